@@ -1,0 +1,34 @@
+# Needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test check clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
+
+install: $(VENV)/.installed  ## make .venv with everything that development needs
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "orch needs Python 3.11 or newer; name one: make PYTHON=python3.12 install" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## a real study with two workers: MNIST, or digits where MNIST cannot be had
+	@objective=mnist; $(BIN)/python -m objectives.data mnist || objective=digits; \
+	echo "orch run $$objective --study demo --trials 12 --workers 2 --epochs 3" >&2; \
+	$(BIN)/orch run $$objective --study demo --trials 12 --workers 2 --epochs 3
+
+check: install  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check  ## all checks and all tests
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

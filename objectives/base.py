@@ -1,0 +1,203 @@
+"""What an objective is, and how one is found."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, Protocol
+
+import pydantic
+from optuna.distributions import BaseDistribution
+
+from objectives.data import DataFacts
+from objectives.errors import ObjectiveError, UnknownObjective
+
+__all__ = [
+    "NoOptions",
+    "Objective",
+    "ObjectiveError",
+    "Settings",
+    "Trial",
+    "UnknownObjective",
+    "default_direction",
+    "find",
+    "known",
+]
+
+ENTRY_POINTS = "orch.objectives"
+
+_BUILT_IN = {
+    "mnist": "objectives.mnist:Mnist",
+    "digits": "objectives.digits:Digits",
+    "quadratic": "objectives.quadratic:Quadratic",
+}
+_GROWS_BETTER = re.compile(r"(^|_)(acc|accuracy|auc|precision|recall|f1|r2|score)(_|$)")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study fixes for its objective.
+
+    Attributes:
+        metric: the reported metric; None: the objective's default.
+        epochs: epochs of a full trial.
+        data: a data set's name or a PATH.npz; None: the objective's default.
+        validation: examples held out of the training set; None: a sixth.
+        options: the spec's ``[objective]`` table.
+        threads: CPU threads that this process may use; None: not limited.
+    """
+
+    metric: str | None = None
+    epochs: int = 8
+    data: str | None = None
+    validation: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
+
+
+class Trial(Protocol):
+    """The small surface that a trial gives an objective."""
+
+    seed: int
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def params(self) -> dict[str, Any]: ...
+
+    def report(self, value: float, step: int) -> None: ...
+
+    def should_prune(self) -> bool: ...
+
+    def set_user_attr(self, key: str, value: Any) -> None: ...
+
+
+class NoOptions(pydantic.BaseModel):
+    """For objectives that the spec's ``[objective]`` table cannot change."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class Objective(ABC):
+    """What a worker runs for each trial. One instance serves all trials of a process.
+
+    Args:
+        settings: what the study fixes.
+
+    Raises:
+        pydantic.ValidationError: an option that the objective does not have, or cannot take.
+    """
+
+    default_metric: ClassVar[str]
+    uses_epochs: ClassVar[bool] = False
+    Options: ClassVar[type[pydantic.BaseModel]] = NoOptions
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.options = self.Options.model_validate(dict(settings.options))
+        self.metric = settings.metric or self.default_metric
+
+    def space(self) -> dict[str, BaseDistribution]:
+        """The parameters that every trial is given; empty: found as a function suggests them."""
+        return {}
+
+    def check(self) -> DataFacts | None:
+        """Load the data, without TensorFlow.
+
+        Returns:
+            The facts that a study pins; None without data.
+
+        Raises:
+            DataError: the data cannot be had or are damaged.
+        """
+        return None
+
+    def prepare(self) -> None:  # noqa: B027 - most objectives have nothing to prepare
+        """Get a worker process ready for its first trial, as by importing TensorFlow."""
+
+    def steps(self) -> int | None:
+        """How many values a trial reports that is never pruned; None: unknown."""
+        return self.settings.epochs if self.uses_epochs else None
+
+    @abstractmethod
+    def __call__(self, trial: Trial) -> float:
+        """Run one trial.
+
+        Returns:
+            The value to optimise.
+
+        Raises:
+            optuna.TrialPruned: the trial ended early; the message is the reason.
+        """
+
+
+def find(reference: str) -> Callable[[Settings], Objective]:
+    """The objective of a registered name, or of ``package.module:function``.
+
+    Raises:
+        UnknownObjective: no such name; the message has the nearest one.
+        ObjectiveError: the module or the function cannot be loaded.
+    """
+    if ":" in reference:
+        return _from_module(reference)
+    registered = {each.name: each for each in entry_points(group=ENTRY_POINTS)}
+    if reference in registered:
+        target = registered[reference].value
+    elif reference in _BUILT_IN:
+        target = _BUILT_IN[reference]
+    else:
+        raise UnknownObjective(
+            f"unknown objective '{reference}'; {_nearest(reference, known())}, "
+            "or write package.module:function"
+        )
+    return _from_module(target)
+
+
+def known() -> list[str]:
+    """The registered names."""
+    return sorted({each.name for each in entry_points(group=ENTRY_POINTS)} | set(_BUILT_IN))
+
+
+def default_direction(metric: str) -> Literal["minimize", "maximize"]:
+    """Accuracies and scores are maximised; losses, errors and anything else minimised."""
+    return "maximize" if _GROWS_BETTER.search(metric.lower()) else "minimize"
+
+
+def _from_module(reference: str) -> Callable[[Settings], Objective]:
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise ObjectiveError(f"'{reference}' is no objective; write package.module:function")
+    # Like `python -m`: a module beside the user is found, installed or not.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ObjectiveError(f"cannot import {module_name} for '{reference}': {reason}") from error
+    target = getattr(module, attribute, None)
+    if target is None:
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise ObjectiveError(
+            f"module {module_name} has no '{attribute}'; {_nearest(attribute, public)}"
+        )
+    if isinstance(target, type) and issubclass(target, Objective):
+        return target
+    if not callable(target):
+        raise ObjectiveError(f"'{reference}' cannot be called; name a function of a trial")
+    from objectives.function import FunctionObjective
+
+    return lambda settings: FunctionObjective(settings, target)
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(names))}"

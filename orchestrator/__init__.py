@@ -1,0 +1,1 @@
+"""orch: distributed hyperparameter studies on Optuna and PostgreSQL."""

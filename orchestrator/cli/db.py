@@ -1,0 +1,85 @@
+"""db: the embedded server, and the schema on any server."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from orchestrator.cli import options as o
+from orchestrator.errors import StorageError
+
+app = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL, and the schema anywhere.")
+
+
+@app.command()
+def start() -> None:
+    """Start the embedded server; it keeps running.
+
+    Example: orch db start
+    """
+    from orchestrator.storage.embedded import EmbeddedServer, home
+
+    server = EmbeddedServer(home())
+    server.ensure_running()
+    print(
+        f"the embedded PostgreSQL runs in {server.data} (process {server.pid()})", file=sys.stderr
+    )
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded server; workers on it lose their storage.
+
+    Example: orch db stop
+    """
+    from orchestrator.storage.embedded import EmbeddedServer, home
+
+    stopped = EmbeddedServer(home()).stop()
+    print("stopped" if stopped else "the embedded PostgreSQL was not running", file=sys.stderr)
+
+
+@app.command()
+def status(storage: o.StorageOption = None) -> None:
+    """Say which storage is used and whether it answers.
+
+    Example: orch db status
+    """
+    import os
+
+    from orchestrator.storage.embedded import EmbeddedServer, home
+    from orchestrator.storage.server import describe
+
+    given = storage or os.environ.get("ORCH_STORAGE")
+    if given is None:
+        server = EmbeddedServer(home())
+        given = server.url()
+        if given is None:
+            raise StorageError(
+                f"the embedded PostgreSQL in {server.data} is not running; "
+                "start it with: orch db start"
+            )
+    print(describe(given))
+
+
+@app.command()
+def url() -> None:
+    """Print the embedded server's URL, for psql and --storage.
+
+    Example: psql "$(orch db url)"
+    """
+    from orchestrator.storage.embedded import EmbeddedServer, home
+
+    print(EmbeddedServer(home()).ensure_running())
+
+
+@app.command()
+def init(storage: o.StorageOption = None) -> None:
+    """Make the tables on a server, or check those that are there.
+
+    Example: orch db init --storage postgresql://owner@db.lab/orch
+    """
+    from orchestrator.storage.open import open_database
+    from orchestrator.storage.url import mask
+
+    print(f"the schema is in place at {mask(open_database(storage).url)}", file=sys.stderr)

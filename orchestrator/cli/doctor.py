@@ -1,0 +1,25 @@
+"""doctor: is this machine ready?"""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli import options as o
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(storage: o.StorageOption = None) -> int:
+    """Check storage, clocks, data, TensorFlow, GPUs and disk; each line ok or the mend.
+
+    Example: orch doctor --storage postgresql://orch@db.lab/orch
+    """
+    from orchestrator.doctor import examine
+
+    healthy = True
+    for finding in examine(storage):
+        print(finding.line())
+        healthy = healthy and finding.ok
+    return 0 if healthy else 1

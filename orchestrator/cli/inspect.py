@@ -1,0 +1,89 @@
+"""report, best and space: what a study found and what it searches."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import options as o
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(report)
+    app.command()(best)
+    app.command()(space)
+
+
+def report(
+    name: o.NameArgument,
+    format: Annotated[Format, typer.Option("--format")] = Format.text,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="PATH", help="Default: print.")
+    ] = None,
+    storage: o.StorageOption = None,
+) -> None:
+    """Report what a study found.
+
+    Example: orch report demo --format json --out demo.json
+    """
+    from orchestrator.report.render import render, write
+    from orchestrator.report.summary import summarise
+    from orchestrator.storage.open import open_database
+    from orchestrator.study import open_study
+
+    database = open_database(storage)
+    text = render(summarise(database, open_study(database, name)), format.value)
+    write(text, out)
+
+
+def best(
+    name: o.NameArgument,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many.")] = 1,
+    storage: o.StorageOption = None,
+) -> None:
+    """Print the best trials and their parameters.
+
+    Example: orch best demo --top 3
+    """
+    from orchestrator.report.listing import best_page
+    from orchestrator.report.summary import summarise
+    from orchestrator.storage.open import open_database
+    from orchestrator.study import open_study
+
+    database = open_database(storage)
+    print(best_page(summarise(database, open_study(database, name)), top))
+
+
+def space(
+    name: Annotated[str, typer.Argument(metavar="OBJECTIVE|NAME")],
+    params: o.ParamOption = None,
+    storage: o.StorageOption = None,
+) -> None:
+    """Print a search space, its size and the cost that the budget implies.
+
+    Example: orch space mnist
+    """
+    from objectives.base import known
+    from orchestrator.report.listing import space_page
+    from orchestrator.storage.open import open_database
+    from orchestrator.study import full_steps, make_objective, open_study, search_space
+
+    # A registered objective wins over a study that carries its name.
+    if name in known() or ":" in name:
+        spec = o.write_spec(
+            file=None, objective=name, name=None, settings={}, sets=None, params=params
+        )
+    else:
+        spec = open_study(open_database(storage), name).spec
+    objective = make_objective(spec)
+    merged = search_space(spec, objective)
+    steps = full_steps(spec, objective)
+    print(space_page(merged, spec.study.trials, steps, is_function=not objective.space()))

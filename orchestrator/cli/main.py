@@ -1,0 +1,59 @@
+"""The app and its errors: one line on standard error, the documented exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from orchestrator.cli import dashboard, db, doctor, inspect, manage, run
+from orchestrator.errors import OrchError
+
+app = typer.Typer(
+    name="orch",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help is instant, and the same in every terminal
+    help="Distributed hyperparameter studies on Optuna and PostgreSQL.\n\n"
+    "Start with: orch run digits --trials 12 --workers 2",
+)
+for module in (run, manage, inspect, dashboard, doctor):
+    module.register(app)
+app.add_typer(db.app, name="db")
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["ORCH_DEBUG"] = "1"
+
+
+def main() -> None:
+    """The ``orch`` command."""
+    try:
+        code = app(standalone_mode=False)
+    except OrchError as error:
+        _end(error, str(error), error.exit_code)
+    except TyperException as error:
+        _end(error, error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _end(error, "interrupted", 130)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(error: BaseException, message: str, code: int) -> None:
+    if os.environ.get("ORCH_DEBUG"):
+        raise error
+    line = " ".join(message.split())
+    if line:
+        print(f"orch: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,143 @@
+"""Options that several verbs share, and the spec that they write."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.spec import StudySpec
+
+
+class Direction(StrEnum):
+    minimize = "minimize"
+    maximize = "maximize"
+
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="PostgreSQL as postgresql://USER@HOST/DATABASE; else ORCH_STORAGE, else the "
+        "embedded server.",
+    ),
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
+TrialsOption = Annotated[
+    int | None, typer.Option("--trials", min=1, help="The budget: trials COMPLETE or PRUNED.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, max=256, help="Local workers; default: one a core, 4 at most."
+    ),
+]
+TimeoutOption = Annotated[
+    str | None, typer.Option("--timeout", metavar="TIME", help="As 90s, 30m or 2h.")
+]
+GpusOption = Annotated[
+    str | None, typer.Option("--gpus", metavar="LIST", help="GPUs to share out: all, none or 0,1.")
+]
+SamplerOption = Annotated[
+    str | None, typer.Option("--sampler", help="tpe (default), random, cmaes, gp, qmc, …")
+]
+PrunerOption = Annotated[
+    str | None, typer.Option("--pruner", help="hyperband (default), asha, median, none, …")
+]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Epochs of a full trial.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the whole study.")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="NAME|PATH.npz", help="The data set.")
+]
+DirectionOption = Annotated[
+    Direction | None, typer.Option("--direction", help="Default: follows from the metric.")
+]
+MetricOption = Annotated[str | None, typer.Option("--metric", help="As val_accuracy or val_loss.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the spec; repeatable."),
+]
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="NAME=DOMAIN",
+        help="One parameter's domain, as 'units={choice=[16,32]}'; repeatable.",
+    ),
+]
+
+
+def write_spec(
+    *,
+    file: Path | None,
+    objective: str | None,
+    name: str | None,
+    settings: dict[tuple[str, str], Any],
+    sets: list[str] | None,
+    params: list[str] | None,
+) -> StudySpec:
+    """The spec that a file and options write together; options win over the file.
+
+    Raises:
+        UsageError: the file or an option is wrong.
+    """
+    from orchestrator.spec import StudySpec, read_toml
+
+    document: dict[str, Any] = read_toml(file) if file else {}
+    for (section, key), value in settings.items():
+        if value is not None:
+            _put(document, section, key, value)
+    if objective is not None:
+        _put(document, "study", "objective", objective)
+    for text in sets or []:
+        dotted, value = _assignment(text, "--set", "SECTION.KEY=VALUE")
+        section, dot, key = dotted.partition(".")
+        if not dot or not key:
+            raise UsageError(f"--set {text}: write SECTION.KEY=VALUE, as worker.grace_seconds=4")
+        _put(document, section, key, value)
+    for text in params or []:
+        parameter, value = _assignment(text, "--param", "NAME=DOMAIN")
+        _put(document, "space", parameter, value)
+    if name is not None:
+        _put(document, "study", "name", name)
+    study = document.get("study")
+    if isinstance(study, dict) and "name" not in study and "objective" in study:
+        study["name"] = default_name(str(study["objective"]))
+    return StudySpec.parse(document)
+
+
+def default_name(objective: str) -> str:
+    """A study's name where none is given: the objective's."""
+    last = objective.replace(":", "-").strip()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-_") or "study"
+
+
+def _put(document: dict[str, Any], section: str, key: str, value: Any) -> None:
+    table = document.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"[{section}] must be a table")
+    table[key] = value
+
+
+def _assignment(text: str, option: str, form: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"{option} {text}: write {form}")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        if re.fullmatch(r"[\w./:-]+", value.strip()):
+            return key.strip(), value.strip()  # a bare word is the string that it looks like
+        raise UsageError(
+            f"{option} {text}: '{value}' is no TOML value, as 3, \"relu\" or {{choice=[16,32]}}"
+        ) from None

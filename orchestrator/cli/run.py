@@ -1,0 +1,176 @@
+"""run, create, resume and worker: the verbs that give a study work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli import options as o
+from orchestrator.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(run)
+    app.command()(create)
+    app.command()(resume)
+    app.command()(worker)
+
+
+def run(
+    objective: Annotated[str, typer.Argument(metavar="OBJECTIVE|FILE.toml")],
+    study: Annotated[
+        str | None, typer.Option("--study", help="Default: the objective's name.")
+    ] = None,
+    trials: o.TrialsOption = None,
+    workers: o.WorkersOption = None,
+    sampler: o.SamplerOption = None,
+    pruner: o.PrunerOption = None,
+    epochs: o.EpochsOption = None,
+    seed: o.SeedOption = None,
+    data: o.DataOption = None,
+    direction: o.DirectionOption = None,
+    metric: o.MetricOption = None,
+    timeout: o.TimeoutOption = None,
+    sets: o.SetOption = None,
+    params: o.ParamOption = None,
+    gpus: o.GpusOption = None,
+    storage: o.StorageOption = None,
+) -> int:
+    """Create or resume a study, work on it here, and report.
+
+    Example: orch run mnist --study demo --trials 12 --workers 2 --epochs 3
+    """
+    from orchestrator.cli.session import work_and_report
+    from orchestrator.storage.open import open_database
+    from orchestrator.study import create_or_resume
+
+    file = Path(objective) if objective.endswith(".toml") else None
+    spec = o.write_spec(
+        file=file,
+        objective=None if file else objective,
+        name=study,
+        settings=_settings(trials, timeout, sampler, pruner, epochs, seed, data, direction, metric),
+        sets=sets,
+        params=params,
+    )
+    database = open_database(storage)
+    stored = create_or_resume(database, spec)
+    return work_and_report(database, stored, workers, gpus)
+
+
+def create(
+    name: o.NameArgument,
+    objective: Annotated[
+        str | None, typer.Option("--objective", help="As mnist or pkg.mod:f.")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option("--spec", metavar="FILE.toml")] = None,
+    trials: o.TrialsOption = None,
+    sampler: o.SamplerOption = None,
+    pruner: o.PrunerOption = None,
+    epochs: o.EpochsOption = None,
+    seed: o.SeedOption = None,
+    data: o.DataOption = None,
+    direction: o.DirectionOption = None,
+    metric: o.MetricOption = None,
+    timeout: o.TimeoutOption = None,
+    sets: o.SetOption = None,
+    params: o.ParamOption = None,
+    storage: o.StorageOption = None,
+) -> None:
+    """Store a study, run nothing.
+
+    Example: orch create mlp --objective mnist --trials 60 --epochs 8
+    """
+    if (objective is None) == (spec is None):
+        raise UsageError("name the objective with --objective, or a file with --spec, one of them")
+    from orchestrator.storage.open import open_database
+    from orchestrator.study import create as create_study
+
+    written = o.write_spec(
+        file=spec,
+        objective=objective,
+        name=name,
+        settings=_settings(trials, timeout, sampler, pruner, epochs, seed, data, direction, metric),
+        sets=sets,
+        params=params,
+    )
+    create_study(open_database(storage), written)
+    print(f"study '{name}' is stored; start workers with: orch worker {name}", file=sys.stderr)
+
+
+def resume(
+    name: o.NameArgument,
+    trials: o.TrialsOption = None,
+    add: Annotated[int | None, typer.Option("--add", min=1, help="Trials on top.")] = None,
+    workers: o.WorkersOption = None,
+    gpus: o.GpusOption = None,
+    storage: o.StorageOption = None,
+) -> int:
+    """Take up an interrupted, stopped or failed study, or raise its budget.
+
+    Example: orch resume demo --add 20 --workers 2
+    """
+    if trials is not None and add is not None:
+        raise UsageError("--trials N sets the budget and --add N raises it; give one of them")
+    from orchestrator import study as studies
+    from orchestrator.cli.session import work_and_report
+    from orchestrator.storage.open import open_database
+
+    database = open_database(storage)
+    stored = studies.open_study(database, name)
+    if trials is not None or add is not None:
+        budget = trials if trials is not None else stored.spec.study.trials + (add or 0)
+        studies.raise_budget(database, stored, budget)
+    studies.reopen(database, stored)
+    return work_and_report(database, studies.open_study(database, name), workers, gpus)
+
+
+def worker(
+    name: o.NameArgument,
+    processes: Annotated[int, typer.Option("--processes", min=1, max=256)] = 1,
+    gpus: o.GpusOption = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Take no trial after this time.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--idle-exit", help="Stay when the study is done, or leave.")
+    ] = False,
+    storage: o.StorageOption = None,
+) -> int:
+    """Join a study from this machine.
+
+    Example: orch worker demo --processes 2 --storage postgresql://orch@db.lab/orch
+    """
+    from orchestrator.cli.session import work
+    from orchestrator.storage.open import open_database
+    from orchestrator.study import open_study
+
+    database = open_database(storage)
+    return work(database, open_study(database, name), processes, gpus, timeout, wait)
+
+
+def _settings(
+    trials: int | None,
+    timeout: str | None,
+    sampler: str | None,
+    pruner: str | None,
+    epochs: int | None,
+    seed: int | None,
+    data: str | None,
+    direction: o.Direction | None,
+    metric: str | None,
+) -> dict[tuple[str, str], Any]:
+    return {
+        ("study", "trials"): trials,
+        ("study", "timeout"): timeout,
+        ("study", "metric"): metric,
+        ("study", "direction"): None if direction is None else direction.value,
+        ("sampler", "name"): sampler,
+        ("pruner", "name"): pruner,
+        ("training", "epochs"): epochs,
+        ("training", "seed"): seed,
+        ("data", "name"): data,
+    }

@@ -1,0 +1,90 @@
+"""The doctor: checks of this machine, each with its mend."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from objectives.base import ObjectiveError
+from objectives.data import load
+from orchestrator.errors import OrchError
+from orchestrator.storage.embedded import home
+from orchestrator.storage.open import open_database
+from orchestrator.storage.server import clock_skew_seconds, describe
+from orchestrator.worker.devices import cores, list_gpus
+
+_LEAST_DISK_BYTES = 2 * 1024**3
+_MOST_SKEW_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, whether it is well, and what was found or the mend."""
+
+    subject: str
+    ok: bool
+    text: str
+
+    def line(self) -> str:
+        return f"{'ok  ' if self.ok else 'MEND'}  {self.subject:<10}  {self.text}"
+
+
+def examine(storage: str | None) -> Iterator[Finding]:
+    """Run every check, the quick ones first."""
+    yield from _storage(storage)
+    yield _disk()
+    yield Finding("cores", True, f"{cores()} usable")
+    gpus = list_gpus()
+    yield Finding("GPUs", True, ", ".join(gpus) if gpus else "none; training runs on the CPU")
+    yield _data("mnist")
+    yield _data("digits")
+    yield _tensorflow()
+
+
+def _storage(storage: str | None) -> Iterator[Finding]:
+    try:
+        database = open_database(storage)
+        yield Finding("storage", True, describe(database.url))
+        skew = clock_skew_seconds(database)
+    except OrchError as error:
+        yield Finding("storage", False, str(error))
+        return
+    # Nothing depends on this clock, but logs of several machines are read side by side.
+    well = abs(skew) <= _MOST_SKEW_SECONDS
+    mend = "" if well else "; set this machine's clock, as with NTP"
+    yield Finding("clock", well, f"{skew:+.2f} s from the server's{mend}")
+
+
+def _disk() -> Finding:
+    folder = home()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    well = free >= _LEAST_DISK_BYTES
+    mend = "" if well else "; free some, or set ORCH_HOME to a larger disk"
+    return Finding("disk", well, f"{free / 1024**3:.1f} GiB free for {home()}{mend}")
+
+
+def _data(name: str) -> Finding:
+    try:
+        data = load(name)
+    except ObjectiveError as error:
+        return Finding(name, False, str(error))
+    return Finding(name, True, f"{len(data.x_train)} training and {len(data.x_test)} test examples")
+
+
+def _tensorflow() -> Finding:
+    # In a process of its own: a broken TensorFlow may end the process that imports it.
+    code = (
+        "import tensorflow as tf, keras;"
+        "gpus = len(tf.config.list_physical_devices('GPU'));"
+        "print(f'TensorFlow {tf.__version__}, Keras {keras.__version__}, {gpus} GPUs visible')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding("TensorFlow", True, done.stdout.strip())
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return Finding("TensorFlow", False, f"{lines[-1]}; reinstall with: pip install tensorflow")

@@ -1,0 +1,46 @@
+"""Errors that a user can mend: one line each, with the exit code that DESIGN.md documents."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class OrchError(Exception):
+    """The work failed; the message says what is wrong and the mend."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class NoSuchStudy(OrchError):
+    """No study of that name is in the storage."""
+
+
+class StudyFailed(OrchError):
+    """Too many configurations in a row failed, or a worker may not take part."""
+
+
+class UsageError(OrchError):
+    """Wrong use: an unknown name, an unknown option or an impossible value."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class StorageError(OrchError):
+    """No storage: it cannot be reached, refuses us, or holds what we cannot read."""
+
+    exit_code: ClassVar[int] = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Word the known name nearest to ``name``, or all of them when none is near.
+
+    Returns:
+        ``"did you mean 'tpe'?"`` or ``"known are a, b, c"``.
+    """
+    candidates = sorted(known)
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known are " + ", ".join(candidates) if candidates else "none is known"

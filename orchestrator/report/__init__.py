@@ -1,0 +1,1 @@
+"""Reports: a study's summary as data, and the forms in which it is shown."""

@@ -1,0 +1,130 @@
+"""Listings: the studies of a storage, one study's page, a search space, the best trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from optuna.distributions import BaseDistribution
+
+from orchestrator.report.summary import Summary
+from orchestrator.report.words import duration, number, params_line, percent
+from orchestrator.search.space import count, describe, size
+from orchestrator.storage.database import Database
+from orchestrator.study import StoredStudy
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(line(row) for row in [list(header), *cells])
+
+
+def studies_table(database: Database) -> str:
+    """Every study of the storage, a line each."""
+    rows = database.rows("list_studies")
+    if not rows:
+        return "no studies yet; start one with: orch run digits --trials 12"
+    return table(
+        ["study", "objective", "state", "done", "budget", "running", "workers"],
+        [
+            (
+                row["name"],
+                row["objective"],
+                state_word(row["state"], row["finished"], row["budget"]),
+                row["finished"],
+                row["budget"],
+                row["running"],
+                row["workers"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def state_word(state: str, finished: int, budget: int) -> str:
+    """A study's state in one word."""
+    return "done" if state == "open" and finished >= budget else state
+
+
+def study_page(database: Database, study: StoredStudy) -> str:
+    """One study's spec as TOML, its state, its data and its workers that are alive."""
+    progress = database.row("progress", study_id=study.study_id)
+    assert progress is not None
+    done = progress["complete"] + progress["pruned"]
+    state = state_word(study.state, done, progress["budget"])
+    reason = f" ({study.reason})" if study.reason else ""
+    parts = [
+        study.spec.to_toml().rstrip(),
+        f"# state: {state}{reason}; {done} of {progress['budget']} trials done, "
+        f"{progress['running']} running, {progress['failed']} failed",
+    ]
+    if study.data:
+        facts = ", ".join(f"{key} {value}" for key, value in study.data.items())
+        parts.append(f"# data: {facts}")
+    workers = [
+        row for row in database.rows("workers_of_study", study_id=study.study_id) if row["live"]
+    ]
+    parts.append(f"# live workers: {len(workers)}")
+    parts += [
+        f"#   {row['name']}: {row['trials']} trials, last seen "
+        f"{duration(row['last_seen_seconds'])} ago"
+        for row in workers
+    ]
+    return "\n".join(parts)
+
+
+def space_page(
+    space: Mapping[str, BaseDistribution], trials: int, epochs: int, is_function: bool
+) -> str:
+    """A search space: every parameter, the number of configurations, the cost of the budget."""
+    lines = []
+    if space:
+        lines.append(
+            table(
+                ["parameter", "domain", "values"],
+                [
+                    (name, describe(each), count(each) or "continuous")
+                    for name, each in space.items()
+                ],
+            )
+        )
+    if is_function:
+        lines.append("the function's own parameters are found as it suggests them")
+    else:
+        cells = size(space)
+        lines.append("size: continuous" if cells is None else f"size: {cells:,} configurations")
+    lines.append(
+        f"cost: {trials} trials of at most {epochs} epochs: {trials * epochs} epochs unpruned"
+    )
+    return "\n".join(lines)
+
+
+def best_page(summary: Summary, top: int) -> str:
+    """The best trials with their parameters, and what the search for them cost."""
+    sign = -1 if summary.direction == "maximize" else 1
+    ranked = sorted(
+        (t for t in summary.trials if t.state == "COMPLETE" and t.value is not None),
+        key=lambda t: (sign * (t.value if t.value is not None else math.inf), t.number),
+    )
+    if not ranked:
+        return "no trial is complete yet"
+    lines = [
+        f"trial {t.number}: {summary.metric} {number(t.value)}, {params_line(t.params)}"
+        for t in ranked[:top]
+    ]
+    lines.append(
+        f"of {summary.states.complete} complete and {summary.states.pruned} pruned trials; "
+        f"{percent(summary.epochs.saved_ratio)} of the epochs saved"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""Progress: where a running study stands, from a few cheap queries."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.report.words import duration, number, params_line
+from orchestrator.storage.database import Database, Row
+from orchestrator.study import StoredStudy
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One look at a study. Counts are trials; ``values`` are reported epochs."""
+
+    budget: int
+    state: str
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    workers: int
+    values: int
+    best_number: int | None = None
+    best_value: float | None = None
+    best_params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        return self.complete + self.pruned
+
+
+class ProgressReader:
+    """Reads one study's progress again and again.
+
+    Args:
+        database: where the study is.
+        study: the study.
+        steps: how many values a trial reports that is never pruned.
+    """
+
+    def __init__(self, database: Database, study: StoredStudy, steps: int) -> None:
+        self._database = database
+        self._study = study
+        self._steps = steps
+        self._known: list[int] = [row["trial_id"] for row in self._ended()]
+        self._started = time.monotonic()
+        self._done_before: int | None = None
+        self._best: tuple[int, dict[str, Any]] | None = None
+
+    def read(self) -> Progress:
+        """Where the study stands now."""
+        study_id = self._study.study_id
+        row = self._database.row("progress", study_id=study_id)
+        assert row is not None
+        live = self._database.row(
+            "count_live_workers",
+            study_id=study_id,
+            grace_seconds=self._study.spec.worker.grace_seconds,
+        )
+        best = self._database.row(
+            "best_trial",
+            study_id=study_id,
+            maximize=self._study.spec.study.direction == "maximize",
+        )
+        progress = Progress(
+            budget=row["budget"],
+            state=row["state"],
+            complete=row["complete"],
+            pruned=row["pruned"],
+            failed=row["failed"],
+            running=row["running"],
+            workers=live["live"] if live else 0,
+            values=row["values_reported"],
+            best_number=best["number"] if best else None,
+            best_value=best["value"] if best else None,
+            best_params=self._params(best) if best else {},
+        )
+        if self._done_before is None:
+            self._done_before = progress.done
+        return progress
+
+    def news(self) -> list[str]:
+        """A line for each trial that has ended since the last call."""
+        rows = self._ended()
+        self._known.extend(row["trial_id"] for row in rows)
+        return [self._line(row) for row in rows]
+
+    def seconds_left(self, progress: Progress) -> float | None:
+        """An estimate from the pace since the reader started; None before a trial has ended."""
+        done = progress.done - (self._done_before or 0)
+        if done <= 0:
+            return None
+        pace = (time.monotonic() - self._started) / done
+        return pace * max(0, progress.budget - progress.done)
+
+    def saved(self, progress: Progress) -> int:
+        """The epochs that pruning has saved so far."""
+        return max(0, progress.done * self._steps - progress.values)
+
+    def headline(self, progress: Progress) -> str:
+        """The whole state in one line."""
+        parts = [
+            f"{progress.done}/{progress.budget} trials",
+            f"{progress.pruned} pruned",
+            f"{self.saved(progress)} epochs saved",
+            f"{progress.workers} workers",
+        ]
+        if progress.failed:
+            parts.insert(2, f"{progress.failed} failed")
+        left = self.seconds_left(progress)
+        if left is not None and progress.done < progress.budget:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def best_line(self, progress: Progress) -> str:
+        """The best trial so far with its parameters, or that there is none."""
+        if progress.best_value is None:
+            return "no trial complete yet"
+        return (
+            f"best {self._study.spec.study.metric} {number(progress.best_value)} "
+            f"(trial {progress.best_number}: {params_line(progress.best_params)})"
+        )
+
+    def _ended(self) -> list[Row]:
+        known = getattr(self, "_known", [])
+        return self._database.rows("ended_since", study_id=self._study.study_id, known=known)
+
+    def _line(self, row: Row) -> str:
+        value = "" if row["value"] is None else f" {number(row['value'])}"
+        reason = f" ({json.loads(row['reason'])})" if row["reason"] else ""
+        return f"trial {row['number']} {row['state']}{value}{reason}"
+
+    def _params(self, best: Row) -> dict[str, Any]:
+        if self._best is None or self._best[0] != best["trial_id"]:
+            from optuna.distributions import json_to_distribution
+
+            rows = self._database.rows("params_of_trial", trial_id=best["trial_id"])
+            self._best = (
+                best["trial_id"],
+                {
+                    row["param_name"]: json_to_distribution(
+                        row["distribution_json"]
+                    ).to_external_repr(row["param_value"])
+                    for row in rows
+                },
+            )
+        return self._best[1]

@@ -1,0 +1,33 @@
+"""Numbers, times and parameters as a report writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def number(value: object) -> str:
+    """A figure with the digits that matter."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 0.1 else f"{value:.5g}"
+
+
+def duration(seconds: float) -> str:
+    """``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(ratio: float | None) -> str:
+    """``56 %``, or a dash where there is no ratio."""
+    return "-" if ratio is None else f"{ratio * 100:.0f} %"
+
+
+def params_line(params: Mapping[str, Any]) -> str:
+    """``units=64 dropout=0.1``."""
+    return " ".join(f"{name}={number(value)}" for name, value in params.items()) or "no parameters"

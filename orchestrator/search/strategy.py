@@ -1,0 +1,79 @@
+"""Strategy: an Optuna sampler or pruner class by its name in the spec."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.errors import UsageError, nearest
+
+# Python callables and objects, which a spec file cannot write.
+_NOT_WRITABLE = {
+    "after_trial_strategy",
+    "child_generation_strategy",
+    "constraints_func",
+    "crossover",
+    "elite_population_selection_strategy",
+    "gamma",
+    "independent_sampler",
+    "mutation",
+    "source_trials",
+    "weights",
+}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One Optuna class and the options that we set unless the spec does."""
+
+    class_name: str
+    module: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    # Options that orch fills in itself; naming them in a spec would break what they are for.
+    reserved: frozenset[str] = frozenset()
+
+    def build(self, section: str, options: Mapping[str, Any], **filled: Any) -> Any:
+        """Make the sampler or pruner.
+
+        Args:
+            section: ``"sampler"`` or ``"pruner"``, for the messages.
+            options: the spec's further keys.
+            filled: what orch fills in; the spec's options win.
+
+        Raises:
+            UsageError: an option that the class does not have, or a value that it refuses.
+        """
+        cls = getattr(importlib.import_module(self.module), self.class_name)
+        known = set(inspect.signature(cls).parameters) - _NOT_WRITABLE - self.reserved
+        for option in options:
+            if option not in known:
+                raise UsageError(
+                    f"unknown key {section}.{option} for Optuna's {self.class_name}; "
+                    f"{nearest(option, known)}"
+                )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Optuna marks half of its options experimental
+                return cls(**{**self.defaults, **filled, **options})
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{section}: {' '.join(str(error).split())}") from None
+        except ImportError as error:
+            missing = error.name or str(error)
+            raise UsageError(
+                f"{section}: Optuna's {self.class_name} needs {missing}; pip install {missing}"
+            ) from None
+
+
+def choose(strategies: Mapping[str, Strategy], section: str, name: str) -> Strategy:
+    """The strategy of that name.
+
+    Raises:
+        UsageError: unknown; the message has the nearest known name.
+    """
+    if name not in strategies:
+        raise UsageError(f"unknown {section} '{name}'; {nearest(name, strategies)}")
+    return strategies[name]

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, the embedded server, the schema, and Optuna's storage on it."""

@@ -1,0 +1,83 @@
+"""The schema on a server: checked at every opening, made where it is missing."""
+
+from __future__ import annotations
+
+import warnings
+
+from orchestrator.errors import StorageError
+from orchestrator.storage.database import Database
+from orchestrator.storage.statements import script
+from orchestrator.storage.url import mask
+
+OLDEST_SERVER = 13
+OPTUNA_REVISION = "v3.2.0.a"  # the head of Optuna 5's migrations
+ORCH_VERSION = 1
+
+
+def prepare(database: Database) -> None:
+    """Check the server, and make Optuna's tables and ours where they are missing.
+
+    Raises:
+        StorageError: the server is too old or read-only, or holds a schema that is not ours.
+    """
+    facts = database.row("server_facts")
+    assert facts is not None
+    where = mask(database.url)
+    if facts["version"] < OLDEST_SERVER * 10_000:
+        raise StorageError(
+            f"the server at {where} is PostgreSQL {facts['version'] // 10_000}; "
+            f"orch needs {OLDEST_SERVER} or newer"
+        )
+    if facts["in_recovery"]:
+        raise StorageError(f"the server at {where} is read-only (in recovery); name the primary")
+    if facts["has_optuna"]:
+        _check_optuna(database)
+    if facts["has_orch"] and facts["has_optuna"]:
+        _check_orch(database)
+        return
+    _create(database)
+
+
+def _check_optuna(database: Database) -> None:
+    row = database.row("optuna_revision")
+    revision = row["revision"] if row else "none"
+    if revision != OPTUNA_REVISION:
+        raise StorageError(
+            f"the schema at {mask(database.url)} is of another Optuna version ({revision}, "
+            f"this one has {OPTUNA_REVISION}); run 'optuna storage upgrade' there, or use "
+            "another database"
+        )
+
+
+def _check_orch(database: Database) -> None:
+    row = database.row("orch_version")
+    version = row["version"] if row else 0
+    if version != ORCH_VERSION:
+        raise StorageError(
+            f"the schema at {mask(database.url)} is of another orch version ({version}, this one "
+            f"has {ORCH_VERSION}); install the orch that made it, or use another database"
+        )
+
+
+def _create(database: Database) -> None:
+    # The lock makes two first commands on one server wait for each other.
+    with database.transaction():
+        database.rows("lock_setup")
+        facts = database.row("server_facts")
+        assert facts is not None
+        if not facts["has_optuna"]:
+            _create_optuna_tables(database.url)
+        if not facts["has_orch"]:
+            database.execute(script("schema.sql"))
+            database.execute(script("functions.sql"))
+            database.execute("INSERT INTO orch.schema_version VALUES (%(v)s)", {"v": ORCH_VERSION})
+
+
+def _create_optuna_tables(url: str) -> None:
+    # Optuna makes its own tables, so that they are exactly what its migrations expect.
+    from orchestrator.storage.optuna_storage import make_rdb_storage
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        storage = make_rdb_storage(url, create=True)
+    storage.engine.dispose()

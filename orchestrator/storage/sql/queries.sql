@@ -1,0 +1,176 @@
+-- Every query by name; storage/sql.py reads them. %(name)s are parameters.
+
+-- claim_trial --
+SELECT outcome, trial_id, detail FROM orch.claim_trial(%(study_id)s, %(worker_id)s)
+
+-- finish_trial --
+SELECT orch.finish_trial(
+    %(trial_id)s, %(worker_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[],
+    %(attributes)s
+) AS held
+
+-- fail_trial --
+SELECT orch.fail_trial(%(trial_id)s, %(worker_id)s, %(reason)s, %(attributes)s) AS held
+
+-- give_back_trial --
+SELECT orch.give_back_trial(%(trial_id)s, %(worker_id)s) AS held
+
+-- leases_of_worker --
+SELECT trial_id FROM orch.lease WHERE worker_id = %(worker_id)s ORDER BY trial_id
+
+-- renew_leases --
+WITH seen AS (
+    UPDATE orch.worker SET last_seen_at = clock_timestamp() WHERE worker_id = %(worker_id)s
+)
+UPDATE orch.lease SET renewed_at = clock_timestamp() WHERE worker_id = %(worker_id)s
+RETURNING trial_id
+
+-- join_worker --
+INSERT INTO orch.worker (worker_id, study_id, name)
+VALUES (%(worker_id)s, %(study_id)s, %(name)s)
+
+-- leave_worker --
+UPDATE orch.worker SET left_at = clock_timestamp(), last_seen_at = clock_timestamp()
+WHERE worker_id = %(worker_id)s
+
+-- insert_study --
+-- No row: the name is taken.
+WITH new AS (
+    INSERT INTO studies (study_name) VALUES (%(name)s) ON CONFLICT DO NOTHING RETURNING study_id
+), direction AS (
+    INSERT INTO study_directions (direction, study_id, objective)
+    SELECT %(direction)s::studydirection, study_id, 0 FROM new
+), metric AS (
+    INSERT INTO study_system_attributes (study_id, key, value_json)
+    SELECT study_id, 'study:metric_names', jsonb_build_array(%(metric)s::text)::text FROM new
+)
+INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data)
+SELECT study_id, %(spec)s, %(budget)s, %(timeout)s, %(data)s FROM new RETURNING study_id
+
+-- delete_study --
+-- One transaction. Optuna's tables do not cascade; ours do.
+SELECT orch.lock_study(%(study_id)s);
+DELETE FROM trial_params USING trials t WHERE t.trial_id = trial_params.trial_id
+    AND t.study_id = %(study_id)s;
+DELETE FROM trial_values USING trials t WHERE t.trial_id = trial_values.trial_id
+    AND t.study_id = %(study_id)s;
+DELETE FROM trial_intermediate_values v USING trials t WHERE t.trial_id = v.trial_id
+    AND t.study_id = %(study_id)s;
+DELETE FROM trial_user_attributes a USING trials t WHERE t.trial_id = a.trial_id
+    AND t.study_id = %(study_id)s;
+DELETE FROM trial_system_attributes a USING trials t WHERE t.trial_id = a.trial_id
+    AND t.study_id = %(study_id)s;
+DELETE FROM trial_heartbeats h USING trials t WHERE t.trial_id = h.trial_id
+    AND t.study_id = %(study_id)s;
+DELETE FROM trials WHERE study_id = %(study_id)s;
+DELETE FROM study_directions WHERE study_id = %(study_id)s;
+DELETE FROM study_user_attributes WHERE study_id = %(study_id)s;
+DELETE FROM study_system_attributes WHERE study_id = %(study_id)s;
+DELETE FROM studies WHERE study_id = %(study_id)s
+
+-- read_study --
+SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.state, o.reason
+FROM studies s JOIN orch.study o USING (study_id) WHERE s.study_name = %(name)s
+
+-- study_is_foreign --
+SELECT 1 FROM studies s LEFT JOIN orch.study o USING (study_id)
+WHERE s.study_name = %(name)s AND o.study_id IS NULL
+
+-- raise_budget --
+UPDATE orch.study SET budget = %(budget)s,
+    spec = jsonb_set(spec, '{study,trials}', to_jsonb(%(budget)s::integer))
+WHERE study_id = %(study_id)s AND budget < %(budget)s
+
+-- open_study --
+UPDATE orch.study
+SET state = 'open', reason = NULL, opened_at = clock_timestamp(),
+    failures_in_row = CASE state WHEN 'failed' THEN 0 ELSE failures_in_row END
+WHERE study_id = %(study_id)s
+
+-- stop_study --
+UPDATE orch.study SET state = 'stopping', reason = 'stopped by orch stop'
+WHERE study_id = %(study_id)s AND state = 'open'
+
+-- count_live_workers --
+SELECT count(*) AS live FROM orch.worker
+WHERE study_id = %(study_id)s AND left_at IS NULL
+  AND last_seen_at > clock_timestamp() - make_interval(secs => %(grace_seconds)s)
+
+-- list_studies --
+SELECT s.study_name AS name, o.spec #>> '{study,objective}' AS objective, o.budget, o.state,
+       count(*) FILTER (WHERE t.state IN ('COMPLETE', 'PRUNED')) AS finished,
+       count(*) FILTER (WHERE t.state = 'RUNNING') AS running,
+       (SELECT count(*) FROM orch.worker w
+        WHERE w.study_id = s.study_id AND w.left_at IS NULL AND w.last_seen_at
+              > clock_timestamp() - make_interval(secs => orch.setting(s.study_id, 'grace_seconds'))
+       ) AS workers,
+       o.created_at
+FROM studies s JOIN orch.study o USING (study_id) LEFT JOIN trials t USING (study_id)
+GROUP BY s.study_id, o.study_id ORDER BY o.created_at, s.study_id
+
+-- workers_of_study --
+SELECT w.worker_id::text, w.name, w.trials, w.busy_seconds,
+       extract(epoch FROM coalesce(w.left_at, clock_timestamp()) - w.started_at)::double precision
+           AS present_seconds,
+       extract(epoch FROM clock_timestamp() - w.last_seen_at)::double precision AS last_seen_seconds,
+       (w.left_at IS NULL AND w.last_seen_at > clock_timestamp() - make_interval(
+           secs => orch.setting(w.study_id, 'grace_seconds'))) AS live,
+       coalesce(extract(epoch FROM clock_timestamp() - l.taken_at)::double precision, 0)
+           AS leased_seconds
+FROM orch.worker w LEFT JOIN orch.lease l USING (worker_id)
+WHERE w.study_id = %(study_id)s ORDER BY w.started_at, w.worker_id
+
+-- elapsed_seconds --
+SELECT extract(epoch FROM
+    CASE WHEN bool_or(state = 'RUNNING') THEN clock_timestamp() AT TIME ZONE 'UTC'
+         ELSE max(datetime_complete) END - min(datetime_start))::double precision AS elapsed
+FROM trials WHERE study_id = %(study_id)s
+
+-- progress --
+SELECT o.budget, o.state, o.reason,
+       count(*) FILTER (WHERE t.state = 'COMPLETE') AS complete,
+       count(*) FILTER (WHERE t.state = 'PRUNED') AS pruned,
+       count(*) FILTER (WHERE t.state = 'FAIL' AND NOT EXISTS (
+           SELECT 1 FROM trial_user_attributes a
+           WHERE a.trial_id = t.trial_id AND a.key = 'orch:retried_as')) AS failed,
+       count(*) FILTER (WHERE t.state = 'RUNNING') AS running,
+       (SELECT count(*) FROM trial_intermediate_values v JOIN trials tv USING (trial_id)
+        WHERE tv.study_id = o.study_id AND tv.state IN ('COMPLETE', 'PRUNED')) AS values_reported
+FROM orch.study o LEFT JOIN trials t USING (study_id)
+WHERE o.study_id = %(study_id)s GROUP BY o.study_id
+
+-- best_trial --
+SELECT t.trial_id, t.number, v.value FROM trials t JOIN trial_values v USING (trial_id)
+WHERE t.study_id = %(study_id)s AND t.state = 'COMPLETE' AND v.objective = 0
+  AND v.value_type = 'FINITE'
+ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT 1
+
+-- params_of_trial --
+SELECT param_name, param_value, distribution_json FROM trial_params
+WHERE trial_id = %(trial_id)s ORDER BY param_id
+
+-- ended_since --
+SELECT t.trial_id, t.number, t.state::text AS state, v.value, r.value_json AS reason
+FROM trials t LEFT JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
+LEFT JOIN trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'orch:reason'
+WHERE t.study_id = %(study_id)s AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+  AND NOT t.trial_id = ANY(%(known)s::integer[])
+ORDER BY t.datetime_complete, t.number
+
+-- server_facts --
+SELECT current_setting('server_version_num')::integer AS version,
+       pg_is_in_recovery() AS in_recovery,
+       to_regclass('alembic_version') IS NOT NULL AS has_optuna,
+       to_regclass('orch.schema_version') IS NOT NULL AS has_orch
+
+-- optuna_revision --
+SELECT version_num AS revision FROM alembic_version
+
+-- orch_version --
+SELECT version FROM orch.schema_version
+
+-- lock_setup --
+SELECT pg_advisory_xact_lock(hashtext('orch.setup'))
+
+-- server_clock --
+SELECT extract(epoch FROM clock_timestamp())::double precision AS seconds

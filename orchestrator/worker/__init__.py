@@ -1,0 +1,1 @@
+"""The worker: the claim, the heartbeat, the loop over trials, the local supervisor."""

@@ -1,0 +1,83 @@
+"""The worker process, as the supervisor starts it. The storage's URL comes by the environment,
+so that no password shows in the list of processes."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from uuid import UUID
+
+from orchestrator.errors import OrchError
+from orchestrator.worker.loop import Worker, WorkerOptions, abandon
+
+CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
+_ORPHAN_PATIENCE_SECONDS = 5.0
+
+
+def main() -> int:
+    options = _options()
+    logging.basicConfig(format=f"[{os.getpid()}] %(message)s", stream=sys.stderr)
+    logging.getLogger("orch").setLevel(logging.INFO)
+    faulthandler.enable()
+    url = os.environ["ORCH_STORAGE"]
+    try:
+        worker = Worker(
+            url,
+            options.study,
+            WorkerOptions(options.worker_id, options.threads, options.stay, options.timeout),
+        )
+        _leave_on_signals(worker)
+        _leave_with_parent(url, worker)
+        worker.run()
+    except OrchError as error:
+        logging.getLogger("orch").error("%s", error)
+        return error.exit_code
+    except Exception:
+        logging.getLogger("orch").exception("an error of orch itself; please report it")
+        return CRASHED
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.worker")
+    parser.add_argument("study")
+    parser.add_argument("--worker-id", type=UUID, required=True)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--timeout", type=float)
+    return parser.parse_args()
+
+
+def _leave_on_signals(worker: Worker) -> None:
+    def leave(signum: int, frame: FrameType | None) -> None:
+        if worker.leaving:
+            os._exit(130)  # a second signal ends at once; the supervisor gives the trial back
+        worker.leave()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, leave)
+
+
+def _leave_with_parent(url: str, worker: Worker) -> None:
+    # The supervisor holds the other end of our standard input; it closes with the supervisor,
+    # however that ends.
+    def watch() -> None:
+        # Not sys.stdin: Python would abort at exit, because this thread holds its lock.
+        while os.read(0, 64):
+            pass
+        worker.leave()
+        threading.Event().wait(_ORPHAN_PATIENCE_SECONDS)
+        abandon(url, worker.study_id, worker.worker_id)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The claim: which trial a worker may run, and how it gives it up. Each call is one transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg2.extras import Json
+
+from orchestrator.storage.database import Database
+
+Outcome = Literal["trial", "wait", "done", "timeout", "drained", "failed", "gone"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The answer to a worker that asks for work; ``functions.sql`` lists the outcomes."""
+
+    outcome: Outcome
+    trial_id: int | None
+    detail: str | None
+
+
+class Claims:
+    """The trials of one study, as one worker takes and ends them."""
+
+    def __init__(self, database: Database, study_id: int, worker_id: UUID) -> None:
+        self._database = database
+        self._study_id = study_id
+        self._worker_id = worker_id
+
+    def join(self, name: str) -> None:
+        """Register the worker under a name for people."""
+        self._database.rows(
+            "join_worker", worker_id=self._worker_id, study_id=self._study_id, name=name
+        )
+
+    def leave(self) -> None:
+        """Sign off: the worker no longer counts as alive."""
+        self._database.rows("leave_worker", worker_id=self._worker_id)
+
+    def claim(self) -> Claim:
+        """Take a trial: the budget is checked and the trial leased in the same transaction."""
+        row = self._database.row("claim_trial", study_id=self._study_id, worker_id=self._worker_id)
+        assert row is not None
+        return Claim(**row)
+
+    def renew(self) -> set[int]:
+        """A sign of life. Returns the trials that the worker still holds."""
+        rows = self._database.rows("renew_leases", worker_id=self._worker_id)
+        return {row["trial_id"] for row in rows}
+
+    def finish(
+        self,
+        trial_id: int,
+        state: Literal["COMPLETE", "PRUNED"],
+        value: float | None,
+        attributes: Mapping[str, Any],
+    ) -> bool:
+        """End the trial.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            state: how it ended.
+            value: its objective value; None for a pruned trial that reported nothing.
+            attributes: user attributes to record with it.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        stored, kind = _stored(value)
+        return self._held(
+            "finish_trial",
+            trial_id=trial_id,
+            state=state,
+            values=[] if value is None else [stored],
+            types=[] if value is None else [kind],
+            attributes=Json(dict(attributes)),
+        )
+
+    def fail(self, trial_id: int, reason: str, attributes: Mapping[str, Any]) -> bool:
+        """End the attempt as failed; its retry is queued in the same transaction.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held(
+            "fail_trial", trial_id=trial_id, reason=reason, attributes=Json(dict(attributes))
+        )
+
+    def give_back(self, trial_id: int) -> bool:
+        """Return the trial to the queue: an orderly leave is no failed attempt.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held("give_back_trial", trial_id=trial_id)
+
+    def held(self) -> list[int]:
+        """The trials leased to this worker."""
+        rows = self._database.rows("leases_of_worker", worker_id=self._worker_id)
+        return [row["trial_id"] for row in rows]
+
+    def _held(self, query: str, **parameters: Any) -> bool:
+        row = self._database.row(query, worker_id=self._worker_id, **parameters)
+        return bool(row and row["held"])
+
+
+def _stored(value: float | None) -> tuple[float | None, str]:
+    # Optuna's representation of infinities, which SQL's own floats would not sort with the rest.
+    if value is not None and math.isinf(value):
+        return None, "INF_POS" if value > 0 else "INF_NEG"
+    return value, "FINITE"

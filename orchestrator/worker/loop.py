@@ -1,0 +1,209 @@
+"""The worker's loop: claim a trial, run it, end it, take the next."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import optuna
+
+from objectives.base import Objective
+from orchestrator.errors import OrchError, StudyFailed
+from orchestrator.search.pruners import build_pruner
+from orchestrator.search.samplers import build_sampler
+from orchestrator.storage.database import Database
+from orchestrator.storage.optuna_storage import open_optuna_storage
+from orchestrator.study import (
+    StoredStudy,
+    full_steps,
+    make_objective,
+    open_study,
+    pin_data,
+    search_space,
+)
+from orchestrator.worker.attempt import Attempt
+from orchestrator.worker.claim import Claims
+from orchestrator.worker.heartbeat import Heartbeat
+from orchestrator.worker.seeds import derive
+from orchestrator.worker.trial import WorkerTrial
+
+_log = logging.getLogger("orch")
+
+# How long an idle worker waits before it asks again; long enough to spare the server.
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 2.0
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How one worker process behaves.
+
+    Attributes:
+        worker_id: who it is in the database.
+        threads: CPU threads that it may use; None: not limited.
+        stay: wait for more budget when the study is done, instead of leaving.
+        timeout: seconds after which it takes no further trial; None: none.
+    """
+
+    worker_id: UUID
+    threads: int | None = None
+    stay: bool = False
+    timeout: float | None = None
+
+
+class Worker:
+    """One process's part in a study."""
+
+    def __init__(self, url: str, study_name: str, options: WorkerOptions) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._options = options
+        self._database = Database(url)
+        self._study = open_study(self._database, study_name)
+        self._claims = Claims(self._database, self._study.study_id, options.worker_id)
+        self._objective = make_objective(self._study.spec, options.threads)
+        self._space = search_space(self._study.spec, self._objective)
+        self.leaving = False
+
+    @property
+    def study_id(self) -> int:
+        return self._study.study_id
+
+    @property
+    def worker_id(self) -> UUID:
+        return self._options.worker_id
+
+    def leave(self) -> None:
+        """Ask the worker to end: after the value that its trial reports next, at the latest."""
+        self.leaving = True
+
+    def run(self) -> None:
+        """Work until the study is done, the worker was asked to leave, or its time is up.
+
+        Raises:
+            StudyFailed: the study failed, or this machine's data are not the study's.
+            StorageError: the database is out of reach.
+        """
+        check_data(self._study, self._objective)
+        self._objective.prepare()
+        spec = self._study.spec
+        optuna_study = optuna.Study(
+            self._study.name,
+            open_optuna_storage(self._database.url),
+            pruner=build_pruner(spec, full_steps(spec, self._objective)),
+        )
+        self._claims.join(self.name)
+        beat = spec.worker.heartbeat_seconds
+        worker_id = self._options.worker_id
+        with Heartbeat(self._database.url, self._study.study_id, worker_id, beat):
+            try:
+                self._take_trials(optuna_study)
+            finally:
+                self._claims.leave()
+
+    def _take_trials(self, optuna_study: optuna.Study) -> None:
+        deadline = _deadline(self._options.timeout)
+        pause = _Pause()
+        while not self.leaving and time.monotonic() < deadline:
+            claim = self._claims.claim()
+            if claim.outcome == "trial":
+                assert claim.trial_id is not None
+                self._run_trial(optuna_study, claim.trial_id)
+                pause.reset()
+            elif claim.outcome == "failed":
+                raise StudyFailed(f"study '{self._study.name}' failed: {claim.detail}")
+            elif claim.outcome == "gone":
+                raise StudyFailed(f"study '{self._study.name}' was deleted; this worker ends")
+            elif claim.outcome == "wait" or self._options.stay:
+                pause.wait(lambda: self.leaving)
+            else:
+                return
+
+    def _run_trial(self, optuna_study: optuna.Study, trial_id: int) -> None:
+        spec = self._study.spec
+        frozen = optuna_study._storage.get_trial(trial_id)
+        # A retry is the same configuration again, with the same draws.
+        number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
+        optuna_study.sampler = build_sampler(
+            spec, derive(spec.training.seed, "sampler", frozen.number)
+        )
+
+        def make_trial() -> WorkerTrial:
+            return WorkerTrial(
+                optuna_study,
+                trial_id,
+                self._space,
+                seed=derive(spec.training.seed, "training", number),
+                steps=self._objective.steps(),
+                leaving=lambda: self.leaving,
+            )
+
+        Attempt(self._claims, self._objective, self.name, frozen.number).run(
+            trial_id, make_trial, suggest_first=bool(self._objective.space())
+        )
+
+
+def check_data(study: StoredStudy, objective: Objective) -> None:
+    """Compare this machine's data with the study's.
+
+    Raises:
+        StudyFailed: they differ; the message says in what.
+    """
+    here, pinned = pin_data(objective), study.data
+    if here == pinned:
+        return
+    differences = _differences(dict(pinned or {}), here or {})
+    raise StudyFailed(
+        f"this machine's data are not those of study '{study.name}' ({differences}); "
+        "bring the same file here, or name it in ORCH_MNIST"
+    )
+
+
+def _differences(pinned: dict[str, Any], here: dict[str, Any]) -> str:
+    def short(value: object) -> str:
+        return f"{value[:12]}…" if isinstance(value, str) and len(value) > 40 else str(value)
+
+    return "; ".join(
+        f"{key}: study {short(pinned.get(key))}, here {short(here.get(key))}"
+        for key in sorted(pinned.keys() | here.keys())
+        if pinned.get(key) != here.get(key)
+    )
+
+
+class _Pause:
+    """Waits that grow, a little different for each worker, so that they do not ask in step."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._seconds = _FIRST_WAIT_SECONDS
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        end = time.monotonic() + self._seconds * random.uniform(0.7, 1.3)
+        while time.monotonic() < end and not until():
+            time.sleep(0.05)
+        self._seconds = min(self._seconds * 1.5, _LONGEST_WAIT_SECONDS)
+
+
+def _deadline(timeout: float | None) -> float:
+    return float("inf") if timeout is None else time.monotonic() + timeout
+
+
+def abandon(url: str, study_id: int, worker_id: UUID) -> None:
+    """Give back whatever a worker that is ending at once still holds."""
+    database = Database(url)
+    try:
+        claims = Claims(database, study_id, worker_id)
+        for trial_id in claims.held():
+            claims.give_back(trial_id)
+        claims.leave()
+    except OrchError as error:
+        _log.warning("its trial is taken back after the grace period: %s", error)
+    finally:
+        database.close()

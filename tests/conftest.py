@@ -1,0 +1,117 @@
+"""What the tests stand on: the installed ``orch``, and a real PostgreSQL in a temporary home."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+from orchestrator.storage.setup import prepare
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Orch:
+    """Runs the installed command as a user would."""
+
+    home: Path
+    storage: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = {
+            **os.environ,
+            "ORCH_HOME": str(self.home),
+            "COLUMNS": "80",
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        environment.pop("ORCH_STORAGE", None)
+        if self.storage is not None:
+            environment["ORCH_STORAGE"] = self.storage
+        return environment
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(Path(sys.executable).parent / "orch"), *arguments]
+
+    def __call__(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ok(self, *arguments: str, timeout: float = 300) -> str:
+        done = self(*arguments, timeout=timeout)
+        assert done.returncode == 0, f"{arguments} ended with {done.returncode}: {done.stderr}"
+        return done.stdout
+
+    def refused(self, code: int, *arguments: str) -> str:
+        """The one line of an expected error."""
+        done = self(*arguments)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("orch: "), done.stderr
+        return lines[0]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An ``ORCH_HOME`` whose server the whole test session shares."""
+    folder = tmp_path_factory.mktemp("home")
+    yield folder
+    EmbeddedServer(folder).stop()
+
+
+@pytest.fixture
+def orch(home: Path) -> Orch:
+    return Orch(home)
+
+
+@pytest.fixture(scope="session")
+def url(home: Path) -> str:
+    """The session's server."""
+    return EmbeddedServer(home).ensure_running()
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url)
+    prepare(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A study name of the test's own: the server is shared."""
+    return f"study-{next(_numbers)}"
+
+
+@pytest.fixture
+def mnist() -> str:
+    """The real MNIST; without it the test is skipped."""
+    path = os.environ.get("ORCH_MNIST")
+    if not path:
+        pytest.skip("needs the real MNIST: set ORCH_MNIST to its mnist.npz")
+    return path

@@ -1,0 +1,176 @@
+"""Storage that does not work: one line, the mend, exit code 3, no password."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from conftest import Orch
+
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+from orchestrator.storage.url import mask, normalise
+
+
+@pytest.fixture(scope="module")
+def tcp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, EmbeddedServer]]:
+    """A second server, which listens on TCP and asks for passwords."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("tcp"))
+    url = server.ensure_running()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    database = Database(url)
+    database.execute("CREATE ROLE tuner LOGIN SUPERUSER PASSWORD 'se cret'")
+    for setting in ("listen_addresses = '127.0.0.1'", f"port = {port}"):
+        database.execute(f"ALTER SYSTEM SET {setting}")
+    database.close()
+    server.stop()
+    hba = server.data / "pg_hba.conf"
+    hba.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+    # The library starts it with its own -h ""; start it as a system administrator would.
+    _start_listening(server)
+    yield port, server
+    server.stop()
+
+
+def _start_listening(server: EmbeddedServer) -> None:
+    server._postgres(
+        "pg_ctl", "-w", "-D", str(server.data), "-l", str(server.data / "log"),
+        "-o", f"-k {server.data}", "start",
+    )  # fmt: skip
+
+
+def _storage(orch: Orch, url: str) -> Orch:
+    return Orch(orch.home, storage=url)
+
+
+def test_a_server_over_tcp_with_a_password_works(
+    orch: Orch, tcp_server: tuple[int, object]
+) -> None:
+    url = f"postgresql://tuner:se%20cret@127.0.0.1:{tcp_server[0]}/postgres"
+    remote = _storage(orch, url)
+    remote.ok("run", "quadratic", "--study", "tcp", "--trials", "4", "--workers", "2")
+    status = remote.ok("db", "status")
+    assert "***" in status and "cret" not in status
+
+
+def test_a_wrong_password_is_never_printed(orch: Orch, tcp_server: tuple[int, object]) -> None:
+    url = f"postgresql://tuner:hunter2@127.0.0.1:{tcp_server[0]}/postgres"
+    message = _storage(orch, url).refused(3, "list")
+    assert "password authentication failed" in message
+    assert "hunter2" not in message
+
+
+def test_a_missing_database_is_named(orch: Orch, tcp_server: tuple[int, object]) -> None:
+    url = f"postgresql://tuner:se%20cret@127.0.0.1:{tcp_server[0]}/nowhere"
+    message = _storage(orch, url).refused(3, "list")
+    assert '"nowhere" does not exist; create it' in message
+
+
+def test_a_refused_connection_says_so(orch: Orch) -> None:
+    message = _storage(orch, "postgresql://u@127.0.0.1:1/db").refused(3, "list")
+    assert "is the server running" in message
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:///x.db", "no row locks"),
+        ("mysql://u@h/db", "MySQL is not supported"),
+        ("nonsense", "no storage URL"),
+        ("postgresql://u:geheim@h:notaport/db", "invalid"),
+    ],
+)
+def test_another_url_is_refused_with_the_reason(orch: Orch, url: str, words: str) -> None:
+    message = _storage(orch, url).refused(3, "list")
+    assert words in message
+    assert "geheim" not in message
+
+
+def _database_with(url: str, *statements: str) -> str:
+    """A fresh database on the session's server, prepared by raw statements."""
+    name = f"db_{uuid.uuid4().hex[:8]}"
+    Database(url).execute(f"CREATE DATABASE {name}")
+    fresh = url.replace("/postgres?", f"/{name}?")
+    connection = psycopg2.connect(fresh)
+    with connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    connection.close()
+    return fresh
+
+
+def test_the_schema_of_another_optuna_version_is_refused(orch: Orch, url: str) -> None:
+    fresh = _database_with(
+        url,
+        "CREATE TABLE alembic_version (version_num text)",
+        "INSERT INTO alembic_version VALUES ('v2.6.0.a')",
+    )
+    message = _storage(orch, fresh).refused(3, "list")
+    assert "another Optuna version (v2.6.0.a" in message
+
+
+def test_the_schema_of_another_orch_version_is_refused(orch: Orch, url: str) -> None:
+    fresh = _database_with(url)
+    _storage(orch, fresh).ok("db", "init")
+    Database(fresh).execute("UPDATE orch.schema_version SET version = 99")
+    assert "another orch version (99" in _storage(orch, fresh).refused(3, "list")
+
+
+def test_a_server_too_old_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No server that old is at hand: the real one is measured against a later minimum.
+    from orchestrator.errors import StorageError
+    from orchestrator.storage import setup
+
+    monkeypatch.setattr(setup, "OLDEST_SERVER", 99)
+    with pytest.raises(StorageError, match=r"is PostgreSQL \d+; orch needs 99 or newer"):
+        setup.prepare(Database(url))
+
+
+def test_our_optuna_revision_is_the_head_of_the_installed_optuna(url: str) -> None:
+    from orchestrator.storage.optuna_storage import make_rdb_storage
+    from orchestrator.storage.setup import OPTUNA_REVISION
+
+    assert make_rdb_storage(url, create=True).get_head_version() == OPTUNA_REVISION
+
+
+def test_a_database_of_plain_optuna_gets_our_tables_beside(orch: Orch, url: str) -> None:
+    import optuna
+
+    fresh = _database_with(url)
+    optuna.create_study(
+        study_name="plain", storage=fresh.replace("postgresql://", "postgresql+psycopg2://")
+    )
+    assert "plain" not in _storage(orch, fresh).ok("list")
+    message = _storage(orch, fresh).refused(2, "show", "plain")
+    assert "orch did not create" in message
+
+
+def test_urls_lose_the_driver_and_show_no_password() -> None:
+    assert normalise("postgresql+psycopg2://u@h/d") == "postgresql://u@h/d"
+    assert normalise("postgres://u@h/d") == "postgresql://u@h/d"
+    masked = mask("postgresql://u:p%40ss@h/d?sslpassword=other&password=third")
+    assert not re.search("p%40ss|other|third", masked)
+    assert masked.startswith("postgresql://u:***@h/d")
+
+
+def test_environment_password_works_and_stays_hidden(
+    orch: Orch, tcp_server: tuple[int, object]
+) -> None:
+    url = f"postgresql://tuner@127.0.0.1:{tcp_server[0]}/postgres"
+    os.environ["PGPASSWORD"] = "se cret"
+    try:
+        assert "cret" not in _storage(orch, url).ok("db", "status")
+    finally:
+        del os.environ["PGPASSWORD"]
+
+
+def test_home_is_the_default_storage(orch: Orch, home: Path) -> None:
+    assert str(home) in orch.ok("db", "status")
