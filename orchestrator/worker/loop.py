@@ -126,7 +126,9 @@ class Worker:
 
     def _run_trial(self, optuna_study: optuna.Study, trial_id: int) -> None:
         spec = self._study.spec
-        frozen = optuna_study._storage.get_trial(trial_id)
+        # Optuna's cache must have seen a trial before it takes values for it.
+        trials = optuna_study.get_trials(deepcopy=False)
+        frozen = next(trial for trial in reversed(trials) if trial._trial_id == trial_id)
         # A retry is the same configuration again, with the same draws.
         number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
         optuna_study.sampler = build_sampler(

@@ -86,7 +86,8 @@ BEGIN
     UPDATE orch.study
     SET state = 'failed',
         reason = format('%s configurations in a row failed; the last: %s', failures_in_row, p_reason)
-    WHERE study_id = v_study AND failures_in_row >= orch.setting(v_study, 'max_failures');
+    WHERE study_id = v_study AND state <> 'failed'
+      AND failures_in_row >= orch.setting(v_study, 'max_failures');
 END
 $$;
 

@@ -1,0 +1,79 @@
+"""The command starts at once: help loads nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from conftest import Orch
+
+HEAVY = {"tensorflow", "keras", "optuna", "sqlalchemy", "psycopg2", "numpy", "pydantic", "sklearn"}
+
+
+def test_help_imports_neither_tensorflow_nor_optuna() -> None:
+    code = (
+        "import sys; from orchestrator.cli.main import app\n"
+        "try: app(['--help'], standalone_mode=False)\n"
+        "finally: print('\\nLOADED', *{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
+    assert "typer" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("verb", ["list", "report", "show", "space"])
+def test_reading_verbs_never_import_tensorflow(orch: Orch, name: str, verb: str) -> None:
+    orch.ok("create", name, "--objective", "digits")
+    arguments = [verb] if verb == "list" else [verb, name]
+    code = (
+        "import sys; from orchestrator.cli.main import app\n"
+        f"app({arguments!r}, standalone_mode=False)\n"
+        "assert 'orchestrator' in sys.modules\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env=orch.environment, check=True)
+
+
+VERBS = [
+    "run", "create", "resume", "worker", "stop", "delete", "list", "show", "report", "best",
+    "space", "dashboard", "doctor", "db start", "db stop", "db status", "db url", "db init",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_an_example(orch: Orch, verb: str) -> None:
+    assert f"orch {verb}" in orch.ok(*verb.split(), "--help").split("Example:", 1)[1]
+
+
+def test_help_and_python_m_are_the_same_command(orch: Orch) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "--help"],
+        env=orch.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Create or resume a study" in done.stdout
+    assert "Create or resume a study" in orch.ok("--help")
+
+
+def test_space_prints_the_parameters_the_size_and_the_cost(orch: Orch) -> None:
+    page = orch.ok("space", "digits", "--param", "dropout=0.1", "--param", "learning_rate=0.001")
+    assert "32 to 512, step 32" in page and "relu, tanh, sigmoid" in page
+    # 3 activations, 16 widths, 8 widths thrice, 4 batch sizes
+    assert f"size: {3 * 16 * 8**3 * 4:,} configurations" in page
+    assert "20 trials of at most 8 epochs: 160 epochs" in page
+
+
+def test_doctor_says_ok_or_the_mend_for_each_check(orch: Orch) -> None:
+    ended = orch("doctor")
+    lines = ended.stdout.strip().splitlines()
+    assert all(line.startswith(("ok", "MEND")) for line in lines)
+    checked = {line.split()[1] for line in lines}
+    assert {"storage", "clock", "disk", "cores", "digits", "TensorFlow"} <= checked
+    assert ended.returncode == (1 if any(line.startswith("MEND") for line in lines) else 0)
+
+
+def test_doctor_names_the_mend_of_a_storage_that_is_down(orch: Orch) -> None:
+    ended = orch("doctor", "--storage", "postgresql://u:secret@127.0.0.1:1/db")
+    assert ended.returncode == 1
+    assert "MEND  storage" in ended.stdout and "secret" not in ended.stdout

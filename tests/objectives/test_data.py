@@ -1,0 +1,155 @@
+"""Datasets: sources and their order, splits, fingerprints, damage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from objectives import data
+from objectives.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache() -> Iterator[None]:
+    data.load.cache_clear()
+    yield
+    data.load.cache_clear()
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    generator = np.random.default_rng(1)
+    made = {
+        "x_train": generator.integers(0, 255, (12, 4, 4)).astype(np.uint8),
+        "y_train": np.arange(12) % 3,
+        "x_test": generator.integers(0, 255, (6, 4, 4)).astype(np.uint8),
+        "y_test": np.arange(6) % 3,
+    }
+    made.update(changes)
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def write(path: Path, **changes: Any) -> str:
+    np.savez(path, **arrays(**changes))
+    return str(path)
+
+
+def test_an_npz_in_keras_format_is_read(tmp_path: Path) -> None:
+    loaded = data.load(write(tmp_path / "own.npz"))
+    assert (len(loaded.x_train), len(loaded.x_test), loaded.classes) == (12, 6, 3)
+    assert loaded.name == "own.npz"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y_test": None}, "lacks y_test"),
+        ({"y_train": np.arange(5)}, "one label for each of 12 examples"),
+        ({"y_train": np.full(12, 0.5)}, "class numbers"),
+        ({"y_train": np.full(12, -1)}, "class numbers"),
+        ({"x_test": np.zeros((6, 5, 5))}, "have shape"),
+        ({"x_train": np.full((12, 4, 4), np.nan)}, "not finite"),
+        ({"x_train": np.zeros((0, 4, 4)), "y_train": np.zeros(0, int)}, "must hold examples"),
+        ({"x_train": np.full((12, 4, 4), "a")}, "must be numbers"),
+        ({"x_train": np.full((12, 4, 4), None)}, "damaged or no .npz"),
+    ],
+)
+def test_a_misshaped_npz_is_one_clear_error(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    if changes.get("x_train") is not None and changes["x_train"].dtype == object:
+        np.savez(tmp_path / "own.npz", **arrays(**changes))  # pickled: never loaded
+    else:
+        write(tmp_path / "own.npz", **changes)
+    with pytest.raises(DataError) as caught:
+        data.load(str(tmp_path / "own.npz"))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 200])
+def test_a_truncated_npz_is_one_clear_error(tmp_path: Path, kept: int) -> None:
+    path = Path(write(tmp_path / "own.npz"))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"damaged or no \.npz file"):
+        data.load(str(path))
+
+
+def test_a_missing_file_and_an_unknown_name_are_named() -> None:
+    with pytest.raises(DataError, match=r"no file gone\.npz"):
+        data.load("gone.npz")
+    with pytest.raises(DataError, match="known are digits and mnist"):
+        data.load("cifar")
+
+
+def test_the_fingerprint_is_of_the_arrays_not_of_the_file(tmp_path: Path) -> None:
+    plain = data.load(write(tmp_path / "plain.npz"))
+    np.savez_compressed(tmp_path / "packed.npz", **arrays())
+    packed = data.load(str(tmp_path / "packed.npz"))
+    other = data.load(write(tmp_path / "other.npz", y_train=(np.arange(12) + 1) % 3))
+    assert plain.sha256 == packed.sha256 != other.sha256
+
+
+def test_orch_mnist_comes_before_keras_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "keras" / "datasets"
+    cache.mkdir(parents=True)
+    write(cache / "mnist.npz")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("ORCH_MNIST", raising=False)
+    assert data.load("mnist").source == str(cache / "mnist.npz")
+    data.load.cache_clear()
+    monkeypatch.setenv("ORCH_MNIST", write(tmp_path / "named.npz"))
+    assert data.load("mnist").source == str(tmp_path / "named.npz")
+
+
+def test_a_wrong_orch_mnist_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCH_MNIST", "gone.npz")
+    with pytest.raises(DataError, match="from ORCH_MNIST"):
+        data.load("mnist")
+
+
+def test_with_no_source_the_error_names_the_three_ways_and_digits(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "objectives.data", "mnist"],
+        # A proxy that refuses: the download fails at once on any machine.
+        env={"KERAS_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": "",
+             "https_proxy": "http://127.0.0.1:1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    for way in ("ORCH_MNIST", "Keras's cache", "download", "digits"):
+        assert way in line
+
+
+def test_digits_need_no_network_and_never_change() -> None:
+    digits = data.load("digits")
+    assert (len(digits.x_train), len(digits.x_test), digits.classes) == (1437, 360, 10)
+    assert digits.sha256.startswith("2dda6fe40fdf")
+
+
+def test_the_last_training_examples_are_held_out_and_the_test_set_is_not_touched() -> None:
+    digits = data.load("digits")
+    parts = data.split(digits, 200)
+    assert len(parts.x_validation) == 200
+    assert np.array_equal(parts.x_validation, digits.x_train[-200:])
+    assert np.array_equal(parts.y_train, digits.y_train[:-200])
+    assert len(data.split(digits, None).x_validation) == 1437 // 6
+
+
+@pytest.mark.parametrize("count", [0, 1437, 5000])
+def test_an_impossible_split_is_refused(count: int) -> None:
+    with pytest.raises(DataError, match="choose 1 to 1436"):
+        data.split(data.load("digits"), count)
+
+
+def test_the_real_mnist_is_the_mnist(mnist: str) -> None:
+    loaded = data.load("mnist")
+    assert (loaded.x_train.shape, loaded.x_test.shape) == ((60000, 28, 28), (10000, 28, 28))
+    assert loaded.facts(None).validation == 10000

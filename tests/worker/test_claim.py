@@ -1,0 +1,298 @@
+"""The claim on a real server: the budget, leases, retries, ends, from several connections."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.spec import StudySpec
+from orchestrator.storage.database import Database, Row
+from orchestrator.study import StoredStudy, create, delete, open_study, raise_budget, reopen, stop
+from orchestrator.worker.claim import Claims
+
+MakeStudy = Callable[..., StoredStudy]
+MakeWorker = Callable[[StoredStudy], Claims]
+
+
+@pytest.fixture
+def make_study(database: Database, name: str) -> Iterator[MakeStudy]:
+    made: list[StoredStudy] = []
+
+    def make(trials: int = 3, **worker: Any) -> StoredStudy:
+        document = {
+            "study": {"name": name, "objective": "quadratic", "trials": trials},
+            "worker": {"heartbeat_seconds": 0.1, "grace_seconds": 0.3, **worker},
+        }
+        made.append(create(database, StudySpec.parse(document)))
+        return made[-1]
+
+    yield make
+    for study in made:
+        delete(database, study)
+
+
+@pytest.fixture
+def make_worker(url: str) -> Iterator[MakeWorker]:
+    databases: list[Database] = []
+
+    def make(study: StoredStudy) -> Claims:
+        databases.append(Database(url))
+        claims = Claims(databases[-1], study.study_id, uuid4())
+        claims.join(f"worker-{len(databases)}")
+        return claims
+
+    yield make
+    for each in databases:
+        each.close()
+
+
+def trials(database: Database, study: StoredStudy) -> list[Row]:
+    return database.execute(
+        "SELECT trial_id, number, state::text FROM trials WHERE study_id = %(id)s ORDER BY number",
+        {"id": study.study_id},
+    )
+
+
+def attributes(database: Database, trial_id: int | None) -> dict[str, Any]:
+    rows = database.execute(
+        "SELECT key, value_json::jsonb AS value FROM trial_user_attributes WHERE trial_id = %(id)s",
+        {"id": trial_id},
+    )
+    return {row["key"]: row["value"] for row in rows}
+
+
+def take(claims: Claims) -> int:
+    claim = claims.claim()
+    assert claim.outcome == "trial" and claim.trial_id is not None, claim
+    return claim.trial_id
+
+
+def test_no_more_trials_are_given_out_than_the_budget_has(
+    make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study(trials=2)
+    first, second, third = (make_worker(study) for _ in range(3))
+    held = take(first)
+    take(second)
+    assert third.claim().outcome == "wait"
+    assert first.finish(held, "COMPLETE", 1.0, {})
+    assert third.claim().outcome == "wait", "the second trial may still fail"
+
+
+def test_claims_at_the_same_moment_share_out_exactly_the_budget(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study(trials=25)
+    outcomes: list[str] = []
+
+    def work(claims: Claims) -> None:
+        while True:
+            claim = claims.claim()
+            outcomes.append(claim.outcome)
+            if claim.outcome == "done":
+                return
+            if claim.trial_id is not None:
+                claims.finish(claim.trial_id, "PRUNED", 0.5, {})
+
+    threads = [threading.Thread(target=work, args=(make_worker(study),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("trial") == 25
+    numbers = [row["number"] for row in trials(database, study)]
+    assert numbers == list(range(25)), "numbers are Optuna's: 0, 1, 2, … without a gap"
+
+
+def test_a_finished_trial_carries_its_value_and_attributes(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study()
+    claims = make_worker(study)
+    trial = take(claims)
+    assert claims.finish(trial, "COMPLETE", 0.25, {"orch:worker": "me"})
+    assert attributes(database, trial) == {"orch:worker": "me"}
+    assert trials(database, study)[0]["state"] == "COMPLETE"
+    assert not claims.finish(trial, "COMPLETE", 9.0, {}), "it has ended; nothing is overwritten"
+
+
+def test_infinite_values_are_stored_as_optuna_stores_them(
+    url: str, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    import optuna
+
+    study = make_study()
+    claims = make_worker(study)
+    for value in (float("inf"), float("-inf")):
+        claims.finish(take(claims), "COMPLETE", value, {})
+    storage = url.replace("postgresql://", "postgresql+psycopg2://")
+    loaded = optuna.load_study(study_name=study.name, storage=storage)
+    assert [trial.value for trial in loaded.trials] == [float("inf"), float("-inf")]
+
+
+def test_a_silent_workers_trial_is_taken_back_and_retried_with_its_parameters(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study()
+    lost, other = make_worker(study), make_worker(study)
+    trial = take(lost)
+    database.execute(
+        "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) "
+        "VALUES (%(id)s, 'x', 4.5, '{}')",
+        {"id": trial},
+    )
+    time.sleep(0.4)  # longer than the grace period
+    retry = take(other)
+    states = {row["trial_id"]: row["state"] for row in trials(database, study)}
+    assert states == {trial: "FAIL", retry: "RUNNING"}
+    assert "no sign of life" in attributes(database, trial)["orch:reason"]
+    assert attributes(database, retry)["orch:retry_of"] == 0
+    params = database.rows("params_of_trial", trial_id=retry)
+    assert [(row["param_name"], row["param_value"]) for row in params] == [("x", 4.5)]
+
+
+def test_a_worker_that_returns_too_late_cannot_write(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study()
+    late, other = make_worker(study), make_worker(study)
+    trial = take(late)
+    time.sleep(0.4)
+    take(other)
+    assert late.renew() == set()
+    assert not late.finish(trial, "COMPLETE", 0.0, {})
+    assert not late.fail(trial, "too late", {})
+    assert not late.give_back(trial)
+    assert "no sign of life" in attributes(database, trial)["orch:reason"]
+
+
+def test_signs_of_life_keep_a_trial(make_study: MakeStudy, make_worker: MakeWorker) -> None:
+    study = make_study(trials=1)
+    alive, other = make_worker(study), make_worker(study)
+    trial = take(alive)
+    for _ in range(5):
+        time.sleep(0.15)
+        assert alive.renew() == {trial}
+        assert other.claim().outcome == "wait"
+    assert alive.finish(trial, "COMPLETE", 1.0, {})
+
+
+def test_a_configuration_is_tried_max_retries_times_more_and_then_recorded(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study(max_retries=2)
+    claims = make_worker(study)
+    attempts = []
+    for _ in range(3):
+        attempts.append(take(claims))
+        claims.fail(attempts[-1], "no such layer", {})
+    assert [attributes(database, trial).get("orch:attempt") for trial in attempts] == [None, 2, 3]
+    assert [attributes(database, trial).get("orch:retry_of") for trial in attempts] == [None, 0, 0]
+    assert "orch:retried_as" not in attributes(database, attempts[-1])
+    fresh = take(claims)
+    assert "orch:retry_of" not in attributes(database, fresh)
+
+
+def test_a_success_between_failures_starts_the_count_anew(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study(trials=9, max_retries=0, max_failures=2)
+    claims = make_worker(study)
+    claims.fail(take(claims), "first", {})
+    claims.finish(take(claims), "COMPLETE", 1.0, {})
+    claims.fail(take(claims), "second", {})
+    assert open_study(database, study.name).state == "open"
+    claims.fail(take(claims), "third", {})
+    failed = claims.claim()
+    assert failed.outcome == "failed" and "third" in (failed.detail or "")
+    reopen(database, study)
+    take(claims)
+
+
+def test_a_given_back_trial_is_the_same_attempt_without_its_values(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study()
+    leaving, other = make_worker(study), make_worker(study)
+    trial = take(leaving)
+    database.execute(
+        "INSERT INTO trial_intermediate_values "
+        "(trial_id, step, intermediate_value, intermediate_value_type) "
+        "VALUES (%(id)s, 1, 0.5, 'FINITE')",
+        {"id": trial},
+    )
+    assert leaving.give_back(trial)
+    assert take(other) == trial
+    rows = database.execute(
+        "SELECT 1 FROM trial_intermediate_values WHERE trial_id = %(id)s", {"id": trial}
+    )
+    assert rows == [] and "orch:retry_of" not in attributes(database, trial)
+
+
+def test_an_enqueued_trial_goes_before_a_fresh_one(
+    url: str, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    import optuna
+
+    study = make_study()
+    storage = url.replace("postgresql://", "postgresql+psycopg2://")
+    optuna.load_study(study_name=study.name, storage=storage).enqueue_trial({"x": 1.0, "y": 2.0})
+    claims = make_worker(study)
+    first, second = take(claims), take(claims)
+    assert first < second
+
+
+def test_a_stopped_study_gives_out_nothing_until_it_is_taken_up_again(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study()
+    claims = make_worker(study)
+    assert stop(database, study) == 1
+    assert claims.claim().outcome == "drained"
+    reopen(database, study)
+    take(claims)
+
+
+def test_a_higher_budget_gives_out_more(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study(trials=1)
+    claims = make_worker(study)
+    claims.finish(take(claims), "COMPLETE", 1.0, {})
+    assert claims.claim().outcome == "done"
+    raise_budget(database, study, 2)
+    take(claims)
+    assert open_study(database, study.name).spec.study.trials == 2
+
+
+def test_two_studies_never_disturb_each_other(
+    database: Database, make_worker: MakeWorker, name: str
+) -> None:
+    def make(suffix: str) -> StoredStudy:
+        document = {"study": {"name": name + suffix, "objective": "quadratic", "trials": 1}}
+        return create(database, StudySpec.parse(document))
+
+    one, two = make("a"), make("b")
+    take(make_worker(one))
+    take(make_worker(two))
+    delete(database, one)
+    assert [row["number"] for row in trials(database, two)] == [0]
+    assert make_worker(two).claim().outcome == "wait"
+    delete(database, two)
+
+
+def test_a_deleted_study_is_gone_for_its_workers(
+    database: Database, make_worker: MakeWorker, name: str
+) -> None:
+    document = {"study": {"name": name, "objective": "quadratic"}}
+    study = create(database, StudySpec.parse(document))
+    claims = make_worker(study)
+    trial = take(claims)
+    delete(database, study)
+    assert claims.claim().outcome == "gone"
+    assert not claims.finish(trial, "COMPLETE", 1.0, {})
