@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -147,7 +148,7 @@ class _LivePicture(_Show):
 
     def _picture(self, progress: Progress) -> Group:
         return Group(
-            ProgressBar(total=progress.budget, completed=progress.done, width=60),
+            Padding(ProgressBar(total=progress.budget, completed=progress.done, width=60)),
             Text(self.reader.headline(progress), style="bold"),
             Text(self.reader.best_line(progress)),
         )

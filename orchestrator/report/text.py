@@ -39,7 +39,7 @@ def _head(summary: Summary) -> str:
         data = summary.data
         lines.append(
             f"Data   {data['name']}: {data['train']} training, {data['validation']} validation, "
-            f"{data['test']} test examples; SHA-256 {data['sha256'][:12]}"
+            f"{data['test']} test; SHA-256 {data['sha256'][:12]}"
         )
     return "\n".join(lines)
 
@@ -48,7 +48,7 @@ def _best(summary: Summary) -> str:
     best = summary.best
     if best is None:
         return "Best   no trial is complete yet"
-    spread = "one training, spread unknown" if best.std is None else f"± {number(best.std)}"
+    spread = "one training" if best.std is None else f"± {number(best.std)}"
     lines = [
         f"Best   {summary.metric} {number(best.value)} in trial {best.number}"
         f" after {best.epochs} epochs ({spread})"

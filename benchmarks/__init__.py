@@ -1,0 +1,1 @@
+"""Benchmarks: each runs beside its peer and prints one JSON object with --json."""
