@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pydantic
 from optuna.distributions import BaseDistribution
 
-from objectives.data import DataFacts
+from objectives.data import Array, DataFacts
 from objectives.errors import ObjectiveError, UnknownObjective
 
 __all__ = [
@@ -77,6 +77,10 @@ class Trial(Protocol):
 
     def should_prune(self) -> bool: ...
 
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]]) -> None: ...
+
+    def restore(self) -> tuple[int, dict[str, Array]] | None: ...
+
     def set_user_attr(self, key: str, value: Any) -> None: ...
 
 
@@ -98,6 +102,8 @@ class Objective(ABC):
 
     default_metric: ClassVar[str]
     uses_epochs: ClassVar[bool] = False
+    # Whether it calls trial.checkpoint after each report; a retry then goes on with trial.restore.
+    checkpoints: ClassVar[bool] = False
     Options: ClassVar[type[pydantic.BaseModel]] = NoOptions
 
     def __init__(self, settings: Settings) -> None:

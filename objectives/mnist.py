@@ -28,6 +28,7 @@ class Mnist(Objective):
     default_metric: ClassVar[str] = "val_accuracy"
     default_data: ClassVar[str] = "mnist"
     uses_epochs: ClassVar[bool] = True
+    checkpoints: ClassVar[bool] = True
 
     def space(self) -> dict[str, BaseDistribution]:
         narrow: dict[str, BaseDistribution] = {

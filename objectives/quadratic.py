@@ -35,6 +35,7 @@ class Quadratic(Objective):
 
     default_metric: ClassVar[str] = "value"
     Options: ClassVar[type[BaseModel]] = QuadraticOptions
+    checkpoints: ClassVar[bool] = True
     options: QuadraticOptions
 
     def space(self) -> dict[str, BaseDistribution]:
@@ -48,10 +49,12 @@ class Quadratic(Objective):
         if random.SystemRandom().random() < options.failure_rate:
             raise RuntimeError("failed on purpose (objective.failure_rate)")
         value: float = (trial.params["x"] - 2) ** 2 + (trial.params["y"] + 3) ** 2
-        for step in range(1, options.steps + 1):
+        found = trial.restore()
+        for step in range(1 if found is None else found[0] + 1, options.steps + 1):
             time.sleep(options.sleep)
             # Approaches its value from above, as a loss does.
             trial.report(value * (1 + 1 / step - 1 / options.steps), step)
             if step < options.steps and trial.should_prune():
                 raise optuna.TrialPruned
+            trial.checkpoint(step, dict)
         return value

@@ -74,14 +74,20 @@ def fit(
     """
     import keras
 
-    keras.utils.set_random_seed(trial.seed)
+    found = trial.restore()
+    done = 0 if found is None else found[0]
+    # The order of the examples after a restart is another than that of the first epochs.
+    keras.utils.set_random_seed((trial.seed + done) % 2**31)
     model = build()
+    if found is not None:
+        restore_state(model, found[1])
     reporter = make_reporter(trial, metric)
     try:
         model.fit(
             split.x_train,
             split.y_train,
             batch_size=batch_size,
+            initial_epoch=done,
             epochs=epochs,
             validation_data=(split.x_validation, split.y_validation),
             verbose=0,
@@ -124,8 +130,34 @@ def make_reporter(trial: Trial, metric: str) -> Any:
             trial.report(value, epoch + 1)
             if epoch + 1 < self.params["epochs"] and trial.should_prune():
                 raise optuna.TrialPruned
+            trial.checkpoint(epoch + 1, lambda: capture_state(self.model))
 
     return Reporter()
+
+
+def capture_state(model: keras.Model) -> dict[str, Array]:
+    """Copies of everything that training changes: weights, random states, the optimizer's state."""
+    return {f"{index:05d}": np.array(variable) for index, variable in enumerate(_state(model))}
+
+
+def restore_state(model: keras.Model, arrays: Mapping[str, Array]) -> None:
+    """Give a newly built model the captured state.
+
+    Raises:
+        ObjectiveError: it is of another model.
+    """
+    variables = _state(model)
+    captured = [arrays[name] for name in sorted(arrays)]
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [array.shape for array in captured]:
+        raise ObjectiveError("the checkpoint is of another model; has the objective changed?")
+    for variable, array in zip(variables, captured, strict=True):
+        variable.assign(array)
+
+
+def _state(model: keras.Model) -> list[Any]:
+    model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
 
 
 def _check_loss(logs: Mapping[str, Any], epoch: int) -> None:

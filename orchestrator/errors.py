@@ -33,6 +33,10 @@ class StorageError(OrchError):
     exit_code: ClassVar[int] = 3
 
 
+class StorageUnavailable(StorageError):
+    """The storage does not serve now; asking again later may help."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Word the known name nearest to ``name``, or all of them when none is near.
 

@@ -43,11 +43,12 @@ def parse_duration(value: object) -> float:
 
 def format_duration(seconds: float) -> str:
     """The shortest exact way to write ``seconds``: 7200 is ``"2h"``."""
+    seconds = float(seconds)
     for unit in ("d", "h", "m"):
         count = seconds / _UNIT_SECONDS[unit]
         if count >= 1 and count.is_integer():
             return f"{int(count)}{unit}"
-    return f"{seconds:g}s"
+    return f"{int(seconds) if seconds.is_integer() else seconds!r}s"
 
 
 def _study_name(value: str) -> str:
@@ -61,6 +62,9 @@ def _study_name(value: str) -> str:
 
 Duration = Annotated[
     float, BeforeValidator(parse_duration), Field(gt=0), PlainSerializer(format_duration)
+]
+OptionalDuration = Annotated[
+    Duration | None, BeforeValidator(lambda value: None if value == "none" else value)
 ]
 SpaceDomain = Annotated[
     InstanceOf[Domain],
@@ -129,6 +133,16 @@ class WorkerSection(_Section):
     grace_seconds: float = Field(default=60, gt=0)
     max_retries: int = Field(default=3, ge=0)
     max_failures: int = Field(default=5, ge=1)
+    # Longer than this, and a trial's process is ended: the attempt hangs.
+    trial_timeout: OptionalDuration = None
+    # How long a worker trains on without the database.
+    storage_patience: Duration = 600.0
+    # At least so long between two checkpoints of a trial; 0: after every epoch.
+    checkpoint_seconds: float = Field(default=0, ge=0)
+    # "postgresql", a folder that all machines share, or s3://BUCKET or gs://BUCKET.
+    artifacts: str = Field(default="postgresql", min_length=1)
+    artifact_limit_mb: int = Field(default=256, ge=1, le=1024)
+    keep_models: int = Field(default=1, ge=0)
 
     @model_validator(mode="after")
     def _heartbeat_within_grace(self) -> WorkerSection:

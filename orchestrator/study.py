@@ -15,6 +15,7 @@ from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.search.space import Space, distribution, merge
 from orchestrator.spec import StudySpec, describe
+from orchestrator.storage.artifacts import check_artifacts
 from orchestrator.storage.database import Database
 
 
@@ -28,6 +29,7 @@ class StoredStudy:
     data: Mapping[str, Any] | None
     state: str
     reason: str | None
+    created_at: str
 
 
 def make_objective(spec: StudySpec, threads: int | None = None) -> Objective:
@@ -92,6 +94,7 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
     search_space(spec, objective)
     build_sampler(spec)
     build_pruner(spec, full_steps(spec, objective))
+    check_artifacts(spec.worker.artifacts)
     facts = pin_data(objective)
     metric = spec.study.metric or objective.default_metric
     direction = spec.study.direction or default_direction(metric)

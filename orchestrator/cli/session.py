@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import StorageError, StorageUnavailable, UsageError
 from orchestrator.report.progress import Progress, ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
@@ -36,8 +36,9 @@ def work_and_report(
         study.name,
         study.study_id,
         processes=workers or default_workers(),
-        gpus=parse_gpus(gpus),
         logs=home() / "logs",
+        gpus=parse_gpus(gpus),
+        trial_timeout=study.spec.worker.trial_timeout,
     )
     steps = full_steps(study.spec, make_objective(study.spec))
     reader = ProgressReader(database, study, steps)
@@ -67,16 +68,19 @@ def work(
         study.name,
         study.study_id,
         processes,
+        logs=home() / "logs",
+        echo=True,
         gpus=parse_gpus(gpus),
         stay=stay,
         timeout=_seconds(timeout),
+        trial_timeout=study.spec.worker.trial_timeout,
     )
     supervisor = Supervisor(database, crew)
     with supervisor.running():
         while supervisor.poll():
-            _say_all(supervisor.messages)
+            _echo(supervisor)
             time.sleep(_POLL_SECONDS)
-    _say_all(supervisor.messages)
+    _echo(supervisor)
     return 130 if supervisor.interrupted else supervisor.exit_code()
 
 
@@ -90,10 +94,8 @@ def _close(database: Database, study: StoredStudy, supervisor: Supervisor) -> in
         say(f"stopped; nothing is lost. Go on with: orch resume {study.name}")
         return 130
     code = supervisor.exit_code()
-    if code != 0:
-        say(f"orch: {supervisor.last_words() or f'a worker ended with exit code {code}'}")
-    else:
-        supervisor.remove_logs()
+    if code == StorageError.exit_code:
+        return code
     print(render(summarise(database, open_study(database, study.name))), end="")
     return code
 
@@ -113,20 +115,35 @@ class _Show:
 
     def __init__(self, reader: ProgressReader) -> None:
         self.reader = reader
+        self._away = False
 
     def __call__(self, messages: list[str]) -> None:
+        """Show the messages, and what is new in the study; the workers do not wait for it."""
+        try:
+            self.draw(messages, self.reader.news(), self.reader.read)
+            self._away = False
+        except StorageUnavailable as error:
+            if not self._away:
+                messages.append(f"the workers go on without the database: {error}")
+                self.draw(messages, [], None)
+            self._away = True
+
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
         raise NotImplementedError
 
 
 class _PlainLines(_Show):
     """A line for each trial that ended, with where the study stands then."""
 
-    def __call__(self, messages: list[str]) -> None:
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
         _say_all(messages)
-        news = self.reader.news()
-        if not news:
+        if not news or look is None:
             return
-        progress = self.reader.read()
+        progress = look()
         for line in news[:-1]:
             say(line)
         state = f"{self.reader.headline(progress)}; {self.reader.best_line(progress)}"
@@ -140,11 +157,14 @@ class _LivePicture(_Show):
         super().__init__(reader)
         self._live = live
 
-    def __call__(self, messages: list[str]) -> None:
-        for line in (*messages, *self.reader.news()):
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
+        for line in (*messages, *news):
             self._live.console.print(line, markup=False)
         messages.clear()
-        self._live.update(self._picture(self.reader.read()), refresh=True)
+        if look is not None:
+            self._live.update(self._picture(look()), refresh=True)
 
     def _picture(self, progress: Progress) -> Group:
         return Group(
@@ -158,6 +178,12 @@ def _say_all(messages: list[str]) -> None:
     for line in messages:
         say(line)
     messages.clear()
+
+
+def _echo(supervisor: Supervisor) -> None:
+    sys.stderr.write(supervisor.new_output())
+    sys.stderr.flush()
+    _say_all(supervisor.messages)
 
 
 def _seconds(timeout: str | None) -> float | None:

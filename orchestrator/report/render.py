@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from orchestrator.errors import OrchError
 from orchestrator.report import text
 from orchestrator.report.summary import Summary
+from orchestrator.storage.files import write_whole
 
 
 def render(summary: Summary, form: str) -> str:
@@ -29,15 +28,6 @@ def write(content: str, path: Path | None) -> None:
         sys.stdout.write(content)
         return
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, content.encode())
     except OSError as error:
         raise OrchError(f"cannot write {path}: {error.strerror}") from None

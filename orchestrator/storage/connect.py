@@ -1,28 +1,37 @@
-"""Connections: one way to open them, every failure one line."""
+"""Connections: one way to open them, no wait without an end, every failure one line."""
 
 from __future__ import annotations
 
 import os
+import select
+import time
 from typing import Any
 
 import psycopg2
+from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.url import mask
 
-# A silently dropped connection is noticed within about 25 s instead of the kernel's two hours.
+# A statement without an answer for so long: the server or the way to it is gone, even where
+# TCP itself does not notice (a frozen server, a firewall that forgot the connection).
+_answer_seconds = 30.0
+
 _KEEPALIVES: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
+    # Of several hosts in the URL, the one that takes writes.
+    "target_session_attrs": "read-write",
 }
 
 _MENDS = (
     ("password authentication failed", "check the user and the password"),
     ("no password supplied", "give it in the URL, in PGPASSWORD or in ~/.pgpass"),
+    ("session is read-only", "the server is in recovery; name the primary"),
     ("does not exist", "create it first, or correct the name"),
     ("could not translate host name", "check the host name"),
     ("Connection refused", "is the server running, and on that port?"),
@@ -30,26 +39,42 @@ _MENDS = (
     ("timeout expired", "check the host, the port and the firewall"),
     ("too many clients", "raise the server's max_connections or start fewer workers"),
     ("no pg_hba.conf entry", "allow this host in the server's pg_hba.conf"),
+    ("No space left", "free some disk on the server"),
 )
+
+# The server is there but cannot serve now: it restarts, recovers, is full, or was demoted.
+_PASSING_CODES = ("08", "53", "57P", "58", "25006", "40")
 
 
 def connect(url: str) -> Connection:
     """Open a connection in autocommit mode; each statement is its own transaction.
 
     Raises:
-        StorageError: the server cannot be reached or refuses us.
+        StorageUnavailable: the server cannot be reached or refuses us.
     """
+    seconds = float(os.environ.get("PGCONNECT_TIMEOUT", "10"))
     try:
         connection: Connection = psycopg2.connect(
-            url,
-            connect_timeout=int(os.environ.get("PGCONNECT_TIMEOUT", "10")),
-            application_name="orch",
-            **_KEEPALIVES,
+            url, connect_timeout=int(seconds), application_name="orch", **_KEEPALIVES
         )
     except psycopg2.Error as error:
-        raise StorageError(explain(error, url)) from None
+        raise StorageUnavailable(explain(error, url)) from None
     connection.autocommit = True
     return connection
+
+
+def answer_within(seconds: float) -> None:
+    """Set how long this process waits for the answer to a statement."""
+    global _answer_seconds
+    _answer_seconds = seconds
+
+
+def storage_error(error: psycopg2.Error, url: str) -> StorageError:
+    """The error as ours: :class:`StorageUnavailable` when asking again later may help."""
+    code = error.pgcode or ""
+    lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    passing = code.startswith(_PASSING_CODES) if code else lost
+    return (StorageUnavailable if passing else StorageError)(explain(error, url))
 
 
 def explain(error: psycopg2.Error, url: str) -> str:
@@ -57,3 +82,18 @@ def explain(error: psycopg2.Error, url: str) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     mend = next((mend for sign, mend in _MENDS if sign in text), "check --storage and ORCH_STORAGE")
     return f"no storage at {mask(url)}: {mask(text)}; {mend}"
+
+
+def _wait(connection: Connection) -> None:
+    """Wait for the server as libpq would, but not for ever."""
+    deadline = time.monotonic() + _answer_seconds
+    while (state := connection.poll()) != extensions.POLL_OK:
+        left = max(0.0, deadline - time.monotonic())
+        reading = [connection] if state == extensions.POLL_READ else []
+        writing = [connection] if state == extensions.POLL_WRITE else []
+        if not any(select.select(reading, writing, [], left)):
+            raise psycopg2.OperationalError(f"timeout expired: no answer in {_answer_seconds:g} s")
+
+
+# For every connection of the process, Optuna's own too.
+extensions.set_wait_callback(_wait)

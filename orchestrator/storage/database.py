@@ -11,8 +11,8 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import RealDictCursor, register_uuid
 
-from orchestrator.errors import StorageError
-from orchestrator.storage.connect import connect, explain
+from orchestrator.errors import StorageUnavailable
+from orchestrator.storage.connect import connect, storage_error
 from orchestrator.storage.statements import statements
 
 Row = dict[str, Any]
@@ -55,9 +55,10 @@ class Database:
                     found = cursor.fetchall() if cursor.description else []
                 return [dict(row) for row in found]
             except psycopg2.Error as error:
-                if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-                    self.close()
-                raise StorageError(explain(error, self.url)) from error
+                failure = storage_error(error, self.url)
+                if isinstance(failure, StorageUnavailable):
+                    self.close()  # the next query finds its own way to a server
+                raise failure from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

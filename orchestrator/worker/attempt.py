@@ -5,58 +5,96 @@ from __future__ import annotations
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
+from optuna.trial import TrialState
 
 from objectives.base import Objective
-from orchestrator.errors import StorageError
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.trial import TrialInterrupted, WorkerTrial
+from orchestrator.worker.checkpoints import Checkpoint, remove
+from orchestrator.worker.patience import STORAGE_FAILURES, PatienceExceeded, patiently
+from orchestrator.worker.trial import (
+    DatabaseLost,
+    Equipment,
+    LeaseLost,
+    TrialInterrupted,
+    WorkerTrial,
+)
 
 _log = logging.getLogger("orch")
 
+_LOG_LINES = 20
+Result = TypeVar("Result")
+State = Literal["COMPLETE", "PRUNED"]
+
 
 class Attempt:
-    """Runs one claimed trial to its end."""
+    """Runs one claimed trial to its end.
 
-    def __init__(self, claims: Claims, objective: Objective, worker: str, number: int) -> None:
-        self._claims = claims
+    Args:
+        equipment: the worker's.
+        objective: what to run.
+        worker: the worker's name.
+        trial_id: Optuna's id of the trial.
+        number: its number.
+    """
+
+    def __init__(
+        self, equipment: Equipment, objective: Objective, worker: str, trial_id: int, number: int
+    ) -> None:
+        self._equipment = equipment
         self._objective = objective
         self._worker = worker
+        self._trial_id = trial_id
         self._number = number
         self._started = time.monotonic()
         self._seed: int | None = None
 
-    def run(
-        self, trial_id: int, make_trial: Callable[[], WorkerTrial], suggest_first: bool
-    ) -> None:
-        """Run the objective; whatever it does, the trial ends or is given back.
+    def run(self, make_trial: Callable[[], WorkerTrial]) -> None:
+        """Run the objective; whatever it does, the trial ends, is given back, or is kept.
 
         Raises:
-            StorageError: the database is out of reach; the lease will run out.
+            PatienceExceeded: the database stayed away too long.
         """
+        equipment = self._equipment
+        equipment.courier.begin(self._trial_id)
+        equipment.writer.begin()
         try:
-            trial = make_trial()
+            trial = patiently(make_trial, equipment.patience_seconds, equipment.leaving)
             self._seed = trial.seed
-            if suggest_first:
+            if not self._take_up_end(trial):
+                self._train(trial)
+        except TrialInterrupted:
+            self._call(lambda: equipment.claims.give_back(self._trial_id))
+            _log.info("trial %d given back", self._number)
+        except (LeaseLost, UpdateFinishedTrialError):
+            self._drop()
+        except DatabaseLost:
+            raise PatienceExceeded(
+                f"the database was out of reach for {equipment.courier.outage_seconds:.0f} s, "
+                "longer than worker.storage_patience; this worker ends"
+            ) from None
+        finally:
+            equipment.courier.end()
+
+    def _train(self, trial: WorkerTrial) -> None:
+        try:
+            if self._objective.space():
                 trial.suggest_space()
             value = _as_value(self._objective(trial))
-        except TrialInterrupted:
-            self._claims.give_back(trial_id)
-            _log.info("trial %d given back", self._number)
         except TrialPruned as error:
             self._end(trial, "PRUNED", _last_value(trial), str(error) or None)
-        except UpdateFinishedTrialError:
-            self._drop()
-        except (StorageError, StorageInternalError, SQLAlchemyError) as error:
-            raise StorageError(
-                f"the storage failed during trial {self._number}: {' '.join(str(error).split())}"
+        except (PatienceExceeded, UpdateFinishedTrialError):
+            raise
+        except STORAGE_FAILURES as error:
+            reason = " ".join(str(error).split())
+            raise PatienceExceeded(
+                f"the storage failed in trial {self._number}: {reason}"
             ) from error
         except Exception as error:
-            self._fail(trial_id, error)
+            self._fail(error)
         else:
             if math.isnan(value):
                 self._end(trial, "PRUNED", None, "the objective returned nan")
@@ -64,33 +102,70 @@ class Attempt:
                 self._end(trial, "COMPLETE", value, None)
 
     def _end(
-        self,
-        trial: WorkerTrial,
-        state: Literal["COMPLETE", "PRUNED"],
-        value: float | None,
-        reason: str | None,
+        self, trial: WorkerTrial, state: State, value: float | None, reason: str | None
     ) -> None:
+        attributes = self._attributes() | ({"orch:reason": reason} if reason else {})
+        try:
+            self._record_end(trial, state, value, attributes)
+        except PatienceExceeded:
+            end = {"state": state, "value": value, "attributes": attributes}
+            trial.keep_on_disk(Checkpoint(max(trial.values, default=0), {}, {"end": end}))
+            raise
+
+    def _take_up_end(self, trial: WorkerTrial) -> bool:
+        """Record the end that an earlier worker of this machine could not deliver."""
+        kept = self._equipment.unfinished.load(trial.first_number)
+        if kept is None or "end" not in kept.facts:
+            return False
+        trial.restore()
+        end = kept.facts["end"]
+        self._record_end(trial, end["state"], end["value"], end["attributes"])
+        return True
+
+    def _record_end(
+        self, trial: WorkerTrial, state: State, value: float | None, attributes: dict[str, Any]
+    ) -> None:
+        equipment = self._equipment
+        if not equipment.courier.drain(equipment.patience_seconds):
+            if not equipment.courier.held:
+                raise LeaseLost
+            raise PatienceExceeded("the last values could not be delivered")
+        equipment.writer.flush(equipment.patience_seconds)
         values = None if value is None else [value]
         # Optuna's own order: the sampler may store what it learnt while the trial is RUNNING.
-        trial.study.sampler.after_trial(trial.study, _frozen(trial), _state(state), values)
-        attributes = self._attributes() | ({"orch:reason": reason} if reason else {})
-        if not self._claims.finish(trial._trial_id, state, value, attributes):
-            self._drop()
-            return
+        self._call(
+            lambda: trial.study.sampler.after_trial(
+                trial.study, _frozen(trial), TrialState[state], values
+            )
+        )
+        needless = self._call(lambda: equipment.claims.checkpoints(self._trial_id))
+        held = self._call(lambda: equipment.claims.finish(self._trial_id, state, value, attributes))
+        equipment.unfinished.remove(trial.first_number)
+        if not held:
+            raise LeaseLost
+        remove(equipment.store, [artifact_id for artifact_id, _, _ in needless])
         shown = "no value" if value is None else f"{value:.5g}"
+        reason = attributes.get("orch:reason")
         why = f" ({reason})" if reason else ""
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
+
+    def _fail(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        lines = "".join(traceback.format_exception(error)).strip().splitlines()
+        attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
+        self._equipment.courier.drain(self._equipment.patience_seconds)
+        self._equipment.writer.flush(self._equipment.patience_seconds)
+        if self._call(lambda: self._equipment.claims.fail(self._trial_id, reason, attributes)):
+            _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
+        else:
+            raise LeaseLost
 
     def _drop(self) -> None:
         # The lease ran out, or the study was deleted: whoever took over knows better.
         _log.info("trial %d was taken back meanwhile; dropped", self._number)
 
-    def _fail(self, trial_id: int, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if self._claims.fail(trial_id, reason, self._attributes()):
-            _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
-        else:
-            self._drop()
+    def _call(self, call: Callable[[], Result]) -> Result:
+        return patiently(call, self._equipment.patience_seconds)
 
     def _attributes(self) -> dict[str, Any]:
         return {
@@ -109,18 +184,10 @@ def _as_value(value: object) -> float:
 
 def _last_value(trial: WorkerTrial) -> float | None:
     # Optuna's rule: the value of a pruned trial is the last one that it reported.
-    frozen = _frozen(trial)
-    if frozen.last_step is None:
-        return None
-    value = frozen.intermediate_values[frozen.last_step]
-    return None if math.isnan(value) else value
+    values = trial.values
+    last = values[max(values)] if values else math.nan
+    return None if math.isnan(last) else last
 
 
 def _frozen(trial: WorkerTrial) -> Any:
     return trial.study._storage.get_trial(trial._trial_id)
-
-
-def _state(name: str) -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState[name]

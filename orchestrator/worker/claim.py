@@ -11,8 +11,9 @@ from uuid import UUID
 from psycopg2.extras import Json
 
 from orchestrator.storage.database import Database
+from orchestrator.storage.setup import ORCH_VERSION
 
-Outcome = Literal["trial", "wait", "done", "timeout", "drained", "failed", "gone"]
+Outcome = Literal["trial", "wait", "done", "timeout", "drained", "failed", "gone", "schema"]
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,76 @@ class Claims:
 
     def claim(self) -> Claim:
         """Take a trial: the budget is checked and the trial leased in the same transaction."""
-        row = self._database.row("claim_trial", study_id=self._study_id, worker_id=self._worker_id)
+        row = self._database.row(
+            "claim_trial",
+            study_id=self._study_id,
+            worker_id=self._worker_id,
+            version=ORCH_VERSION,
+        )
         assert row is not None
         return Claim(**row)
+
+    def exhaust(self) -> None:
+        """Every configuration has been tried: no further trial starts."""
+        self._database.rows("exhaust_study", study_id=self._study_id)
 
     def renew(self) -> set[int]:
         """A sign of life. Returns the trials that the worker still holds."""
         rows = self._database.rows("renew_leases", worker_id=self._worker_id)
         return {row["trial_id"] for row in rows}
+
+    def report(self, trial_id: int, values: Mapping[int, float]) -> bool:
+        """Record intermediate values by step; repeating it changes nothing.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        stored = [_stored(value) for value in values.values()]
+        return self._held(
+            "report_values",
+            trial_id=trial_id,
+            steps=list(values),
+            values=[value for value, _ in stored],
+            types=[kind for _, kind in stored],
+        )
+
+    def save_checkpoint(
+        self, trial_id: int, step: int, artifact_id: str, sha256: str
+    ) -> tuple[bool, list[str]]:
+        """Record a checkpoint that is whole in its store.
+
+        Returns:
+            Whether the lease is held, and the artifacts that are no longer needed.
+        """
+        rows = self._database.rows(
+            "save_checkpoint",
+            trial_id=trial_id,
+            worker_id=self._worker_id,
+            step=step,
+            artifact_id=artifact_id,
+            sha256=sha256,
+        )
+        return all(row["held"] for row in rows), [row["artifact_id"] for row in rows]
+
+    def checkpoints(self, trial_id: int) -> list[tuple[str, int, str]]:
+        """The trial's checkpoints, newest first: artifact, step, SHA-256."""
+        rows = self._database.rows("checkpoints_of_trial", trial_id=trial_id)
+        return [(row["artifact_id"], row["step"], row["sha256"]) for row in rows]
+
+    def resume(self, trial_id: int, step: int) -> bool:
+        """Training goes on after ``step`` (-1: from the start); later values are dropped.
+
+        Returns:
+            False: the lease is gone.
+        """
+        return self._held("resume_trial", trial_id=trial_id, step=step)
+
+    def keep_model(self, trial_id: int, artifact_id: str, sha256: str, keep: int) -> list[str]:
+        """Keep the models of the best ``keep`` trials. Returns the artifacts that fall out."""
+        rows = self._database.rows(
+            "keep_model", trial_id=trial_id, artifact_id=artifact_id, sha256=sha256, keep=keep
+        )
+        return [row["artifact_id"] for row in rows]
 
     def finish(
         self,
@@ -110,7 +173,9 @@ class Claims:
 
 
 def _stored(value: float | None) -> tuple[float | None, str]:
-    # Optuna's representation of infinities, which SQL's own floats would not sort with the rest.
+    # Optuna's representation of what SQL's own floats would not sort with the rest.
+    if value is not None and math.isnan(value):
+        return None, "NAN"
     if value is not None and math.isinf(value):
         return None, "INF_POS" if value > 0 else "INF_NEG"
     return value, "FINITE"

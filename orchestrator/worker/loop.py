@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,11 +17,14 @@ from uuid import UUID
 import optuna
 
 from objectives.base import Objective
-from orchestrator.errors import OrchError, StudyFailed
+from orchestrator.errors import OrchError, StorageError, StudyFailed
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
+from orchestrator.storage.artifacts import open_artifacts
+from orchestrator.storage.connect import answer_within
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
+from orchestrator.storage.url import mask
 from orchestrator.study import (
     StoredStudy,
     full_steps,
@@ -29,15 +34,27 @@ from orchestrator.study import (
     search_space,
 )
 from orchestrator.worker.attempt import Attempt
+from orchestrator.worker.checkpoints import CheckpointWriter
 from orchestrator.worker.claim import Claims
-from orchestrator.worker.heartbeat import Heartbeat
+from orchestrator.worker.courier import Courier
+from orchestrator.worker.patience import patiently
 from orchestrator.worker.seeds import derive
-from orchestrator.worker.trial import WorkerTrial
+from orchestrator.worker.trial import Equipment, WorkerTrial
+from orchestrator.worker.unfinished import UnfinishedTrials
 
 _log = logging.getLogger("orch")
 
 # How long an idle worker waits before it asks again; long enough to spare the server.
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 2.0
+
+
+class WorkerStudy(optuna.Study):
+    """An Optuna study whose sampler may say that there is nothing left to try."""
+
+    exhausted = False
+
+    def stop(self) -> None:
+        self.exhausted = True
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,8 @@ class Worker:
         self._options = options
         self._database = Database(url)
         self._study = open_study(self._database, study_name)
+        # A silent connection must be given up while the lease can still be saved.
+        answer_within(min(30.0, max(1.0, self._study.spec.worker.grace_seconds / 3)))
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec, options.threads)
         self._space = search_space(self._study.spec, self._objective)
@@ -92,29 +111,60 @@ class Worker:
         check_data(self._study, self._objective)
         self._objective.prepare()
         spec = self._study.spec
-        optuna_study = optuna.Study(
+        optuna_study = WorkerStudy(
             self._study.name,
             open_optuna_storage(self._database.url),
             pruner=build_pruner(spec, full_steps(spec, self._objective)),
         )
         self._claims.join(self.name)
-        beat = spec.worker.heartbeat_seconds
-        worker_id = self._options.worker_id
-        with Heartbeat(self._database.url, self._study.study_id, worker_id, beat):
+        with self._equipped() as equipment:
             try:
-                self._take_trials(optuna_study)
+                self._take_trials(optuna_study, equipment)
             finally:
-                self._claims.leave()
+                with contextlib.suppress(StorageError):
+                    self._claims.leave()
 
-    def _take_trials(self, optuna_study: optuna.Study) -> None:
+    @contextmanager
+    def _equipped(self) -> Iterator[Equipment]:
+        """The courier and the checkpoint writer at work, each on a connection of its own."""
+        settings, url = self._study.spec.worker, self._database.url
+        beside = Database(url)
+        store = open_artifacts(settings.artifacts, beside, settings.artifact_limit_mb)
+        writer = CheckpointWriter(
+            Claims(beside, self.study_id, self.worker_id), store, settings.checkpoint_seconds
+        )
+        courier = Courier(url, self.study_id, self.worker_id, settings.heartbeat_seconds)
+        with courier, writer:
+            yield Equipment(
+                claims=self._claims,
+                courier=courier,
+                writer=writer,
+                store=open_artifacts(
+                    settings.artifacts, self._database, settings.artifact_limit_mb
+                ),
+                unfinished=UnfinishedTrials(f"{self._study.name}/{self._study.created_at}"),
+                patience_seconds=settings.storage_patience,
+                keep_models=settings.keep_models,
+                leaving=lambda: self.leaving,
+            )
+        beside.close()
+
+    def _take_trials(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
         deadline = _deadline(self._options.timeout)
         pause = _Pause()
         while not self.leaving and time.monotonic() < deadline:
-            claim = self._claims.claim()
+            claim = patiently(self._claims.claim, equipment.patience_seconds, lambda: self.leaving)
             if claim.outcome == "trial":
                 assert claim.trial_id is not None
-                self._run_trial(optuna_study, claim.trial_id)
+                self._run_trial(optuna_study, claim.trial_id, equipment)
+                if optuna_study.exhausted:
+                    patiently(self._claims.exhaust, equipment.patience_seconds)
                 pause.reset()
+            elif claim.outcome == "schema":
+                raise StorageError(
+                    f"the schema at {mask(self._database.url)} is now of another orch version; "
+                    "this worker ends"
+                )
             elif claim.outcome == "failed":
                 raise StudyFailed(f"study '{self._study.name}' failed: {claim.detail}")
             elif claim.outcome == "gone":
@@ -124,30 +174,37 @@ class Worker:
             else:
                 return
 
-    def _run_trial(self, optuna_study: optuna.Study, trial_id: int) -> None:
+    def _run_trial(self, optuna_study: optuna.Study, trial_id: int, equipment: Equipment) -> None:
         spec = self._study.spec
-        # Optuna's cache must have seen a trial before it takes values for it.
-        trials = optuna_study.get_trials(deepcopy=False)
-        frozen = next(trial for trial in reversed(trials) if trial._trial_id == trial_id)
+        frozen = patiently(lambda: _look_up(optuna_study, trial_id), equipment.patience_seconds)
+        if frozen is None:
+            return  # the study was deleted after the claim; the next claim says so
         # A retry is the same configuration again, with the same draws.
-        number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
-        optuna_study.sampler = build_sampler(
-            spec, derive(spec.training.seed, "sampler", frozen.number)
-        )
+        first_number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
 
         def make_trial() -> WorkerTrial:
+            optuna_study.sampler = build_sampler(
+                spec, derive(spec.training.seed, "sampler", frozen.number)
+            )
             return WorkerTrial(
                 optuna_study,
                 trial_id,
                 self._space,
-                seed=derive(spec.training.seed, "training", number),
+                seed=derive(spec.training.seed, "training", first_number),
+                first_number=first_number,
                 steps=self._objective.steps(),
-                leaving=lambda: self.leaving,
+                checkpoints=self._objective.checkpoints,
+                equipment=equipment,
             )
 
-        Attempt(self._claims, self._objective, self.name, frozen.number).run(
-            trial_id, make_trial, suggest_first=bool(self._objective.space())
-        )
+        attempt = Attempt(equipment, self._objective, self.name, trial_id, frozen.number)
+        attempt.run(make_trial)
+
+
+def _look_up(optuna_study: optuna.Study, trial_id: int) -> optuna.trial.FrozenTrial | None:
+    # Optuna's cache must have seen a trial before it takes values for it.
+    trials = optuna_study.get_trials(deepcopy=False)
+    return next((each for each in reversed(trials) if each._trial_id == trial_id), None)
 
 
 def check_data(study: StoredStudy, objective: Objective) -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from orchestrator.errors import OrchError
+from orchestrator.errors import StorageError
 from orchestrator.storage.database import Database
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.devices import cores, divide_threads
+from orchestrator.worker.process import WorkerProcess, describe_exit
 
 _FINAL_CODES = {0, 1, 2, 3}
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 # A process that dies so often without ending a trial will not do better the next time.
 _MOST_CRASHES = 5
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,29 +32,41 @@ class Crew:
         study: the study's name.
         study_id: and its id.
         processes: how many.
+        logs: folder for their output.
+        echo: their output is shown as it comes.
         gpus: the GPUs to share out, by their CUDA names; empty: as the environment says.
         stay: workers wait for more budget when the study is done.
         timeout: seconds after which they take no further trial; None: none.
-        logs: folder for their output; None: our own standard error.
+        trial_timeout: seconds after which a trial hangs; None: never.
     """
 
     study: str
     study_id: int
     processes: int
+    logs: Path
+    echo: bool = False
     gpus: Sequence[str] = ()
     stay: bool = False
     timeout: float | None = None
-    logs: Path | None = None
+    trial_timeout: float | None = None
 
 
 @dataclass
 class _Slot:
     index: int
-    worker_id: UUID = field(default_factory=uuid4)
-    process: subprocess.Popen[bytes] | None = None
+    process: WorkerProcess | None = None
     exit_code: int | None = None
     crashes: int = 0
     start_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Debt:
+    """A dead process's trials, to be settled as soon as the database answers."""
+
+    worker_id: UUID
+    reason: str | None  # None: given back
+    log: str
 
 
 class Supervisor:
@@ -67,8 +77,10 @@ class Supervisor:
         self._crew = crew
         self._slots = [_Slot(index) for index in range(crew.processes)]
         self._threads = divide_threads(cores(), crew.processes)
+        self._debts: list[_Debt] = []
         self._signals = 0
         self._answered = 0
+        self._look_at = 0.0
         self.messages: list[str] = []
 
     @property
@@ -102,13 +114,17 @@ class Supervisor:
             code = slot.process.poll()
             if code is not None:
                 self._ended(slot, code)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._settle()
+            self._end_hanging_trials()
         return any(slot.exit_code is None for slot in self._slots)
 
     def leave(self) -> None:
         """Ask every process to end after the value that it reports next."""
         for slot in self._slots:
             if slot.process is not None:
-                _signal(slot.process, signal.SIGTERM)
+                slot.process.ask_to_leave()
             elif slot.exit_code is None:
                 slot.exit_code = 130
 
@@ -116,93 +132,91 @@ class Supervisor:
         """End every process at once and give its trial back."""
         for slot in self._slots:
             process, slot.process = slot.process, None
-            if process is None:
-                continue
-            process.kill()
-            process.wait()
-            slot.exit_code = 130
-            claims = self._claims(slot)
-            for trial_id in claims.held():
-                claims.give_back(trial_id)
-            claims.leave()
+            if process is not None:
+                process.kill()
+                process.remove_log()
+                slot.exit_code = 130
+                self._debts.append(_Debt(process.worker_id, None, ""))
+        self._settle()
 
     def exit_code(self) -> int:
         """The crew's exit code: the gravest of its processes'."""
         return max((slot.exit_code or 0 for slot in self._slots), default=0)
 
-    def last_words(self) -> str | None:
-        """The last line that a process wrote before it ended with an error."""
-        for slot in self._slots:
-            if slot.exit_code and self._crew.logs is not None:
-                lines = self._log_path(slot).read_text(errors="replace").strip().splitlines()
-                if lines:
-                    return lines[-1].split("] ", 1)[-1]
-        return None
-
-    def remove_logs(self) -> None:
-        """Remove the logs of a crew that ended well."""
-        for slot in self._slots:
-            if self._crew.logs is not None:
-                self._log_path(slot).unlink(missing_ok=True)
+    def new_output(self) -> str:
+        """What the crew has written since the last call."""
+        return "".join(slot.process.new_output() for slot in self._slots if slot.process)
 
     def _start(self, slot: _Slot) -> None:
-        slot.worker_id = uuid4()
-        command = [sys.executable, "-m", "orchestrator.worker", self._crew.study]
-        command += ["--worker-id", str(slot.worker_id), "--threads", str(self._threads)]
-        command += ["--stay"] if self._crew.stay else []
-        command += ["--timeout", str(self._crew.timeout)] if self._crew.timeout else []
-        output: IO[bytes] | None = None
-        if self._crew.logs is not None:
-            self._crew.logs.mkdir(parents=True, exist_ok=True)
-            output = self._log_path(slot).open("ab")
-        slot.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,  # closes with us: the process then leaves by itself
-            stdout=output or sys.stderr,
-            stderr=output or sys.stderr,
-            env=self._environment(slot),
-            start_new_session=True,  # Ctrl-C reaches us alone, and we ask them
+        crew = self._crew
+        gpu = crew.gpus[slot.index % len(crew.gpus)] if crew.gpus else None
+        slot.process = WorkerProcess(
+            crew.study, self._database.url, self._threads, gpu, crew.stay, crew.timeout, crew.logs
         )
-        if output is not None:
-            output.close()
-
-    def _environment(self, slot: _Slot) -> dict[str, str]:
-        threads = str(self._threads)
-        environment = {
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "OMP_NUM_THREADS": threads,
-            "TF_NUM_INTRAOP_THREADS": threads,
-            **os.environ,
-            "ORCH_STORAGE": self._database.url,
-        }
-        if self._crew.gpus:
-            gpu = self._crew.gpus[slot.index % len(self._crew.gpus)]
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
-        return environment
 
     def _ended(self, slot: _Slot, code: int) -> None:
         process, slot.process = slot.process, None
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
+        assert process is not None
+        log = process.last_lines()
+        self._say_last_words(process, log, code)
+        process.remove_log()
         if code in _FINAL_CODES or self.interrupted:
             slot.exit_code = code if code in _FINAL_CODES else 130
+            # A process that ended in order holds nothing; one killed while leaving may.
+            self._debts.append(_Debt(process.worker_id, None, ""))
             return
-        reason = _describe_exit(code)
-        claims = self._claims(slot)
-        held = claims.held()
-        for trial_id in held:
-            claims.fail(trial_id, f"its worker process {reason}", {})
-        claims.leave()
-        slot.crashes = 0 if held else slot.crashes + 1
-        if slot.crashes >= _MOST_CRASHES:
+        reason = process.doom or f"its worker process {describe_exit(code)}"
+        self._debts.append(_Debt(process.worker_id, reason, log))
+        slot.crashes = 0 if process.seconds > _LONGEST_BACKOFF_SECONDS else slot.crashes + 1
+        if slot.crashes > _MOST_CRASHES:
             slot.exit_code = 1
-            self.messages.append(
-                f"a worker {reason} {slot.crashes} times without a trial; given up"
-            )
+            self.messages.append(f"a worker process {describe_exit(code)} again; given up")
             return
-        wait = min(_FIRST_BACKOFF_SECONDS * 2**slot.crashes, _LONGEST_BACKOFF_SECONDS)
+        wait = min(_FIRST_BACKOFF_SECONDS * 2 ** (slot.crashes - 1), _LONGEST_BACKOFF_SECONDS)
         slot.start_at = time.monotonic() + wait
-        self.messages.append(f"a worker process {reason}; another starts in {wait:.0f} s")
+        self.messages.append(
+            f"a worker process {describe_exit(code)}; another starts in {wait:.0f} s"
+        )
+
+    def _say_last_words(self, process: WorkerProcess, log: str, code: int) -> None:
+        if self._crew.echo:
+            self.messages.extend(process.new_output().splitlines())
+        elif code in _FINAL_CODES and code != 0 and log:
+            words = "orch: " + log.splitlines()[-1].split("] ", 1)[-1]
+            if words not in self.messages:
+                self.messages.append(words)
+
+    def _settle(self) -> None:
+        """Take back or give back what dead processes held; later, while the database is away."""
+        while self._debts:
+            debt = self._debts[0]
+            claims = Claims(self._database, self._crew.study_id, debt.worker_id)
+            try:
+                for trial_id in claims.held():
+                    if debt.reason is None:
+                        claims.give_back(trial_id)
+                    else:
+                        claims.fail(trial_id, debt.reason, {"orch:log": debt.log})
+                claims.leave()
+            except StorageError:
+                return  # the grace period takes it back in any case
+            self._debts.pop(0)
+
+    def _end_hanging_trials(self) -> None:
+        limit = self._crew.trial_timeout
+        if limit is None:
+            return
+        try:
+            rows = self._database.rows("lease_ages", study_id=self._crew.study_id)
+        except StorageError:
+            return
+        overdue = {row["worker_id"] for row in rows if row["seconds"] > limit}
+        for slot in self._slots:
+            process = slot.process
+            if process is not None and str(process.worker_id) in overdue and not process.doom:
+                process.doom = f"hangs: no end within worker.trial_timeout ({limit:g} s)"
+                self.messages.append(f"a trial {process.doom}; its process is ended")
+                process.kill()
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals += 1  # poll() acts: a handler may stand in the middle of a query
@@ -216,25 +230,3 @@ class Supervisor:
             "stopping: running trials are given back after their epoch (again: at once)"
         )
         self.leave()
-
-    def _claims(self, slot: _Slot) -> Claims:
-        return Claims(self._database, self._crew.study_id, slot.worker_id)
-
-    def _log_path(self, slot: _Slot) -> Path:
-        assert self._crew.logs is not None
-        return self._crew.logs / f"{self._crew.study}-{os.getpid()}-{slot.index}.log"
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        process.send_signal(number)
-    except OSError as error:
-        raise OrchError(f"cannot signal worker process {process.pid}: {error.strerror}") from None
-
-
-def _describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
-    hint = " (out of memory, or killed by somebody)" if -code == signal.SIGKILL else ""
-    return f"was ended by {name}{hint}"

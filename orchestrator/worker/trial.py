@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
 from orchestrator.search.space import Space
+from orchestrator.storage.artifacts import ArtifactStore
+from orchestrator.worker.checkpoints import Arrays, Checkpoint, CheckpointWriter, load_newest
+from orchestrator.worker.claim import Claims
+from orchestrator.worker.courier import Courier
+from orchestrator.worker.patience import STORAGE_FAILURES, PatienceExceeded, patiently
+from orchestrator.worker.unfinished import UnfinishedTrials
+
+_log = logging.getLogger("orch")
+
+_FLUSH_SECONDS = 30.0
 
 
-class TrialInterrupted(BaseException):
-    """The worker was asked to leave; an objective must not catch it, hence no Exception."""
+class TrialLeft(BaseException):
+    """The trial does not go on in this process. An objective must not catch it: no Exception."""
+
+
+class TrialInterrupted(TrialLeft):
+    """The worker was asked to leave; the trial is given back."""
+
+
+class LeaseLost(TrialLeft):
+    """The trial is no longer this worker's; whoever took it over knows better."""
+
+
+class DatabaseLost(TrialLeft):
+    """The database stayed away too long; the trial is kept on this machine's disk."""
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What a worker lends to each of its trials.
+
+    Attributes:
+        claims: the worker's claims.
+        courier: delivers values.
+        writer: writes checkpoints.
+        store: has the checkpoints.
+        unfinished: this machine's disk, for when the database stays away.
+        patience_seconds: how long a trial goes on without the database.
+        keep_models: how many models of the best trials are kept.
+        leaving: tells whether the worker was asked to leave.
+    """
+
+    claims: Claims
+    courier: Courier
+    writer: CheckpointWriter
+    store: ArtifactStore
+    unfinished: UnfinishedTrials
+    patience_seconds: float
+    keep_models: int
+    leaving: Callable[[], bool]
 
 
 class WorkerTrial(optuna.Trial):
-    """An :class:`optuna.Trial` with the spec's domains, the trial's seed and an orderly leave.
+    """An :class:`optuna.Trial` that survives the database, its process, and its machine.
 
     Args:
         study: the study with its sampler and pruner.
         trial_id: the claimed trial.
         space: domains that stand in place of those that the objective suggests.
         seed: the trial's own seed.
+        first_number: the number of the first attempt at this configuration.
         steps: how many values a full trial reports; None: unknown.
-        leaving: tells whether the worker was asked to leave.
+        checkpoints: whether the objective calls :meth:`checkpoint`.
+        equipment: the worker's.
     """
 
     def __init__(
@@ -33,14 +85,23 @@ class WorkerTrial(optuna.Trial):
         trial_id: int,
         space: Space,
         seed: int,
+        first_number: int,
         steps: int | None,
-        leaving: Callable[[], bool],
+        checkpoints: bool,
+        equipment: Equipment,
     ) -> None:
         super().__init__(study, trial_id)
         self.seed = seed
+        self.first_number = first_number
         self._space = space
         self._steps = steps
-        self._leaving = leaving
+        self._checkpoints = checkpoints
+        self._equipment = equipment
+
+    @property
+    def values(self) -> dict[int, float]:
+        """Every value reported so far, by step, delivered or not."""
+        return dict(self._cached_frozen_trial.intermediate_values)
 
     def suggest_space(self) -> None:
         """Draw every parameter of the space, in its order."""
@@ -51,16 +112,146 @@ class WorkerTrial(optuna.Trial):
         """Record an intermediate value.
 
         Raises:
-            TrialInterrupted: the worker is leaving and the trial has steps to go.
+            TrialLeft: the trial cannot or must not go on here.
         """
-        super().report(value, step)
-        if self._leaving() and not (self._steps is not None and step >= self._steps):
-            raise TrialInterrupted
+        value, step = float(value), int(step)
+        if step < 0:
+            raise ValueError(f"step must not be negative, but it is {step}")
+        if step in self._cached_frozen_trial.intermediate_values:
+            return  # Optuna's rule: the first value of a step counts
+        self._cached_frozen_trial.intermediate_values[step] = value
+        self._equipment.courier.deliver(step, value)
+        if not self._equipment.courier.held:
+            raise LeaseLost
+        if not self._checkpoints:
+            self._leave_if_needed(step, dict)
+
+    def should_prune(self) -> bool:
+        """Ask the pruner; while the database is out of reach the trial goes on."""
+        if self._equipment.courier.pending:
+            return False
+        try:
+            return super().should_prune()
+        except STORAGE_FAILURES:
+            return False
+
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+        """Offer the state after a step, to go on from it elsewhere.
+
+        Args:
+            step: the last step in it; its value has been reported.
+            capture: copies the state; called only when a checkpoint is due.
+
+        Raises:
+            TrialLeft: the trial cannot or must not go on here.
+        """
+        if self._leave_if_needed(step, capture):
+            return
+        if self._equipment.writer.due() and not self._is_last(step):
+            self._equipment.writer.save(self._trial_id, self._capture(step, capture))
+
+    def restore(self) -> tuple[int, Arrays] | None:
+        """The state to go on from: the last step in it, and its arrays. None: from the start.
+
+        Raises:
+            LeaseLost: the trial is no longer this worker's.
+        """
+        equipment = self._equipment
+        found = patiently(
+            lambda: load_newest(equipment.claims, equipment.store, self._trial_id),
+            equipment.patience_seconds,
+        )
+        kept = equipment.unfinished.load(self.first_number)
+        if kept is not None and (found is None or kept.step > found.step):
+            found = kept
+        step = -1 if found is None else found.step
+        held = patiently(
+            lambda: equipment.claims.resume(self._trial_id, step), equipment.patience_seconds
+        )
+        if not held:
+            raise LeaseLost
+        self._forget_values_after(step)
+        if found is None:
+            return None
+        for each, value in found.facts.get("values", {}).items():
+            self.report(value, int(each))
+        _log.info("trial %d goes on after step %d", self.number, step)
+        return step, found.arrays
+
+    def _leave_if_needed(
+        self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]
+    ) -> bool:
+        """End the trial here when it must. True: it must, but this was its last step."""
+        equipment = self._equipment
+        too_long = equipment.courier.outage_seconds > equipment.patience_seconds
+        if not (too_long or equipment.leaving()):
+            return False
+        if self._is_last(step):
+            return True
+        state = self._capture(step, capture) if self._checkpoints else None
+        if too_long:
+            if state is not None:
+                self.keep_on_disk(state)
+            raise DatabaseLost
+        if state is not None:
+            equipment.writer.save(self._trial_id, state)
+            equipment.writer.flush(_FLUSH_SECONDS)
+        raise TrialInterrupted
+
+    def keep_on_disk(self, checkpoint: Checkpoint) -> None:
+        """Keep a state on this machine, with the values that the database may lack."""
+        values = {str(step): value for step, value in self.values.items()}
+        facts = {**checkpoint.facts, "values": values}
+        path = self._equipment.unfinished.save(
+            self.first_number, Checkpoint(checkpoint.step, checkpoint.arrays, facts)
+        )
+        _log.warning("trial %d is kept in %s; a later worker here takes it up", self.number, path)
+
+    def _capture(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> Checkpoint:
+        return Checkpoint(step, dict(capture()), {"seed": self.seed})
+
+    def _is_last(self, step: int) -> bool:
+        return self._steps is not None and step >= self._steps
+
+    def _forget_values_after(self, step: int) -> None:
+        values = self._cached_frozen_trial.intermediate_values
+        for late in [each for each in values if each > step]:
+            del values[late]
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         # Every suggest_* of Optuna comes through here.
-        return super()._suggest(name, self._space.get(name, distribution))
+        wanted = self._space.get(name, distribution)
+
+        def suggest() -> Any:
+            try:
+                return super(WorkerTrial, self)._suggest(name, wanted)
+            except STORAGE_FAILURES:
+                # The value may have been stored although the answer was lost: look before
+                # drawing again.
+                self._stale = True
+                raise
+
+        def suggest_afresh() -> Any:
+            if getattr(self, "_stale", False):
+                reported = self.values
+                self._cached_frozen_trial = self.storage.get_trial(self._trial_id)
+                self._cached_frozen_trial.intermediate_values.update(reported)
+                self._stale = False
+            return suggest()
+
+        return patiently(suggest_afresh, self._equipment.patience_seconds)
 
     def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:
             super()._check_distribution(name, distribution)
+
+
+__all__ = [
+    "DatabaseLost",
+    "Equipment",
+    "LeaseLost",
+    "PatienceExceeded",
+    "TrialInterrupted",
+    "TrialLeft",
+    "WorkerTrial",
+]

@@ -45,6 +45,26 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION orch.last_checkpoint(p_trial integer) RETURNS integer
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(step), -1) FROM orch.checkpoint WHERE trial_id = p_trial
+$$;
+
+-- Back to where training goes on: later values are earned anew. From the start (-1), rungs too.
+CREATE OR REPLACE FUNCTION orch.rewind(p_trial integer, p_step integer) RETURNS void
+LANGUAGE sql AS $$
+    DELETE FROM trial_intermediate_values WHERE trial_id = p_trial AND step > p_step;
+    DELETE FROM trial_system_attributes
+    WHERE trial_id = p_trial AND key LIKE 'completed\_rung\_%' AND p_step < 0;
+$$;
+
+CREATE OR REPLACE FUNCTION orch.forget_checkpoints(p_trial integer) RETURNS void
+LANGUAGE sql AS $$
+    DELETE FROM orch.artifact a USING orch.checkpoint c
+    WHERE c.trial_id = p_trial AND a.artifact_id = c.artifact_id;
+    DELETE FROM orch.checkpoint WHERE trial_id = p_trial;
+$$;
+
 -- End one attempt as FAIL; queue its retry, or record the configuration as failed for good.
 -- The caller holds the study's lock and has checked that the trial is RUNNING.
 CREATE OR REPLACE FUNCTION orch.end_attempt(p_trial integer, p_reason text)
@@ -70,10 +90,14 @@ BEGIN
         INSERT INTO trial_user_attributes (trial_id, key, value_json)
         SELECT v_retry, key, value_json FROM trial_user_attributes
         WHERE trial_id = p_trial AND key NOT LIKE 'orch:%';
-        -- Rungs belong to the attempt's values, which the retry earns anew.
         INSERT INTO trial_system_attributes (trial_id, key, value_json)
-        SELECT v_retry, key, value_json FROM trial_system_attributes
-        WHERE trial_id = p_trial AND key NOT LIKE 'completed\_rung\_%';
+        SELECT v_retry, key, value_json FROM trial_system_attributes WHERE trial_id = p_trial;
+        INSERT INTO trial_intermediate_values
+            (trial_id, step, intermediate_value, intermediate_value_type)
+        SELECT v_retry, step, intermediate_value, intermediate_value_type
+        FROM trial_intermediate_values WHERE trial_id = p_trial;
+        UPDATE orch.checkpoint SET trial_id = v_retry WHERE trial_id = p_trial;
+        PERFORM orch.rewind(v_retry, orch.last_checkpoint(v_retry));
         PERFORM orch.set_attribute(v_retry, 'orch:retry_of', v_first);
         PERFORM orch.set_attribute(v_retry, 'orch:attempt', to_jsonb(v_attempt + 1));
         PERFORM orch.set_attribute(
@@ -82,6 +106,7 @@ BEGIN
         RETURN;
     END IF;
 
+    PERFORM orch.forget_checkpoints(p_trial);
     UPDATE orch.study SET failures_in_row = failures_in_row + 1 WHERE study_id = v_study;
     UPDATE orch.study
     SET state = 'failed',
@@ -102,6 +127,8 @@ BEGIN
         JOIN trials t USING (trial_id) LEFT JOIN orch.worker w USING (worker_id)
         WHERE l.study_id = p_study
           AND l.renewed_at < clock_timestamp() - make_interval(secs => v_grace)
+          -- While the server was down nobody could give a sign of life.
+          AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => v_grace)
         ORDER BY l.trial_id
     LOOP
         IF v_lost.state = 'RUNNING' THEN
@@ -122,7 +149,8 @@ $$;
 --   wait:  the budget is taken but not yet used; a running trial may still fail
 --   done, timeout: nothing is left to do;  drained: the study was stopped
 --   failed: too many failures in a row (detail says why);  gone: no such study or worker
-CREATE OR REPLACE FUNCTION orch.claim_trial(p_study integer, p_worker uuid)
+--   schema: the worker's orch is not the one that this schema is of
+CREATE OR REPLACE FUNCTION orch.claim_trial(p_study integer, p_worker uuid, p_version integer)
 RETURNS TABLE (outcome text, trial_id integer, detail text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -131,6 +159,9 @@ DECLARE
     v_running bigint;
     v_trial integer;
 BEGIN
+    IF p_version <> (SELECT version FROM orch.schema_version) THEN
+        RETURN QUERY SELECT 'schema', NULL::integer, NULL::text; RETURN;
+    END IF;
     IF NOT orch.lock_study(p_study) THEN
         RETURN QUERY SELECT 'gone', NULL::integer, NULL::text; RETURN;
     END IF;
@@ -140,6 +171,14 @@ BEGIN
         RETURN QUERY SELECT 'gone', NULL::integer, NULL::text; RETURN;
     END IF;
     PERFORM orch.take_back_lost(p_study);
+    -- A worker whose connection broke before it read the answer asks again.
+    SELECT l.trial_id INTO v_trial FROM orch.lease l JOIN trials t USING (trial_id)
+    WHERE l.worker_id = p_worker AND t.state = 'RUNNING';
+    IF v_trial IS NOT NULL THEN
+        UPDATE orch.lease SET renewed_at = clock_timestamp() WHERE trial_id = v_trial;
+        RETURN QUERY SELECT 'trial', v_trial, NULL::text; RETURN;
+    END IF;
+
     SELECT * INTO v_study FROM orch.study WHERE study_id = p_study;
     IF v_study.state <> 'open' THEN
         RETURN QUERY SELECT CASE v_study.state WHEN 'failed' THEN 'failed' ELSE 'drained' END,
@@ -196,8 +235,12 @@ DECLARE
     v_study integer;
 BEGIN
     IF NOT orch.hold_lease(p_trial, p_worker) THEN
-        RETURN false;
+        -- Asked again after a broken connection: true when it was this worker that ended it.
+        RETURN EXISTS (
+            SELECT 1 FROM trials WHERE trial_id = p_trial AND state = p_state
+        ) AND orch.attribute(p_trial, 'orch:lease') = to_jsonb(p_worker::text);
     END IF;
+    PERFORM orch.set_attribute(p_trial, 'orch:lease', to_jsonb(p_worker::text));
     INSERT INTO trial_values (trial_id, objective, value, value_type)
     SELECT p_trial, n - 1, v, t::trialvaluetype
     FROM unnest(p_values, p_types) WITH ORDINALITY AS u(v, t, n)
@@ -207,6 +250,7 @@ BEGIN
     UPDATE trials SET state = p_state, datetime_complete = orch.utc_now()
     WHERE trial_id = p_trial RETURNING study_id INTO v_study;
     UPDATE orch.study SET failures_in_row = 0 WHERE study_id = v_study AND failures_in_row > 0;
+    PERFORM orch.forget_checkpoints(p_trial);
     PERFORM orch.leave_trial(p_trial, p_worker);
     RETURN true;
 END
@@ -247,11 +291,94 @@ BEGIN
     IF NOT orch.hold_lease(p_trial, p_worker) THEN
         RETURN false;
     END IF;
-    DELETE FROM trial_intermediate_values WHERE trial_id = p_trial;
-    DELETE FROM trial_system_attributes
-    WHERE trial_id = p_trial AND key LIKE 'completed\_rung\_%';
+    PERFORM orch.rewind(p_trial, orch.last_checkpoint(p_trial));
     DELETE FROM orch.lease WHERE trial_id = p_trial;
     UPDATE trials SET state = 'WAITING', datetime_start = NULL WHERE trial_id = p_trial;
     RETURN true;
+END
+$$;
+
+-- Record values as reported; a sign of life too. Asking twice changes nothing.
+CREATE OR REPLACE FUNCTION orch.report_values(
+    p_trial integer, p_worker uuid,
+    p_steps integer[], p_values double precision[], p_types text[]
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    -- The lease's row is locked against its being taken back until the values are in.
+    UPDATE orch.lease l SET renewed_at = clock_timestamp() FROM trials t
+    WHERE l.trial_id = p_trial AND l.worker_id = p_worker
+      AND t.trial_id = l.trial_id AND t.state = 'RUNNING';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO trial_intermediate_values
+        (trial_id, step, intermediate_value, intermediate_value_type)
+    SELECT p_trial, s, v, t::trialintermediatevaluetype
+    FROM unnest(p_steps, p_values, p_types) AS u(s, v, t)
+    ON CONFLICT (trial_id, step) DO UPDATE
+    SET intermediate_value = excluded.intermediate_value,
+        intermediate_value_type = excluded.intermediate_value_type;
+    UPDATE orch.worker SET last_seen_at = clock_timestamp() WHERE worker_id = p_worker;
+    RETURN true;
+END
+$$;
+
+-- Record a checkpoint that is whole in its store. Returns the artifacts that it makes needless.
+CREATE OR REPLACE FUNCTION orch.save_checkpoint(
+    p_trial integer, p_worker uuid, p_step integer, p_artifact text, p_sha256 text
+) RETURNS TABLE (held boolean, artifact_id text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM 1 FROM orch.lease WHERE trial_id = p_trial AND worker_id = p_worker FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT false, p_artifact; RETURN;
+    END IF;
+    INSERT INTO orch.checkpoint (artifact_id, trial_id, step, sha256)
+    VALUES (p_artifact, p_trial, p_step, p_sha256) ON CONFLICT DO NOTHING;
+    RETURN QUERY
+        WITH needless AS (
+            SELECT artifact_id FROM orch.checkpoint WHERE trial_id = p_trial
+            ORDER BY step DESC, saved_at DESC OFFSET 2
+        )
+        DELETE FROM orch.checkpoint c USING needless n WHERE c.artifact_id = n.artifact_id
+        RETURNING true, c.artifact_id;
+END
+$$;
+
+-- Training goes on after this step.
+CREATE OR REPLACE FUNCTION orch.resume_trial(p_trial integer, p_worker uuid, p_step integer)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT orch.hold_lease(p_trial, p_worker) THEN
+        RETURN false;
+    END IF;
+    PERFORM orch.rewind(p_trial, p_step);
+    RETURN true;
+END
+$$;
+
+-- Keep the models of the best p_keep trials. Returns the artifacts that fall out.
+CREATE OR REPLACE FUNCTION orch.keep_model(
+    p_trial integer, p_artifact text, p_sha256 text, p_keep integer
+) RETURNS TABLE (artifact_id text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_study integer := (SELECT study_id FROM trials WHERE trial_id = p_trial);
+    v_sign integer;
+BEGIN
+    PERFORM orch.lock_study(v_study);
+    SELECT CASE direction WHEN 'MAXIMIZE' THEN -1 ELSE 1 END INTO v_sign
+    FROM study_directions WHERE study_id = v_study AND objective = 0;
+    INSERT INTO orch.model (artifact_id, trial_id, study_id, sha256)
+    VALUES (p_artifact, p_trial, v_study, p_sha256) ON CONFLICT DO NOTHING;
+    RETURN QUERY
+        WITH out_of_the_best AS (
+            SELECT m.artifact_id FROM orch.model m
+            JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
+            WHERE m.study_id = v_study AND v.objective = 0
+            ORDER BY v_sign * v.value, t.number OFFSET p_keep
+        )
+        DELETE FROM orch.model m USING out_of_the_best o WHERE m.artifact_id = o.artifact_id
+        RETURNING m.artifact_id;
 END
 $$;

@@ -1,7 +1,9 @@
 -- Every query by name; storage/sql.py reads them. %(name)s are parameters.
 
 -- claim_trial --
-SELECT outcome, trial_id, detail FROM orch.claim_trial(%(study_id)s, %(worker_id)s)
+SELECT outcome, trial_id, detail FROM orch.claim_trial(
+    %(study_id)s, %(worker_id)s, %(version)s
+)
 
 -- finish_trial --
 SELECT orch.finish_trial(
@@ -62,6 +64,10 @@ DELETE FROM trial_system_attributes a USING trials t WHERE t.trial_id = a.trial_
     AND t.study_id = %(study_id)s;
 DELETE FROM trial_heartbeats h USING trials t WHERE t.trial_id = h.trial_id
     AND t.study_id = %(study_id)s;
+DELETE FROM orch.artifact a USING orch.checkpoint c JOIN trials t USING (trial_id)
+    WHERE a.artifact_id = c.artifact_id AND t.study_id = %(study_id)s;
+DELETE FROM orch.artifact a USING orch.model m
+    WHERE a.artifact_id = m.artifact_id AND m.study_id = %(study_id)s;
 DELETE FROM trials WHERE study_id = %(study_id)s;
 DELETE FROM study_directions WHERE study_id = %(study_id)s;
 DELETE FROM study_user_attributes WHERE study_id = %(study_id)s;
@@ -69,7 +75,8 @@ DELETE FROM study_system_attributes WHERE study_id = %(study_id)s;
 DELETE FROM studies WHERE study_id = %(study_id)s
 
 -- read_study --
-SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.state, o.reason
+SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.state, o.reason,
+       o.created_at::text AS created_at
 FROM studies s JOIN orch.study o USING (study_id) WHERE s.study_name = %(name)s
 
 -- study_is_foreign --
@@ -89,6 +96,10 @@ WHERE study_id = %(study_id)s
 
 -- stop_study --
 UPDATE orch.study SET state = 'stopping', reason = 'stopped by orch stop'
+WHERE study_id = %(study_id)s AND state = 'open'
+
+-- exhaust_study --
+UPDATE orch.study SET state = 'stopping', reason = 'every configuration has been tried'
 WHERE study_id = %(study_id)s AND state = 'open'
 
 -- count_live_workers --
@@ -174,3 +185,49 @@ SELECT pg_advisory_xact_lock(hashtext('orch.setup'))
 
 -- server_clock --
 SELECT extract(epoch FROM clock_timestamp())::double precision AS seconds
+
+-- report_values --
+SELECT orch.report_values(
+    %(trial_id)s, %(worker_id)s, %(steps)s::integer[], %(values)s::double precision[],
+    %(types)s::text[]
+) AS held
+
+-- save_checkpoint --
+SELECT held, artifact_id FROM orch.save_checkpoint(
+    %(trial_id)s, %(worker_id)s, %(step)s, %(artifact_id)s, %(sha256)s
+)
+
+-- checkpoints_of_trial --
+SELECT artifact_id, step, sha256 FROM orch.checkpoint WHERE trial_id = %(trial_id)s
+ORDER BY step DESC, saved_at DESC
+
+-- resume_trial --
+SELECT orch.resume_trial(%(trial_id)s, %(worker_id)s, %(step)s) AS held
+
+-- keep_model --
+SELECT artifact_id FROM orch.keep_model(%(trial_id)s, %(artifact_id)s, %(sha256)s, %(keep)s)
+
+-- models_of_study --
+SELECT m.artifact_id, m.trial_id, m.sha256 FROM orch.model m WHERE m.study_id = %(study_id)s
+
+-- insert_artifact --
+INSERT INTO orch.artifact (artifact_id, size, sha256)
+VALUES (%(artifact_id)s, %(size)s, %(sha256)s)
+
+-- insert_chunk --
+INSERT INTO orch.artifact_chunk (artifact_id, part, body)
+VALUES (%(artifact_id)s, %(part)s, %(body)s)
+
+-- read_artifact --
+SELECT size, sha256 FROM orch.artifact WHERE artifact_id = %(artifact_id)s
+
+-- read_chunk --
+SELECT body FROM orch.artifact_chunk WHERE artifact_id = %(artifact_id)s AND part = %(part)s
+
+-- delete_artifact --
+DELETE FROM orch.artifact WHERE artifact_id = %(artifact_id)s RETURNING artifact_id
+
+-- lease_ages --
+SELECT worker_id::text, trial_id,
+       extract(epoch FROM clock_timestamp() - taken_at)::double precision AS seconds
+FROM orch.lease WHERE study_id = %(study_id)s

@@ -47,3 +47,37 @@ CREATE TABLE IF NOT EXISTS orch.lease (
 );
 
 CREATE INDEX IF NOT EXISTS lease_study ON orch.lease (study_id);
+
+-- Bytes by name, in chunks: checkpoints and kept models, where no shared disk is to be had.
+CREATE TABLE IF NOT EXISTS orch.artifact (
+    artifact_id text PRIMARY KEY,
+    size bigint NOT NULL,
+    sha256 text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE IF NOT EXISTS orch.artifact_chunk (
+    artifact_id text NOT NULL REFERENCES orch.artifact ON DELETE CASCADE,
+    part integer NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (artifact_id, part)
+);
+
+-- Which artifact continues which trial. The newest two are kept: the newest may be damaged.
+CREATE TABLE IF NOT EXISTS orch.checkpoint (
+    artifact_id text PRIMARY KEY,
+    trial_id integer NOT NULL REFERENCES trials ON DELETE CASCADE,
+    step integer NOT NULL,
+    sha256 text NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX IF NOT EXISTS checkpoint_trial ON orch.checkpoint (trial_id, step DESC);
+
+-- The models of the best trials.
+CREATE TABLE IF NOT EXISTS orch.model (
+    artifact_id text PRIMARY KEY,
+    trial_id integer NOT NULL REFERENCES trials ON DELETE CASCADE,
+    study_id integer NOT NULL REFERENCES studies ON DELETE CASCADE,
+    sha256 text NOT NULL
+);

@@ -1,0 +1,150 @@
+"""Artifact stores: where checkpoints and kept models lie. Optuna's own interface."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+import psycopg2
+from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, GCSArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
+
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.storage.database import Database
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class ArtifactTooLarge(OrchError):
+    """The artifact is above the study's size cap."""
+
+
+class PostgresArtifactStore:
+    """Keeps artifacts in the study's own database, in chunks, with a checksum.
+
+    Args:
+        database: where; its connection is used for one artifact at a time.
+        limit_bytes: the largest artifact that is taken.
+    """
+
+    def __init__(self, database: Database, limit_bytes: int) -> None:
+        self._database = database
+        self._limit_bytes = limit_bytes
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Store all of ``content_body``; it is there whole or not at all.
+
+        Raises:
+            ArtifactTooLarge: it is above the cap; nothing is stored.
+            StorageError: the database is out of reach.
+        """
+        content = content_body.read()
+        if len(content) > self._limit_bytes:
+            raise ArtifactTooLarge(
+                f"an artifact of {len(content) / 1e6:.1f} MB is above the cap of "
+                f"{self._limit_bytes / 1e6:.0f} MB; raise worker.artifact_limit_mb, or set "
+                "worker.artifacts to a shared folder or s3://BUCKET"
+            )
+        with self._database.transaction():
+            self._database.rows(
+                "insert_artifact",
+                artifact_id=artifact_id,
+                size=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+            )
+            for part, start in enumerate(range(0, len(content), _CHUNK_BYTES)):
+                body = psycopg2.Binary(content[start : start + _CHUNK_BYTES])
+                self._database.rows("insert_chunk", artifact_id=artifact_id, part=part, body=body)
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """The artifact's bytes.
+
+        Raises:
+            ArtifactNotFound: there is none of that name, or a chunk of it is missing.
+        """
+        facts = self._database.row("read_artifact", artifact_id=artifact_id)
+        if facts is None:
+            raise ArtifactNotFound(f"no artifact {artifact_id}")
+        parts = []
+        for part in range(-(-facts["size"] // _CHUNK_BYTES)):
+            row = self._database.row("read_chunk", artifact_id=artifact_id, part=part)
+            if row is None:
+                raise ArtifactNotFound(f"artifact {artifact_id} lacks its part {part}")
+            parts.append(bytes(row["body"]))
+        return io.BytesIO(b"".join(parts))
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove the artifact.
+
+        Raises:
+            ArtifactNotFound: there is none of that name.
+        """
+        if self._database.row("delete_artifact", artifact_id=artifact_id) is None:
+            raise ArtifactNotFound(f"no artifact {artifact_id}")
+
+
+class FolderArtifactStore(FileSystemArtifactStore):
+    """Keeps artifacts in a folder that all machines share; a file is there whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._folder = folder
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        from orchestrator.storage.files import write_whole
+
+        write_whole(self._folder / artifact_id, content_body.read())
+
+
+ArtifactStore = PostgresArtifactStore | FolderArtifactStore | Boto3ArtifactStore | GCSArtifactStore
+
+
+def open_artifacts(where: str, database: Database, limit_mb: int) -> ArtifactStore:
+    """The store that a spec names.
+
+    Args:
+        where: ``"postgresql"``, a folder, ``s3://BUCKET`` or ``gs://BUCKET``.
+        database: the study's database.
+        limit_mb: the largest artifact that PostgreSQL takes, in millions of bytes.
+
+    Raises:
+        UsageError: it cannot be used; the message says what is missing.
+    """
+    check_artifacts(where)
+    if where == "postgresql":
+        return PostgresArtifactStore(database, limit_mb * 1_000_000)
+    if "://" in where:
+        kind, _, bucket = where.partition("://")
+        return _cloud(kind, bucket.rstrip("/"))
+    folder = Path(where).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"worker.artifacts '{where}' cannot be used: {error.strerror}") from None
+    return FolderArtifactStore(folder)
+
+
+def check_artifacts(where: str) -> None:
+    """Check how a spec names a store.
+
+    Raises:
+        UsageError: no store is named like that.
+    """
+    if "://" in where and not re.fullmatch(r"(s3|gs)://[^/]+/?", where):
+        raise UsageError(
+            f"worker.artifacts '{where}': write postgresql, a folder, s3://BUCKET or gs://BUCKET"
+        )
+
+
+def _cloud(kind: str, bucket: str) -> ArtifactStore:
+    store, extra = (Boto3ArtifactStore, "s3") if kind == "s3" else (GCSArtifactStore, "gcs")
+    try:
+        made: ArtifactStore = store(bucket)
+    except ImportError:
+        raise UsageError(
+            f"worker.artifacts {kind}://{bucket} needs an extra; pip install 'orch[{extra}]'"
+        ) from None
+    return made

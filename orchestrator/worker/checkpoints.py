@@ -1,0 +1,180 @@
+"""Checkpoints: what a trial needs to go on elsewhere, written beside the training."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.errors import OrchError
+from orchestrator.storage.artifacts import ArtifactStore, ArtifactTooLarge
+from orchestrator.worker.claim import Claims
+
+_log = logging.getLogger("orch")
+
+Arrays = dict[str, NDArray[Any]]
+_HEADER = "__checkpoint__"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training after a step.
+
+    Attributes:
+        step: the last step (epoch) that is in it.
+        arrays: weights, optimizer state, random states; numbers only.
+        facts: JSON-able: seeds, and values that the database does not have yet.
+    """
+
+    step: int
+    arrays: Arrays
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """As an uncompressed ``.npz``; it holds no Python objects."""
+        header = json.dumps({"step": self.step, "facts": self.facts}).encode()
+        buffer = io.BytesIO()
+        named: Any = {_HEADER: np.frombuffer(header, np.uint8), **self.arrays}
+        np.savez(buffer, allow_pickle=False, **named)
+        return buffer.getvalue()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Checkpoint:
+        """The reverse of :meth:`encode`; nothing is unpickled.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                header = json.loads(file[_HEADER].tobytes())
+                arrays = {name: file[name] for name in file.files if name != _HEADER}
+            return cls(int(header["step"]), arrays, header["facts"])
+        except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"damaged checkpoint: {error}") from None
+
+
+class CheckpointWriter:
+    """Writes the newest checkpoint in a thread; the training pays only for the copy.
+
+    Args:
+        claims: the worker's, on a connection of its own.
+        store: where the artifacts go, on a connection of its own.
+        least_seconds: at least so long between two checkpoints of a trial.
+    """
+
+    def __init__(self, claims: Claims, store: ArtifactStore, least_seconds: float) -> None:
+        self._claims = claims
+        self._store = store
+        self._least_seconds = least_seconds
+        self._changed = threading.Condition()
+        self._waiting: tuple[int, Checkpoint] | None = None
+        self._busy = False
+        self._stopped = False
+        self._refused = False
+        self._saved_at = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
+
+    def __enter__(self) -> CheckpointWriter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(timeout=2)
+
+    def begin(self) -> None:
+        """A new trial: the time to its first checkpoint counts from here."""
+        self._saved_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the next checkpoint is due."""
+        return not self._refused and time.monotonic() - self._saved_at >= self._least_seconds
+
+    def save(self, trial_id: int, checkpoint: Checkpoint) -> None:
+        """Hand a checkpoint over; an older one that still waits is dropped for it."""
+        with self._changed:
+            self._waiting = (trial_id, checkpoint)
+            self._saved_at = time.monotonic()
+            self._changed.notify_all()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until nothing waits or is being written. Returns whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._waiting is None and not self._busy, timeout=seconds
+            )
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._waiting is not None)
+                if self._waiting is None:
+                    return
+                (trial_id, checkpoint), self._waiting = self._waiting, None
+                self._busy = True
+            try:
+                self._write(trial_id, checkpoint)
+            except ArtifactTooLarge as error:
+                self._refused = True
+                _log.warning("no checkpoints for this study: %s", error)
+            except Exception as error:  # a store of somebody else's may raise anything
+                _log.warning("checkpoint of step %d not saved: %s", checkpoint.step, error)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+
+    def _write(self, trial_id: int, checkpoint: Checkpoint) -> None:
+        content = checkpoint.encode()
+        artifact_id = str(uuid.uuid4())
+        self._store.write(artifact_id, io.BytesIO(content))
+        digest = hashlib.sha256(content).hexdigest()
+        _, needless = self._claims.save_checkpoint(trial_id, checkpoint.step, artifact_id, digest)
+        remove(self._store, needless)
+
+
+def load_newest(claims: Claims, store: ArtifactStore, trial_id: int) -> Checkpoint | None:
+    """The trial's newest checkpoint that is whole; None: the trial starts from the beginning."""
+    for artifact_id, step, sha256 in claims.checkpoints(trial_id):
+        try:
+            content = store.open_reader(artifact_id).read()
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise ValueError("its checksum is wrong")
+            return Checkpoint.decode(content)
+        except OrchError:
+            raise
+        except Exception as error:  # whatever a store raises for what is not there
+            _log.warning("checkpoint of step %d cannot be used (%s)", step, error)
+    return None
+
+
+def remove(store: ArtifactStore, artifact_ids: list[str]) -> None:
+    """Remove artifacts that nobody needs; one that is gone already is no fault."""
+    for artifact_id in artifact_ids:
+        try:
+            store.remove(artifact_id)
+        except Exception as error:
+            _log.debug("artifact %s: %s", artifact_id, error)
+
+
+Capture = Callable[[], Mapping[str, NDArray[Any]]]

@@ -1,0 +1,60 @@
+"""Patience: an outage of the database ends nothing before its time."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg2
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.errors import StorageError, StorageUnavailable
+
+_log = logging.getLogger("orch")
+
+Result = TypeVar("Result")
+
+# What Optuna's storage raises when its database does not answer.
+STORAGE_FAILURES = (StorageInternalError, SQLAlchemyError, StorageUnavailable, psycopg2.Error)
+
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.2, 5.0
+
+
+class PatienceExceeded(StorageError):
+    """The database was out of reach for longer than ``storage_patience``."""
+
+
+def patiently(
+    call: Callable[[], Result], seconds: float, give_up: Callable[[], bool] = lambda: False
+) -> Result:
+    """Call until the database answers.
+
+    Args:
+        call: may be repeated without harm.
+        seconds: how long to go on trying.
+        give_up: tells that there is no use in waiting any longer, as in a worker that must leave.
+
+    Raises:
+        PatienceExceeded: it did not answer in time.
+        StorageError: it answers, but what is asked of it can never work.
+    """
+    deadline = time.monotonic() + seconds
+    pause = _FIRST_SECONDS
+    said = False
+    while True:
+        try:
+            return call()
+        except STORAGE_FAILURES as error:
+            reason = " ".join(str(error).split())
+            if time.monotonic() >= deadline or give_up():
+                raise PatienceExceeded(f"the storage is out of reach: {reason}") from error
+            if not said:
+                _log.warning("waiting for the database: %s", reason)
+                said = True
+        # A little different for each worker, so that a server that comes back is not stormed.
+        time.sleep(min(pause, max(0.05, deadline - time.monotonic())) * random.uniform(0.7, 1.3))
+        pause = min(pause * 1.6, _LONGEST_SECONDS)

@@ -1,0 +1,118 @@
+"""One worker process as its supervisor sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import UUID, uuid4
+
+_LOG_LINES = 20
+
+
+class WorkerProcess:
+    """Starts ``python -m orchestrator.worker``; its output goes to a log file of its own.
+
+    Args:
+        study: the study's name.
+        url: the database; handed over by the environment, which other users cannot read.
+        threads: CPU threads that it may use.
+        gpu: the CUDA name of its GPU; None: as the environment says.
+        stay: it waits for more budget when the study is done.
+        timeout: seconds after which it takes no further trial.
+        logs: folder of the log file.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        url: str,
+        threads: int,
+        gpu: str | None,
+        stay: bool,
+        timeout: float | None,
+        logs: Path,
+    ) -> None:
+        self.worker_id: UUID = uuid4()
+        self.doom: str | None = None  # why the supervisor ended it
+        self._started = time.monotonic()
+        logs.mkdir(parents=True, exist_ok=True)
+        self._log = logs / f"{study}-{self.worker_id}.log"
+        self._read = 0
+        command = [sys.executable, "-m", "orchestrator.worker", study]
+        command += ["--worker-id", str(self.worker_id), "--threads", str(threads)]
+        command += ["--stay"] if stay else []
+        command += ["--timeout", str(timeout)] if timeout else []
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # closes with us: the process then leaves by itself
+                stdout=output,
+                stderr=output,
+                env=_environment(url, threads, gpu),
+                start_new_session=True,  # Ctrl-C reaches us alone, and we ask it
+            )
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it was started."""
+        return time.monotonic() - self._started
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None: it runs."""
+        code = self._process.poll()
+        if code is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        return code
+
+    def ask_to_leave(self) -> None:
+        """Ask it to end after the value that it reports next."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def new_output(self) -> str:
+        """Whole lines that it has written since the last call."""
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            text = log.read()
+        whole = text[: text.rfind(b"\n") + 1] if self._process.returncode is None else text
+        self._read += len(whole)
+        return whole.decode(errors="replace")
+
+    def last_lines(self) -> str:
+        """The end of its log."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return "\n".join(lines[-_LOG_LINES:])
+
+    def remove_log(self) -> None:
+        """What mattered of it has been said or recorded."""
+        self._log.unlink(missing_ok=True)
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = " (out of memory, or killed by somebody)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"
+
+
+def _environment(url: str, threads: int, gpu: str | None) -> dict[str, str]:
+    environment = {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "OMP_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        **os.environ,
+        "ORCH_STORAGE": url,
+    }
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    return environment
