@@ -137,7 +137,9 @@ def make_reporter(trial: Trial, metric: str) -> Any:
 
 def capture_state(model: keras.Model) -> dict[str, Array]:
     """Copies of everything that training changes: weights, random states, the optimizer's state."""
-    return {f"{index:05d}": np.array(variable) for index, variable in enumerate(_state(model))}
+    return {
+        f"{index:05d}": np.array(variable.numpy()) for index, variable in enumerate(_state(model))
+    }
 
 
 def restore_state(model: keras.Model, arrays: Mapping[str, Array]) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
 
+import numpy as np
 import optuna
+import pydantic
+from optuna.distributions import BaseDistribution, FloatDistribution
+
+from objectives.base import Objective, Trial
 
 
 def conditional(trial: optuna.Trial) -> float:
@@ -51,3 +57,53 @@ def slow(trial: optuna.Trial) -> float:
 
 
 not_callable = 3
+
+
+class Steps(Objective):
+    """Writes down every step that it trains, in ``$STEPS_LOG``, and goes on from checkpoints."""
+
+    default_metric = "value"
+    checkpoints = True
+
+    class Options(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        steps: int = 10
+        sleep: float = 0.1
+        megabytes: float = 0.0
+        fault: str = ""
+
+    options: Options
+
+    def space(self) -> dict[str, BaseDistribution]:
+        return {"x": FloatDistribution(0.0, 1.0)}
+
+    def steps(self) -> int:
+        return self.options.steps
+
+    def __call__(self, trial: Trial) -> float:
+        options = self.options
+        found = trial.restore()
+        state = np.zeros(1 + int(options.megabytes * 131072))
+        if found is not None:
+            state = found[1]["state"].copy()
+        for step in range(1 if found is None else found[0] + 1, options.steps + 1):
+            time.sleep(options.sleep)
+            state[0] += step
+            with open(os.environ["STEPS_LOG"], "a") as log:
+                log.write(f"{trial.params['x']!r} {step} {os.getpid()}\n")
+            if step == 2:
+                self._fault(trial)
+            trial.report(trial.params["x"] + step, step)
+            if step < options.steps and trial.should_prune():
+                raise optuna.TrialPruned
+            trial.checkpoint(step, lambda: {"state": state.copy()})
+        assert state[0] == sum(range(1, options.steps + 1)), "the state went on whole"
+        return float(trial.params["x"])
+
+    def _fault(self, trial: Trial) -> None:
+        if self.options.fault == "hang" and trial.number == 0:
+            time.sleep(600)
+        if self.options.fault == "segfault" and trial.number == 0:
+            faulthandler._sigsegv()  # type: ignore[attr-defined]
+        if self.options.fault == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -33,7 +33,8 @@ def distribution(name: str, domain: Domain) -> BaseDistribution:
             case ChoiceDomain(choices):
                 return CategoricalDistribution(choices)
             case FixedDomain(value):
-                return _fixed(value)
+                # A choice of one: every sampler takes it, whatever the value's type.
+                return CategoricalDistribution((value,))
     except ValueError as error:
         raise UsageError(f"space.{name}: {error}") from None
     raise TypeError(f"unknown domain {domain!r}")
@@ -75,17 +76,9 @@ def count(each: BaseDistribution) -> int | None:
 def describe(each: BaseDistribution) -> str:
     """A distribution in words: ``32 to 512, step 32``."""
     if isinstance(each, CategoricalDistribution):
-        return ", ".join(map(str, each.choices))
+        return ", ".join(map(str, each.choices)) + (" (fixed)" if each.single() else "")
     assert isinstance(each, IntDistribution | FloatDistribution)
     if each.single():
         return f"{each.low:g} (fixed)"
     step = f", step {each.step:g}" if each.step not in (None, 1) else ""
     return f"{each.low:g} to {each.high:g}{step}{', log' if each.log else ''}"
-
-
-def _fixed(value: bool | int | float | str) -> BaseDistribution:
-    if isinstance(value, bool | str):
-        return CategoricalDistribution((value,))
-    if isinstance(value, int):
-        return IntDistribution(value, value)
-    return FloatDistribution(value, value)

@@ -94,7 +94,14 @@ class EmbeddedServer:
             postmaster = self._postmaster()
             if postmaster is None or not self._is_ours(postmaster.pid):
                 return False
-            self._postgres("pg_ctl", "-w", "-D", str(self.data), "-m", "fast", "stop")
+            try:
+                self._postgres("pg_ctl", "-w", "-D", str(self.data), "-m", "fast", "stop")
+            except subprocess.CalledProcessError:
+                if self._is_ours(postmaster.pid):
+                    raise StorageError(
+                        f"the embedded PostgreSQL in {self.data} does not stop: "
+                        f"{self._last_log_line()}"
+                    ) from None
             return True
 
     def pid(self) -> int | None:

@@ -65,7 +65,7 @@ class Attempt:
             trial = patiently(make_trial, equipment.patience_seconds, equipment.leaving)
             self._seed = trial.seed
             if not self._take_up_end(trial):
-                self._train(trial)
+                self._end(trial, *self._outcome(trial))
         except TrialInterrupted:
             self._call(lambda: equipment.claims.give_back(self._trial_id))
             _log.info("trial %d given back", self._number)
@@ -76,30 +76,29 @@ class Attempt:
                 f"the database was out of reach for {equipment.courier.outage_seconds:.0f} s, "
                 "longer than worker.storage_patience; this worker ends"
             ) from None
-        finally:
-            equipment.courier.end()
-
-    def _train(self, trial: WorkerTrial) -> None:
-        try:
-            if self._objective.space():
-                trial.suggest_space()
-            value = _as_value(self._objective(trial))
-        except TrialPruned as error:
-            self._end(trial, "PRUNED", _last_value(trial), str(error) or None)
-        except (PatienceExceeded, UpdateFinishedTrialError):
+        except PatienceExceeded:
             raise
         except STORAGE_FAILURES as error:
             reason = " ".join(str(error).split())
             raise PatienceExceeded(
                 f"the storage failed in trial {self._number}: {reason}"
             ) from error
-        except Exception as error:
+        except Exception as error:  # whatever the objective or the sampler raises
             self._fail(error)
-        else:
-            if math.isnan(value):
-                self._end(trial, "PRUNED", None, "the objective returned nan")
-            else:
-                self._end(trial, "COMPLETE", value, None)
+        finally:
+            equipment.courier.end()
+
+    def _outcome(self, trial: WorkerTrial) -> tuple[State, float | None, str | None]:
+        """Run the objective. Returns the state, the value, and the reason of a pruned trial."""
+        try:
+            if self._objective.space():
+                trial.suggest_space()
+            value = _as_value(self._objective(trial))
+        except TrialPruned as error:
+            return "PRUNED", _last_value(trial), str(error) or None
+        if math.isnan(value):
+            return "PRUNED", None, "the objective returned nan"
+        return "COMPLETE", value, None
 
     def _end(
         self, trial: WorkerTrial, state: State, value: float | None, reason: str | None
@@ -158,7 +157,7 @@ class Attempt:
         if self._call(lambda: self._equipment.claims.fail(self._trial_id, reason, attributes)):
             _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
         else:
-            raise LeaseLost
+            self._drop()
 
     def _drop(self) -> None:
         # The lease ran out, or the study was deleted: whoever took over knows better.

@@ -84,6 +84,7 @@ class CheckpointWriter:
         self._busy = False
         self._stopped = False
         self._refused = False
+        self._said = False
         self._saved_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
 
@@ -138,11 +139,18 @@ class CheckpointWriter:
                 self._refused = True
                 _log.warning("no checkpoints for this study: %s", error)
             except Exception as error:  # a store of somebody else's may raise anything
-                _log.warning("checkpoint of step %d not saved: %s", checkpoint.step, error)
+                _log.debug("checkpoint of step %d not saved: %s", checkpoint.step, error)
+                self._say_once(error)
             finally:
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
+
+    def _say_once(self, error: Exception) -> None:
+        # During an outage every epoch would say the same.
+        if not self._said:
+            _log.warning("a checkpoint was not saved: %s", error)
+        self._said = True
 
     def _write(self, trial_id: int, checkpoint: Checkpoint) -> None:
         content = checkpoint.encode()
@@ -151,6 +159,7 @@ class CheckpointWriter:
         digest = hashlib.sha256(content).hexdigest()
         _, needless = self._claims.save_checkpoint(trial_id, checkpoint.step, artifact_id, digest)
         remove(self._store, needless)
+        self._said = False
 
 
 def load_newest(claims: Claims, store: ArtifactStore, trial_id: int) -> Checkpoint | None:

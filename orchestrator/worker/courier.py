@@ -14,7 +14,7 @@ import time
 from types import TracebackType
 from uuid import UUID
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.database import Database
 from orchestrator.worker.claim import Claims
 
@@ -45,6 +45,7 @@ class Courier:
         self._held = True
         self._stopped = False
         self._outage_began: float | None = None
+        self._broken: StorageError | None = None
         self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
 
     def __enter__(self) -> Courier:
@@ -93,6 +94,9 @@ class Courier:
     def deliver(self, step: int, value: float) -> bool:
         """Send a value.
 
+        Raises:
+            StorageError: the database answers, but can never take it.
+
         Returns:
             Whether it has arrived. False: the database is out of reach and the value is kept, or
             the lease is gone (:attr:`held`).
@@ -100,13 +104,28 @@ class Courier:
         with self._changed:
             self._pending[step] = value
             self._changed.notify_all()
-        return self.drain(0.0 if self._outage_began else _ANSWER_SECONDS)
+            self._changed.wait_for(
+                lambda: self._settled() or self._outage_began is not None, _ANSWER_SECONDS
+            )
+            return self._delivered()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until every value has arrived. Returns whether it has."""
+        """Wait until every value has arrived. Returns whether it has.
+
+        Raises:
+            StorageError: the database answers, but can never take them.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: not self._pending or not self._held, timeout=seconds)
-            return self._held and not self._pending
+            self._changed.wait_for(self._settled, timeout=seconds)
+            return self._delivered()
+
+    def _settled(self) -> bool:
+        return not self._pending or not self._held or self._broken is not None
+
+    def _delivered(self) -> bool:
+        if self._broken is not None:
+            raise self._broken
+        return self._held and not self._pending
 
     def _work(self) -> None:
         pause = _FIRST_RETRY_SECONDS
@@ -122,9 +141,14 @@ class Courier:
             try:
                 self._send(trial_id, batch)
                 pause = _FIRST_RETRY_SECONDS
-            except StorageError as error:
+            except StorageUnavailable as error:
                 self._outage(error)
                 pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
+            except StorageError as error:
+                with self._changed:
+                    self._broken = error
+                    self._changed.notify_all()
+                return
 
     def _send(self, trial_id: int | None, batch: dict[int, float]) -> None:
         if trial_id is None or not batch:

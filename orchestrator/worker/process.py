@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
-_LOG_LINES = 20
+_LOG_LINES = 50
 
 
 class WorkerProcess:

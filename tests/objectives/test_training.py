@@ -6,12 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
 from objectives.base import Settings
 from objectives.digits import Digits
 from objectives.errors import ObjectiveError
+from objectives.training import capture_state, restore_state
 
 PARAMS: dict[str, Any] = {
     "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 16,
@@ -23,6 +25,9 @@ class Notebook:
     """A trial that writes down what it is told."""
 
     number = 0
+    keep_at: int | None = None
+    kept: tuple[int, dict[str, Any]] | None = None
+    found: tuple[int, dict[str, Any]] | None = None
 
     def __init__(self, seed: int = 1, prune_at: int | None = None, **changes: Any) -> None:
         self.seed = seed
@@ -35,6 +40,13 @@ class Notebook:
 
     def should_prune(self) -> bool:
         return self._prune_at is not None and max(self.reports) >= self._prune_at
+
+    def restore(self) -> tuple[int, dict[str, Any]] | None:
+        return self.found
+
+    def checkpoint(self, step: int, capture: Any) -> None:
+        if step == self.keep_at:
+            self.kept = (step, capture())
 
     def set_user_attr(self, key: str, value: Any) -> None:
         raise AssertionError("not used")
@@ -87,6 +99,37 @@ def test_the_same_seed_trains_to_the_same_values() -> None:
     for trial in (first, second, other):
         Digits(Settings(epochs=2))(trial)
     assert first.reports == second.reports != other.reports
+
+
+def test_a_training_goes_on_from_a_checkpoint_where_it_stood() -> None:
+    first = Notebook()
+    first.keep_at = 3
+    Digits(Settings(epochs=4))(first)
+    retry = Notebook()
+    retry.found = first.kept
+    value = Digits(Settings(epochs=4))(retry)
+    assert list(retry.reports) == [4], "three epochs are not trained again"
+    assert abs(value - first.reports[4]) < 0.05, "it goes on from the weights of epoch 3"
+
+
+def test_a_checkpoint_holds_the_weights_and_the_optimizers_state() -> None:
+    trial = Notebook()
+    trial.keep_at = 1
+    objective = Digits(Settings(epochs=1))
+    objective(trial)
+    assert trial.kept is not None
+    fresh = objective.build(PARAMS)
+    restore_state(fresh, trial.kept[1])
+    again = capture_state(fresh)
+    assert all(np.array_equal(again[key], trial.kept[1][key]) for key in again)
+    assert fresh.optimizer.iterations.numpy() == -(-1198 // 64)
+
+
+def test_a_checkpoint_of_another_model_is_refused() -> None:
+    objective = Digits(Settings())
+    state = capture_state(objective.build(PARAMS))
+    with pytest.raises(ObjectiveError, match="another model"):
+        restore_state(objective.build({**PARAMS, "units": 32}), state)
 
 
 def test_an_interruption_passes_through_keras_unharmed() -> None:

@@ -116,9 +116,16 @@ def test_a_finished_trial_carries_its_value_and_attributes(
     claims = make_worker(study)
     trial = take(claims)
     assert claims.finish(trial, "COMPLETE", 0.25, {"orch:worker": "me"})
-    assert attributes(database, trial) == {"orch:worker": "me"}
+    assert attributes(database, trial)["orch:worker"] == "me"
     assert trials(database, study)[0]["state"] == "COMPLETE"
-    assert not claims.finish(trial, "COMPLETE", 9.0, {}), "it has ended; nothing is overwritten"
+    value = database.execute(
+        "SELECT value FROM trial_values WHERE trial_id = %(id)s", {"id": trial}
+    )
+    assert claims.finish(trial, "COMPLETE", 9.0, {}), "asked again, as after a broken connection"
+    assert not claims.finish(trial, "PRUNED", 9.0, {}), "it has ended otherwise"
+    assert value == database.execute(
+        "SELECT value FROM trial_values WHERE trial_id = %(id)s", {"id": trial}
+    ), "nothing is overwritten"
 
 
 def test_infinite_values_are_stored_as_optuna_stores_them(
@@ -242,8 +249,7 @@ def test_an_enqueued_trial_goes_before_a_fresh_one(
     study = make_study()
     storage = url.replace("postgresql://", "postgresql+psycopg2://")
     optuna.load_study(study_name=study.name, storage=storage).enqueue_trial({"x": 1.0, "y": 2.0})
-    claims = make_worker(study)
-    first, second = take(claims), take(claims)
+    first, second = take(make_worker(study)), take(make_worker(study))
     assert first < second
 
 
