@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test check clean
+.PHONY: help install demo test check chaos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -32,3 +32,8 @@ test: check  ## all checks and all tests
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
+
+chaos: install  ## the long chaos run: 200 kills, 20 server restarts, 20 cuts, 10 partitions
+	$(BIN)/python tests/chaos/run.py --kills 200 --restarts 20 --cuts 20 --partitions 10 --seed 1
+	$(BIN)/python tests/chaos/run.py --kills 40 --restarts 6 --cuts 6 --partitions 4 --seed 2 \
+		--objective WitnessedDigits --machines 2 --processes 1 --steps 4 --trials 20

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import pydantic
@@ -78,6 +79,8 @@ class Trial(Protocol):
     def should_prune(self) -> bool: ...
 
     def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]]) -> None: ...
+
+    def offer_model(self, value: float, save: Callable[[Path], None]) -> None: ...
 
     def restore(self) -> tuple[int, dict[str, Array]] | None: ...
 

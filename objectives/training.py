@@ -93,7 +93,9 @@ def fit(
             verbose=0,
             callbacks=[reporter],
         )
-        return float(reporter.last)
+        value = float(reporter.last)
+        trial.offer_model(value, model.save)
+        return value
     finally:
         # Keras holds every graph of a process until told otherwise; workers run many trials.
         del model

@@ -8,6 +8,7 @@ import webbrowser
 from typing import Any
 
 from orchestrator.errors import OrchError
+from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
 
@@ -28,7 +29,11 @@ def serve(database: Database, port: int, open_browser: bool) -> None:
     import optuna_dashboard
     import waitress
 
-    application: Any = optuna_dashboard.wsgi(open_optuna_storage(database.url))
+    application: Any = optuna_dashboard.wsgi(
+        open_optuna_storage(database.url),
+        # The kept models, in the artifact view of their trials.
+        artifact_store=PostgresArtifactStore(Database(database.url), limit_bytes=0),
+    )
     logging.getLogger("waitress").setLevel(logging.ERROR)
     try:
         server = waitress.create_server(application, host=HOST, port=port, threads=8)

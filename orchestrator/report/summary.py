@@ -233,7 +233,9 @@ def _trial(study: optuna.Study, pruner: BasePruner | None, trial: FrozenTrial) -
         state=trial.state.name,
         value=trial.value if finite else None,
         params=trial.params,
-        intermediate={str(step): value for step, value in trial.intermediate_values.items()},
+        intermediate={
+            str(step): value for step, value in sorted(trial.intermediate_values.items())
+        },
         bracket=bracket_of(study, pruner, trial),
         retry_of=attributes.get("orch:retry_of"),
         worker=attributes.get("orch:worker", ""),

@@ -26,6 +26,8 @@ def main() -> int:
     logging.getLogger("orch").setLevel(logging.INFO)
     faulthandler.enable()
     url = os.environ["ORCH_STORAGE"]
+    started: list[Worker] = []
+    _leave_with_parent(url, started)
     try:
         worker = Worker(
             url,
@@ -33,7 +35,7 @@ def main() -> int:
             WorkerOptions(options.worker_id, options.threads, options.stay, options.timeout),
         )
         _leave_on_signals(worker)
-        _leave_with_parent(url, worker)
+        started.append(worker)
         worker.run()
     except OrchError as error:
         logging.getLogger("orch").error("%s", error)
@@ -64,16 +66,17 @@ def _leave_on_signals(worker: Worker) -> None:
         signal.signal(each, leave)
 
 
-def _leave_with_parent(url: str, worker: Worker) -> None:
+def _leave_with_parent(url: str, started: list[Worker]) -> None:
     # The supervisor holds the other end of our standard input; it closes with the supervisor,
     # however that ends.
     def watch() -> None:
         # Not sys.stdin: Python would abort at exit, because this thread holds its lock.
         while os.read(0, 64):
             pass
-        worker.leave()
-        threading.Event().wait(_ORPHAN_PATIENCE_SECONDS)
-        abandon(url, worker.study_id, worker.worker_id)
+        for worker in started:
+            worker.leave()
+            threading.Event().wait(_ORPHAN_PATIENCE_SECONDS)
+            abandon(url, worker.study_id, worker.worker_id)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

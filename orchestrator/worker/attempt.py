@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import math
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -143,10 +146,25 @@ class Attempt:
         if not held:
             raise LeaseLost
         remove(equipment.store, [artifact_id for artifact_id, _, _ in needless])
+        if trial.model is not None and state == "COMPLETE":
+            self._keep_model(trial.model)
         shown = "no value" if value is None else f"{value:.5g}"
         reason = attributes.get("orch:reason")
         why = f" ({reason})" if reason else ""
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
+
+    def _keep_model(self, model: bytes) -> None:
+        equipment = self._equipment
+        try:
+            artifact_id = str(uuid.uuid4())
+            equipment.store.write(artifact_id, io.BytesIO(model))
+            digest = hashlib.sha256(model).hexdigest()
+            fallen = equipment.claims.keep_model(
+                self._trial_id, artifact_id, digest, equipment.keep_models
+            )
+            remove(equipment.store, fallen)
+        except Exception as error:  # whatever a store raises; the trial itself has ended well
+            _log.warning("the model of trial %d is not kept: %s", self._number, error)
 
     def _fail(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

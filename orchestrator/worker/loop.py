@@ -45,6 +45,7 @@ from orchestrator.worker.unfinished import UnfinishedTrials
 _log = logging.getLogger("orch")
 
 # How long an idle worker waits before it asks again; long enough to spare the server.
+_START_PATIENCE_SECONDS = 600.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 2.0
 
 
@@ -81,7 +82,10 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._options = options
         self._database = Database(url)
-        self._study = open_study(self._database, study_name)
+        # Its supervisor has seen the study: a database that is away now comes back.
+        self._study = patiently(
+            lambda: open_study(self._database, study_name), _START_PATIENCE_SECONDS
+        )
         # A silent connection must be given up while the lease can still be saved.
         answer_within(min(30.0, max(1.0, self._study.spec.worker.grace_seconds / 3)))
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
@@ -116,7 +120,8 @@ class Worker:
             open_optuna_storage(self._database.url),
             pruner=build_pruner(spec, full_steps(spec, self._objective)),
         )
-        self._claims.join(self.name)
+        patience = spec.worker.storage_patience
+        patiently(lambda: self._claims.join(self.name), patience, lambda: self.leaving)
         with self._equipped() as equipment:
             try:
                 self._take_trials(optuna_study, equipment)
@@ -169,7 +174,9 @@ class Worker:
                 raise StudyFailed(f"study '{self._study.name}' failed: {claim.detail}")
             elif claim.outcome == "gone":
                 raise StudyFailed(f"study '{self._study.name}' was deleted; this worker ends")
-            elif claim.outcome == "wait" or self._options.stay:
+            elif claim.outcome == "wait" or (
+                self._options.stay and claim.outcome in ("done", "timeout")
+            ):
                 pause.wait(lambda: self.leaving)
             else:
                 return

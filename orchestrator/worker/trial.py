@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
+from orchestrator.errors import StorageUnavailable
 from orchestrator.search.space import Space
 from orchestrator.storage.artifacts import ArtifactStore
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, CheckpointWriter, load_newest
@@ -97,6 +100,7 @@ class WorkerTrial(optuna.Trial):
         self._steps = steps
         self._checkpoints = checkpoints
         self._equipment = equipment
+        self.model: bytes | None = None
 
     @property
     def values(self) -> dict[int, float]:
@@ -177,6 +181,24 @@ class WorkerTrial(optuna.Trial):
             self.report(value, int(each))
         _log.info("trial %d goes on after step %d", self.number, step)
         return step, found.arrays
+
+    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+        """Offer the finished model; it is kept if the trial is among the study's best.
+
+        Args:
+            value: the trial's value.
+            save: writes the model to a file; called only when it may be kept.
+        """
+        equipment = self._equipment
+        try:
+            if not equipment.claims.is_model_wanted(value, equipment.keep_models):
+                return
+        except StorageUnavailable:
+            return  # the trial is worth more than its model
+        with tempfile.TemporaryDirectory(prefix="orch-") as folder:
+            path = Path(folder) / "model.keras"
+            save(path)
+            self.model = path.read_bytes()
 
     def _leave_if_needed(
         self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]

@@ -48,6 +48,9 @@ class Notebook:
         if step == self.keep_at:
             self.kept = (step, capture())
 
+    def offer_model(self, value: float, save: Any) -> None:
+        self.offered = value
+
     def set_user_attr(self, key: str, value: Any) -> None:
         raise AssertionError("not used")
 

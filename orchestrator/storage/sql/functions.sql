@@ -357,7 +357,19 @@ BEGIN
 END
 $$;
 
--- Keep the models of the best p_keep trials. Returns the artifacts that fall out.
+-- Whether a trial of this value would be among the p_keep best whose models are kept.
+CREATE OR REPLACE FUNCTION orch.is_model_wanted(
+    p_study integer, p_value double precision, p_keep integer
+) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT count(*) < p_keep
+    FROM orch.model m JOIN trial_values v USING (trial_id)
+    JOIN study_directions d ON d.study_id = m.study_id AND d.objective = v.objective
+    WHERE m.study_id = p_study AND v.objective = 0
+      AND CASE d.direction WHEN 'MAXIMIZE' THEN v.value >= p_value ELSE v.value <= p_value END
+$$;
+
+-- Keep the models of the best p_keep trials. Returns the artifacts that fall out. The attribute is
+-- Optuna's own note of an artifact, by which optuna-dashboard finds it.
 CREATE OR REPLACE FUNCTION orch.keep_model(
     p_trial integer, p_artifact text, p_sha256 text, p_keep integer
 ) RETURNS TABLE (artifact_id text) LANGUAGE plpgsql AS $$
@@ -371,14 +383,24 @@ BEGIN
     FROM study_directions WHERE study_id = v_study AND objective = 0;
     INSERT INTO orch.model (artifact_id, trial_id, study_id, sha256)
     VALUES (p_artifact, p_trial, v_study, p_sha256) ON CONFLICT DO NOTHING;
+    INSERT INTO trial_system_attributes (trial_id, key, value_json)
+    VALUES (p_trial, 'artifacts:' || p_artifact, jsonb_build_object(
+        'artifact_id', p_artifact, 'filename', 'model.keras',
+        'mimetype', 'application/octet-stream', 'encoding', NULL)::text)
+    ON CONFLICT DO NOTHING;
     RETURN QUERY
-        WITH out_of_the_best AS (
-            SELECT m.artifact_id FROM orch.model m
-            JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
+        WITH ranked AS (
+            SELECT m.artifact_id, m.trial_id,
+                   row_number() OVER (ORDER BY v_sign * v.value, t.number) AS place
+            FROM orch.model m JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
             WHERE m.study_id = v_study AND v.objective = 0
-            ORDER BY v_sign * v.value, t.number OFFSET p_keep
+        ), forgotten AS (
+            DELETE FROM trial_system_attributes a USING ranked r
+            WHERE r.place > p_keep AND a.trial_id = r.trial_id
+              AND a.key = 'artifacts:' || r.artifact_id
         )
-        DELETE FROM orch.model m USING out_of_the_best o WHERE m.artifact_id = o.artifact_id
+        DELETE FROM orch.model m USING ranked r
+        WHERE r.place > p_keep AND m.artifact_id = r.artifact_id
         RETURNING m.artifact_id;
 END
 $$;

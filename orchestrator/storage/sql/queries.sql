@@ -28,8 +28,9 @@ UPDATE orch.lease SET renewed_at = clock_timestamp() WHERE worker_id = %(worker_
 RETURNING trial_id
 
 -- join_worker --
+-- Asked again after a broken connection, it is there already.
 INSERT INTO orch.worker (worker_id, study_id, name)
-VALUES (%(worker_id)s, %(study_id)s, %(name)s)
+VALUES (%(worker_id)s, %(study_id)s, %(name)s) ON CONFLICT DO NOTHING
 
 -- leave_worker --
 UPDATE orch.worker SET left_at = clock_timestamp(), last_seen_at = clock_timestamp()
@@ -203,6 +204,9 @@ ORDER BY step DESC, saved_at DESC
 
 -- resume_trial --
 SELECT orch.resume_trial(%(trial_id)s, %(worker_id)s, %(step)s) AS held
+
+-- is_model_wanted --
+SELECT orch.is_model_wanted(%(study_id)s, %(value)s, %(keep)s) AS wanted
 
 -- keep_model --
 SELECT artifact_id FROM orch.keep_model(%(trial_id)s, %(artifact_id)s, %(sha256)s, %(keep)s)

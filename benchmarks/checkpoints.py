@@ -1,0 +1,79 @@
+"""What checkpoints cost a training: the same trials with one after every epoch, and with none.
+
+    python -m benchmarks.checkpoints --json
+
+Each pair is one trial of a fixed configuration in a worker process of its own, on the embedded
+server of a temporary ORCH_HOME, in turns. ``--objective mnist`` needs the real MNIST.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+MOST_RATIO = 1.05
+PARAMS = {
+    "activation": '"relu"', "units": 512, "units_2": 64, "units_3": 64, "units_4": 64,
+    "dropout": 0.1, "learning_rate": 0.001, "batch_size": 64,
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--objective", default="mnist", choices=["mnist", "digits"])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
+        Path(folder).chmod(0o755)
+        environment = {**os.environ, "ORCH_HOME": folder}
+        environment.pop("ORCH_STORAGE", None)
+        try:
+            with_them, without = [], []
+            for pair in range(options.pairs):
+                with_them.append(_trial_seconds(options, f"with-{pair}", 0, environment))
+                without.append(_trial_seconds(options, f"without-{pair}", 10**9, environment))
+        finally:
+            _orch("db", "stop", environment=environment)
+    result = {
+        "objective": options.objective,
+        "epochs": options.epochs,
+        "pairs": options.pairs,
+        "with_checkpoints_seconds": [round(each, 2) for each in with_them],
+        "without_seconds": [round(each, 2) for each in without],
+        "ratio": round(statistics.median(with_them) / statistics.median(without), 4),
+        "most_ratio": MOST_RATIO,
+    }
+    print(json.dumps(result) if options.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+    return 0 if result["ratio"] <= MOST_RATIO else 1
+
+
+def _trial_seconds(
+    options: argparse.Namespace, study: str, between: int, environment: dict[str, str]
+) -> float:
+    params = [f"--param={name}={value}" for name, value in PARAMS.items()]
+    _orch(
+        "run", options.objective, "--study", study, "--trials", "1", "--workers", "1",
+        "--epochs", str(options.epochs), "--pruner", "none",
+        "--set", f"worker.checkpoint_seconds={between}", "--set", "worker.keep_models=0", *params,
+        environment=environment,
+    )  # fmt: skip
+    report = json.loads(_orch("report", study, "--format", "json", environment=environment))
+    return float(report["trials"][0]["seconds"])
+
+
+def _orch(*arguments: str, environment: dict[str, str]) -> str:
+    command = [sys.executable, "-m", "orchestrator", *arguments]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
