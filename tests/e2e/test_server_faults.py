@@ -169,4 +169,5 @@ def _study_on_a_full_disk(site: Site, small: Path) -> None:
     hog.unlink()
     errors = ended(shell)
     assert shell.returncode == 0, errors
+    assert "No space left" in errors, "the disk was really full"
     site.assert_whole(3)
