@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import os
-import socket
+import subprocess
 import sys
 import zipfile
 from dataclasses import asdict, dataclass
@@ -22,7 +20,7 @@ from objectives.errors import DataError
 Array = NDArray[Any]
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-_DOWNLOAD_SECONDS = 20.0
+_CONNECT_SECONDS, _DOWNLOAD_SECONDS = 20.0, 600.0
 _DIGITS_TEST = 360
 
 
@@ -159,29 +157,31 @@ def _load_mnist() -> Dataset:
     keras_home = os.environ.get("KERAS_HOME")
     cache_folder = Path(keras_home) if keras_home else Path.home() / ".keras"
     cached = cache_folder / "datasets" / "mnist.npz"
-    if cached.exists():
-        return _read_npz(cached, "mnist", hint=" (Keras's cache; delete it to load it anew)")
-    return _download_mnist()
-
-
-def _download_mnist() -> Dataset:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_SECONDS)  # Keras itself would wait for ever
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            import keras
-
-            (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
-    except Exception:
+    if not cached.exists() and not (_download_mnist() and cached.exists()):
         raise DataError(
             "MNIST cannot be had: it is not in ORCH_MNIST, not in Keras's cache, and the download "
             "failed; set ORCH_MNIST or --data to a mnist.npz, or use the objective digits"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(before)
-    return _checked(
-        Dataset("mnist", "downloaded by Keras", x_train, y_train, x_test, y_test), "mnist"
+        )
+    return _read_npz(cached, "mnist", hint=" (Keras's cache; delete it to load it anew)")
+
+
+def _download_mnist() -> bool:
+    """Let Keras load MNIST into its cache. Returns whether it could."""
+    # In a process of its own: importing Keras brings TensorFlow, which this one may never need.
+    code = (
+        f"import socket; socket.setdefaulttimeout({_CONNECT_SECONDS}); "
+        "import keras; keras.datasets.mnist.load_data()"
     )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            timeout=_DOWNLOAD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _load_digits() -> Dataset:

@@ -6,13 +6,11 @@ import hashlib
 import io
 import json
 import logging
-import threading
 import time
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from orchestrator.errors import OrchError
 from orchestrator.storage.artifacts import ArtifactStore, ArtifactTooLarge
+from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
 
 _log = logging.getLogger("orch")
@@ -66,7 +65,7 @@ class Checkpoint:
             raise ValueError(f"damaged checkpoint: {error}") from None
 
 
-class CheckpointWriter:
+class CheckpointWriter(Background):
     """Writes the newest checkpoint in a thread; the training pays only for the copy.
 
     Args:
@@ -76,32 +75,15 @@ class CheckpointWriter:
     """
 
     def __init__(self, claims: Claims, store: ArtifactStore, least_seconds: float) -> None:
+        super().__init__("checkpoints")
         self._claims = claims
         self._store = store
         self._least_seconds = least_seconds
-        self._changed = threading.Condition()
         self._waiting: tuple[int, Checkpoint] | None = None
         self._busy = False
-        self._stopped = False
         self._refused = False
         self._said = False
         self._saved_at = time.monotonic()
-        self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
-
-    def __enter__(self) -> CheckpointWriter:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        self._thread.join(timeout=2)
 
     def begin(self) -> None:
         """A new trial: the time to its first checkpoint counts from here."""

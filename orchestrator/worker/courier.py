@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
-from types import TracebackType
 from uuid import UUID
 
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.database import Database
+from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
 
 _log = logging.getLogger("orch")
@@ -25,7 +24,7 @@ _ANSWER_SECONDS = 5.0
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 
 
-class Courier:
+class Courier(Background):
     """Runs while the block does.
 
     Args:
@@ -36,32 +35,18 @@ class Courier:
     """
 
     def __init__(self, url: str, study_id: int, worker_id: UUID, beat_seconds: float) -> None:
+        super().__init__("courier")
         self._database = Database(url)
         self._claims = Claims(self._database, study_id, worker_id)
         self._beat_seconds = beat_seconds
-        self._changed = threading.Condition()
         self._trial_id: int | None = None
         self._pending: dict[int, float] = {}
         self._held = True
-        self._stopped = False
         self._outage_began: float | None = None
         self._broken: StorageError | None = None
-        self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
 
-    def __enter__(self) -> Courier:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        self._thread.join(timeout=2)
+    def close(self) -> None:
+        """Close the connection, after the block."""
         self._database.close()
 
     @property

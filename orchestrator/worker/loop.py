@@ -152,6 +152,7 @@ class Worker:
                 keep_models=settings.keep_models,
                 leaving=lambda: self.leaving,
             )
+        courier.close()
         beside.close()
 
     def _take_trials(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:

@@ -15,7 +15,7 @@ from orchestrator.errors import StorageError
 from orchestrator.storage.database import Database
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.devices import cores, divide_threads
-from orchestrator.worker.process import WorkerProcess, describe_exit
+from orchestrator.worker.process import WorkerProcess, describe_exit, remove_old_logs
 
 _FINAL_CODES = {0, 1, 2, 3}
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
@@ -94,6 +94,7 @@ class Supervisor:
         handled = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP"):
             handled.append(signal.SIGHUP)
+        remove_old_logs(self._crew.logs)
         before = {each: signal.signal(each, self._on_signal) for each in handled}
         try:
             yield self
