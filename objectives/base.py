@@ -189,15 +189,15 @@ def _from_module(reference: str) -> Callable[[Settings], Objective]:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a main guard may exit
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ObjectiveError(f"cannot import {module_name} for '{reference}': {reason}") from error
-    target = getattr(module, attribute, None)
-    if target is None:
+    if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ObjectiveError(
             f"module {module_name} has no '{attribute}'; {_nearest(attribute, public)}"
         )
+    target = getattr(module, attribute)
     if isinstance(target, type) and issubclass(target, Objective):
         return target
     if not callable(target):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,12 +78,31 @@ class Orch:
         )
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An ``ORCH_HOME`` whose server the whole test session shares."""
-    folder = tmp_path_factory.mktemp("home")
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that a server's own system user can reach.
+
+    Not pytest's: the next pytest on this machine would close its parent to other users.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="orch-test-"))
+    folder.chmod(0o755)
     yield folder
-    EmbeddedServer(folder).stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """See :func:`open_folder`."""
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """An ``ORCH_HOME`` whose server the whole test session shares."""
+    with open_folder() as folder:
+        yield folder
+        EmbeddedServer(folder).stop()
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Orch]:
-    yield Orch(tmp_path / "home")
-    EmbeddedServer(tmp_path / "home").stop()
+def fresh(open_path: Path) -> Iterator[Orch]:
+    yield Orch(open_path / "home")
+    EmbeddedServer(open_path / "home").stop()
 
 
 def test_the_commands_of_the_readme_run_in_their_order(fresh: Orch) -> None:

@@ -115,12 +115,16 @@ class Worker:
         check_data(self._study, self._objective)
         self._objective.prepare()
         spec = self._study.spec
-        optuna_study = WorkerStudy(
-            self._study.name,
-            open_optuna_storage(self._database.url),
-            pruner=build_pruner(spec, full_steps(spec, self._objective)),
-        )
         patience = spec.worker.storage_patience
+        optuna_study = patiently(
+            lambda: WorkerStudy(
+                self._study.name,
+                open_optuna_storage(self._database.url),
+                pruner=build_pruner(spec, full_steps(spec, self._objective)),
+            ),
+            patience,
+            lambda: self.leaving,
+        )
         patiently(lambda: self._claims.join(self.name), patience, lambda: self.leaving)
         with self._equipped() as equipment:
             try:

@@ -56,7 +56,8 @@ class _Slot:
     index: int
     process: WorkerProcess | None = None
     exit_code: int | None = None
-    crashes: int = 0
+    crashes: int = 0  # lately, for the pause before the next start
+    fruitless: int = 0  # since a process last died with a trial; those the budget's rules bound
     start_at: float = 0.0
 
 
@@ -64,6 +65,7 @@ class _Slot:
 class _Debt:
     """A dead process's trials, to be settled as soon as the database answers."""
 
+    slot: _Slot
     worker_id: UUID
     reason: str | None  # None: given back
     log: str
@@ -137,7 +139,7 @@ class Supervisor:
                 process.kill()
                 process.remove_log()
                 slot.exit_code = 130
-                self._debts.append(_Debt(process.worker_id, None, ""))
+                self._debts.append(_Debt(slot, process.worker_id, None, ""))
         self._settle()
 
     def exit_code(self) -> int:
@@ -164,12 +166,14 @@ class Supervisor:
         if code in _FINAL_CODES or self.interrupted:
             slot.exit_code = code if code in _FINAL_CODES else 130
             # A process that ended in order holds nothing; one killed while leaving may.
-            self._debts.append(_Debt(process.worker_id, None, ""))
+            self._debts.append(_Debt(slot, process.worker_id, None, ""))
             return
         reason = process.doom or f"its worker process {describe_exit(code)}"
-        self._debts.append(_Debt(process.worker_id, reason, log))
-        slot.crashes = 0 if process.seconds > _LONGEST_BACKOFF_SECONDS else slot.crashes + 1
-        if slot.crashes > _MOST_CRASHES:
+        self._debts.append(_Debt(slot, process.worker_id, reason, log))
+        slot.crashes = 1 if process.seconds > _LONGEST_BACKOFF_SECONDS else slot.crashes + 1
+        slot.fruitless += 1
+        self._settle()
+        if slot.fruitless >= _MOST_CRASHES:
             slot.exit_code = 1
             self.messages.append(f"a worker process {describe_exit(code)} again; given up")
             return
@@ -194,6 +198,7 @@ class Supervisor:
             claims = Claims(self._database, self._crew.study_id, debt.worker_id)
             try:
                 for trial_id in claims.held():
+                    debt.slot.fruitless = 0
                     if debt.reason is None:
                         claims.give_back(trial_id)
                     else:

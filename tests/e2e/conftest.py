@@ -11,8 +11,8 @@ from fault_site import Site
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path / "home")
+def site(open_path: Path) -> Iterator[Site]:
+    made = Site(open_path / "home")
     yield made
     for process in psutil.process_iter(["environ", "name"]):
         mine = (process.info["environ"] or {}).get("ORCH_HOME") == str(made.home)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -218,6 +219,21 @@ def test_a_configuration_that_kills_every_process_cannot_loop_for_ever(site: Sit
     report = site.report()
     assert report["states"]["failed"] == 2 and report["retries"] == 2
     assert "out of memory, or killed" in report["trials"][0]["reason"]
+
+
+def test_a_process_that_dies_before_it_takes_a_trial_is_given_up(
+    site: Site, tmp_path: Path
+) -> None:
+    site.create(trials=2)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, os\nif 'orchestrator.worker' in ' '.join(sys.orig_argv): os.abort()\n"
+    )
+    command = ["env", f"PYTHONPATH={tmp_path}", *site.command("worker", "s")]
+    done = subprocess.run(
+        command, env=site.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("another starts in") == 4 and "given up" in done.stderr
 
 
 def test_a_new_schema_version_ends_a_running_worker_with_one_line(site: Site) -> None:

@@ -63,12 +63,12 @@ class Node:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
+def pair(open_path: Path) -> Iterator[tuple[Node, Node]]:
     """A primary and a standby that confirms each commit."""
-    embedded = EmbeddedServer(tmp_path / "primary")
+    embedded = EmbeddedServer(open_path / "primary")
     embedded.ensure_running()
     embedded.stop()
-    primary, standby = Node(embedded.data), Node(tmp_path / "standby" / "postgres")
+    primary, standby = Node(embedded.data), Node(open_path / "standby" / "postgres")
     primary.start()
     primary.copy_to(standby.data)
     standby.start()
@@ -132,8 +132,8 @@ def test_a_frozen_server_is_an_outage_like_any_other(site: Site) -> None:
     site.assert_whole(3)
 
 
-def test_a_full_disk_is_waited_for(site: Site, tmp_path: Path) -> None:
-    small = tmp_path / "small"
+def test_a_full_disk_is_waited_for(site: Site, open_path: Path) -> None:
+    small = open_path / "small"
     small.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(small)],

@@ -79,6 +79,30 @@ def test_a_truncated_npz_is_one_clear_error(tmp_path: Path, kept: int) -> None:
         data.load(str(path))
 
 
+def test_damage_anywhere_in_an_npz_is_one_clear_error(tmp_path: Path) -> None:
+    """zipfile, zlib, tokenize and NumPy each have their own exceptions for it."""
+    path = tmp_path / "own.npz"
+    np.savez_compressed(path, **arrays())
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        data.load.cache_clear()
+        try:
+            data.load(str(path))
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > len(whole) / 10, "most damage is noticed"
+
+
+def test_one_array_under_the_name_of_an_npz_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "own.npy", np.zeros((3, 4)))
+    (tmp_path / "own.npy").rename(tmp_path / "own.npz")
+    with pytest.raises(DataError, match=r"damaged or no \.npz file"):
+        data.load(str(tmp_path / "own.npz"))
+
+
 def test_a_missing_file_and_an_unknown_name_are_named() -> None:
     with pytest.raises(DataError, match=r"no file gone\.npz"):
         data.load("gone.npz")

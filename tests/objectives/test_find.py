@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from conftest import Orch
 
-from objectives.base import Objective, default_direction, find, known
+from objectives.base import (
+    Objective,
+    ObjectiveError,
+    Settings,
+    UnknownObjective,
+    default_direction,
+    find,
+    known,
+)
 
 
 def test_the_built_in_objectives_are_known() -> None:
@@ -29,6 +37,43 @@ def test_the_built_in_objectives_are_known() -> None:
 )
 def test_the_direction_follows_from_the_metric(metric: str, direction: str) -> None:
     assert default_direction(metric) == direction
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownObjective, match="did you mean 'mnist'"):
+        find("mnits")
+
+
+@pytest.mark.parametrize(
+    ("source", "attribute", "words"),
+    [
+        ("import numpyy", "f", "cannot import .*No module named 'numpyy'"),
+        ("def (:", "f", "cannot import .*SyntaxError"),
+        ("raise SystemExit(3)", "f", "cannot import .*SystemExit"),
+        ("def objective(trial): return 1.0", "objektive", "did you mean 'objective'"),
+        ("f = None", "f", "cannot be called"),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, attribute: str, words: str
+) -> None:
+    name = f"users_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ObjectiveError, match=words) as caught:
+        find(f"{name}:{attribute}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_function_is_called_with_the_very_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "users_identity.py").write_text("def same(trial): return trial\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    trial = object()
+    objective = find("users_identity:same")(Settings())
+    assert objective(trial) is trial  # type: ignore[arg-type]
+    assert (objective.space(), objective.steps(), objective.metric) == ({}, None, "value")
 
 
 def test_a_package_of_the_users_own_adds_an_objective(tmp_path: Path, home: Path) -> None:

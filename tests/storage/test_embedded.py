@@ -17,9 +17,9 @@ from orchestrator.storage.embedded import EmbeddedServer
 
 
 @pytest.fixture
-def own_home(tmp_path: Path) -> Iterator[Path]:
+def own_home(open_path: Path) -> Iterator[Path]:
     """A home that no other test uses, because these break its server."""
-    folder = tmp_path / "home"
+    folder = open_path / "home"
     yield folder
     EmbeddedServer(folder).stop()
 

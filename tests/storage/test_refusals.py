@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from conftest import Orch
+from conftest import Orch, open_folder
 
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
@@ -19,25 +19,26 @@ from orchestrator.storage.url import mask, normalise
 
 
 @pytest.fixture(scope="module")
-def tcp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, EmbeddedServer]]:
+def tcp_server() -> Iterator[tuple[int, EmbeddedServer]]:
     """A second server, which listens on TCP and asks for passwords."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("tcp"))
-    url = server.ensure_running()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    database = Database(url)
-    database.execute("CREATE ROLE tuner LOGIN SUPERUSER PASSWORD 'se cret'")
-    for setting in ("listen_addresses = '127.0.0.1'", f"port = {port}"):
-        database.execute(f"ALTER SYSTEM SET {setting}")
-    database.close()
-    server.stop()
-    hba = server.data / "pg_hba.conf"
-    hba.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-    # The library starts it with its own -h ""; start it as a system administrator would.
-    _start_listening(server)
-    yield port, server
-    server.stop()
+    with open_folder() as folder:
+        server = EmbeddedServer(folder)
+        url = server.ensure_running()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        database = Database(url)
+        database.execute("CREATE ROLE tuner LOGIN SUPERUSER PASSWORD 'se cret'")
+        for setting in ("listen_addresses = '127.0.0.1'", f"port = {port}"):
+            database.execute(f"ALTER SYSTEM SET {setting}")
+        database.close()
+        server.stop()
+        hba = server.data / "pg_hba.conf"
+        hba.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        # The library starts it with its own -h ""; start it as a system administrator would.
+        _start_listening(server)
+        yield port, server
+        server.stop()
 
 
 def _start_listening(server: EmbeddedServer) -> None:
