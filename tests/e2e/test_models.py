@@ -24,7 +24,7 @@ def test_the_best_models_are_kept_and_load_in_keras(
     report = json.loads(orch.ok("report", name, "--format", "json"))
     best = sorted(report["trials"], key=lambda trial: -trial["value"])[:keep]
     rows = database.execute(
-        "SELECT t.number, m.artifact_id FROM orch.model m JOIN trials t USING (trial_id) "
+        "SELECT m.study_id, t.number, m.artifact_id FROM orch.model m JOIN trials t USING (trial_id) "
         "JOIN studies s ON s.study_id = m.study_id WHERE s.study_name = %(name)s",
         {"name": name},
     )
@@ -35,5 +35,9 @@ def test_the_best_models_are_kept_and_load_in_keras(
         path.write_bytes(reader.read())
         assert keras.models.load_model(path, safe_mode=True).output_shape == (None, 10)
     orch.ok("delete", name, "--yes")
-    left = database.execute("SELECT count(*) AS n FROM orch.model")
+    # Other tests' studies share the database, so only this study's rows may be counted.
+    left = database.execute(
+        "SELECT count(*) AS n FROM orch.model WHERE study_id = %(study_id)s",
+        {"study_id": rows[0]["study_id"]},
+    )
     assert left[0]["n"] == 0
