@@ -278,6 +278,25 @@ def test_a_folder_takes_the_checkpoints_and_is_empty_in_the_end(site: Site, tmp_
     assert list(folder.iterdir()) == []
 
 
+def test_a_whole_file_that_is_not_the_checkpoint_is_passed_over(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts"
+    site.create(trials=1, worker__artifacts=str(folder))
+    shell = site.start("worker", "s")
+    wait_until(lambda: sum(site.trained().values()) >= 5)
+    site.kill_machine(shell)
+    newest, before = (
+        folder / row["artifact_id"]
+        for row in Database(site.server.ensure_running()).execute(
+            "SELECT artifact_id FROM orch.checkpoint ORDER BY step DESC LIMIT 2"
+        )
+    )
+    newest.write_bytes(before.read_bytes())
+    errors = ended(site.start("worker", "s"))
+    assert errors.count("cannot be used (its checksum is wrong)") == 1
+    assert errors.count("goes on after step") == 1
+    site.assert_whole(1)
+
+
 def test_a_checkpoint_above_the_cap_is_said_once_and_training_goes_on(site: Site) -> None:
     site.create(trials=1, objective__megabytes=3, worker__artifact_limit_mb=1)
     errors = ended(site.start("worker", "s"))

@@ -9,9 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from optuna.trial import TrialState
 
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database, Row
+from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.study import StoredStudy, create, delete, open_study, raise_budget, reopen, stop
 from orchestrator.worker.claim import Claims
 
@@ -176,6 +178,23 @@ def test_a_worker_that_returns_too_late_cannot_write(
     assert not late.fail(trial, "too late", {})
     assert not late.give_back(trial)
     assert "no sign of life" in attributes(database, trial)["orch:reason"]
+
+
+def test_a_trial_that_was_ended_through_optuna_takes_no_more_values(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    claims = make_worker(make_study())
+    held = take(claims)
+    assert claims.report(held, {1: 0.5})
+    open_optuna_storage(database.url).set_trial_state_values(held, TrialState.PRUNED, [0.5])
+    assert not claims.report(held, {1: 0.9, 2: 0.9})
+    assert not claims.finish(held, "COMPLETE", 0.9, {})
+    values = database.execute(
+        "SELECT step, intermediate_value AS value FROM trial_intermediate_values "
+        "WHERE trial_id = %(id)s",
+        {"id": held},
+    )
+    assert [(row["step"], row["value"]) for row in values] == [(1, 0.5)]
 
 
 def test_signs_of_life_keep_a_trial(make_study: MakeStudy, make_worker: MakeWorker) -> None:
