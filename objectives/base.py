@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -47,16 +47,20 @@ class Settings:
     """What a study fixes for its objective.
 
     Attributes:
-        metric: the reported metric; None: the objective's default.
-        epochs: epochs of a full trial.
+        metrics: what a trial returns, the first also reported; empty: the objective's default.
+        epochs: epochs of a full training.
+        repeats: trainings of one trial with different seeds.
+        folds: k of k-fold cross-validation; 0: one split.
         data: a data set's name or a PATH.npz; None: the objective's default.
         validation: examples held out of the training set; None: a sixth.
         options: the spec's ``[objective]`` table.
         threads: CPU threads that this process may use; None: not limited.
     """
 
-    metric: str | None = None
+    metrics: tuple[str, ...] = ()
     epochs: int = 8
+    repeats: int = 1
+    folds: int = 0
     data: str | None = None
     validation: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -64,9 +68,16 @@ class Settings:
 
 
 class Trial(Protocol):
-    """The small surface that a trial gives an objective."""
+    """The small surface that a trial gives an objective.
+
+    Attributes:
+        seed: the trial's own.
+        steps: how many values it reports when it is never pruned; set by an objective where that
+            depends on the trial's parameters. None: unknown.
+    """
 
     seed: int
+    steps: int | None
 
     @property
     def number(self) -> int: ...
@@ -104,6 +115,8 @@ class Objective(ABC):
     """
 
     default_metric: ClassVar[str]
+    # Whether folds and repeats mean something to it; each is then one reported value.
+    trains_in_rounds: ClassVar[bool] = False
     uses_epochs: ClassVar[bool] = False
     # Whether it calls trial.checkpoint after each report; a retry then goes on with trial.restore.
     checkpoints: ClassVar[bool] = False
@@ -112,11 +125,24 @@ class Objective(ABC):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.options = self.Options.model_validate(dict(settings.options))
-        self.metric = settings.metric or self.default_metric
+        self.metrics = settings.metrics or (self.default_metric,)
 
     def space(self) -> dict[str, BaseDistribution]:
         """The parameters that every trial is given; empty: found as a function suggests them."""
         return {}
+
+    def catalogue(self) -> dict[str, BaseDistribution]:
+        """Further parameters, searched only where the spec's ``[space]`` names them."""
+        return {}
+
+    def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
+        """Whether a parameter exists beside those that are chosen before it.
+
+        Args:
+            name: the parameter.
+            chosen: the values of the active parameters that stand before it in the space.
+        """
+        return True
 
     def check(self) -> DataFacts | None:
         """Load the data, without TensorFlow.
@@ -134,14 +160,17 @@ class Objective(ABC):
 
     def steps(self) -> int | None:
         """How many values a trial reports that is never pruned; None: unknown."""
+        rounds = max(1, self.settings.folds) * self.settings.repeats
+        if rounds > 1:
+            return rounds
         return self.settings.epochs if self.uses_epochs else None
 
     @abstractmethod
-    def __call__(self, trial: Trial) -> float:
+    def __call__(self, trial: Trial) -> float | Sequence[float]:
         """Run one trial.
 
         Returns:
-            The value to optimise.
+            The value to optimise, or one for each metric.
 
         Raises:
             optuna.TrialPruned: the trial ended early; the message is the reason.

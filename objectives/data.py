@@ -81,9 +81,14 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def facts(self, validation: int | None) -> DataFacts:
-        """What a study pins, with ``validation`` examples held out (None: a sixth)."""
-        held_out = self.held_out(validation)
+    def facts(self, validation: int | None, folds: int = 0) -> DataFacts:
+        """What a study pins.
+
+        Args:
+            validation: examples held out; None: a sixth.
+            folds: k of k-fold cross-validation, which holds out one fold at a time.
+        """
+        held_out = len(self.x_train) // folds if folds else self.held_out(validation)
         return DataFacts(
             name=self.name,
             sha256=self.sha256,

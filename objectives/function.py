@@ -1,8 +1,8 @@
-"""Any Optuna objective: a function that takes an ``optuna.Trial`` and returns a float."""
+"""Any Optuna objective: a function that takes an ``optuna.Trial`` and returns a number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from objectives.base import Objective, Settings, Trial
@@ -13,9 +13,11 @@ class FunctionObjective(Objective):
 
     default_metric: ClassVar[str] = "value"
 
-    def __init__(self, settings: Settings, function: Callable[[Any], float]) -> None:
+    def __init__(
+        self, settings: Settings, function: Callable[[Any], float | Sequence[float]]
+    ) -> None:
         super().__init__(settings)
         self._function = function
 
-    def __call__(self, trial: Trial) -> float:
+    def __call__(self, trial: Trial) -> float | Sequence[float]:
         return self._function(trial)

@@ -1,4 +1,4 @@
-"""Keras training of one trial: a value after every epoch, pruning, divergence."""
+"""Keras training of one trial: a value after every epoch, or after every fold and repeat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import difflib
 import gc
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +16,18 @@ import optuna
 from objectives.base import Trial
 from objectives.data import Array, Split
 from objectives.errors import ObjectiveError
+from objectives.keras_state import (
+    capture_state,
+    custom_gradients,
+    forget_custom_gradients,
+    restore_state,
+)
 
 if TYPE_CHECKING:
     import keras
+
+# Metrics of the model itself, beside those of Keras's logs.
+_PARAMETERS = "parameters"
 
 
 def configure(threads: int | None) -> None:
@@ -40,83 +50,131 @@ def configure(threads: int | None) -> None:
         pass  # TensorFlow runs already in this process; it keeps what it has
 
 
-def scaled(images: Array) -> Array:
-    """Pixels as float32: bytes 0..255 become 0..1, other numbers stay as they are."""
-    pixels = images.astype(np.float32)
-    return pixels / np.float32(255) if images.dtype == np.uint8 else pixels
+@dataclass(frozen=True)
+class Training:
+    """How one trial trains.
 
-
-def fit(
-    build: Callable[[], keras.Model],
-    split: Split,
-    trial: Trial,
-    *,
-    epochs: int,
-    batch_size: int,
-    metric: str,
-) -> float:
-    """Train a compiled model and report ``metric`` after each epoch.
-
-    Args:
+    Attributes:
         build: makes the compiled model; called after the seeds are set.
-        split: scaled examples, shape (n, ...), and their labels, shape (n,).
-        trial: where the values go, and who says when to stop.
         epochs: epochs of a full training.
         batch_size: examples a step.
-        metric: a key of Keras's logs, as ``val_accuracy``.
-
-    Returns:
-        The metric after the last epoch.
-
-    Raises:
-        optuna.TrialPruned: the pruner stopped the trial, or the loss is no longer a number.
-        ObjectiveError: the model does not report that metric.
+        metrics: keys of Keras's logs, as ``val_accuracy``, or ``parameters``, the number of
+            weights. The first is reported.
     """
-    import keras
 
-    found = trial.restore()
-    done = 0 if found is None else found[0]
-    # The order of the examples after a restart is another than that of the first epochs.
-    keras.utils.set_random_seed((trial.seed + done) % 2**31)
-    gradients = set(_custom_gradients())
-    model = build()
-    if found is not None:
-        restore_state(model, found[1])
-    reporter = make_reporter(trial, metric)
-    try:
-        model.fit(
-            split.x_train,
-            split.y_train,
-            batch_size=batch_size,
-            initial_epoch=done,
-            epochs=epochs,
-            validation_data=(split.x_validation, split.y_validation),
-            verbose=0,
-            callbacks=[reporter],
-        )
-        value = float(reporter.last)
-        trial.offer_model(value, model.save)
-        return value
-    finally:
-        # Keras holds every graph of a process until told otherwise; workers run many trials.
-        del model, reporter
-        keras.backend.clear_session()
-        _forget_custom_gradients(gradients)
-        gc.collect()
+    build: Callable[[], keras.Model]
+    epochs: int
+    batch_size: int
+    metrics: tuple[str, ...]
+
+    def run(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
+        """Train on one split and report each epoch, or on several and report each of them.
+
+        Args:
+            rounds: scaled examples, shape (n, ...), and their labels, shape (n,).
+            trial: where the values go, and who says when to stop.
+
+        Returns:
+            The metrics after the last epoch, averaged over the rounds.
+
+        Raises:
+            optuna.TrialPruned: the pruner stopped the trial, or the loss is no longer a number.
+            ObjectiveError: the model does not report a metric.
+        """
+        if len(rounds) > 1:
+            return self._run_rounds(rounds, trial)
+        trial.steps = self.epochs
+        epoch, state = trial.restore() or (0, {})
+
+        def after_epoch(epoch: int, values: list[float], model: keras.Model) -> None:
+            trial.report(values[0], epoch)
+            if epoch < self.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+            trial.checkpoint(epoch, lambda: capture_state(model))
+            if epoch == self.epochs:
+                trial.offer_model(values[0], model.save)
+
+        return self._train(rounds[0], 0, trial, epoch, state, after_epoch)
+
+    def _run_rounds(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
+        trial.steps = len(rounds)
+        done, state = trial.restore() or (0, {})
+        ended = [list(values) for values in state.pop("rounds", [])]
+        epoch = int(state.pop("epoch", 0))
+
+        def after_epoch(epoch: int, values: list[float], model: keras.Model) -> None:
+            # A round takes its time: it goes on elsewhere from its last epoch, too.
+            trial.checkpoint(len(ended), lambda: {**_rounds(ended, epoch), **capture_state(model)})
+
+        for index in range(done, len(rounds)):
+            values = self._train(rounds[index], index, trial, epoch, state, after_epoch)
+            epoch, state = 0, {}
+            ended.append(values)
+            trial.report(values[0], index + 1)
+            if index + 1 < len(rounds) and trial.should_prune():
+                raise optuna.TrialPruned
+            trial.checkpoint(index + 1, lambda: _rounds(ended, 0))
+        return [float(mean) for mean in np.mean(ended, axis=0)]
+
+    def _train(
+        self,
+        split: Split,
+        index: int,
+        trial: Trial,
+        done: int,
+        state: Mapping[str, Array],
+        after_epoch: Callable[[int, list[float], keras.Model], None],
+    ) -> list[float]:
+        import keras
+
+        # The order of the examples after a restart is another than that of the first epochs.
+        seeds = np.random.SeedSequence([trial.seed, index, done])
+        keras.utils.set_random_seed(int(seeds.generate_state(1)[0]))
+        gradients = set(custom_gradients())
+        model = self.build()
+        if state:
+            restore_state(model, state)
+        reporter = make_reporter(self.metrics, after_epoch)
+        try:
+            model.fit(
+                split.x_train,
+                split.y_train,
+                batch_size=self.batch_size,
+                initial_epoch=done,
+                epochs=self.epochs,
+                validation_data=(split.x_validation, split.y_validation),
+                verbose=0,
+                callbacks=[reporter],
+            )
+            return list(reporter.last)
+        finally:
+            # Keras holds every graph of a process until told otherwise; workers run many trials.
+            del model, reporter
+            keras.backend.clear_session()
+            forget_custom_gradients(gradients)
+            gc.collect()
 
 
-def make_reporter(trial: Trial, metric: str) -> Any:
-    """A Keras callback that reports ``metric`` to ``trial`` and prunes.
+def make_reporter(
+    metrics: Sequence[str], after_epoch: Callable[[int, list[float], keras.Model], None]
+) -> Any:
+    """A Keras callback that reads ``metrics`` after each epoch, and prunes what diverges.
 
     It is made in a function so that importing this module does not import Keras.
+
+    Args:
+        metrics: see :class:`Training`.
+        after_epoch: called with the epoch, from 1, the metrics' values, and the model.
     """
     import keras
 
     class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
-        """Reports after each epoch, as step 1, 2, …"""
+        """Keeps the last values."""
 
-        last = math.nan
-        epoch = 0
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = [math.nan]
+            self.epoch = 0
 
         def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
             self.epoch = epoch
@@ -127,64 +185,19 @@ def make_reporter(trial: Trial, metric: str) -> Any:
         def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
             logs = logs or {}
             _check_loss(logs, epoch)
-            value = _metric(logs, metric)
-            if not math.isfinite(value):
-                raise optuna.TrialPruned(f"diverged: {metric} became {value} in epoch {epoch + 1}")
-            self.last = value
-            trial.report(value, epoch + 1)
-            if epoch + 1 < self.params["epochs"] and trial.should_prune():
-                raise optuna.TrialPruned
-            trial.checkpoint(epoch + 1, lambda: capture_state(self.model))
+            self.last = [_metric(logs, metric, self.model) for metric in metrics]
+            for metric, value in zip(metrics, self.last, strict=True):
+                if not math.isfinite(value):
+                    raise optuna.TrialPruned(
+                        f"diverged: {metric} became {value} in epoch {epoch + 1}"
+                    )
+            after_epoch(epoch + 1, self.last, self.model)
 
     return Reporter()
 
 
-def capture_state(model: keras.Model) -> dict[str, Array]:
-    """Copies of everything that training changes: weights, random states, the optimizer's state."""
-    return {
-        f"{index:05d}": np.array(variable.numpy()) for index, variable in enumerate(_state(model))
-    }
-
-
-def restore_state(model: keras.Model, arrays: Mapping[str, Array]) -> None:
-    """Give a newly built model the captured state.
-
-    Raises:
-        ObjectiveError: it is of another model.
-    """
-    variables = _state(model)
-    captured = [arrays[name] for name in sorted(arrays)]
-    shapes = [tuple(variable.shape) for variable in variables]
-    if shapes != [array.shape for array in captured]:
-        raise ObjectiveError("the checkpoint is of another model; has the objective changed?")
-    for variable, array in zip(variables, captured, strict=True):
-        variable.assign(array)
-
-
-def _state(model: keras.Model) -> list[Any]:
-    model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
-
-
-def _custom_gradients() -> dict[str, Any]:
-    """TensorFlow's registry of gradient functions; empty where a later TensorFlow moved it."""
-    try:
-        from tensorflow.python.framework import ops
-
-        registry: dict[str, Any] = ops.gradient_registry._registry
-    except (ImportError, AttributeError):
-        return {}
-    return registry
-
-
-def _forget_custom_gradients(known: set[str]) -> None:
-    # Each trace of an optimizer step registers a function that holds its whole graph, and
-    # TensorFlow never removes it: a worker grew by 8 MiB a trial, and became slower (TF 2.21).
-    # Only the names that custom_gradient makes up for a trace are removed.
-    registry = _custom_gradients()
-    for name in set(registry) - known:
-        if name.startswith("CustomGradient-"):
-            del registry[name]
+def _rounds(ended: list[list[float]], epoch: int) -> dict[str, Array]:
+    return {"rounds": np.array(ended, np.float64), "epoch": np.array(epoch)}
 
 
 def _check_loss(logs: Mapping[str, Any], epoch: int) -> None:
@@ -193,11 +206,14 @@ def _check_loss(logs: Mapping[str, Any], epoch: int) -> None:
         raise optuna.TrialPruned(f"diverged: loss became {loss} in epoch {epoch + 1}")
 
 
-def _metric(logs: Mapping[str, Any], metric: str) -> float:
+def _metric(logs: Mapping[str, Any], metric: str, model: keras.Model) -> float:
+    if metric == _PARAMETERS:
+        return float(model.count_params())
     if metric not in logs:
-        close = difflib.get_close_matches(metric, list(logs), n=1)
+        known = [*logs, _PARAMETERS]
+        close = difflib.get_close_matches(metric, known, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ObjectiveError(
-            f"the model reports no metric '{metric}'; {hint}known are {', '.join(sorted(logs))}"
+            f"the model reports no metric '{metric}'; {hint}known are {', '.join(sorted(known))}"
         )
     return float(logs[metric])

@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomlkit
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
     InstanceOf,
     PlainSerializer,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -28,6 +29,7 @@ from orchestrator.errors import UsageError, nearest
 
 Direction = Literal["minimize", "maximize"]
 
+_KIND = re.compile(r"(str|tuple\[.*|literal\[.*)$")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -51,6 +53,14 @@ def format_duration(seconds: float) -> str:
     return f"{int(seconds) if seconds.is_integer() else seconds!r}s"
 
 
+def _one_or_more(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return value[0]
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("an empty list; name one or more, or leave the key out")
+    return value
+
+
 def _study_name(value: str) -> str:
     # The name is part of file names, pages and command lines.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
@@ -66,6 +76,8 @@ Duration = Annotated[
 OptionalDuration = Annotated[
     Duration | None, BeforeValidator(lambda value: None if value == "none" else value)
 ]
+Item = TypeVar("Item")
+OneOrMore = Annotated[Item | tuple[Item, ...], BeforeValidator(_one_or_more)]
 SpaceDomain = Annotated[
     InstanceOf[Domain],
     BeforeValidator(parse_domain),
@@ -82,10 +94,24 @@ class StudySection(_Section):
 
     name: Annotated[str, AfterValidator(_study_name)]
     objective: str = Field(min_length=1)
-    metric: str | None = None
-    direction: Direction | None = None
+    # Several metrics, each with its direction, make a multi-objective study.
+    metric: OneOrMore[str] | None = None
+    direction: OneOrMore[Direction] | None = None
+    # User attributes of a trial that must be 0 or less for it to be feasible.
+    constraints: tuple[str, ...] = ()
     trials: int = Field(default=20, ge=1, le=1_000_000)
     timeout: Duration | None = None
+    note: str | None = None  # Markdown, shown by optuna-dashboard
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics in order; empty: the objective's default."""
+        return _several(self.metric)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The directions in the metrics' order; empty: they follow from the metrics."""
+        return _several(self.direction)
 
 
 class StrategySection(BaseModel):
@@ -112,11 +138,33 @@ class PrunerSection(StrategySection):
     name: str = "hyperband"
 
 
+class TerminatorSection(StrategySection):
+    """``[terminator]``: ends the study when no worthwhile gain is expected; off unless named."""
+
+    name: str = "none"
+
+
 class TrainingSection(_Section):
     """``[training]``: how one trial trains."""
 
     epochs: int = Field(default=8, ge=1, le=100_000)
+    # Trainings of one trial with different seeds, averaged.
+    repeats: int = Field(default=1, ge=1, le=1000)
+    # Stratified k-fold cross-validation; 0: one split.
+    folds: int = Field(default=0, ge=0, le=1000)
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @field_validator("folds")
+    @classmethod
+    def _not_one_fold(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold leaves nothing to train on; write 0 for one split, or 2 up")
+        return folds
+
+    @property
+    def rounds(self) -> int:
+        """How many trainings one trial is."""
+        return max(1, self.folds) * self.repeats
 
 
 class DataSection(_Section):
@@ -160,11 +208,21 @@ class StudySpec(_Section):
     study: StudySection
     sampler: SamplerSection = SamplerSection()
     pruner: PrunerSection = PrunerSection()
+    terminator: TerminatorSection = TerminatorSection()
     training: TrainingSection = TrainingSection()
     data: DataSection = DataSection()
     objective: dict[str, Any] = Field(default_factory=dict)
     worker: WorkerSection = WorkerSection()
     space: dict[str, SpaceDomain] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_way_to_validate(self) -> StudySpec:
+        if self.training.folds and self.data.validation is not None:
+            raise ValueError(
+                "data.validation and training.folds exclude each other: folds validate on every "
+                "training example once; leave one out"
+            )
+        return self
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> StudySpec:
@@ -231,7 +289,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """The first fault of a pydantic error in one line: key, what is wrong, the mend."""
     fault = error.errors()[0]
-    location = [str(part) for part in fault["loc"]]
+    # Where a key takes one value or a list, pydantic adds the kind that it tried.
+    location = [str(part) for part in fault["loc"] if not _KIND.match(str(part))]
     key = prefix + ".".join(location)
     if fault["type"] == "extra_forbidden":
         known = _keys_beside(model, location[:-1])
@@ -241,7 +300,8 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     message = str(fault["msg"]).removeprefix("Value error, ")
     given = fault["input"]
     shown = "" if isinstance(given, dict | BaseModel) else f" (given: {_show(given)})"
-    return f"{key}: {message[:1].lower()}{message[1:]}{shown}"
+    # A rule between two sections has no key of its own; its message names both.
+    return (f"{key}: " if location else "") + f"{message[:1].lower()}{message[1:]}{shown}"
 
 
 def _keys_beside(model: type[BaseModel], parents: list[str]) -> list[str]:
@@ -252,6 +312,12 @@ def _keys_beside(model: type[BaseModel], parents: list[str]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
+
+
+def _several(value: Item | tuple[Item, ...] | None) -> tuple[Item, ...]:
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _toml_table(values: Mapping[str, Any]) -> tomlkit.items.Table:

@@ -11,10 +11,14 @@ from pydantic import ValidationError
 
 from objectives.base import NoOptions, Objective, ObjectiveError, Settings, default_direction, find
 from orchestrator.errors import NoSuchStudy, OrchError, UsageError, nearest
+from orchestrator.search.combination import check_combination
+from orchestrator.search.plan import Plan
+from orchestrator.search.plans import PLANS, build_plan
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
-from orchestrator.search.space import Space, distribution, merge
-from orchestrator.spec import StudySpec, describe
+from orchestrator.search.space import Space, distribution, merge, values_of
+from orchestrator.search.terminators import build_terminator
+from orchestrator.spec import PrunerSection, StudySpec, describe
 from orchestrator.storage.artifacts import check_artifacts
 from orchestrator.storage.database import Database
 
@@ -47,8 +51,10 @@ def make_objective(spec: StudySpec, threads: int | None = None) -> Objective:
     except ObjectiveError as error:
         raise UsageError(str(error)) from None
     settings = Settings(
-        metric=spec.study.metric,
+        metrics=spec.study.metrics,
         epochs=spec.training.epochs,
+        repeats=spec.training.repeats,
+        folds=spec.training.folds,
         data=spec.data.name,
         validation=spec.data.validation,
         options=spec.objective,
@@ -71,12 +77,15 @@ def search_space(spec: StudySpec, objective: Objective) -> Space:
     """
     own = objective.space()
     if own:
-        return merge(own, spec.space)
+        return merge(own, objective.catalogue(), spec.space)
     return {name: distribution(name, domain) for name, domain in spec.space.items()}
 
 
 def full_steps(spec: StudySpec, objective: Objective) -> int:
-    """How many values a trial reports that is never pruned."""
+    """How many values a trial reports that is never pruned; with searched epochs, at most."""
+    epochs = search_space(spec, objective).get("epochs")
+    if objective.uses_epochs and spec.training.rounds == 1 and epochs is not None:
+        return int(max(map(int, values_of("epochs", epochs))))
     return objective.steps() or spec.training.epochs
 
 
@@ -91,18 +100,62 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
         OrchError: the data cannot be had.
     """
     objective = make_objective(spec)
-    search_space(spec, objective)
+    spec = _with_metrics(spec, objective)
+    space = search_space(spec, objective)
+    _check_rounds(spec, objective)
     build_sampler(spec)
+    build_terminator(spec)
     build_pruner(spec, full_steps(spec, objective))
+    check_combination(spec, space, objective.uses_epochs and spec.training.rounds == 1)
+    spec = _with_plan(spec, build_plan(spec, space, objective.is_active))
     check_artifacts(spec.worker.artifacts)
     facts = pin_data(objective)
-    metric = spec.study.metric or objective.default_metric
-    direction = spec.study.direction or default_direction(metric)
-    section = spec.study.model_copy(update={"metric": metric, "direction": direction})
     data = spec.data
     if facts is not None and data.name is None:
         data = data.model_copy(update={"name": facts["name"]})
-    return spec.model_copy(update={"study": section, "data": data}), facts
+    return spec.model_copy(update={"data": data}), facts
+
+
+def _with_metrics(spec: StudySpec, objective: Objective) -> StudySpec:
+    """The spec with its metrics and directions named; several metrics are not pruned."""
+    metrics = objective.metrics
+    directions = spec.study.directions or tuple(map(default_direction, metrics))
+    if not spec.study.metrics and len(directions) > len(metrics):
+        # A function that returns several values may leave them without names.
+        metrics = tuple(f"{metrics[0]}_{index}" for index in range(len(directions)))
+    if len(metrics) != len(directions):
+        raise UsageError(
+            f"study.direction has {len(directions)} entries for {len(metrics)} metrics; "
+            "write one for each"
+        )
+    one = len(metrics) == 1
+    section = spec.study.model_copy(
+        update={
+            "metric": metrics[0] if one else metrics,
+            "direction": directions[0] if one else directions,
+        }
+    )
+    pruner = spec.pruner
+    if not one and "pruner" not in spec.model_fields_set:
+        pruner = PrunerSection(name="none")
+    return spec.model_copy(update={"study": section, "pruner": pruner})
+
+
+def _check_rounds(spec: StudySpec, objective: Objective) -> None:
+    if spec.training.rounds > 1 and not objective.trains_in_rounds:
+        raise UsageError(
+            f"the objective {spec.study.objective} does not train in folds or repeats; "
+            "leave training.folds and training.repeats out"
+        )
+
+
+def _with_plan(spec: StudySpec, plan: Plan | None) -> StudySpec:
+    """The spec with a plan's own size as the budget, unless a smaller one is set."""
+    size = None if plan is None else plan.size()
+    if size is None:
+        return spec
+    wanted = spec.study.trials if "trials" in spec.study.model_fields_set else size
+    return spec.with_budget(min(wanted, size))
 
 
 def pin_data(objective: Objective) -> dict[str, Any] | None:
@@ -207,12 +260,13 @@ def delete(database: Database, study: StoredStudy) -> None:
 
 
 def _insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) -> StoredStudy:
-    assert spec.study.direction is not None
     row = database.row(
         "insert_study",
         name=spec.study.name,
-        direction=spec.study.direction.upper(),
-        metric=spec.study.metric,
+        directions=[direction.upper() for direction in spec.study.directions],
+        metrics=list(spec.study.metrics),
+        planned=spec.sampler.name in PLANS,
+        note=Json(spec.study.note),
         spec=Json(spec.document()),
         budget=spec.study.trials,
         timeout=spec.study.timeout,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec import StudySpec
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
 _MODULE = "optuna.samplers"
 _SEED = frozenset({"seed"})
@@ -29,6 +32,12 @@ SAMPLERS = {
     "bruteforce": Strategy("BruteForceSampler", _MODULE, reserved=_SEED),
 }
 
+# A plan's trials are queued with their values; a parameter that it does not name is drawn.
+_PLANNED = Strategy("RandomSampler", _MODULE, reserved=_SEED)
+
+# These steer towards feasible trials; the others leave it to the report to tell them apart.
+_CONSTRAINED = ("tpe", "gp", "nsga2")
+
 # One sequence that all workers share; the others draw anew for each trial.
 _ONE_SEQUENCE = {"qmc"}
 
@@ -44,9 +53,18 @@ def build_sampler(spec: StudySpec, trial_seed: int | None = None) -> BaseSampler
     Raises:
         UsageError: unknown name or option, or an impossible value.
     """
-    name = spec.sampler.name
-    strategy = choose(SAMPLERS, "sampler", name)
+    name, options = spec.sampler.name, spec.sampler.options
+    strategy = choose({**SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}, "sampler", name)
     shared = trial_seed is None or name in _ONE_SEQUENCE
-    seed = spec.training.seed if shared else trial_seed
-    sampler: BaseSampler = strategy.build("sampler", spec.sampler.options, seed=seed)
+    filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
+    if spec.study.constraints and name in _CONSTRAINED:
+        filled["constraints_func"] = _constraints_reader(spec.study.constraints)
+    sampler: BaseSampler = strategy.build("sampler", {} if name in PLANS else options, **filled)
     return sampler
+
+
+def _constraints_reader(names: Sequence[str]) -> Callable[[FrozenTrial], Sequence[float]]:
+    def read(trial: FrozenTrial) -> Sequence[float]:
+        return [float(trial.user_attrs[name]) for name in names]
+
+    return read

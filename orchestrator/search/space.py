@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -12,10 +13,19 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.domains import ChoiceDomain, Domain, FixedDomain, FloatDomain, IntDomain
+from orchestrator.domains import (
+    ChoiceDomain,
+    Domain,
+    FixedDomain,
+    FloatDomain,
+    IntDomain,
+    Scalar,
+)
 from orchestrator.errors import UsageError, nearest
 
 Space = dict[str, BaseDistribution]
+# Whether a parameter exists beside those that are chosen before it, in the space's order.
+IsActive = Callable[[str, Mapping[str, Any]], bool]
 
 
 def distribution(name: str, domain: Domain) -> BaseDistribution:
@@ -40,19 +50,66 @@ def distribution(name: str, domain: Domain) -> BaseDistribution:
     raise TypeError(f"unknown domain {domain!r}")
 
 
-def merge(own: Mapping[str, BaseDistribution], domains: Mapping[str, Domain]) -> Space:
+def merge(
+    own: Mapping[str, BaseDistribution],
+    catalogue: Mapping[str, BaseDistribution],
+    domains: Mapping[str, Domain],
+) -> Space:
     """The objective's space with the spec's domains in place of its own.
+
+    Args:
+        own: what is searched anyway.
+        catalogue: what is searched only where the spec names it. It comes first: other parameters
+            may depend on it.
+        domains: the spec's.
 
     Raises:
         UsageError: a domain for a parameter that the objective does not have.
     """
     for name in domains:
-        if name not in own:
-            raise UsageError(f"unknown parameter space.{name}; {nearest(name, own)}")
+        if name not in own and name not in catalogue:
+            known = [*own, *catalogue]
+            raise UsageError(f"unknown parameter space.{name}; {nearest(name, known)}")
+    wanted = {name: each for name, each in catalogue.items() if name in domains}
     return {
         name: distribution(name, domains[name]) if name in domains else default
-        for name, default in own.items()
+        for name, default in {**wanted, **own}.items()
     }
+
+
+def values_of(name: str, each: BaseDistribution) -> list[Scalar]:
+    """Every value of a finite domain, in order.
+
+    Raises:
+        UsageError: it is continuous.
+    """
+    if isinstance(each, CategoricalDistribution):
+        return [choice for choice in each.choices if choice is not None]
+    if isinstance(each, IntDistribution):
+        return list(range(each.low, each.high + 1, each.step))
+    assert isinstance(each, FloatDistribution)
+    total = count(each)
+    if total is None:
+        raise UsageError(
+            f"space.{name} is continuous; give it a step or a choice, as "
+            f"{name} = {{ choice = [{each.low:g}, {each.high:g}] }}"
+        )
+    # Rounded, so that 0.1 + 2 * 0.1 is 0.3 in the report, and in a replay.
+    return [round(each.low + index * (each.step or 0.0), 12) for index in range(total)]
+
+
+def check_value(name: str, value: Scalar, each: BaseDistribution) -> None:
+    """Check that a value is of a domain.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        inside = each._contains(each.to_internal_repr(value))
+    except (ValueError, TypeError):
+        inside = False
+    if not inside:
+        raise UsageError(f"{name} cannot be {value!r}; its domain is {describe(each)}")
 
 
 def size(space: Mapping[str, BaseDistribution]) -> int | None:

@@ -11,7 +11,7 @@ from orchestrator.storage.url import mask
 
 OLDEST_SERVER = 13
 OPTUNA_REVISION = "v3.2.0.a"  # the head of Optuna 5's migrations
-ORCH_VERSION = 1
+ORCH_VERSION = 2
 
 
 def prepare(database: Database) -> None:
@@ -32,8 +32,7 @@ def prepare(database: Database) -> None:
         raise StorageError(f"the server at {where} is read-only (in recovery); name the primary")
     if facts["has_optuna"]:
         _check_optuna(database)
-    if facts["has_orch"] and facts["has_optuna"]:
-        _check_orch(database)
+    if facts["has_orch"] and facts["has_optuna"] and _is_current(database):
         return
     _create(database)
 
@@ -49,14 +48,16 @@ def _check_optuna(database: Database) -> None:
         )
 
 
-def _check_orch(database: Database) -> None:
+def _is_current(database: Database) -> bool:
+    """Whether our schema is this version's; an older one can be brought up."""
     row = database.row("orch_version")
     version = row["version"] if row else 0
-    if version != ORCH_VERSION:
+    if version > ORCH_VERSION:
         raise StorageError(
             f"the schema at {mask(database.url)} is of another orch version ({version}, this one "
             f"has {ORCH_VERSION}); install the orch that made it, or use another database"
         )
+    return bool(version == ORCH_VERSION)
 
 
 def _create(database: Database) -> None:
@@ -67,10 +68,11 @@ def _create(database: Database) -> None:
         assert facts is not None
         if not facts["has_optuna"]:
             _create_optuna_tables(database.url)
-        if not facts["has_orch"]:
+        if not facts["has_orch"] or not _is_current(database):
+            # Workers of the older version see the new number at their next claim, and leave.
             database.execute(script("schema.sql"))
             database.execute(script("functions.sql"))
-            database.execute("INSERT INTO orch.schema_version VALUES (%(v)s)", {"v": ORCH_VERSION})
+            database.rows("set_orch_version", version=ORCH_VERSION)
 
 
 def _create_optuna_tables(url: str) -> None:

@@ -91,26 +91,26 @@ class Attempt:
         finally:
             equipment.courier.end()
 
-    def _outcome(self, trial: WorkerTrial) -> tuple[State, float | None, str | None]:
-        """Run the objective. Returns the state, the value, and the reason of a pruned trial."""
+    def _outcome(self, trial: WorkerTrial) -> tuple[State, list[float] | None, str | None]:
+        """Run the objective. Returns the state, the values, and the reason of a pruned trial."""
         try:
             if self._objective.space():
                 trial.suggest_space()
-            value = _as_value(self._objective(trial))
+            values = _as_values(self._objective(trial), len(trial.study.directions))
         except TrialPruned as error:
             return "PRUNED", _last_value(trial), str(error) or None
-        if math.isnan(value):
+        if any(map(math.isnan, values)):
             return "PRUNED", None, "the objective returned nan"
-        return "COMPLETE", value, None
+        return "COMPLETE", values, None
 
     def _end(
-        self, trial: WorkerTrial, state: State, value: float | None, reason: str | None
+        self, trial: WorkerTrial, state: State, values: list[float] | None, reason: str | None
     ) -> None:
         attributes = self._attributes() | ({"orch:reason": reason} if reason else {})
         try:
-            self._record_end(trial, state, value, attributes)
+            self._record_end(trial, state, values, attributes)
         except PatienceExceeded:
-            end = {"state": state, "value": value, "attributes": attributes}
+            end = {"state": state, "values": values, "attributes": attributes}
             trial.keep_on_disk(Checkpoint(max(trial.values, default=0), {}, {"end": end}))
             raise
 
@@ -121,11 +121,15 @@ class Attempt:
             return False
         trial.restore()
         end = kept.facts["end"]
-        self._record_end(trial, end["state"], end["value"], end["attributes"])
+        self._record_end(trial, end["state"], end["values"], end["attributes"])
         return True
 
     def _record_end(
-        self, trial: WorkerTrial, state: State, value: float | None, attributes: dict[str, Any]
+        self,
+        trial: WorkerTrial,
+        state: State,
+        values: list[float] | None,
+        attributes: dict[str, Any],
     ) -> None:
         equipment = self._equipment
         if not equipment.courier.drain(equipment.patience_seconds):
@@ -133,7 +137,6 @@ class Attempt:
                 raise LeaseLost
             raise PatienceExceeded("the last values could not be delivered")
         equipment.writer.flush(equipment.patience_seconds)
-        values = None if value is None else [value]
         # Optuna's own order: the sampler may store what it learnt while the trial is RUNNING.
         self._call(
             lambda: trial.study.sampler.after_trial(
@@ -141,14 +144,16 @@ class Attempt:
             )
         )
         needless = self._call(lambda: equipment.claims.checkpoints(self._trial_id))
-        held = self._call(lambda: equipment.claims.finish(self._trial_id, state, value, attributes))
+        held = self._call(
+            lambda: equipment.claims.finish(self._trial_id, state, values, attributes)
+        )
         equipment.unfinished.remove(trial.first_number)
         if not held:
             raise LeaseLost
         remove(equipment.store, [artifact_id for artifact_id, _, _ in needless])
         if trial.model is not None and state == "COMPLETE":
             self._keep_model(trial.model)
-        shown = "no value" if value is None else f"{value:.5g}"
+        shown = " ".join(f"{value:.5g}" for value in values or ()) or "no value"
         reason = attributes.get("orch:reason")
         why = f" ({reason})" if reason else ""
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
@@ -192,18 +197,25 @@ class Attempt:
         }
 
 
-def _as_value(value: object) -> float:
+def _as_values(returned: Any, count: int) -> list[float]:
+    numbers = list(returned) if isinstance(returned, list | tuple) else [returned]
     try:
-        return float(value)  # type: ignore[arg-type]
+        values = [float(number) for number in numbers]
     except (TypeError, ValueError):
-        raise TypeError(f"the objective returned {value!r}; it must return a number") from None
+        raise TypeError(f"the objective returned {returned!r}; it must return a number") from None
+    if len(values) != count:
+        raise ValueError(
+            f"the objective returned {len(values)} values, and the study has {count} metrics; "
+            "name one study.metric and study.direction for each"
+        )
+    return values
 
 
-def _last_value(trial: WorkerTrial) -> float | None:
+def _last_value(trial: WorkerTrial) -> list[float] | None:
     # Optuna's rule: the value of a pruned trial is the last one that it reported.
     values = trial.values
     last = values[max(values)] if values else math.nan
-    return None if math.isnan(last) else last
+    return None if math.isnan(last) or len(trial.study.directions) > 1 else [last]
 
 
 def _frozen(trial: WorkerTrial) -> Any:

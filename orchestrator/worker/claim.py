@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -13,7 +13,7 @@ from psycopg2.extras import Json
 from orchestrator.storage.database import Database
 from orchestrator.storage.setup import ORCH_VERSION
 
-Outcome = Literal["trial", "wait", "done", "timeout", "drained", "failed", "gone", "schema"]
+Outcome = Literal["trial", "plan", "wait", "done", "timeout", "drained", "failed", "gone", "schema"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,24 @@ class Claims:
         assert row is not None
         return Claim(**row)
 
-    def exhaust(self) -> None:
-        """Every configuration has been tried: no further trial starts."""
-        self._database.rows("exhaust_study", study_id=self._study_id)
+    def exhaust(self, reason: str) -> None:
+        """The search has ended by itself: no further trial starts."""
+        self._database.rows("exhaust_study", study_id=self._study_id, reason=reason)
+
+    def enqueue(self, configurations: Sequence[Mapping[str, Any]], stage: int) -> bool:
+        """Queue a plan's configurations.
+
+        Returns:
+            False: another worker has queued the plan of this stage.
+        """
+        row = self._database.row(
+            "enqueue_trials",
+            study_id=self._study_id,
+            stage=stage,
+            configurations=Json(list(configurations)),
+            attributes=Json([{} for _ in configurations]),
+        )
+        return bool(row and row["enqueued"])
 
     def renew(self) -> set[int]:
         """A sign of life. Returns the trials that the worker still holds."""
@@ -125,7 +140,7 @@ class Claims:
         self,
         trial_id: int,
         state: Literal["COMPLETE", "PRUNED"],
-        value: float | None,
+        values: Sequence[float] | None,
         attributes: Mapping[str, Any],
     ) -> bool:
         """End the trial.
@@ -133,19 +148,19 @@ class Claims:
         Args:
             trial_id: Optuna's id of the trial.
             state: how it ended.
-            value: its objective value; None for a pruned trial that reported nothing.
+            values: one for each metric; None for a pruned trial that reported nothing.
             attributes: user attributes to record with it.
 
         Returns:
             False: the lease is gone; nothing was written.
         """
-        stored, kind = _stored(value)
+        stored = [_stored(value) for value in values or ()]
         return self._held(
             "finish_trial",
             trial_id=trial_id,
             state=state,
-            values=[] if value is None else [stored],
-            types=[] if value is None else [kind],
+            values=[value for value, _ in stored],
+            types=[kind for _, kind in stored],
             attributes=Json(dict(attributes)),
         )
 
@@ -177,10 +192,10 @@ class Claims:
         return bool(row and row["held"])
 
 
-def _stored(value: float | None) -> tuple[float | None, str]:
+def _stored(value: float) -> tuple[float | None, str]:
     # Optuna's representation of what SQL's own floats would not sort with the rest.
-    if value is not None and math.isnan(value):
+    if math.isnan(value):
         return None, "NAN"
-    if value is not None and math.isinf(value):
+    if math.isinf(value):
         return None, "INF_POS" if value > 0 else "INF_NEG"
     return value, "FINITE"

@@ -18,8 +18,11 @@ import optuna
 
 from objectives.base import Objective
 from orchestrator.errors import OrchError, StorageError, StudyFailed
+from orchestrator.search.plan import is_open
+from orchestrator.search.plans import build_plan
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
+from orchestrator.search.terminators import build_terminator
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.connect import answer_within
 from orchestrator.storage.database import Database
@@ -91,6 +94,8 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec, options.threads)
         self._space = search_space(self._study.spec, self._objective)
+        self._search_plan = build_plan(self._study.spec, self._space, self._objective.is_active)
+        self._terminator = build_terminator(self._study.spec)
         self.leaving = False
 
     @property
@@ -167,9 +172,12 @@ class Worker:
             if claim.outcome == "trial":
                 assert claim.trial_id is not None
                 self._run_trial(optuna_study, claim.trial_id, equipment)
-                if optuna_study.exhausted:
-                    patiently(self._claims.exhaust, equipment.patience_seconds)
+                self._end_search(optuna_study, equipment)
                 pause.reset()
+            elif claim.outcome == "plan":
+                assert claim.detail is not None
+                if not self._plan(optuna_study, int(claim.detail), equipment):
+                    pause.wait(lambda: self.leaving)
             elif claim.outcome == "schema":
                 raise StorageError(
                     f"the schema at {mask(self._database.url)} is now of another orch version; "
@@ -185,6 +193,37 @@ class Worker:
                 pause.wait(lambda: self.leaving)
             else:
                 return
+
+    def _end_search(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
+        """End the study when its sampler has tried everything, or no gain is expected."""
+        reason = "every configuration has been tried" if optuna_study.exhausted else None
+        if self._terminator is not None and reason is None:
+            terminator = self._terminator
+            if patiently(
+                lambda: terminator.should_terminate(optuna_study), equipment.patience_seconds
+            ):
+                reason = "no worthwhile gain is expected"
+        if reason is not None:
+            patiently(lambda: self._claims.exhaust(reason), equipment.patience_seconds)
+
+    def _plan(self, optuna_study: WorkerStudy, stage: int, equipment: Equipment) -> bool:
+        """Queue what the plan wants next. Returns whether there may be work now."""
+        assert self._search_plan is not None
+        plan = self._search_plan
+        trials = patiently(
+            lambda: optuna_study.get_trials(deepcopy=False), equipment.patience_seconds
+        )
+        configurations = plan.next(trials)
+        if configurations:
+            patiently(
+                lambda: self._claims.enqueue(configurations, stage), equipment.patience_seconds
+            )
+        elif not is_open(trials):
+            patiently(
+                lambda: self._claims.exhaust("every configuration has been tried"),
+                equipment.patience_seconds,
+            )
+        return bool(configurations)
 
     def _run_trial(self, optuna_study: optuna.Study, trial_id: int, equipment: Equipment) -> None:
         spec = self._study.spec
@@ -205,6 +244,7 @@ class Worker:
                 seed=derive(spec.training.seed, "training", first_number),
                 first_number=first_number,
                 steps=self._objective.steps(),
+                is_active=self._objective.is_active,
                 checkpoints=self._objective.checkpoints,
                 equipment=equipment,
             )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.search.space import Space
+from orchestrator.search.space import IsActive, Space
 from orchestrator.storage.artifacts import ArtifactStore
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, CheckpointWriter, load_newest
 from orchestrator.worker.claim import Claims
@@ -78,6 +78,7 @@ class WorkerTrial(optuna.Trial):
         seed: the trial's own seed.
         first_number: the number of the first attempt at this configuration.
         steps: how many values a full trial reports; None: unknown.
+        is_active: which parameters of the space exist beside the others.
         checkpoints: whether the objective calls :meth:`checkpoint`.
         equipment: the worker's.
     """
@@ -90,6 +91,7 @@ class WorkerTrial(optuna.Trial):
         seed: int,
         first_number: int,
         steps: int | None,
+        is_active: IsActive,
         checkpoints: bool,
         equipment: Equipment,
     ) -> None:
@@ -97,7 +99,8 @@ class WorkerTrial(optuna.Trial):
         self.seed = seed
         self.first_number = first_number
         self._space = space
-        self._steps = steps
+        self.steps = steps
+        self._is_active = is_active
         self._checkpoints = checkpoints
         self._equipment = equipment
         self.model: bytes | None = None
@@ -108,9 +111,10 @@ class WorkerTrial(optuna.Trial):
         return dict(self._cached_frozen_trial.intermediate_values)
 
     def suggest_space(self) -> None:
-        """Draw every parameter of the space, in its order."""
+        """Draw every active parameter of the space, in its order."""
         for name, distribution in self._space.items():
-            self._suggest(name, distribution)
+            if self._is_active(name, self.params):
+                self._suggest(name, distribution)
 
     def report(self, value: float, step: int) -> None:
         """Record an intermediate value.
@@ -132,7 +136,7 @@ class WorkerTrial(optuna.Trial):
 
     def should_prune(self) -> bool:
         """Ask the pruner; while the database is out of reach the trial goes on."""
-        if self._equipment.courier.pending:
+        if self._equipment.courier.pending or len(self.study.directions) > 1:
             return False
         try:
             return super().should_prune()
@@ -233,7 +237,7 @@ class WorkerTrial(optuna.Trial):
         return Checkpoint(step, dict(capture()), {"seed": self.seed})
 
     def _is_last(self, step: int) -> bool:
-        return self._steps is not None and step >= self._steps
+        return self.steps is not None and step >= self.steps
 
     def _forget_values_after(self, step: int) -> None:
         values = self._cached_frozen_trial.intermediate_values

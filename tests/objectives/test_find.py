@@ -73,7 +73,7 @@ def test_a_function_is_called_with_the_very_trial(
     trial = object()
     objective = find("users_identity:same")(Settings())
     assert objective(trial) is trial  # type: ignore[arg-type]
-    assert (objective.space(), objective.steps(), objective.metric) == ({}, None, "value")
+    assert (objective.space(), objective.steps(), objective.metrics) == ({}, None, ("value",))
 
 
 def test_a_package_of_the_users_own_adds_an_objective(tmp_path: Path, home: Path) -> None:

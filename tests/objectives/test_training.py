@@ -14,7 +14,8 @@ import pytest
 from objectives.base import Settings
 from objectives.digits import Digits
 from objectives.errors import ObjectiveError
-from objectives.training import capture_state, restore_state
+from objectives.keras_state import capture_state, restore_state
+from objectives.network import network
 
 PARAMS: dict[str, Any] = {
     "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 16,
@@ -26,6 +27,7 @@ class Notebook:
     """A trial that writes down what it is told."""
 
     number = 0
+    steps: int | None = None
     keep_at: int | None = None
     kept: tuple[int, dict[str, Any]] | None = None
     found: tuple[int, dict[str, Any]] | None = None
@@ -56,6 +58,10 @@ class Notebook:
         raise AssertionError("not used")
 
 
+def build(objective: Digits, **changes: Any) -> Any:
+    return network({**PARAMS, **changes}, objective.dataset)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def prepared() -> None:
     Digits(Settings(threads=2)).prepare()
@@ -63,7 +69,7 @@ def prepared() -> None:
 
 def test_validation_accuracy_is_reported_after_every_epoch_and_returned() -> None:
     trial = Notebook()
-    value = Digits(Settings(epochs=4))(trial)
+    [value] = Digits(Settings(epochs=4))(trial)
     assert list(trial.reports) == [1, 2, 3, 4]
     assert value == trial.reports[4] > 0.8
 
@@ -77,7 +83,7 @@ def test_the_pruner_ends_the_training() -> None:
 
 def test_a_trial_that_has_trained_every_epoch_is_not_pruned_any_more() -> None:
     trial = Notebook(prune_at=2)
-    assert Digits(Settings(epochs=2))(trial) == trial.reports[2]
+    assert Digits(Settings(epochs=2))(trial) == [trial.reports[2]]
 
 
 def test_divergence_prunes_with_the_reason_and_reports_no_nan() -> None:
@@ -89,13 +95,13 @@ def test_divergence_prunes_with_the_reason_and_reports_no_nan() -> None:
 
 def test_another_metric_can_be_reported() -> None:
     trial = Notebook()
-    Digits(Settings(epochs=2, metric="val_loss"))(trial)
+    Digits(Settings(epochs=2, metrics=("val_loss",)))(trial)
     assert trial.reports[2] < trial.reports[1]
 
 
 def test_an_unknown_metric_is_named_with_the_nearest() -> None:
     with pytest.raises(ObjectiveError, match="did you mean 'val_accuracy'"):
-        Digits(Settings(epochs=1, metric="val_acuracy"))(Notebook())
+        Digits(Settings(epochs=1, metrics=("val_acuracy",)))(Notebook())
 
 
 def test_the_same_seed_trains_to_the_same_values() -> None:
@@ -126,7 +132,7 @@ def test_a_training_goes_on_from_a_checkpoint_where_it_stood() -> None:
     Digits(Settings(epochs=4))(first)
     retry = Notebook()
     retry.found = first.kept
-    value = Digits(Settings(epochs=4))(retry)
+    [value] = Digits(Settings(epochs=4))(retry)
     assert list(retry.reports) == [4], "three epochs are not trained again"
     assert abs(value - first.reports[4]) < 0.05, "it goes on from the weights of epoch 3"
 
@@ -137,7 +143,7 @@ def test_a_checkpoint_holds_the_weights_and_the_optimizers_state() -> None:
     objective = Digits(Settings(epochs=1))
     objective(trial)
     assert trial.kept is not None
-    fresh = objective.build(PARAMS)
+    fresh = build(objective)
     restore_state(fresh, trial.kept[1])
     again = capture_state(fresh)
     assert all(np.array_equal(again[key], trial.kept[1][key]) for key in again)
@@ -146,9 +152,9 @@ def test_a_checkpoint_holds_the_weights_and_the_optimizers_state() -> None:
 
 def test_a_checkpoint_of_another_model_is_refused() -> None:
     objective = Digits(Settings())
-    state = capture_state(objective.build(PARAMS))
+    state = capture_state(build(objective))
     with pytest.raises(ObjectiveError, match="another model"):
-        restore_state(objective.build({**PARAMS, "units": 32}), state)
+        restore_state(build(objective, units=32), state)
 
 
 def test_an_interruption_passes_through_keras_unharmed() -> None:

@@ -82,7 +82,7 @@ def test_no_more_trials_are_given_out_than_the_budget_has(
     held = take(first)
     take(second)
     assert third.claim().outcome == "wait"
-    assert first.finish(held, "COMPLETE", 1.0, {})
+    assert first.finish(held, "COMPLETE", [1.0], {})
     assert third.claim().outcome == "wait", "the second trial may still fail"
 
 
@@ -99,7 +99,7 @@ def test_claims_at_the_same_moment_share_out_exactly_the_budget(
             if claim.outcome == "done":
                 return
             if claim.trial_id is not None:
-                claims.finish(claim.trial_id, "PRUNED", 0.5, {})
+                claims.finish(claim.trial_id, "PRUNED", [0.5], {})
 
     threads = [threading.Thread(target=work, args=(make_worker(study),)) for _ in range(8)]
     for thread in threads:
@@ -117,14 +117,14 @@ def test_a_finished_trial_carries_its_value_and_attributes(
     study = make_study()
     claims = make_worker(study)
     trial = take(claims)
-    assert claims.finish(trial, "COMPLETE", 0.25, {"orch:worker": "me"})
+    assert claims.finish(trial, "COMPLETE", [0.25], {"orch:worker": "me"})
     assert attributes(database, trial)["orch:worker"] == "me"
     assert trials(database, study)[0]["state"] == "COMPLETE"
     value = database.execute(
         "SELECT value FROM trial_values WHERE trial_id = %(id)s", {"id": trial}
     )
-    assert claims.finish(trial, "COMPLETE", 9.0, {}), "asked again, as after a broken connection"
-    assert not claims.finish(trial, "PRUNED", 9.0, {}), "it has ended otherwise"
+    assert claims.finish(trial, "COMPLETE", [9.0], {}), "asked again, as after a broken connection"
+    assert not claims.finish(trial, "PRUNED", [9.0], {}), "it has ended otherwise"
     assert value == database.execute(
         "SELECT value FROM trial_values WHERE trial_id = %(id)s", {"id": trial}
     ), "nothing is overwritten"
@@ -138,7 +138,7 @@ def test_infinite_values_are_stored_as_optuna_stores_them(
     study = make_study()
     claims = make_worker(study)
     for value in (float("inf"), float("-inf")):
-        claims.finish(take(claims), "COMPLETE", value, {})
+        claims.finish(take(claims), "COMPLETE", [value], {})
     storage = url.replace("postgresql://", "postgresql+psycopg2://")
     loaded = optuna.load_study(study_name=study.name, storage=storage)
     assert [trial.value for trial in loaded.trials] == [float("inf"), float("-inf")]
@@ -174,7 +174,7 @@ def test_a_worker_that_returns_too_late_cannot_write(
     time.sleep(0.4)
     take(other)
     assert late.renew() == set()
-    assert not late.finish(trial, "COMPLETE", 0.0, {})
+    assert not late.finish(trial, "COMPLETE", [0.0], {})
     assert not late.fail(trial, "too late", {})
     assert not late.give_back(trial)
     assert "no sign of life" in attributes(database, trial)["orch:reason"]
@@ -188,7 +188,7 @@ def test_a_trial_that_was_ended_through_optuna_takes_no_more_values(
     assert claims.report(held, {1: 0.5})
     open_optuna_storage(database.url).set_trial_state_values(held, TrialState.PRUNED, [0.5])
     assert not claims.report(held, {1: 0.9, 2: 0.9})
-    assert not claims.finish(held, "COMPLETE", 0.9, {})
+    assert not claims.finish(held, "COMPLETE", [0.9], {})
     values = database.execute(
         "SELECT step, intermediate_value AS value FROM trial_intermediate_values "
         "WHERE trial_id = %(id)s",
@@ -205,7 +205,7 @@ def test_signs_of_life_keep_a_trial(make_study: MakeStudy, make_worker: MakeWork
         time.sleep(0.15)
         assert alive.renew() == {trial}
         assert other.claim().outcome == "wait"
-    assert alive.finish(trial, "COMPLETE", 1.0, {})
+    assert alive.finish(trial, "COMPLETE", [1.0], {})
 
 
 def test_a_configuration_is_tried_max_retries_times_more_and_then_recorded(
@@ -230,7 +230,7 @@ def test_a_success_between_failures_starts_the_count_anew(
     study = make_study(trials=9, max_retries=0, max_failures=2)
     claims = make_worker(study)
     claims.fail(take(claims), "first", {})
-    claims.finish(take(claims), "COMPLETE", 1.0, {})
+    claims.finish(take(claims), "COMPLETE", [1.0], {})
     claims.fail(take(claims), "second", {})
     assert open_study(database, study.name).state == "open"
     claims.fail(take(claims), "third", {})
@@ -288,7 +288,7 @@ def test_a_higher_budget_gives_out_more(
 ) -> None:
     study = make_study(trials=1)
     claims = make_worker(study)
-    claims.finish(take(claims), "COMPLETE", 1.0, {})
+    claims.finish(take(claims), "COMPLETE", [1.0], {})
     assert claims.claim().outcome == "done"
     raise_budget(database, study, 2)
     take(claims)
@@ -320,4 +320,4 @@ def test_a_deleted_study_is_gone_for_its_workers(
     trial = take(claims)
     delete(database, study)
     assert claims.claim().outcome == "gone"
-    assert not claims.finish(trial, "COMPLETE", 1.0, {})
+    assert not claims.finish(trial, "COMPLETE", [1.0], {})

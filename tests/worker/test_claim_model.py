@@ -103,7 +103,7 @@ class ClaimModel(RuleBasedStateMachine):
         held = model.holder == worker
         # Asked again after a broken connection, the answer is the same.
         expected = held or (model.state == state and model.ended_by == worker)
-        assert self.claims[worker].finish(trial, state, 1.0, {}) == expected  # type: ignore[arg-type]
+        assert self.claims[worker].finish(trial, state, [1.0], {}) == expected  # type: ignore[arg-type]
         if held:
             model.state, model.holder, model.ended_by = state, None, worker
             self.failures_in_row = 0

@@ -147,6 +147,7 @@ $$;
 -- The claim. outcome is one of
 --   trial: trial_id is now RUNNING and leased to the worker
 --   wait:  the budget is taken but not yet used; a running trial may still fail
+--   plan:  a planned study has nothing queued; detail is its stage
 --   done, timeout: nothing is left to do;  drained: the study was stopped
 --   failed: too many failures in a row (detail says why);  gone: no such study or worker
 --   schema: the worker's orch is not the one that this schema is of
@@ -181,7 +182,8 @@ BEGIN
 
     SELECT * INTO v_study FROM orch.study WHERE study_id = p_study;
     IF v_study.state <> 'open' THEN
-        RETURN QUERY SELECT CASE v_study.state WHEN 'failed' THEN 'failed' ELSE 'drained' END,
+        RETURN QUERY SELECT CASE v_study.state WHEN 'failed' THEN 'failed'
+                WHEN 'exhausted' THEN 'done' ELSE 'drained' END,
             NULL::integer, v_study.reason;
         RETURN;
     END IF;
@@ -205,12 +207,49 @@ BEGIN
         SELECT trial_id FROM trials WHERE study_id = p_study AND state = 'WAITING'
         ORDER BY number LIMIT 1
     ) RETURNING trial_id INTO v_trial;
+    IF v_trial IS NULL AND v_study.planned THEN
+        RETURN QUERY SELECT 'plan', NULL::integer, v_study.stage::text; RETURN;
+    END IF;
     IF v_trial IS NULL THEN
         v_trial := orch.new_trial(p_study, 'RUNNING');
     END IF;
     INSERT INTO orch.lease (trial_id, study_id, worker_id, taken_at, renewed_at)
     VALUES (v_trial, p_study, p_worker, clock_timestamp(), clock_timestamp());
     RETURN QUERY SELECT 'trial', v_trial, NULL::text;
+END
+$$;
+
+-- Queue configurations as WAITING trials with fixed parameters, as Optuna's enqueue_trial does.
+-- p_attributes are user attributes, one object for each. False: another plan was queued since
+-- p_stage was read (NULL: whatever the stage).
+CREATE OR REPLACE FUNCTION orch.enqueue_trials(
+    p_study integer, p_stage integer, p_configurations jsonb, p_attributes jsonb
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT orch.lock_study(p_study) THEN
+        RETURN false;
+    END IF;
+    UPDATE orch.study SET stage = stage + 1
+    WHERE study_id = p_study AND stage = coalesce(p_stage, stage);
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    WITH wanted AS (
+        SELECT value, p_attributes -> (place - 1)::integer AS attributes,
+               (SELECT count(*) FROM trials WHERE study_id = p_study) + place - 1 AS number
+        FROM jsonb_array_elements(p_configurations) WITH ORDINALITY AS e(value, place)
+    ), made AS (
+        INSERT INTO trials (number, study_id, state)
+        SELECT number, p_study, 'WAITING' FROM wanted ORDER BY number
+        RETURNING trial_id, number
+    ), fixed AS (
+        INSERT INTO trial_system_attributes (trial_id, key, value_json)
+        SELECT trial_id, 'fixed_params', value::text FROM made JOIN wanted USING (number)
+    )
+    INSERT INTO trial_user_attributes (trial_id, key, value_json)
+    SELECT m.trial_id, a.key, a.value::text
+    FROM made m JOIN wanted w USING (number), jsonb_each(w.attributes) AS a;
+    RETURN true;
 END
 $$;
 

@@ -5,6 +5,11 @@ SELECT outcome, trial_id, detail FROM orch.claim_trial(
     %(study_id)s, %(worker_id)s, %(version)s
 )
 
+-- enqueue_trials --
+SELECT orch.enqueue_trials(
+    %(study_id)s, %(stage)s, %(configurations)s, %(attributes)s
+) AS enqueued
+
 -- finish_trial --
 SELECT orch.finish_trial(
     %(trial_id)s, %(worker_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[],
@@ -42,13 +47,21 @@ WITH new AS (
     INSERT INTO studies (study_name) VALUES (%(name)s) ON CONFLICT DO NOTHING RETURNING study_id
 ), direction AS (
     INSERT INTO study_directions (direction, study_id, objective)
-    SELECT %(direction)s::studydirection, study_id, 0 FROM new
+    SELECT d::studydirection, study_id, place - 1
+    FROM new, unnest(%(directions)s::text[]) WITH ORDINALITY AS u(d, place)
 ), metric AS (
     INSERT INTO study_system_attributes (study_id, key, value_json)
-    SELECT study_id, 'study:metric_names', jsonb_build_array(%(metric)s::text)::text FROM new
+    SELECT study_id, 'study:metric_names', to_jsonb(%(metrics)s::text[])::text FROM new
+), note AS (
+    -- Where optuna-dashboard keeps a study's note.
+    INSERT INTO study_system_attributes (study_id, key, value_json)
+    SELECT study_id, key, value::text FROM new, (VALUES
+        ('dashboard:note_ver', to_jsonb(1)), ('dashboard:note_str:0', %(note)s::jsonb)
+    ) AS n(key, value) WHERE %(note)s::jsonb <> 'null'
 )
-INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data)
-SELECT study_id, %(spec)s, %(budget)s, %(timeout)s, %(data)s FROM new RETURNING study_id
+INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data, planned)
+SELECT study_id, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(planned)s
+FROM new RETURNING study_id
 
 -- delete_study --
 -- One transaction. Optuna's tables do not cascade; ours do.
@@ -100,7 +113,7 @@ UPDATE orch.study SET state = 'stopping', reason = 'stopped by orch stop'
 WHERE study_id = %(study_id)s AND state = 'open'
 
 -- exhaust_study --
-UPDATE orch.study SET state = 'stopping', reason = 'every configuration has been tried'
+UPDATE orch.study SET state = 'exhausted', reason = %(reason)s
 WHERE study_id = %(study_id)s AND state = 'open'
 
 -- count_live_workers --
@@ -180,6 +193,10 @@ SELECT version_num AS revision FROM alembic_version
 
 -- orch_version --
 SELECT version FROM orch.schema_version
+
+-- set_orch_version --
+DELETE FROM orch.schema_version;
+INSERT INTO orch.schema_version VALUES (%(version)s)
 
 -- lock_setup --
 SELECT pg_advisory_xact_lock(hashtext('orch.setup'))

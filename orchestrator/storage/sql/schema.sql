@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS orch.study (
     budget integer NOT NULL CHECK (budget >= 1),
     timeout_seconds double precision,
     data jsonb,
-    state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'stopping', 'failed')),
+    state text NOT NULL DEFAULT 'open',
     reason text,
     failures_in_row integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -81,3 +81,12 @@ CREATE TABLE IF NOT EXISTS orch.model (
     study_id integer NOT NULL REFERENCES studies ON DELETE CASCADE,
     sha256 text NOT NULL
 );
+
+-- What later versions added; an older schema is brought up by running this file again.
+ALTER TABLE orch.study DROP CONSTRAINT IF EXISTS study_state_check;
+ALTER TABLE orch.study ADD CONSTRAINT study_state_check
+    CHECK (state IN ('open', 'stopping', 'exhausted', 'failed'));
+-- A planned study runs what is queued, and asks for a plan when the queue is empty. The stage
+-- counts the plans that were queued: of two workers that plan at once, one is too late.
+ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS planned boolean NOT NULL DEFAULT false;
+ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS stage integer NOT NULL DEFAULT 0;

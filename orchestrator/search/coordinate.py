@@ -1,0 +1,186 @@
+"""Coordinate search: tune one parameter, keep its best value, go on to the next.
+
+The advice of J. Brownlee's "How to Grid Search Hyperparameters for Deep Learning Models in Python
+with Keras" (2016), and the classical coordinate search of numerical optimisation (J. Nocedal and
+S. Wright, "Numerical Optimization", 2006, section 9.3) on a grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.domains import Scalar
+from orchestrator.errors import UsageError, nearest
+from orchestrator.search.plan import (
+    Configuration,
+    Plan,
+    complete_value,
+    configuration_of,
+    is_open,
+    key_of,
+)
+from orchestrator.search.space import IsActive, Space, check_value, count, values_of
+from orchestrator.spec import describe
+
+
+class CoordinateOptions(BaseModel):
+    """``[sampler]`` of ``coordinate``.
+
+    Attributes:
+        rounds: how often each parameter is tuned.
+        order: the parameters in the order in which they are tuned; default: the space's.
+        values: the values to try for a parameter; default: all of a choice, ``points`` of a range.
+        points: how many values of a range are tried, evenly spaced on its scale.
+        start: the value of a parameter until it is tuned; default: the middle one of its values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rounds: int = Field(default=1, ge=1, le=100)
+    order: tuple[str, ...] | None = None
+    values: dict[str, list[Scalar]] = Field(default_factory=dict)
+    points: int = Field(default=5, ge=2, le=1000)
+    start: dict[str, Scalar] = Field(default_factory=dict)
+
+
+class CoordinatePlan(Plan):
+    """One parameter's values at a time, in parallel; the best goes into all that follow.
+
+    Args:
+        space: the domains.
+        is_active: which parameters exist beside the others.
+        options: the spec's ``[sampler]``.
+        maximize: the direction.
+
+    Raises:
+        UsageError: an option is unknown or impossible.
+    """
+
+    def __init__(
+        self, space: Space, is_active: IsActive, options: Mapping[str, Any], maximize: bool
+    ) -> None:
+        try:
+            self._options = CoordinateOptions.model_validate(dict(options))
+        except ValidationError as error:
+            raise UsageError(describe(error, CoordinateOptions, "sampler.")) from None
+        self._space = space
+        self._is_active = is_active
+        self._sign = -1 if maximize else 1
+        self._values = {name: self._values_to_try(name, each) for name, each in space.items()}
+        self._order = self._checked_order()
+        middle = {name: values[len(values) // 2] for name, values in self._values.items()}
+        for name, value in self._options.start.items():
+            self._check("start", name, [value])
+        self._start = {**middle, **self._options.start}
+
+    def size(self) -> int:
+        # The best value so far is among the next parameter's configurations, and known.
+        total = 0
+        for name in self._order * self._options.rounds:
+            known = total > 0 and self._start[name] in self._values[name]
+            total += len(self._values[name]) - known
+        return max(1, total)
+
+    def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
+        tried = {key_of(configuration_of(trial)) for trial in trials}
+        values = {
+            key_of(configuration_of(trial)): value
+            for trial in trials
+            if (value := complete_value(trial)) is not None
+        }
+        best = dict(self._start)
+        for name in self._order * self._options.rounds:
+            candidates = list(self._candidates(best, name))
+            missing = [each for each in candidates if key_of(self._active(each)) not in tried]
+            if missing:
+                # An earlier parameter's trials may still decide what its best value is.
+                return [] if is_open(trials) else self._unique(missing)
+            if is_open(trials):
+                return []
+            best = self._best_of(candidates, values) or best
+        return []
+
+    def _candidates(self, best: Configuration, name: str) -> Iterator[Configuration]:
+        for value in self._values[name]:
+            yield {**best, name: value}
+
+    def _best_of(
+        self, candidates: list[Configuration], values: Mapping[Any, float]
+    ) -> Configuration | None:
+        known = [
+            (self._sign * values[key], index)
+            for index, each in enumerate(candidates)
+            if (key := key_of(self._active(each))) in values
+        ]
+        return candidates[min(known)[1]] if known else None
+
+    def _active(self, full: Configuration) -> Configuration:
+        chosen: Configuration = {}
+        for name, value in full.items():
+            if self._is_active(name, chosen):
+                chosen[name] = value
+        return chosen
+
+    def _unique(self, candidates: list[Configuration]) -> list[Configuration]:
+        # Values of an inactive parameter all make the same configuration.
+        return list({key_of(one): one for one in map(self._active, candidates)}.values())
+
+    def _checked_order(self) -> list[str]:
+        searched = [name for name, each in self._space.items() if not each.single()]
+        order = list(self._options.order) if self._options.order is not None else searched
+        for name in order:
+            if name not in self._space:
+                raise UsageError(
+                    f"sampler.order names an unknown parameter {name}; {nearest(name, self._space)}"
+                )
+        return order
+
+    def _values_to_try(self, name: str, each: BaseDistribution) -> list[Scalar]:
+        for named in self._options.values:
+            if named not in self._space:
+                raise UsageError(
+                    f"sampler.values names an unknown parameter {named}; "
+                    f"{nearest(named, self._space)}"
+                )
+        if name in self._options.values:
+            self._check("values", name, self._options.values[name])
+            return self._options.values[name]
+        total = count(each)
+        points = self._options.points
+        if isinstance(each, IntDistribution | FloatDistribution) and (
+            total is None or total > points
+        ):
+            return _evenly(each, points)
+        return values_of(name, each)
+
+    def _check(self, option: str, name: str, values: list[Scalar]) -> None:
+        if name not in self._space:
+            raise UsageError(
+                f"sampler.{option} names an unknown parameter {name}; {nearest(name, self._space)}"
+            )
+        if not values:
+            raise UsageError(f"sampler.{option}.{name} is empty; name at least one value")
+        for value in values:
+            check_value(f"sampler.{option}.{name}", value, self._space[name])
+
+
+def _evenly(each: IntDistribution | FloatDistribution, points: int) -> list[Scalar]:
+    """Values evenly spaced on the domain's scale, ends included, on its own steps."""
+    if each.log:
+        spaced = np.exp(np.linspace(math.log(each.low), math.log(each.high), points))
+    else:
+        spaced = np.linspace(each.low, each.high, points)
+    step = each.step or 0
+    found: list[Scalar] = []
+    for raw in spaced.tolist():
+        value = each.low + round((raw - each.low) / step) * step if step else raw
+        value = min(max(value, each.low), each.high)
+        found.append(int(value) if isinstance(each, IntDistribution) else float(f"{value:.12g}"))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,65 @@
+"""Plan: a strategy that says in advance which configurations are tried, stage by stage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.domains import Scalar
+
+Configuration = dict[str, Scalar]
+
+
+class Plan(ABC):
+    """Decides from the trials so far which configurations come next.
+
+    It keeps no state: any worker may ask at any time, and the same trials give the same answer.
+    The configurations are queued as WAITING trials, so each is run exactly once, whoever dies.
+    """
+
+    @abstractmethod
+    def size(self) -> int | None:
+        """How many trials the whole plan has at most; None: it does not say."""
+
+    @abstractmethod
+    def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
+        """The configurations to queue now; none: wait for the open trials, or the plan is done.
+
+        Args:
+            trials: all trials of the study, retries included.
+        """
+
+
+class EnqueuedPlan(Plan):
+    """Nothing but what was queued by hand (``orch enqueue``, ``orch confirm``)."""
+
+    def size(self) -> None:
+        return None
+
+    def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
+        return []
+
+
+def is_open(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a trial still waits or runs."""
+    return any(not trial.state.is_finished() for trial in trials)
+
+
+def configuration_of(trial: FrozenTrial) -> Configuration:
+    """What a trial was queued with; what it drew where it was not queued."""
+    queued: Mapping[str, Scalar] = trial.system_attrs.get("fixed_params", trial.params)
+    return dict(queued)
+
+
+def key_of(configuration: Mapping[str, Scalar]) -> tuple[tuple[str, str, Scalar], ...]:
+    """Equal for equal configurations; 1, 1.0 and true are three values."""
+    return tuple(
+        sorted((name, type(value).__name__, value) for name, value in configuration.items())
+    )
+
+
+def complete_value(trial: FrozenTrial) -> float | None:
+    """The value of a COMPLETE trial."""
+    return trial.value if trial.state == TrialState.COMPLETE else None

@@ -1,0 +1,40 @@
+"""The plans by name: samplers of the spec that need no draws."""
+
+from __future__ import annotations
+
+from orchestrator.errors import UsageError
+from orchestrator.search.coordinate import CoordinatePlan
+from orchestrator.search.grid import GridPlan
+from orchestrator.search.plan import EnqueuedPlan, Plan
+from orchestrator.search.space import IsActive, Space
+from orchestrator.spec import StudySpec
+
+PLANS = ("grid", "coordinate", "enqueued")
+
+
+def build_plan(spec: StudySpec, space: Space, is_active: IsActive) -> Plan | None:
+    """The spec's plan; None where a sampler draws.
+
+    Args:
+        spec: the study.
+        space: the domains of every parameter.
+        is_active: which parameters exist beside the others.
+
+    Raises:
+        UsageError: an option is unknown or impossible, or the space does not fit.
+    """
+    name, options = spec.sampler.name, spec.sampler.options
+    if name not in PLANS:
+        return None
+    if name != "coordinate" and options:
+        raise UsageError(f"{name} has no options, but sampler.{min(options)} is set; remove it")
+    if name == "enqueued":
+        return EnqueuedPlan()
+    if not space:
+        raise UsageError(
+            f"{name} must know the domains before the first trial; write those of the function's "
+            "parameters in [space], or as --param 'x={choice=[1,2]}'"
+        )
+    if name == "grid":
+        return GridPlan(space, is_active)
+    return CoordinatePlan(space, is_active, options, spec.study.directions[:1] == ("maximize",))

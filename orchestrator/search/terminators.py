@@ -1,0 +1,49 @@
+"""The terminators by name: when no worthwhile gain is expected any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import UsageError
+from orchestrator.search.strategy import Strategy, choose
+from orchestrator.spec import StudySpec
+
+if TYPE_CHECKING:
+    from optuna.terminator import BaseTerminator
+
+_MODULE = "optuna.terminator"
+
+EVALUATORS = {
+    # H. Makarova et al., "Automatic Termination for Hyperparameter Optimization" (2022).
+    "regret": Strategy("RegretBoundEvaluator", _MODULE),
+    # H. Ishibashi et al., "A stopping criterion for Bayesian optimization by the gap of expected
+    # minimum simple regrets" (2023).
+    "emmr": Strategy("EMMREvaluator", _MODULE),
+    "stagnation": Strategy("BestValueStagnationEvaluator", _MODULE),
+    "none": Strategy("", _MODULE),
+}
+
+
+def build_terminator(spec: StudySpec) -> BaseTerminator | None:
+    """The spec's terminator; None where the budget alone ends the study.
+
+    ``min_trials`` (default 20) says how many trials must be complete before it may speak; further
+    keys go to the Optuna class that judges the gain. The gain is held against the spread between
+    folds or repeats where there are any, and else against 0.
+
+    Raises:
+        UsageError: unknown name or option, or an impossible value.
+    """
+    name, options = spec.terminator.name, spec.terminator.options
+    strategy = choose(EVALUATORS, "terminator", name)
+    if name == "none":
+        return None
+    from optuna.terminator import CrossValidationErrorEvaluator, StaticErrorEvaluator, Terminator
+
+    least = options.pop("min_trials", 20)
+    if not isinstance(least, int) or isinstance(least, bool) or least < 1:
+        raise UsageError(f"terminator.min_trials must be a whole number from 1, not {least!r}")
+    gain = strategy.build("terminator", options)
+    noisy = spec.training.rounds > 1 and name == "regret"
+    error = CrossValidationErrorEvaluator() if noisy else StaticErrorEvaluator(0)
+    return Terminator(gain, error, min_n_trials=least)
