@@ -24,6 +24,7 @@ __all__ = [
     "NoOptions",
     "Objective",
     "ObjectiveError",
+    "Refit",
     "Settings",
     "Trial",
     "UnknownObjective",
@@ -65,6 +66,23 @@ class Settings:
     validation: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A model trained on all training data.
+
+    Attributes:
+        history: each metric's value after each epoch.
+        test: the metrics on the test set, evaluated once.
+        suffix: of the file that ``save`` writes.
+        save: writes the model.
+    """
+
+    history: dict[str, list[float]]
+    test: dict[str, float]
+    suffix: str
+    save: Callable[[Path], None]
 
 
 class Trial(Protocol):
@@ -164,6 +182,14 @@ class Objective(ABC):
         if rounds > 1:
             return rounds
         return self.settings.epochs if self.uses_epochs else None
+
+    def refit(self, trial: Trial) -> Refit:
+        """Train a trial's parameters on all training data, and evaluate once on the test set.
+
+        Raises:
+            ObjectiveError: the objective trains nothing that could be kept.
+        """
+        raise ObjectiveError("this objective trains no model, so there is nothing to refit")
 
     @abstractmethod
     def __call__(self, trial: Trial) -> float | Sequence[float]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -13,9 +12,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from objectives import training
-from objectives.base import Objective, Trial
-from objectives.data import DataFacts, Dataset, load
+from objectives.base import Trial
+from objectives.keras_objective import KerasObjective
 from objectives.network import (
     INITIALIZERS,
     MOST_LAYERS,
@@ -24,19 +22,15 @@ from objectives.network import (
     hidden_layers,
     network,
 )
-from objectives.rounds import Rounds
+
+if TYPE_CHECKING:
+    import keras
 
 _LAYERS = 4
 
 
-class Mnist(Objective):
+class Mnist(KerasObjective):
     """A multilayer perceptron: a wide layer with dropout, three narrow ones, a softmax."""
-
-    default_metric: ClassVar[str] = "val_accuracy"
-    default_data: ClassVar[str] = "mnist"
-    trains_in_rounds: ClassVar[bool] = True
-    uses_epochs: ClassVar[bool] = True
-    checkpoints: ClassVar[bool] = True
 
     def space(self) -> dict[str, BaseDistribution]:
         return {
@@ -68,30 +62,8 @@ class Mnist(Objective):
             return int(name.removeprefix("units_")) <= hidden_layers(chosen)
         return True
 
-    def check(self) -> DataFacts:
-        return self.dataset.facts(self.settings.validation, self.settings.folds)
-
-    def prepare(self) -> None:
-        training.configure(self.settings.threads)
-
-    def __call__(self, trial: Trial) -> list[float]:
-        params = trial.params
-        return training.Training(
-            build=lambda: network(params, self.dataset),
-            epochs=int(params.get("epochs", self.settings.epochs)),
-            batch_size=int(params["batch_size"]),
-            metrics=self.metrics,
-        ).run(self._rounds, trial)
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The whole data set."""
-        return load(self.settings.data or self.default_data)
-
-    @cached_property
-    def _rounds(self) -> Rounds:
-        settings = self.settings
-        return Rounds(self.dataset, settings.validation, settings.folds, settings.repeats)
+    def build(self, trial: Trial) -> keras.Model:
+        return network(trial.params, self.dataset)
 
 
 def _narrow() -> BaseDistribution:

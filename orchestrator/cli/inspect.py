@@ -14,6 +14,7 @@ from orchestrator.cli import options as o
 class Format(StrEnum):
     text = "text"
     json = "json"
+    csv = "csv"
 
 
 def register(app: typer.Typer) -> None:

@@ -60,9 +60,20 @@ DataOption = Annotated[
     str | None, typer.Option("--data", metavar="NAME|PATH.npz", help="The data set.")
 ]
 DirectionOption = Annotated[
-    Direction | None, typer.Option("--direction", help="Default: follows from the metric.")
+    list[Direction] | None,
+    typer.Option("--direction", help="Default: follows from the metric; one for each metric."),
 ]
-MetricOption = Annotated[str | None, typer.Option("--metric", help="As val_accuracy or val_loss.")]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="As val_accuracy; repeated: a study of several metrics."),
+]
+FoldsOption = Annotated[
+    int | None, typer.Option("--folds", min=0, help="k-fold cross-validation in every trial.")
+]
+RepeatsOption = Annotated[
+    int | None,
+    typer.Option("--repeats", min=1, help="Trainings of a trial, with different seeds, averaged."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the spec; repeatable."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,6 +29,8 @@ def run(
     sampler: o.SamplerOption = None,
     pruner: o.PrunerOption = None,
     epochs: o.EpochsOption = None,
+    folds: o.FoldsOption = None,
+    repeats: o.RepeatsOption = None,
     seed: o.SeedOption = None,
     data: o.DataOption = None,
     direction: o.DirectionOption = None,
@@ -52,7 +54,19 @@ def run(
         file=file,
         objective=None if file else objective,
         name=study,
-        settings=_settings(trials, timeout, sampler, pruner, epochs, seed, data, direction, metric),
+        settings={
+            ("study", "trials"): trials,
+            ("study", "timeout"): timeout,
+            ("study", "metric"): metric,
+            ("study", "direction"): direction and [each.value for each in direction],
+            ("sampler", "name"): sampler,
+            ("pruner", "name"): pruner,
+            ("training", "epochs"): epochs,
+            ("training", "folds"): folds,
+            ("training", "repeats"): repeats,
+            ("training", "seed"): seed,
+            ("data", "name"): data,
+        },
         sets=sets,
         params=params,
     )
@@ -71,6 +85,8 @@ def create(
     sampler: o.SamplerOption = None,
     pruner: o.PrunerOption = None,
     epochs: o.EpochsOption = None,
+    folds: o.FoldsOption = None,
+    repeats: o.RepeatsOption = None,
     seed: o.SeedOption = None,
     data: o.DataOption = None,
     direction: o.DirectionOption = None,
@@ -93,7 +109,19 @@ def create(
         file=spec,
         objective=objective,
         name=name,
-        settings=_settings(trials, timeout, sampler, pruner, epochs, seed, data, direction, metric),
+        settings={
+            ("study", "trials"): trials,
+            ("study", "timeout"): timeout,
+            ("study", "metric"): metric,
+            ("study", "direction"): direction and [each.value for each in direction],
+            ("sampler", "name"): sampler,
+            ("pruner", "name"): pruner,
+            ("training", "epochs"): epochs,
+            ("training", "folds"): folds,
+            ("training", "repeats"): repeats,
+            ("training", "seed"): seed,
+            ("data", "name"): data,
+        },
         sets=sets,
         params=params,
     )
@@ -150,27 +178,3 @@ def worker(
 
     database = open_database(storage)
     return work(database, open_study(database, name), processes, gpus, timeout, wait)
-
-
-def _settings(
-    trials: int | None,
-    timeout: str | None,
-    sampler: str | None,
-    pruner: str | None,
-    epochs: int | None,
-    seed: int | None,
-    data: str | None,
-    direction: o.Direction | None,
-    metric: str | None,
-) -> dict[tuple[str, str], Any]:
-    return {
-        ("study", "trials"): trials,
-        ("study", "timeout"): timeout,
-        ("study", "metric"): metric,
-        ("study", "direction"): None if direction is None else direction.value,
-        ("sampler", "name"): sampler,
-        ("pruner", "name"): pruner,
-        ("training", "epochs"): epochs,
-        ("training", "seed"): seed,
-        ("data", "name"): data,
-    }

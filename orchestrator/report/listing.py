@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from optuna.distributions import BaseDistribution
 
-from orchestrator.report.summary import Summary
-from orchestrator.report.words import duration, number, params_line, percent
+from orchestrator.report.document import Summary
+from orchestrator.report.words import (
+    duration,
+    params_line,
+    percent,
+    plus_minus,
+    values_line,
+)
 from orchestrator.search.space import count, describe, size
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
@@ -112,16 +117,15 @@ def space_page(
 
 def best_page(summary: Summary, top: int) -> str:
     """The best trials with their parameters, and what the search for them cost."""
-    sign = -1 if summary.direction == "maximize" else 1
-    ranked = sorted(
-        (t for t in summary.trials if t.state == "COMPLETE" and t.value is not None),
-        key=lambda t: (sign * (t.value if t.value is not None else math.inf), t.number),
-    )
+    ranked = summary.ranked()
+    if summary.is_multi_objective:
+        ranked = [trial for trial in ranked if trial.number in summary.pareto]
     if not ranked:
         return "no trial is complete yet"
     lines = [
-        f"trial {t.number}: {summary.metric} {number(t.value)}, {params_line(t.params)}"
-        for t in ranked[:top]
+        f"trial {trial.number}: {values_line(summary.metrics, trial.values or [])}"
+        f"{plus_minus(trial.standard_error)}, {params_line(trial.params)}"
+        for trial in ranked[:top]
     ]
     lines.append(
         f"of {summary.states.complete} complete and {summary.states.pruned} pruned trials; "

@@ -64,7 +64,7 @@ class ProgressReader:
         best = self._database.row(
             "best_trial",
             study_id=study_id,
-            maximize=self._study.spec.study.direction == "maximize",
+            maximize=self._study.spec.study.directions[0] == "maximize",
         )
         progress = Progress(
             budget=row["budget"],
@@ -97,18 +97,24 @@ class ProgressReader:
         pace = (time.monotonic() - self._started) / done
         return pace * max(0, progress.budget - progress.done)
 
-    def saved(self, progress: Progress) -> int:
-        """The epochs that pruning has saved so far."""
-        return max(0, progress.done * self._steps - progress.values)
+    def saved(self, progress: Progress) -> int | None:
+        """The epochs that pruning has saved so far; None where each trial has its own number."""
+        spec = self._study.spec
+        if "epochs" in spec.space:
+            return None
+        epochs_of_a_value = 1 if spec.training.rounds == 1 else spec.training.epochs
+        return max(0, progress.done * self._steps - progress.values) * epochs_of_a_value
 
     def headline(self, progress: Progress) -> str:
         """The whole state in one line."""
         parts = [
             f"{progress.done}/{progress.budget} trials",
             f"{progress.pruned} pruned",
-            f"{self.saved(progress)} epochs saved",
             f"{progress.workers} workers",
         ]
+        saved = self.saved(progress)
+        if saved is not None:
+            parts.insert(2, f"{saved} epochs saved")
         if progress.failed:
             parts.insert(2, f"{progress.failed} failed")
         left = self.seconds_left(progress)
@@ -121,7 +127,7 @@ class ProgressReader:
         if progress.best_value is None:
             return "no trial complete yet"
         return (
-            f"best {self._study.spec.study.metric} {number(progress.best_value)} "
+            f"best {self._study.spec.study.metrics[0]} {number(progress.best_value)} "
             f"(trial {progress.best_number}: {params_line(progress.best_params)})"
         )
 

@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 from orchestrator.errors import OrchError
-from orchestrator.report import text
-from orchestrator.report.summary import Summary
+from orchestrator.report import table, text
+from orchestrator.report.document import Summary
 from orchestrator.storage.files import write_whole
 
 
 def render(summary: Summary, form: str) -> str:
-    """The report as ``"text"`` or ``"json"``."""
+    """The report as ``"text"``, ``"json"`` or ``"csv"``."""
     if form == "json":
         return summary.model_dump_json(indent=2) + "\n"
+    if form == "csv":
+        return table.render(summary)
     return text.render(summary)
 
 

@@ -1,98 +1,34 @@
-"""Summary: everything that a report says about a study, as data (DESIGN.md, the report's JSON)."""
+"""Summarise: read a study and draw what its report says."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel
 
 from orchestrator.errors import OrchError
-from orchestrator.report.rungs import Rung, bracket_of, rungs
+from orchestrator.report.document import (
+    Best,
+    Epochs,
+    States,
+    Summary,
+    TrialSummary,
+    WorkerSummary,
+)
+from orchestrator.report.noise import epochs_of_one_training, rounds_of, spread
+from orchestrator.report.rungs import bracket_of, rungs
 from orchestrator.search.pruners import build_pruner
+from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.study import StoredStudy, full_steps, make_objective
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
-
-
-class States(BaseModel):
-    """How many trials are in which state; an attempt that was retried counts under its retry."""
-
-    complete: int
-    pruned: int
-    failed: int
-    running: int
-    waiting: int
-
-
-class Best(BaseModel):
-    """The winner. ``std`` is the spread over repeats or folds; None with a single training."""
-
-    number: int
-    value: float
-    params: dict[str, Any]
-    epochs: int
-    std: float | None
-
-
-class Epochs(BaseModel):
-    """Epochs trained, lost attempts included, beside what the same trials cost unpruned."""
-
-    trained: int
-    without_pruning: int
-    saved_ratio: float | None
-
-
-class WorkerSummary(BaseModel):
-    """One worker process. ``busy_ratio``: the share of its presence with a trial."""
-
-    id: str
-    trials: int
-    busy_ratio: float | None
-    last_seen_seconds: float
-
-
-class TrialSummary(BaseModel):
-    """One trial. ``retry_of``: the number of the first attempt at the same configuration."""
-
-    number: int
-    state: str
-    value: float | None
-    params: dict[str, Any]
-    intermediate: dict[str, float]
-    bracket: int | None
-    retry_of: int | None
-    worker: str
-    seconds: float | None
-    reason: str | None
-
-
-class Summary(BaseModel):
-    """A study's report."""
-
-    study: str
-    objective: str
-    metric: str
-    direction: str
-    sampler: str
-    pruner: str
-    budget: int
-    states: States
-    best: Best | None
-    epochs: Epochs
-    rungs: list[Rung]
-    importances: dict[str, float]
-    workers: list[WorkerSummary]
-    retries: int
-    elapsed_seconds: float
-    data: dict[str, Any] | None
-    trials: list[TrialSummary]
 
 
 def summarise(database: Database, study: StoredStudy) -> Summary:
@@ -109,25 +45,28 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
     optuna_study = optuna.Study(study.name, open_optuna_storage(database.url), pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)
     spec = study.spec
-    assert spec.study.metric is not None and spec.study.direction is not None
+    metrics, directions = list(spec.study.metrics), list(spec.study.directions)
+    one = len(metrics) == 1
     return Summary(
         study=study.name,
         objective=spec.study.objective,
-        metric=spec.study.metric,
-        direction=spec.study.direction,
+        metric=metrics[0] if one else metrics,
+        direction=directions[0] if one else directions,
         sampler=spec.sampler.name,
         pruner=spec.pruner.name,
         budget=spec.study.trials,
         states=_states(trials),
-        best=_best(trials, spec.study.direction == "maximize"),
-        epochs=_epochs(trials, steps),
+        best=_best(trials, spec) if one else None,
+        pareto=[] if one else _pareto(optuna_study, trials, spec),
+        rounds=spec.training.rounds,
+        epochs=_epochs(trials, steps, spec),
         rungs=rungs(optuna_study, pruner, trials, spec.pruner.options),
-        importances=_importances(optuna_study, trials),
+        importances=_importances(optuna_study, trials) if one else {},
         workers=_workers(database, study),
         retries=sum(1 for trial in trials if "orch:retried_as" in trial.user_attrs),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
-        trials=[_trial(optuna_study, pruner, trial) for trial in trials],
+        trials=[_trial(optuna_study, pruner, trial, spec) for trial in trials],
     )
 
 
@@ -161,30 +100,66 @@ def _states(trials: list[FrozenTrial]) -> States:
     )
 
 
-def _best(trials: list[FrozenTrial], maximize: bool) -> Best | None:
-    complete = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
-    if not complete:
+def _best(trials: list[FrozenTrial], spec: StudySpec) -> Best | None:
+    ranked = ranking(trials, spec)
+    if not ranked:
         return None
-
-    def rank(trial: FrozenTrial) -> tuple[float, int]:
-        assert trial.value is not None
-        return (-trial.value if maximize else trial.value, trial.number)
-
-    best = min(complete, key=rank)
+    best = ranked[0]
     assert best.value is not None
+    rounds = rounds_of(best, spec.training)
+    noise = spread(rounds)
     return Best(
         number=best.number,
         value=best.value,
         params=best.params,
-        epochs=len(best.intermediate_values),
-        std=None,
+        epochs=(
+            epochs_of_one_training(best, spec.training) if rounds else len(best.intermediate_values)
+        ),
+        std=noise and noise.std,
+        standard_error=noise and noise.standard_error,
+        trainings=max(1, len(rounds)),
     )
 
 
-def _epochs(trials: list[FrozenTrial], steps: int) -> Epochs:
-    trained = sum(len(trial.intermediate_values) for trial in trials)
-    ended = sum(1 for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED))
-    full = ended * steps
+def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]:
+    """The complete, feasible trials of a study of one metric, the best first."""
+    sign = -1 if spec.study.directions[0] == "maximize" else 1
+    complete = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE
+        and trial.value is not None
+        and _is_feasible(trial, spec) is not False
+    ]
+    return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+
+def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> list[int]:
+    feasible = {trial.number for trial in trials if _is_feasible(trial, spec) is not False}
+    return [trial.number for trial in study.best_trials if trial.number in feasible]
+
+
+def _is_feasible(trial: FrozenTrial, spec: StudySpec) -> bool | None:
+    names = spec.study.constraints
+    if not names:
+        return None
+    return all(float(trial.user_attrs.get(name, math.inf)) <= 0 for name in names)
+
+
+def _epochs(trials: list[FrozenTrial], steps: int, spec: StudySpec) -> Epochs:
+    def of_one_value(trial: FrozenTrial) -> int:
+        # A fold or repeat is one value, and a whole training.
+        training = spec.training
+        return 1 if training.rounds == 1 else epochs_of_one_training(trial, training)
+
+    def of_full_trial(trial: FrozenTrial) -> int:
+        if spec.training.rounds == 1 and "epochs" in trial.params:
+            return epochs_of_one_training(trial, spec.training)
+        return steps * of_one_value(trial)
+
+    trained = sum(len(trial.intermediate_values) * of_one_value(trial) for trial in trials)
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    full = sum(map(of_full_trial, ended))
     saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
     return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
 
@@ -200,7 +175,12 @@ def _importances(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, fl
             found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (ValueError, RuntimeError):
         return {}  # too few trials have a parameter in common
-    return {name: round(value, 4) for name, value in found.items() if math.isfinite(value)}
+    varied = {name for name in found if len({trial.params.get(name) for trial in trials}) > 1}
+    return {
+        name: round(value, 4)
+        for name, value in found.items()
+        if math.isfinite(value) and name in varied
+    }
 
 
 def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:
@@ -225,13 +205,20 @@ def _elapsed(database: Database, study: StoredStudy) -> float:
     return round((row and row["elapsed"]) or 0.0, 3)
 
 
-def _trial(study: optuna.Study, pruner: BasePruner | None, trial: FrozenTrial) -> TrialSummary:
+def _trial(
+    study: optuna.Study, pruner: BasePruner | None, trial: FrozenTrial, spec: StudySpec
+) -> TrialSummary:
     attributes = trial.user_attrs
-    finite = trial.value is not None and math.isfinite(trial.value)
+    values = trial.values
+    finite = values is not None and all(map(math.isfinite, values))
+    noise = spread(rounds_of(trial, spec.training))
     return TrialSummary(
         number=trial.number,
         state=trial.state.name,
-        value=trial.value if finite else None,
+        value=values[0] if finite else None,
+        values=list(values) if finite else None,
+        std=noise and noise.std,
+        standard_error=noise and noise.standard_error,
         params=trial.params,
         intermediate={
             str(step): value for step, value in sorted(trial.intermediate_values.items())
@@ -241,4 +228,6 @@ def _trial(study: optuna.Study, pruner: BasePruner | None, trial: FrozenTrial) -
         worker=attributes.get("orch:worker", ""),
         seconds=attributes.get("orch:seconds"),
         reason=attributes.get("orch:reason"),
+        feasible=_is_feasible(trial, spec) if trial.state.is_finished() else None,
+        attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},
     )

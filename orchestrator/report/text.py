@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.report.summary import Summary, TrialSummary
+from orchestrator.report.document import Summary
 from orchestrator.report.words import duration, number, params_line, percent
 
 _BAR_WIDTH = 30
@@ -26,7 +26,7 @@ def _head(summary: Summary) -> str:
     states = summary.states
     done = states.complete + states.pruned
     lines = [
-        f"Study {summary.study}: {summary.objective}, {summary.metric} ({summary.direction}), "
+        f"Study {summary.study}: {summary.objective}, {_metrics(summary)}, "
         f"{summary.sampler} with {summary.pruner}",
         f"Trials {done} of {summary.budget}: {states.complete} complete, {states.pruned} pruned"
         f", {states.failed} failed, {states.running} running, {states.waiting} waiting"
@@ -44,14 +44,27 @@ def _head(summary: Summary) -> str:
     return "\n".join(lines)
 
 
+def _metrics(summary: Summary) -> str:
+    pairs = zip(summary.metrics, summary.directions, strict=True)
+    return " and ".join(f"{metric} ({direction})" for metric, direction in pairs)
+
+
 def _best(summary: Summary) -> str:
     best = summary.best
+    if summary.is_multi_objective:
+        return _pareto(summary)
     if best is None:
         return "Best   no trial is complete yet"
-    spread = "one training" if best.std is None else f"± {number(best.std)}"
+    spread = "one training"
+    if best.std is not None:
+        spread = (
+            f"mean of {best.trainings} trainings, standard deviation {number(best.std)}, "
+            f"standard error {number(best.standard_error)}"
+        )
     lines = [
-        f"Best   {summary.metric} {number(best.value)} in trial {best.number}"
-        f" after {best.epochs} epochs ({spread})"
+        f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}"
+        f" after {best.epochs} epochs",
+        f"       ({spread})",
     ]
     width = max((len(name) for name in best.params), default=0)
     lines += [f"       {name:<{width}}  {number(value)}" for name, value in best.params.items()]
@@ -59,19 +72,35 @@ def _best(summary: Summary) -> str:
 
 
 def _trials(summary: Summary) -> str:
-    complete = [t for t in summary.trials if t.state == "COMPLETE" and t.value is not None]
-    if not complete:
+    ranked = summary.ranked()
+    if not ranked or summary.is_multi_objective:
         return ""
-    sign = -1 if summary.direction == "maximize" else 1
-
-    def rank(trial: TrialSummary) -> tuple[float, int]:
-        return (sign * (trial.value or 0.0), trial.number)
-
-    lines = [f"{'trial':>5}  {summary.metric:>12}  {'seconds':>7}  parameters"]
-    for trial in sorted(complete, key=rank)[:_MOST_TRIALS]:
+    noisy = summary.rounds > 1
+    error_head = f"  {'± error':>8}" if noisy else ""
+    lines = [f"{'trial':>5}  {summary.metrics[0]:>12}{error_head}  {'seconds':>7}  parameters"]
+    varied = summary.varied_params()
+    for trial in ranked[:_MOST_TRIALS]:
         seconds = "-" if trial.seconds is None else f"{trial.seconds:.1f}"
-        head = f"{trial.number:>5}  {number(trial.value):>12}  {seconds:>7}  "
-        lines.append(head + _cut(params_line(trial.params), 80 - len(head)))
+        error = "-" if trial.standard_error is None else number(trial.standard_error)
+        shown_error = f"  {error:>8}" if noisy else ""
+        head = f"{trial.number:>5}  {number(trial.value):>12}{shown_error}  {seconds:>7}  "
+        params = {name: value for name, value in trial.params.items() if name in varied}
+        lines.append(head + _cut(params_line(params), 80 - len(head)))
+    return "\n".join(lines)
+
+
+def _pareto(summary: Summary) -> str:
+    by_number = {trial.number: trial for trial in summary.trials}
+    if not summary.pareto:
+        return "Pareto front: no trial is complete yet"
+    front = sorted(summary.pareto, key=lambda each: (by_number[each].values or [0.0])[0])
+    lines = [f"Pareto front: {len(front)} trials that no other beats in every metric"]
+    lines.append(f"{'trial':>5}" + "".join(f"  {metric:>12}" for metric in summary.metrics))
+    for each in front:
+        trial = by_number[each]
+        values = "".join(f"  {number(value):>12}" for value in trial.values or [])
+        head = f"{trial.number:>5}{values}  "
+        lines.append(head + _cut(params_line(trial.params), max(10, 80 - len(head))))
     return "\n".join(lines)
 
 

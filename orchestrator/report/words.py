@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -26,6 +26,17 @@ def duration(seconds: float) -> str:
 def percent(ratio: float | None) -> str:
     """``56 %``, or a dash where there is no ratio."""
     return "-" if ratio is None else f"{ratio * 100:.0f} %"
+
+
+def values_line(metrics: Sequence[str], values: Sequence[float]) -> str:
+    """``val_accuracy 0.97, parameters 41000``."""
+    pairs = zip(metrics, values, strict=True)
+    return ", ".join(f"{metric} {number(value)}" for metric, value in pairs)
+
+
+def plus_minus(standard_error: float | None) -> str:
+    """The standard error behind a mean; empty where there is none."""
+    return "" if standard_error is None else f" ± {number(standard_error)}"
 
 
 def params_line(params: Mapping[str, Any]) -> str:

@@ -1,0 +1,87 @@
+"""What every Keras objective shares: the data, the rounds, the training, the refit."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from objectives import training
+from objectives.base import Objective, Refit, Trial
+from objectives.data import DataFacts, Dataset, load
+from objectives.rounds import Rounds, scaled
+
+if TYPE_CHECKING:
+    import keras
+
+
+class KerasObjective(Objective):
+    """Trains the model that :meth:`build` makes on a data set of labelled images."""
+
+    default_metric: ClassVar[str] = "val_accuracy"
+    default_data: ClassVar[str] = "mnist"
+    trains_in_rounds: ClassVar[bool] = True
+    uses_epochs: ClassVar[bool] = True
+    checkpoints: ClassVar[bool] = True
+
+    @abstractmethod
+    def build(self, trial: Trial) -> keras.Model:
+        """The compiled model of a trial's parameters.
+
+        Returns:
+            A model from images, shape (batch, *image), to class probabilities, shape
+            (batch, classes).
+        """
+
+    def epochs(self, trial: Trial) -> int:
+        """How many epochs one full training of the trial has."""
+        return int(trial.params.get("epochs", self.settings.epochs))
+
+    def batch_size(self, trial: Trial) -> int:
+        """How many examples a step of the trial's training has; 32, as Keras, unless searched."""
+        return int(trial.params.get("batch_size", 32))
+
+    def check(self) -> DataFacts:
+        return self.dataset.facts(self.settings.validation, self.settings.folds)
+
+    def prepare(self) -> None:
+        training.configure(self.settings.threads)
+
+    def __call__(self, trial: Trial) -> list[float]:
+        return training.Training(
+            build=lambda: self.build(trial),
+            epochs=self.epochs(trial),
+            batch_size=self.batch_size(trial),
+            metrics=self.metrics,
+        ).run(self._rounds, trial)
+
+    def refit(self, trial: Trial) -> Refit:
+        import keras
+
+        keras.utils.set_random_seed(trial.seed)
+        model = self.build(trial)
+        data = self.dataset
+        history = model.fit(
+            scaled(data.x_train),
+            data.y_train,
+            batch_size=self.batch_size(trial),
+            epochs=self.epochs(trial),
+            verbose=0,
+        )
+        test = model.evaluate(scaled(data.x_test), data.y_test, verbose=0, return_dict=True)
+        return Refit(
+            history={name: list(map(float, values)) for name, values in history.history.items()},
+            test={name: float(value) for name, value in test.items()},
+            suffix=".keras",
+            save=model.save,
+        )
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The whole data set."""
+        return load(self.settings.data or self.default_data)
+
+    @cached_property
+    def _rounds(self) -> Rounds:
+        settings = self.settings
+        return Rounds(self.dataset, settings.validation, settings.folds, settings.repeats)

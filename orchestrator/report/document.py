@@ -1,0 +1,146 @@
+"""The report as data: everything that it says about a study (DESIGN.md, the report's JSON)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from orchestrator.report.rungs import Rung
+
+
+class States(BaseModel):
+    """How many trials are in which state; an attempt that was retried counts under its retry."""
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    waiting: int
+
+
+class Best(BaseModel):
+    """The winner.
+
+    Attributes:
+        epochs: of one training.
+        std: the sample standard deviation over repeats and folds; None with a single training.
+        standard_error: of the mean over them.
+        trainings: how many repeats and folds there were.
+    """
+
+    number: int
+    value: float
+    params: dict[str, Any]
+    epochs: int
+    std: float | None
+    standard_error: float | None
+    trainings: int
+
+
+class Epochs(BaseModel):
+    """Epochs trained, lost attempts included, beside what the same trials cost unpruned."""
+
+    trained: int
+    without_pruning: int
+    saved_ratio: float | None
+
+
+class WorkerSummary(BaseModel):
+    """One worker process. ``busy_ratio``: the share of its presence with a trial."""
+
+    id: str
+    trials: int
+    busy_ratio: float | None
+    last_seen_seconds: float
+
+
+class TrialSummary(BaseModel):
+    """One trial.
+
+    Attributes:
+        value: of the first metric.
+        values: one for each metric.
+        std: over the trial's folds and repeats, as in :class:`Best`.
+        retry_of: the number of the first attempt at the same configuration.
+        feasible: whether it keeps the study's constraints; None where there are none.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    values: list[float] | None
+    std: float | None
+    standard_error: float | None
+    params: dict[str, Any]
+    intermediate: dict[str, float]
+    bracket: int | None
+    retry_of: int | None
+    worker: str
+    seconds: float | None
+    reason: str | None
+    feasible: bool | None
+    attributes: dict[str, Any]
+
+
+class Summary(BaseModel):
+    """A study's report.
+
+    Attributes:
+        metric: one name, or a list in a study of several metrics; so for ``direction``.
+        best: the winner; None in a study of several metrics.
+        pareto: in a study of several metrics, the numbers of the trials that none beats in all.
+        rounds: how many trainings one trial is.
+    """
+
+    study: str
+    objective: str
+    metric: str | list[str]
+    direction: str | list[str]
+    sampler: str
+    pruner: str
+    budget: int
+    states: States
+    best: Best | None
+    pareto: list[int]
+    rounds: int
+    epochs: Epochs
+    rungs: list[Rung]
+    importances: dict[str, float]
+    workers: list[WorkerSummary]
+    retries: int
+    elapsed_seconds: float
+    data: dict[str, Any] | None
+    trials: list[TrialSummary]
+
+    @property
+    def is_multi_objective(self) -> bool:
+        return isinstance(self.metric, list)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics, also where there is one."""
+        return self.metric if isinstance(self.metric, list) else [self.metric]
+
+    @property
+    def directions(self) -> list[str]:
+        """The directions in the metrics' order."""
+        return self.direction if isinstance(self.direction, list) else [self.direction]
+
+    def ranked(self) -> list[TrialSummary]:
+        """The complete, feasible trials by the first metric, the best first."""
+        sign = -1 if self.directions[0] == "maximize" else 1
+        complete = [
+            trial
+            for trial in self.trials
+            if trial.state == "COMPLETE" and trial.value is not None and trial.feasible is not False
+        ]
+        return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+    def varied_params(self) -> list[str]:
+        """The parameters that had more than one value, in their order."""
+        values: dict[str, set[Any]] = {}
+        for trial in self.trials:
+            for name, value in trial.params.items():
+                values.setdefault(name, set()).add(value)
+        return [name for name, found in values.items() if len(found) > 1]

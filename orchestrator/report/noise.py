@@ -1,0 +1,46 @@
+"""Noise: what the folds and repeats of a trial say about the spread of its value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from optuna.trial import FrozenTrial
+from pydantic import BaseModel
+
+from orchestrator.spec import TrainingSection
+
+
+class Spread(BaseModel):
+    """Of one trial's trainings. ``std`` is the sample standard deviation (n - 1)."""
+
+    trainings: int
+    mean: float
+    std: float
+    standard_error: float
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """The spread of two or more values; None of fewer, or where one is not finite."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return None
+    std = float(np.std(values, ddof=1))
+    return Spread(
+        trainings=len(values),
+        mean=float(np.mean(values)),
+        std=std,
+        standard_error=std / math.sqrt(len(values)),
+    )
+
+
+def rounds_of(trial: FrozenTrial, training: TrainingSection) -> list[float]:
+    """The value of each fold and repeat that the trial has ended; none where it trains once."""
+    if training.rounds == 1:
+        return []
+    return [value for _, value in sorted(trial.intermediate_values.items())]
+
+
+def epochs_of_one_training(trial: FrozenTrial, training: TrainingSection) -> int:
+    """How many epochs one full training of the trial has: ``epochs`` may be searched."""
+    return int(trial.params.get("epochs", training.epochs))

@@ -1,0 +1,79 @@
+"""The report as CSV: a line each trial, with the columns of scikit-learn's ``cv_results_``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from orchestrator.report.document import Summary, TrialSummary
+
+
+def render(summary: Summary) -> str:
+    """``param_*``, ``split*_test_score``, ``mean_``, ``std_`` and ``rank_test_score``.
+
+    As in scikit-learn, a split is one fold or repeat, ``std_test_score`` is the population's
+    standard deviation over them (n, not n - 1), and equal means share the better rank. The mean is
+    the trial's value; a pruned or failed trial has no rank. Retried attempts are left out: their
+    retry stands for them.
+    """
+    names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
+    splits = [f"split{index}_test_score" for index in range(summary.rounds)]
+    others = [f"value_{metric}" for metric in summary.metrics[1:]]
+    header = [
+        "number", "state", *(f"param_{name}" for name in names), "params", *splits,
+        "mean_test_score", "std_test_score", "rank_test_score", *others, "seconds",
+    ]  # fmt: skip
+    retried = _retried(summary)
+    ranks = _ranks(summary)
+    output = io.StringIO()
+    lines = csv.DictWriter(output, header, lineterminator="\n")
+    lines.writeheader()
+    for trial in summary.trials:
+        if trial.number not in retried:
+            lines.writerow(_line(trial, summary, splits, others, ranks.get(trial.number)))
+    return output.getvalue()
+
+
+def _line(
+    trial: TrialSummary, summary: Summary, splits: list[str], others: list[str], rank: int | None
+) -> dict[str, Any]:
+    complete = trial.state == "COMPLETE"
+    scores = list(trial.intermediate.values()) if summary.rounds > 1 else [trial.value]
+    if summary.rounds == 1 and not complete:
+        scores = []
+    known = [score for score in scores if score is not None]
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        **{f"param_{name}": value for name, value in trial.params.items()},
+        "params": json.dumps(trial.params),
+        **dict(zip(splits, scores, strict=False)),
+        "mean_test_score": trial.value if complete else None,
+        "std_test_score": float(np.std(known)) if complete and known else None,
+        "rank_test_score": rank,
+        **dict(zip(others, (trial.values or [])[1:], strict=False)),
+        "seconds": trial.seconds,
+    }
+
+
+def _ranks(summary: Summary) -> dict[int, int]:
+    ranked = summary.ranked()
+    ranks: dict[int, int] = {}
+    for place, trial in enumerate(ranked, start=1):
+        before = ranked[place - 2] if place > 1 else None
+        tied = before is not None and before.value == trial.value
+        ranks[trial.number] = ranks[before.number] if tied and before else place
+    return ranks
+
+
+def _retried(summary: Summary) -> set[int]:
+    """The attempts that another trial stands for: all but the last of each configuration."""
+    last: dict[int, int] = {}
+    for trial in summary.trials:
+        first = trial.number if trial.retry_of is None else trial.retry_of
+        last[first] = max(trial.number, last.get(first, trial.number))
+    return {trial.number for trial in summary.trials} - set(last.values())
