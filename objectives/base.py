@@ -75,13 +75,11 @@ class Refit:
     Attributes:
         history: each metric's value after each epoch.
         test: the metrics on the test set, evaluated once.
-        suffix: of the file that ``save`` writes.
         save: writes the model.
     """
 
     history: dict[str, list[float]]
     test: dict[str, float]
-    suffix: str
     save: Callable[[Path], None]
 
 
@@ -138,6 +136,8 @@ class Objective(ABC):
     uses_epochs: ClassVar[bool] = False
     # Whether it calls trial.checkpoint after each report; a retry then goes on with trial.restore.
     checkpoints: ClassVar[bool] = False
+    # The file name's ending of the model that a refit keeps; None: it trains no model.
+    model_suffix: ClassVar[str | None] = None
     Options: ClassVar[type[pydantic.BaseModel]] = NoOptions
 
     def __init__(self, settings: Settings) -> None:

@@ -23,6 +23,7 @@ class KerasObjective(Objective):
     trains_in_rounds: ClassVar[bool] = True
     uses_epochs: ClassVar[bool] = True
     checkpoints: ClassVar[bool] = True
+    model_suffix: ClassVar[str | None] = ".keras"
 
     @abstractmethod
     def build(self, trial: Trial) -> keras.Model:
@@ -72,7 +73,6 @@ class KerasObjective(Objective):
         return Refit(
             history={name: list(map(float, values)) for name, values in history.history.items()},
             test={name: float(value) for name, value in test.items()},
-            suffix=".keras",
             save=model.save,
         )
 

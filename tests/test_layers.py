@@ -12,8 +12,10 @@ import orchestrator
 _LAYERS = [
     {"cli"},
     {"doctor"},
+    {"winner"},
     {"report", "worker"},
     {"study"},
+    {"resolve"},
     {"search", "storage"},
     {"spec"},
     {"domains"},

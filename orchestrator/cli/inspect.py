@@ -74,8 +74,9 @@ def space(
     """
     from objectives.base import known
     from orchestrator.report.listing import space_page
+    from orchestrator.resolve import full_steps, make_objective, search_space
     from orchestrator.storage.open import open_database
-    from orchestrator.study import full_steps, make_objective, open_study, search_space
+    from orchestrator.study import open_study
 
     # A registered objective wins over a study that carries its name.
     if name in known() or ":" in name:

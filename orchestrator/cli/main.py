@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import dashboard, db, doctor, inspect, manage, run
+from orchestrator.cli import dashboard, db, doctor, enqueue, inspect, manage, run, winner
 from orchestrator.errors import OrchError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     help="Distributed hyperparameter studies on Optuna and PostgreSQL.\n\n"
     "Start with: orch run digits --trials 12 --workers 2",
 )
-for module in (run, manage, inspect, dashboard, doctor):
+for module in (run, enqueue, manage, inspect, winner, dashboard, doctor):
     module.register(app)
 app.add_typer(db.app, name="db")
 

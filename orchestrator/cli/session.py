@@ -17,10 +17,11 @@ from orchestrator.errors import StorageError, StorageUnavailable, UsageError
 from orchestrator.report.progress import Progress, ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
+from orchestrator.resolve import full_steps, make_objective
 from orchestrator.spec import parse_duration
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import home
-from orchestrator.study import StoredStudy, full_steps, make_objective, open_study
+from orchestrator.study import StoredStudy, open_study
 from orchestrator.worker.devices import default_workers, parse_gpus
 from orchestrator.worker.supervisor import Crew, Supervisor
 
@@ -32,6 +33,24 @@ def work_and_report(
     database: Database, study: StoredStudy, workers: int | None, gpus: str | None
 ) -> int:
     """Run local workers under a live display, then print the report. Returns the exit code."""
+    supervisor = _supervise(database, study, workers, gpus)
+    return _close(database, study, supervisor)
+
+
+def work_quietly(
+    database: Database, study: StoredStudy, workers: int | None, gpus: str | None
+) -> int:
+    """As :func:`work_and_report`, and the caller prints what was found."""
+    supervisor = _supervise(database, study, workers, gpus)
+    if supervisor.interrupted:
+        say("stopped; nothing is lost. The same command goes on")
+        return 130
+    return supervisor.exit_code()
+
+
+def _supervise(
+    database: Database, study: StoredStudy, workers: int | None, gpus: str | None
+) -> Supervisor:
     crew = Crew(
         study.name,
         study.study_id,
@@ -52,7 +71,7 @@ def work_and_report(
                 next_look = time.monotonic() + _LOOK_SECONDS
             time.sleep(_POLL_SECONDS)
         show(supervisor.messages)
-    return _close(database, study, supervisor)
+    return supervisor
 
 
 def work(

@@ -59,7 +59,8 @@ def studies_table(database: Database) -> str:
 
 def state_word(state: str, finished: int, budget: int) -> str:
     """A study's state in one word."""
-    return "done" if state == "open" and finished >= budget else state
+    ended = state == "exhausted" or (state == "open" and finished >= budget)
+    return "done" if ended else state
 
 
 def study_page(database: Database, study: StoredStudy) -> str:

@@ -28,8 +28,17 @@ def write(content: str, path: Path | None) -> None:
     """
     if path is None:
         sys.stdout.write(content)
-        return
+    else:
+        write_file(content.encode(), path)
+
+
+def write_file(content: bytes, path: Path) -> None:
+    """Write a file that is either the old one or the whole new one.
+
+    Raises:
+        OrchError: it cannot be written.
+    """
     try:
-        write_whole(path, content.encode())
+        write_whole(path, content)
     except OSError as error:
         raise OrchError(f"cannot write {path}: {error.strerror}") from None

@@ -21,11 +21,12 @@ from orchestrator.report.document import (
 )
 from orchestrator.report.noise import epochs_of_one_training, rounds_of, spread
 from orchestrator.report.rungs import bracket_of, rungs
+from orchestrator.resolve import full_steps, make_objective
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
-from orchestrator.study import StoredStudy, full_steps, make_objective
+from orchestrator.study import StoredStudy
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -68,6 +69,16 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
         data=None if study.data is None else dict(study.data),
         trials=[_trial(optuna_study, pruner, trial, spec) for trial in trials],
     )
+
+
+def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
+    """Every trial of the study, as Optuna has it.
+
+    Raises:
+        StorageError: the database is out of reach.
+    """
+    optuna_study = optuna.Study(study.name, open_optuna_storage(database.url))
+    return optuna_study.get_trials(deepcopy=False)
 
 
 def _steps_and_pruner(study: StoredStudy) -> tuple[int, BasePruner | None]:

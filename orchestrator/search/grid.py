@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import UsageError
-from orchestrator.search.plan import Configuration, Plan
+from orchestrator.search.plan import Configuration, Plan, configuration_of, key_of
 from orchestrator.search.space import IsActive, Space, size, values_of
 
 MOST_CELLS = 100_000
@@ -48,4 +48,5 @@ class GridPlan(Plan):
         return len(self._cells)
 
     def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
-        return [] if trials else self._cells
+        tried = {key_of(configuration_of(trial)) for trial in trials}
+        return [cell for cell in self._cells if key_of(cell) not in tried]

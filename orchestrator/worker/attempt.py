@@ -9,7 +9,7 @@ import math
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
@@ -39,13 +39,18 @@ class Attempt:
     Args:
         equipment: the worker's.
         objective: what to run.
-        worker: the worker's name.
+        worker: facts about the worker, recorded as user attributes.
         trial_id: Optuna's id of the trial.
         number: its number.
     """
 
     def __init__(
-        self, equipment: Equipment, objective: Objective, worker: str, trial_id: int, number: int
+        self,
+        equipment: Equipment,
+        objective: Objective,
+        worker: Mapping[str, Any],
+        trial_id: int,
+        number: int,
     ) -> None:
         self._equipment = equipment
         self._objective = objective
@@ -107,6 +112,8 @@ class Attempt:
         self, trial: WorkerTrial, state: State, values: list[float] | None, reason: str | None
     ) -> None:
         attributes = self._attributes() | ({"orch:reason": reason} if reason else {})
+        if trial.restarts:
+            attributes["orch:restarts"] = trial.restarts
         try:
             self._record_end(trial, state, values, attributes)
         except PatienceExceeded:
@@ -191,7 +198,7 @@ class Attempt:
 
     def _attributes(self) -> dict[str, Any]:
         return {
-            "orch:worker": self._worker,
+            **self._worker,
             "orch:seconds": round(time.monotonic() - self._started, 3),
             "orch:seed": self._seed,
         }

@@ -18,6 +18,7 @@ import optuna
 
 from objectives.base import Objective
 from orchestrator.errors import OrchError, StorageError, StudyFailed
+from orchestrator.resolve import full_steps, make_objective, pin_data, search_space
 from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
 from orchestrator.search.pruners import build_pruner
@@ -28,14 +29,7 @@ from orchestrator.storage.connect import answer_within
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.url import mask
-from orchestrator.study import (
-    StoredStudy,
-    full_steps,
-    make_objective,
-    open_study,
-    pin_data,
-    search_space,
-)
+from orchestrator.study import StoredStudy, open_study
 from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter
 from orchestrator.worker.claim import Claims
@@ -249,7 +243,8 @@ class Worker:
                 equipment=equipment,
             )
 
-        attempt = Attempt(equipment, self._objective, self.name, trial_id, frozen.number)
+        facts = {"orch:worker": self.name, "orch:threads": self._options.threads}
+        attempt = Attempt(equipment, self._objective, facts, trial_id, frozen.number)
         attempt.run(make_trial)
 
 

@@ -27,6 +27,14 @@ _log = logging.getLogger("orch")
 _FLUSH_SECONDS = 30.0
 
 
+Place = list[int]
+
+
+def place(step: int, arrays: Mapping[str, NDArray[Any]]) -> Place:
+    """Which checkpoint of a trial it is: the step, and the epoch within a fold or repeat."""
+    return [step, int(arrays.get("epoch", 0))]
+
+
 class TrialLeft(BaseException):
     """The trial does not go on in this process. An objective must not catch it: no Exception."""
 
@@ -104,6 +112,8 @@ class WorkerTrial(optuna.Trial):
         self._checkpoints = checkpoints
         self._equipment = equipment
         self.model: bytes | None = None
+        # Where training went on from a checkpoint; a replay does the same.
+        self.restarts: list[Place] = []
 
     @property
     def values(self) -> dict[int, float]:
@@ -183,6 +193,7 @@ class WorkerTrial(optuna.Trial):
             return None
         for each, value in found.facts.get("values", {}).items():
             self.report(value, int(each))
+        self.restarts = [*found.facts.get("restarts", []), place(step, found.arrays)]
         _log.info("trial %d goes on after step %d", self.number, step)
         return step, found.arrays
 
@@ -234,7 +245,7 @@ class WorkerTrial(optuna.Trial):
         _log.warning("trial %d is kept in %s; a later worker here takes it up", self.number, path)
 
     def _capture(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> Checkpoint:
-        return Checkpoint(step, dict(capture()), {"seed": self.seed})
+        return Checkpoint(step, dict(capture()), {"seed": self.seed, "restarts": self.restarts})
 
     def _is_last(self, step: int) -> bool:
         return self.steps is not None and step >= self.steps
@@ -280,4 +291,5 @@ __all__ = [
     "TrialInterrupted",
     "TrialLeft",
     "WorkerTrial",
+    "place",
 ]

@@ -198,6 +198,13 @@ SELECT version FROM orch.schema_version
 DELETE FROM orch.schema_version;
 INSERT INTO orch.schema_version VALUES (%(version)s)
 
+-- record_test_evaluation --
+INSERT INTO study_user_attributes (study_id, key, value_json)
+VALUES (%(study_id)s, 'orch:test_evaluations', jsonb_build_array(%(evaluation)s::jsonb)::text)
+ON CONFLICT (study_id, key) DO UPDATE SET value_json =
+    (study_user_attributes.value_json::jsonb || excluded.value_json::jsonb)::text
+RETURNING jsonb_array_length(value_json::jsonb) AS evaluations
+
 -- lock_setup --
 SELECT pg_advisory_xact_lock(hashtext('orch.setup'))
 
@@ -228,8 +235,11 @@ SELECT orch.is_model_wanted(%(study_id)s, %(value)s, %(keep)s) AS wanted
 -- keep_model --
 SELECT artifact_id FROM orch.keep_model(%(trial_id)s, %(artifact_id)s, %(sha256)s, %(keep)s)
 
--- models_of_study --
-SELECT m.artifact_id, m.trial_id, m.sha256 FROM orch.model m WHERE m.study_id = %(study_id)s
+-- best_model --
+SELECT m.artifact_id, m.sha256 FROM orch.model m
+JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
+WHERE m.study_id = %(study_id)s AND v.objective = 0
+ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT 1
 
 -- insert_artifact --
 INSERT INTO orch.artifact (artifact_id, size, sha256)

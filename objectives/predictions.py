@@ -1,0 +1,65 @@
+"""Predictions: what a saved model says about some test examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from objectives.data import Array, Dataset
+from objectives.errors import ObjectiveError
+from objectives.rounds import scaled
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One test example.
+
+    Attributes:
+        index: in the test set.
+        image: shape (height, width), as the data set has it.
+        label: the true class.
+        predicted: the model's class.
+        probability: what the model gives that class, 0 to 1.
+    """
+
+    index: int
+    image: Array
+    label: int
+    predicted: int
+    probability: float
+
+
+def predict(path: Path, dataset: Dataset, count: int, seed: int) -> list[Prediction]:
+    """Let a saved Keras model classify ``count`` test examples drawn at random.
+
+    Raises:
+        ObjectiveError: the file is no Keras model, or not one of these data.
+    """
+    import keras
+
+    try:
+        model = keras.models.load_model(path, safe_mode=True, compile=False)
+    except Exception as error:  # zipfile, h5py and Keras each raise their own
+        reason = " ".join(str(error).split())[:160]
+        raise ObjectiveError(f"{path} cannot be loaded as a Keras model: {reason}") from None
+    shape = dataset.x_test.shape[1:]
+    if tuple(model.input_shape[1:]) != shape:
+        raise ObjectiveError(
+            f"{path} takes examples of shape {tuple(model.input_shape[1:])}, and those of "
+            f"{dataset.name} have {shape}"
+        )
+    random = np.random.default_rng(seed)
+    chosen = random.choice(len(dataset.x_test), size=min(count, len(dataset.x_test)), replace=False)
+    probabilities = model.predict(scaled(dataset.x_test[chosen]), verbose=0)
+    return [
+        Prediction(
+            index=int(index),
+            image=dataset.x_test[index],
+            label=int(dataset.y_test[index]),
+            predicted=int(each.argmax()),
+            probability=float(each.max()),
+        )
+        for index, each in zip(chosen, probabilities, strict=True)
+    ]

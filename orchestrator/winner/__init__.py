@@ -1,0 +1,1 @@
+"""The winner: replayed, confirmed, retrained on all data, and shown."""

@@ -1,0 +1,139 @@
+"""RecordedTrial: a trial of a study once more, outside of the study."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from optuna.trial import FixedTrial, FrozenTrial
+
+from objectives.base import Objective
+from orchestrator.errors import OrchError
+from orchestrator.resolve import make_objective, search_space
+from orchestrator.search.space import Space
+from orchestrator.study import StoredStudy
+from orchestrator.worker.checkpoints import Arrays
+from orchestrator.worker.loop import check_data
+from orchestrator.worker.trial import Place, place
+
+
+class Restarted(BaseException):
+    """The recorded training stopped here, and went on from this checkpoint."""
+
+
+class RecordedTrial(FixedTrial):
+    """An ``optuna.Trial`` with the parameters of a recorded one, which writes nothing.
+
+    Args:
+        params: the recorded parameters.
+        number: the recorded number.
+        seed: the training's seed.
+        pruned_at: the step after which it was pruned; None: it was not.
+        restarts: the checkpoints from which the recorded training went on.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        number: int,
+        seed: int,
+        pruned_at: int | None = None,
+        restarts: list[Place] | None = None,
+    ) -> None:
+        super().__init__(dict(params), number)
+        self.seed = seed
+        self.steps: int | None = None
+        self.reported: dict[int, float] = {}
+        self._pruned_at = pruned_at
+        self._restarts = list(restarts or [])
+        self._state: tuple[int, Arrays] | None = None
+
+    def suggest_space(self, space: Space, objective: Objective) -> None:
+        """Take every active parameter of the space from the record.
+
+        Raises:
+            OrchError: the record lacks one.
+        """
+        for name, distribution in space.items():
+            if objective.is_active(name, self.params):
+                try:
+                    self._suggest(name, distribution)
+                except ValueError as error:
+                    raise OrchError(
+                        f"trial {self.number} does not fit the space: {error}"
+                    ) from None
+
+    def report(self, value: float, step: int) -> None:
+        self.reported.setdefault(int(step), float(value))
+
+    def should_prune(self) -> bool:
+        return self._pruned_at is not None and max(self.reported, default=0) >= self._pruned_at
+
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+        """Stop and go on from here where the record says so.
+
+        Raises:
+            Restarted: call the objective again.
+        """
+        if self._restarts and self._restarts[0][0] == step:
+            arrays = dict(capture())
+            if place(step, arrays) == self._restarts[0]:
+                self._restarts.pop(0)
+                self._state = (step, arrays)
+                raise Restarted
+
+    def restore(self) -> tuple[int, Arrays] | None:
+        return self._state
+
+    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+        """Nothing is kept."""
+
+
+def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objective, Space]:
+    """The study's objective, ready to train in this process, and its space.
+
+    Args:
+        study: the study.
+        threads: CPU threads to use; None: not limited.
+
+    Raises:
+        StudyFailed: this machine's data are not the study's.
+        UsageError: no such objective here.
+    """
+    if threads is not None:
+        # TensorFlow reads these when it is imported.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    objective = make_objective(study.spec, threads)
+    check_data(study, objective)
+    if not os.environ.get("ORCH_DEBUG"):
+        _silence_native_logs()
+    objective.prepare()
+    return objective, search_space(study.spec, objective)
+
+
+def _silence_native_logs() -> None:
+    # TensorFlow's C++ parts write to the file descriptor, whatever the log level, before anything
+    # can be set. What Python writes still reaches the terminal.
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def find_trial(trials: list[FrozenTrial], number: int, study: str) -> FrozenTrial:
+    """The trial of that number.
+
+    Raises:
+        OrchError: there is none.
+    """
+    for trial in trials:
+        if trial.number == number:
+            return trial
+    raise OrchError(f"study '{study}' has no trial {number}; it has {len(trials)} trials")

@@ -1,0 +1,141 @@
+"""Refit: the winner trained on all training data, evaluated once on the test set, saved."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from psycopg2.extras import Json
+
+from objectives.errors import ObjectiveError
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.report.summary import ranking
+from orchestrator.resolve import make_objective
+from orchestrator.storage.database import Database
+from orchestrator.storage.files import write_whole
+from orchestrator.study import StoredStudy
+from orchestrator.winner.recorded import RecordedTrial, find_trial, prepare_objective
+from orchestrator.worker.seeds import derive
+
+PROVENANCE = "orch.json"  # inside the model's file; Keras leaves it alone
+_PACKAGES = ("orch", "optuna", "keras", "tensorflow", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """A saved model and where it comes from.
+
+    Attributes:
+        path: the file.
+        provenance: study, trial, parameters, seed, data, versions, history and test metrics.
+        evaluations: how often this study's test set has now been evaluated.
+    """
+
+    path: Path
+    provenance: dict[str, Any]
+    evaluations: int
+
+
+def refit(
+    database: Database,
+    study: StoredStudy,
+    trials: list[FrozenTrial],
+    out: Path,
+    number: int | None,
+) -> Refitted:
+    """Train, evaluate, and write the model whole.
+
+    Args:
+        database: counts the evaluations of the test set.
+        study: the study.
+        trials: its trials.
+        out: the file to write.
+        number: the trial to refit; None: the best.
+
+    Raises:
+        UsageError: the file's name does not fit the model.
+        OrchError: there is no trial to refit, or the file cannot be written.
+    """
+    suffix = make_objective(study.spec).model_suffix
+    if suffix is None:
+        raise OrchError(
+            f"the objective {study.spec.study.objective} trains no model, so there is nothing to "
+            "refit"
+        )
+    if out.suffix != suffix:
+        raise UsageError(f"--out {out} must end in {suffix}, as model{suffix}")
+    if not out.parent.is_dir():
+        raise OrchError(f"no folder {out.parent}; make it, or correct --out")
+    frozen = _chosen(study, trials, number)
+    objective, space = prepare_objective(study, None)
+    seed = derive(study.spec.training.seed, "refit", frozen.number)
+    trial = RecordedTrial(frozen.params, frozen.number, seed)
+    if objective.space():
+        trial.suggest_space(space, objective)
+    try:
+        fitted = objective.refit(trial)
+    except ObjectiveError as error:
+        raise OrchError(str(error)) from None
+    provenance = {
+        "study": study.name,
+        "objective": study.spec.study.objective,
+        "trial": frozen.number,
+        "value": frozen.value,
+        "params": frozen.params,
+        "seed": seed,
+        "data": study.data,
+        "spec": study.spec.document(),
+        "versions": _versions(),
+        "history": fitted.history,
+        "test": fitted.test,
+    }
+    with tempfile.TemporaryDirectory(prefix="orch-") as folder:
+        made = Path(folder) / f"model{suffix}"
+        fitted.save(made)
+        with zipfile.ZipFile(made, "a") as archive:
+            archive.writestr(PROVENANCE, json.dumps(provenance, indent=2, default=str))
+        try:
+            write_whole(out, made.read_bytes())
+        except OSError as error:
+            raise OrchError(f"cannot write {out}: {error.strerror}") from None
+    return Refitted(out, provenance, _count(database, study, frozen.number, fitted.test))
+
+
+def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -> FrozenTrial:
+    if number is not None:
+        return find_trial(trials, number, study.name)
+    if len(study.spec.study.metrics) > 1:
+        raise UsageError(
+            "a study of several metrics has no single best trial; choose one of the Pareto front "
+            "with --trial N"
+        )
+    ranked = ranking(trials, study.spec)
+    if not ranked:
+        raise OrchError(f"study '{study.name}' has no complete trial yet; nothing to refit")
+    return ranked[0]
+
+
+def _count(database: Database, study: StoredStudy, trial: int, test: dict[str, float]) -> int:
+    row = database.row(
+        "record_test_evaluation",
+        study_id=study.study_id,
+        evaluation=Json({"trial": trial, "test": test}),
+    )
+    assert row is not None
+    return int(row["evaluations"])
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
