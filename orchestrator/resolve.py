@@ -18,6 +18,9 @@ from orchestrator.search.terminators import build_terminator
 from orchestrator.spec import PrunerSection, StudySpec, describe
 from orchestrator.storage.artifacts import check_artifacts
 
+# What stands for the objective of a study that was taken over from elsewhere.
+IMPORTED = "imported"
+
 
 def make_objective(spec: StudySpec, threads: int | None = None) -> Objective:
     """The spec's objective with its settings.
@@ -29,6 +32,11 @@ def make_objective(spec: StudySpec, threads: int | None = None) -> Objective:
     Raises:
         UsageError: no such objective, or an option that it does not have.
     """
+    if spec.study.objective == IMPORTED:
+        raise UsageError(
+            f"study '{spec.study.name}' was imported without an objective, so it cannot run; "
+            "import it again with --objective"
+        )
     try:
         factory = find(spec.study.objective)
     except ObjectiveError as error:

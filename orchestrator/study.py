@@ -37,7 +37,7 @@ def create(database: Database, spec: StudySpec) -> StoredStudy:
         UsageError: the spec is wrong, or a study of that name exists.
     """
     resolved, facts = resolve(spec)
-    return _insert(database, resolved, facts)
+    return insert(database, resolved, facts)
 
 
 def create_or_resume(database: Database, spec: StudySpec) -> StoredStudy:
@@ -50,9 +50,9 @@ def create_or_resume(database: Database, spec: StudySpec) -> StoredStudy:
     """
     resolved, facts = resolve(spec)
     name = spec.study.name
-    stored = _read(database, name)
+    stored = read(database, name)
     if stored is None:
-        return _insert(database, resolved, facts)
+        return insert(database, resolved, facts)
     trials = max(stored.spec.study.trials, resolved.study.trials)
     differences = stored.spec.with_budget(trials).differences(resolved)
     if differences:
@@ -72,7 +72,7 @@ def open_study(database: Database, name: str) -> StoredStudy:
     Raises:
         NoSuchStudy: there is none; the message has the nearest name.
     """
-    stored = _read(database, name)
+    stored = read(database, name)
     if stored is None:
         names = [row["name"] for row in database.rows("list_studies")]
         raise NoSuchStudy(f"no study '{name}' in this storage; {nearest(name, names)}")
@@ -174,7 +174,12 @@ def delete(database: Database, study: StoredStudy) -> None:
     database.rows("delete_study", study_id=study.study_id)
 
 
-def _insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) -> StoredStudy:
+def insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) -> StoredStudy:
+    """Store a resolved spec and the facts of its data.
+
+    Raises:
+        UsageError: the name is taken.
+    """
     row = database.row(
         "insert_study",
         name=spec.study.name,
@@ -195,7 +200,12 @@ def _insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) -
     return open_study(database, spec.study.name)
 
 
-def _read(database: Database, name: str) -> StoredStudy | None:
+def read(database: Database, name: str) -> StoredStudy | None:
+    """The stored study of that name; None: there is none.
+
+    Raises:
+        UsageError: it is a plain Optuna study, which orch did not create.
+    """
     row = database.row("read_study", name=name)
     if row is None:
         if database.row("study_is_foreign", name=name):

@@ -13,7 +13,7 @@ _LAYERS = [
     {"cli"},
     {"doctor"},
     {"winner"},
-    {"report", "worker"},
+    {"imports", "report", "worker"},
     {"study"},
     {"resolve"},
     {"search", "storage"},

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import dashboard, db, doctor, enqueue, inspect, manage, run, winner
+from orchestrator.cli import dashboard, db, doctor, enqueue, imports, inspect, manage, run, winner
 from orchestrator.errors import OrchError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 for module in (run, enqueue, manage, inspect, winner, dashboard, doctor):
     module.register(app)
 app.add_typer(db.app, name="db")
+app.add_typer(imports.app, name="import")
 
 
 @app.callback()

@@ -1,0 +1,1 @@
+"""Imports: studies of other tools, taken over with their trials."""

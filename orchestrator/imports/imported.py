@@ -1,0 +1,93 @@
+"""A study of another tool, and how it is stored as one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from psycopg2.extras import Json
+
+from orchestrator.errors import UsageError
+from orchestrator.resolve import IMPORTED, resolve
+from orchestrator.spec import StudySpec
+from orchestrator.storage.database import Database
+from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.study import StoredStudy, insert, open_study, read
+
+
+@dataclass(frozen=True)
+class ImportedStudy:
+    """What another tool knows of a study.
+
+    Attributes:
+        metrics: names, one for each direction.
+        directions: ``"minimize"`` or ``"maximize"``.
+        trials: ended trials in their order.
+        note: where it comes from, in Markdown.
+        attributes: its user attributes.
+    """
+
+    metrics: Sequence[str]
+    directions: Sequence[str]
+    trials: Sequence[FrozenTrial]
+    note: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def store(
+    database: Database, name: str, imported: ImportedStudy, objective: str | None
+) -> StoredStudy:
+    """Store an imported study under a name; it is there whole or not at all.
+
+    Args:
+        database: where.
+        name: the new study's name.
+        imported: the study.
+        objective: with which it may go on; None: it can only be read.
+
+    Raises:
+        UsageError: the name is taken, or the objective is unknown.
+    """
+    if read(database, name) is not None:
+        raise UsageError(f"study '{name}' exists already; choose another name")
+    # Under a name that no command takes, until all of it is there.
+    spec = _spec(f"{name}.importing", imported, objective)
+    facts = None
+    if objective is not None:
+        spec, facts = resolve(spec)
+    left = read(database, spec.study.name)
+    if left is not None:  # an earlier import was cut off
+        database.rows("delete_study", study_id=left.study_id)
+    stored = insert(database, spec, facts)
+    storage = make_rdb_storage(database.url)
+    for trial in imported.trials:
+        storage.create_new_trial(stored.study_id, template_trial=trial)
+    for key, value in imported.attributes.items():
+        storage.set_study_user_attr(stored.study_id, key, value)
+    storage.engine.dispose()
+    database.rows("rename_study", study_id=stored.study_id, name=name, spec_name=Json(name))
+    return open_study(database, name)
+
+
+def _spec(name: str, imported: ImportedStudy, objective: str | None) -> StudySpec:
+    ended = [
+        trial
+        for trial in imported.trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
+    steps = max((len(trial.intermediate_values) for trial in imported.trials), default=0)
+    document: dict[str, Any] = {
+        "study": {
+            "name": name,
+            "objective": objective or IMPORTED,
+            "metric": list(imported.metrics),
+            "direction": list(imported.directions),
+            "trials": max(1, len(ended)),
+            "note": imported.note,
+        },
+        "pruner": {"name": "none"},
+        "training": {"epochs": max(1, steps)},
+    }
+    return StudySpec.parse(document)

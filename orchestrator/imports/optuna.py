@@ -1,0 +1,79 @@
+"""An existing Optuna study, from any storage that Optuna has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from orchestrator.errors import OrchError, UsageError, nearest
+from orchestrator.imports.imported import ImportedStudy
+from orchestrator.storage.url import mask
+
+
+def read_optuna(source: str, study: str | None) -> ImportedStudy:
+    """Read a study.
+
+    Args:
+        source: a storage's URL, as ``sqlite:///old.db``, or the file of a journal storage.
+        study: its name; None: the only one there.
+
+    Raises:
+        OrchError: the storage cannot be read.
+        UsageError: there are several studies, or none of that name.
+    """
+    where = mask(source)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = _open(source)
+        names = optuna.get_all_study_names(storage)
+    except UsageError:
+        raise
+    except Exception as error:  # each driver and backend raises its own
+        reason = " ".join(str(error).split())[:200]
+        raise OrchError(f"cannot read an Optuna storage at {where}: {reason}") from None
+    name = _choose(names, study, where)
+    loaded = optuna.load_study(study_name=name, storage=storage)
+    trials = [trial for trial in loaded.get_trials(deepcopy=False) if trial.state.is_finished()]
+    directions = [direction.name.lower() for direction in loaded.directions]
+    metrics = loaded.metric_names or (
+        ["value"] if len(directions) == 1 else [f"value_{n}" for n in range(len(directions))]
+    )
+    return ImportedStudy(
+        metrics=metrics,
+        directions=directions,
+        trials=trials,
+        note=f"Imported from the Optuna study {name} at {where}.",
+        attributes=loaded.user_attrs,
+    )
+
+
+def _open(source: str) -> BaseStorage:
+    if "://" in source:
+        if source.startswith("sqlite:///"):
+            _check_file(Path(source.removeprefix("sqlite:///")))
+        return optuna.storages.get_storage(
+            source.replace("postgresql://", "postgresql+psycopg2://", 1)
+        )
+    _check_file(Path(source))
+    return JournalStorage(JournalFileBackend(source))
+
+
+def _check_file(path: Path) -> None:
+    # Opening would make an empty one.
+    if not path.is_file():
+        raise UsageError(f"no file {path}; correct the path, or write a storage's URL")
+
+
+def _choose(names: list[str], study: str | None, where: str) -> str:
+    if study is None and len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError(f"there is no study at {where}")
+    if study is None:
+        raise UsageError(f"there are several studies at {where}; choose with --study: {names}")
+    if study not in names:
+        raise UsageError(f"no study '{study}' at {where}; {nearest(study, names)}")
+    return study
