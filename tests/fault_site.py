@@ -34,7 +34,7 @@ class Site(Orch):
             "worker.heartbeat_seconds": 0.4, "worker.grace_seconds": 1.5, "pruner.name": "none",
             **{key.replace("__", "."): value for key, value in settings.items()},
         }  # fmt: skip
-        sets = [f"--set={key}={json.dumps(value)}" for key, value in options.items()]
+        sets = [f"--set={key}={_toml(value)}" for key, value in options.items()]
         self.ok(
             "create", "s", "--objective", "user_objectives:Steps", "--trials", str(trials), *sets
         )
@@ -74,6 +74,12 @@ class Site(Orch):
                 for step, value in trial["intermediate"].items():
                     assert value == pytest.approx(trial["params"]["x"] + int(step))
         return report
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 40) -> None:

@@ -56,6 +56,30 @@ def slow(trial: optuna.Trial) -> float:
     return x
 
 
+def fails_at_two(trial: optuna.Trial) -> float:
+    x = trial.suggest_int("x", 1, 3)
+    if x == 2:
+        raise ValueError("two is not allowed")
+    return x
+
+
+def two_metrics(trial: optuna.Trial) -> tuple[float, float]:
+    """The smaller the error, the bigger the model."""
+    x = trial.suggest_float("x", 0.0, 1.0)
+    return (1 - x) ** 2, x
+
+
+def constrained(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0.0, 1.0)
+    trial.set_user_attr("too_big", x - 0.7)
+    return -x
+
+
+def flat(trial: optuna.Trial) -> float:
+    trial.suggest_float("x", 0.0, 1.0)
+    return 1.0
+
+
 not_callable = 3
 
 

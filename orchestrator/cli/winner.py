@@ -52,7 +52,7 @@ def refit(
             "the more often, the less its figure says",
             file=sys.stderr,
         )
-    print(f"{out} is written, with its provenance inside", file=sys.stderr)
+    print(f"{out} is written, with its provenance", file=sys.stderr)
 
 
 def predict(

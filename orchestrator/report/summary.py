@@ -42,7 +42,7 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
     Raises:
         StorageError: the database is out of reach.
     """
-    steps, pruner = _steps_and_pruner(study)
+    steps, pruner, uses_epochs = _steps_and_pruner(study)
     optuna_study = optuna.Study(study.name, open_optuna_storage(database.url), pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)
     spec = study.spec
@@ -57,10 +57,10 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
         pruner=spec.pruner.name,
         budget=spec.study.trials,
         states=_states(trials),
-        best=_best(trials, spec) if one else None,
+        best=_best(trials, spec, uses_epochs) if one else None,
         pareto=[] if one else _pareto(optuna_study, trials, spec),
         rounds=spec.training.rounds,
-        epochs=_epochs(trials, steps, spec),
+        epochs=_epochs(trials, steps, spec, uses_epochs),
         rungs=rungs(optuna_study, pruner, trials, spec.pruner.options),
         importances=_importances(optuna_study, trials) if one else {},
         workers=_workers(database, study),
@@ -81,16 +81,17 @@ def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
     return optuna_study.get_trials(deepcopy=False)
 
 
-def _steps_and_pruner(study: StoredStudy) -> tuple[int, BasePruner | None]:
+def _steps_and_pruner(study: StoredStudy) -> tuple[int, BasePruner | None, bool]:
     # A report can be read where the objective's module is not installed.
     try:
-        steps = full_steps(study.spec, make_objective(study.spec))
+        objective = make_objective(study.spec)
+        steps, uses_epochs = full_steps(study.spec, objective), objective.uses_epochs
     except OrchError:
-        steps = study.spec.training.epochs
+        steps, uses_epochs = study.spec.training.epochs, True
     try:
-        return steps, build_pruner(study.spec, steps)
+        return steps, build_pruner(study.spec, steps), uses_epochs
     except OrchError:
-        return steps, None
+        return steps, None, uses_epochs
 
 
 def _states(trials: list[FrozenTrial]) -> States:
@@ -111,7 +112,7 @@ def _states(trials: list[FrozenTrial]) -> States:
     )
 
 
-def _best(trials: list[FrozenTrial], spec: StudySpec) -> Best | None:
+def _best(trials: list[FrozenTrial], spec: StudySpec, uses_epochs: bool) -> Best | None:
     ranked = ranking(trials, spec)
     if not ranked:
         return None
@@ -123,13 +124,17 @@ def _best(trials: list[FrozenTrial], spec: StudySpec) -> Best | None:
         number=best.number,
         value=best.value,
         params=best.params,
-        epochs=(
-            epochs_of_one_training(best, spec.training) if rounds else len(best.intermediate_values)
-        ),
+        epochs=_epochs_of_best(best, spec, uses_epochs),
         std=noise and noise.std,
         standard_error=noise and noise.standard_error,
         trainings=max(1, len(rounds)),
     )
+
+
+def _epochs_of_best(best: FrozenTrial, spec: StudySpec, uses_epochs: bool) -> int:
+    if spec.training.rounds == 1:
+        return len(best.intermediate_values)
+    return epochs_of_one_training(best, spec.training) if uses_epochs else 1
 
 
 def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]:
@@ -157,11 +162,11 @@ def _is_feasible(trial: FrozenTrial, spec: StudySpec) -> bool | None:
     return all(float(trial.user_attrs.get(name, math.inf)) <= 0 for name in names)
 
 
-def _epochs(trials: list[FrozenTrial], steps: int, spec: StudySpec) -> Epochs:
+def _epochs(trials: list[FrozenTrial], steps: int, spec: StudySpec, uses_epochs: bool) -> Epochs:
     def of_one_value(trial: FrozenTrial) -> int:
         # A fold or repeat is one value, and a whole training.
-        training = spec.training
-        return 1 if training.rounds == 1 else epochs_of_one_training(trial, training)
+        one = spec.training.rounds == 1 or not uses_epochs
+        return 1 if one else epochs_of_one_training(trial, spec.training)
 
     def of_full_trial(trial: FrozenTrial) -> int:
         if spec.training.rounds == 1 and "epochs" in trial.params:

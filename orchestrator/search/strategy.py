@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ class Strategy:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     # Options that orch fills in itself; naming them in a spec would break what they are for.
     reserved: frozenset[str] = frozenset()
+    # A package that the class needs, and imports only when it is well under way.
+    package: str | None = None
 
     def build(self, section: str, options: Mapping[str, Any], **filled: Any) -> Any:
         """Make the sampler or pruner.
@@ -47,6 +50,11 @@ class Strategy:
         Raises:
             UsageError: an option that the class does not have, or a value that it refuses.
         """
+        if self.package is not None and importlib.util.find_spec(self.package) is None:
+            raise UsageError(
+                f"{section}: Optuna's {self.class_name} needs {self.package}; "
+                f"pip install {self.package}"
+            )
         cls = getattr(importlib.import_module(self.module), self.class_name)
         known = set(inspect.signature(cls).parameters) - _NOT_WRITABLE - self.reserved
         for option in options:

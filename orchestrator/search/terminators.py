@@ -15,10 +15,10 @@ _MODULE = "optuna.terminator"
 
 EVALUATORS = {
     # H. Makarova et al., "Automatic Termination for Hyperparameter Optimization" (2022).
-    "regret": Strategy("RegretBoundEvaluator", _MODULE),
+    "regret": Strategy("RegretBoundEvaluator", _MODULE, package="torch"),
     # H. Ishibashi et al., "A stopping criterion for Bayesian optimization by the gap of expected
     # minimum simple regrets" (2023).
-    "emmr": Strategy("EMMREvaluator", _MODULE),
+    "emmr": Strategy("EMMREvaluator", _MODULE, package="torch"),
     "stagnation": Strategy("BestValueStagnationEvaluator", _MODULE),
     "none": Strategy("", _MODULE),
 }
@@ -27,7 +27,7 @@ EVALUATORS = {
 def build_terminator(spec: StudySpec) -> BaseTerminator | None:
     """The spec's terminator; None where the budget alone ends the study.
 
-    ``min_trials`` (default 20) says how many trials must be complete before it may speak; further
+    ``min_n_trials`` (default 20) says how many trials must be complete before it may speak; further
     keys go to the Optuna class that judges the gain. The gain is held against the spread between
     folds or repeats where there are any, and else against 0.
 
@@ -40,10 +40,11 @@ def build_terminator(spec: StudySpec) -> BaseTerminator | None:
         return None
     from optuna.terminator import CrossValidationErrorEvaluator, StaticErrorEvaluator, Terminator
 
-    least = options.pop("min_trials", 20)
+    least = options.pop("min_n_trials", 20)
     if not isinstance(least, int) or isinstance(least, bool) or least < 1:
-        raise UsageError(f"terminator.min_trials must be a whole number from 1, not {least!r}")
-    gain = strategy.build("terminator", options)
+        raise UsageError(f"terminator.min_n_trials must be a whole number from 1, not {least!r}")
+    own = {} if name == "stagnation" else {"min_n_trials": least}
+    gain = strategy.build("terminator", options, **own)
     noisy = spec.training.rounds > 1 and name == "regret"
     error = CrossValidationErrorEvaluator() if noisy else StaticErrorEvaluator(0)
     return Terminator(gain, error, min_n_trials=least)

@@ -23,7 +23,7 @@ from orchestrator.study import StoredStudy
 from orchestrator.winner.recorded import RecordedTrial, find_trial, prepare_objective
 from orchestrator.worker.seeds import derive
 
-PROVENANCE = "orch.json"  # inside the model's file; Keras leaves it alone
+PROVENANCE = "orch.json"  # inside a Keras archive, which Keras leaves alone
 _PACKAGES = ("orch", "optuna", "keras", "tensorflow", "scikit-learn", "numpy")
 
 
@@ -98,13 +98,22 @@ def refit(
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:
         made = Path(folder) / f"model{suffix}"
         fitted.save(made)
-        with zipfile.ZipFile(made, "a") as archive:
-            archive.writestr(PROVENANCE, json.dumps(provenance, indent=2, default=str))
-        try:
-            write_whole(out, made.read_bytes())
-        except OSError as error:
-            raise OrchError(f"cannot write {out}: {error.strerror}") from None
+        _write(made, provenance, out)
     return Refitted(out, provenance, _count(database, study, frozen.number, fitted.test))
+
+
+def _write(made: Path, provenance: dict[str, Any], out: Path) -> None:
+    """Put the model in its place, its provenance inside, or beside a file that is no archive."""
+    facts = json.dumps(provenance, indent=2, default=str)
+    try:
+        if zipfile.is_zipfile(made):
+            with zipfile.ZipFile(made, "a") as archive:
+                archive.writestr(PROVENANCE, facts)
+        else:
+            write_whole(out.with_name(f"{out.name}.json"), facts.encode())
+        write_whole(out, made.read_bytes())
+    except OSError as error:
+        raise OrchError(f"cannot write {out}: {error.strerror}") from None
 
 
 def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -> FrozenTrial:

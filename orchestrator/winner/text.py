@@ -22,8 +22,10 @@ def refit_page(provenance: Mapping[str, Any]) -> str:
         f"trial {provenance['trial']}: {params_line(provenance['params'])}",
         f"trained on {provenance['data']['train'] + provenance['data']['validation']} examples, "
         f"validation included, with seed {provenance['seed']}",
-        table(["epoch", *history], rows),
+        *([table(["epoch", *history], rows)] if history else []),
     ]
+    if not provenance["test"]:
+        return "\n".join(lines)
     shown = ", ".join(f"{name} {number(value)}" for name, value in provenance["test"].items())
     lines.append(f"test set ({provenance['data']['test']} examples, evaluated once): {shown}")
     return "\n".join(lines)
