@@ -6,6 +6,8 @@ import faulthandler
 import os
 import signal
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
@@ -13,6 +15,8 @@ import pydantic
 from optuna.distributions import BaseDistribution, FloatDistribution
 
 from objectives.base import Objective, Trial
+from objectives.digits import Digits
+from orchestrator.worker.trial import WorkerTrial
 
 
 def conditional(trial: optuna.Trial) -> float:
@@ -81,6 +85,26 @@ def flat(trial: optuna.Trial) -> float:
 
 
 not_callable = 3
+
+
+class DiesInFold(Digits):
+    """Its process is killed in the second fold of the first attempt, after its second epoch."""
+
+    checkpoints_seen = 0
+
+    def __call__(self, trial: Trial) -> list[float]:
+        save = trial.checkpoint
+
+        def checkpoint(step: int, capture: Callable[[], Any]) -> None:
+            save(step, capture)
+            self.checkpoints_seen += 1
+            first = isinstance(trial, WorkerTrial) and "orch:attempt" not in trial.user_attrs
+            if self.checkpoints_seen == 7 and first:
+                time.sleep(1)  # the checkpoint is written beside the training
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        trial.checkpoint = checkpoint  # type: ignore[method-assign]
+        return super().__call__(trial)
 
 
 class Steps(Objective):

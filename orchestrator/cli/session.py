@@ -62,7 +62,11 @@ def _supervise(
     steps = full_steps(study.spec, make_objective(study.spec))
     reader = ProgressReader(database, study, steps)
     supervisor = Supervisor(database, crew)
-    say(f"study {study.name}: {crew.processes} workers, budget {study.spec.study.trials} trials")
+    progress = reader.read()
+    if progress.done >= progress.budget:
+        say(f"study {study.name}: all {progress.budget} trials are done")
+        return supervisor
+    say(f"study {study.name}: {crew.processes} workers, budget {progress.budget} trials")
     with supervisor.running(), _display(reader) as show:
         next_look = 0.0
         while supervisor.poll():

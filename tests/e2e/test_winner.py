@@ -1,0 +1,124 @@
+"""refit, predict and replay, through the command."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Orch
+
+
+@pytest.fixture
+def study(orch: Orch) -> str:
+    """One study that all these tests read."""
+    if "winner" not in orch.ok("list"):
+        orch.ok("run", "digits", "--study", "winner", "--trials", "4", "--epochs", "3",
+                "--workers", "2")  # fmt: skip
+    return "winner"
+
+
+def report(orch: Orch, name: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(orch.ok("report", name, "--format", "json"))
+    return parsed
+
+
+def test_refit_trains_on_everything_and_saves_the_model_with_its_provenance(
+    orch: Orch, study: str, tmp_path: Path
+) -> None:
+    import keras
+
+    out = tmp_path / "model.keras"
+    done = orch("refit", study, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "Could not" not in done.stderr and "I0000" not in done.stderr, "no chatter"
+    with zipfile.ZipFile(out) as archive:
+        provenance = json.loads(archive.read("orch.json"))
+    best = report(orch, study)["best"]
+    assert provenance["trial"] == best["number"] and provenance["params"] == best["params"]
+    assert provenance["data"]["sha256"] and provenance["versions"]["keras"]
+    assert len(provenance["history"]["accuracy"]) == 3
+    assert "trained on 1437 examples" in done.stdout and "360 examples" in done.stdout
+
+    from objectives.data import load
+    from objectives.rounds import scaled
+
+    model = keras.models.load_model(out, safe_mode=True)
+    data = load("digits")
+    again = model.evaluate(scaled(data.x_test), data.y_test, verbose=0, return_dict=True)
+    assert again["accuracy"] == pytest.approx(provenance["test"]["accuracy"], abs=1e-6)
+    second = orch("refit", study, "--out", str(out))
+    assert "evaluated 2 times" in second.stderr
+
+
+def test_predict_draws_the_digits_and_says_which_are_wrong(
+    orch: Orch, study: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "digits.png"
+    lines = orch.ok("predict", study, "--out", str(out), "--count", "7").splitlines()
+    assert len(lines) == 7 and all("right" in line or "wrong, it is" in line for line in lines)
+    content = out.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", content[16:24])
+    assert width > 700 and height > 400, "two rows of five"
+
+
+def test_refusals_name_the_mend(orch: Orch, study: str, tmp_path: Path) -> None:
+    assert "must end in .keras" in orch.refused(2, "refit", study, "--out", "model.h5")
+    assert "no trial 99" in orch.refused(
+        1, "refit", study, "--trial", "99", "--out", str(tmp_path / "m.keras")
+    )
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(b"nonsense")
+    message = orch.refused(
+        1, "predict", study, "--model", str(broken), "--out", str(tmp_path / "d.png")
+    )
+    assert "cannot be loaded as a Keras model" in message
+    orch.ok("run", "quadratic", "--study", "winnerless", "--trials", "1", "--workers", "1")
+    assert "trains no model" in orch.refused(1, "refit", "winnerless", "--out", "m.keras")
+    assert "no data set" in orch.refused(1, "predict", "winnerless", "--out", "d.png")
+
+
+def test_replay_proves_every_value_of_a_complete_and_of_a_pruned_trial(
+    orch: Orch, study: str
+) -> None:
+    trials = report(orch, study)["trials"]
+    for state in ("COMPLETE", "PRUNED"):
+        number = next((each["number"] for each in trials if each["state"] == state), None)
+        if number is not None:
+            assert "identical: " in orch.ok("replay", study, str(number))
+    assert "no trial 77" in orch.refused(1, "replay", study, "77")
+
+
+def test_replay_says_so_when_a_value_was_tampered_with(
+    orch: Orch, name: str, database: Any
+) -> None:
+    orch.ok("run", "quadratic", "--study", name, "--trials", "1", "--workers", "1")
+    database.execute(
+        "UPDATE trial_intermediate_values v SET intermediate_value = intermediate_value + 0.5 "
+        "FROM trials t JOIN studies s USING (study_id) "
+        "WHERE t.trial_id = v.trial_id AND v.step = 2 AND s.study_name = %(name)s",
+        {"name": name},
+    )
+    message = orch.refused(1, "replay", name, "0")
+    assert "a value differs by 0.5" in message
+    assert "equal within 1" in orch.ok("replay", name, "0", "--tolerance", "1")
+
+
+def test_a_refitted_estimator_is_a_joblib_file_with_its_provenance_beside(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
+    import joblib
+    from estimators import Svm
+
+    from objectives.base import Settings
+
+    orch.ok("run", "estimators:Svm", "--study", name, "--trials", "3", "--workers", "1")
+    out = tmp_path / "model.joblib"
+    orch.ok("refit", name, "--out", str(out))
+    provenance = json.loads((tmp_path / "model.joblib.json").read_text())
+    _, _, x_test, y_test = Svm(Settings()).data()
+    assert joblib.load(out).score(x_test, y_test) == provenance["test"]["score"]
