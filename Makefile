@@ -28,7 +28,7 @@ check: install  ## formatting, lint and types
 	$(BIN)/mypy
 
 test: check  ## all checks and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -60,7 +60,7 @@ def test_a_second_signal_ends_at_once_and_still_gives_the_trial_back(site: Site)
 
 
 def test_training_goes_on_through_a_restart_of_the_database(site: Site) -> None:
-    site.create(trials=4)
+    site.create(trials=2, objective__steps=50)
     shell = site.start("worker", "s", "--processes", "2")
     wait_until(lambda: sum(site.trained().values()) >= 4)
     site.server.stop()
@@ -70,7 +70,7 @@ def test_training_goes_on_through_a_restart_of_the_database(site: Site) -> None:
     site.server.ensure_running()
     errors = ended(shell)
     assert shell.returncode == 0, errors
-    assert site.assert_whole(4)["retries"] == 0
+    assert site.assert_whole(2, steps=50)["retries"] == 0
     assert set(site.trained().values()) == {1}
 
 

@@ -152,7 +152,7 @@ def test_a_killed_process_costs_an_attempt_and_no_trial(orch: Orch, name: str) -
 def test_ctrl_c_stops_cleanly_and_says_how_to_resume(orch: Orch, name: str) -> None:
     running = orch.start(
         "run", "quadratic", "--study", name, "--trials", "30", "--workers", "2",
-        "--set", "objective.sleep=0.1",
+        "--set", "objective.sleep=0.5",
     )  # fmt: skip
     wait_until(lambda: name in orch.ok("list") and done(orch, name) >= 2)
     running.send_signal(signal.SIGINT)
