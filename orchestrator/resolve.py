@@ -97,8 +97,10 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
     build_sampler(spec)
     build_terminator(spec)
     build_pruner(spec, full_steps(spec, objective))
-    check_combination(spec, space, objective.uses_epochs and spec.training.rounds == 1)
-    spec = _with_plan(spec, build_plan(spec, space, objective.is_active))
+    one_training = objective.uses_epochs and spec.training.rounds == 1
+    check_combination(spec, space, one_training, objective.checkpoints)
+    steps = full_steps(spec, objective)
+    spec = _with_plan(spec, build_plan(spec, space, objective.is_active, steps))
     check_artifacts(spec.worker.artifacts)
     facts = pin_data(objective)
     data = spec.data

@@ -11,7 +11,7 @@ from psycopg2.extras import Json
 from orchestrator.domains import Scalar
 from orchestrator.errors import NoSuchStudy, UsageError, nearest
 from orchestrator.resolve import make_objective, resolve, search_space
-from orchestrator.search.plans import PLANS
+from orchestrator.search.plans import is_planned
 from orchestrator.search.space import check_value
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
@@ -185,7 +185,7 @@ def insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) ->
         name=spec.study.name,
         directions=[direction.upper() for direction in spec.study.directions],
         metrics=list(spec.study.metrics),
-        planned=spec.sampler.name in PLANS,
+        planned=is_planned(spec),
         note=Json(spec.study.note),
         spec=Json(spec.document()),
         budget=spec.study.trials,

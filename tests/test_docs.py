@@ -17,8 +17,8 @@ from orchestrator.storage.embedded import EmbeddedServer
 ROOT = Path(__file__).parent.parent
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
 
 
 @pytest.fixture
@@ -27,8 +27,12 @@ def fresh(open_path: Path) -> Iterator[Orch]:
     EmbeddedServer(open_path / "home").stop()
 
 
-def test_the_commands_of_the_readme_run_in_their_order(fresh: Orch) -> None:
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
+@pytest.mark.parametrize("page", ["README.md", "docs/strategies.md"])
+def test_the_commands_of_a_page_run_in_their_order(
+    fresh: Orch, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
+    lines = [line for block in blocks("sh", page) for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("orch ")]
     assert len(commands) >= 10
     for command in commands:

@@ -88,4 +88,5 @@ def space(
     objective = make_objective(spec)
     merged = search_space(spec, objective)
     steps = full_steps(spec, objective)
-    print(space_page(merged, spec.study.trials, steps, is_function=not objective.space()))
+    further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}
+    print(space_page(merged, further, spec.study.trials, steps, not objective.space()))

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import dashboard, db, doctor, enqueue, imports, inspect, manage, run, winner
+from orchestrator.cli import (
+    dashboard,
+    db,
+    doctor,
+    enqueue,
+    imports,
+    inspect,
+    manage,
+    run,
+    tensorboard,
+    winner,
+)
 from orchestrator.errors import OrchError
 
 app = typer.Typer(
@@ -20,7 +31,7 @@ app = typer.Typer(
     help="Distributed hyperparameter studies on Optuna and PostgreSQL.\n\n"
     "Start with: orch run digits --trials 12 --workers 2",
 )
-for module in (run, enqueue, manage, inspect, winner, dashboard, doctor):
+for module in (run, enqueue, manage, inspect, winner, dashboard, tensorboard, doctor):
     module.register(app)
 app.add_typer(db.app, name="db")
 app.add_typer(imports.app, name="import")

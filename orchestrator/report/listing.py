@@ -91,9 +91,21 @@ def study_page(database: Database, study: StoredStudy) -> str:
 
 
 def space_page(
-    space: Mapping[str, BaseDistribution], trials: int, epochs: int, is_function: bool
+    space: Mapping[str, BaseDistribution],
+    further: Mapping[str, BaseDistribution],
+    trials: int,
+    epochs: int,
+    is_function: bool,
 ) -> str:
-    """A search space: every parameter, the number of configurations, the cost of the budget."""
+    """A search space: every parameter, the number of configurations, the cost of the budget.
+
+    Args:
+        space: what is searched.
+        further: what would be searched if the spec named it.
+        trials: the budget.
+        epochs: of a full trial.
+        is_function: the objective suggests parameters of its own.
+    """
     lines = []
     if space:
         lines.append(
@@ -105,6 +117,10 @@ def space_page(
                 ],
             )
         )
+    if further:
+        rows = [(name, describe(each)) for name, each in further.items()]
+        lines.append("also searched where [space] or --param names it:")
+        lines.append(table(["parameter", "domain"], rows))
     if is_function:
         lines.append("the function's own parameters are found as it suggests them")
     else:

@@ -15,6 +15,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
+from orchestrator.search.promotion import BRACKET, Brackets, bracket_at
+
 
 class Rung(BaseModel):
     """One rung. ``resource`` is in epochs (reported steps); the counts are trials."""
@@ -25,45 +27,65 @@ class Rung(BaseModel):
     passed: int
 
 
-def bracket_of(study: optuna.Study, pruner: BasePruner | None, trial: FrozenTrial) -> int | None:
-    """The bracket of a trial; None where the pruner has no brackets."""
-    if isinstance(pruner, HyperbandPruner):
-        if not pruner._pruners:
-            pruner._try_initialization(study)
-        return pruner._get_bracket_id(study, trial)
-    return 0 if isinstance(pruner, SuccessiveHalvingPruner) else None
-
-
-def rungs(
-    study: optuna.Study,
-    pruner: BasePruner | None,
-    trials: list[FrozenTrial],
-    options: Mapping[str, Any],
-) -> list[Rung]:
-    """The rung table of a study under Hyperband or ASHA; empty under any other pruner.
+class Ladder:
+    """The brackets of a study, and the resources of their rungs.
 
     Args:
         study: the study.
-        pruner: its pruner.
-        trials: all its trials.
+        pruner: its pruner; None where it cannot be made here.
         options: the spec's options of the pruner.
+        brackets: of Hyperband with promotion.
     """
-    by_bracket: dict[int, list[FrozenTrial]] = {}
-    for trial in trials:
-        bracket = bracket_of(study, pruner, trial)
-        if bracket is not None:
-            by_bracket.setdefault(bracket, []).append(trial)
-    factor = int(options.get("reduction_factor", 3 if isinstance(pruner, HyperbandPruner) else 4))
-    least = int(options.get("min_resource", 1))
-    early = int(options.get("min_early_stopping_rate", 0))
-    table = []
-    for bracket, members in sorted(by_bracket.items()):
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        pruner: BasePruner | None,
+        options: Mapping[str, Any],
+        brackets: Brackets | None,
+    ) -> None:
+        self._study = study
+        self._pruner = pruner
+        self._brackets = brackets
+        by_hyperband = isinstance(pruner, HyperbandPruner)
+        self._factor = int(options.get("reduction_factor", 3 if by_hyperband else 4))
+        self._least = int(options.get("min_resource", 1))
+        self._early = int(options.get("min_early_stopping_rate", 0))
+
+    def bracket_of(self, trial: FrozenTrial) -> int | None:
+        """The bracket of a trial; None where the pruner has no brackets."""
+        if self._brackets is not None:
+            place = trial.system_attrs.get(BRACKET)
+            return None if place is None else bracket_at(int(place), self._brackets.count)
+        if isinstance(self._pruner, HyperbandPruner):
+            if not self._pruner._pruners:
+                self._pruner._try_initialization(self._study)
+            return self._pruner._get_bracket_id(self._study, trial)
+        return 0 if isinstance(self._pruner, SuccessiveHalvingPruner) else None
+
+    def rungs(self, trials: list[FrozenTrial]) -> list[Rung]:
+        """The rung table; empty under a pruner without brackets."""
+        by_bracket: dict[int, list[FrozenTrial]] = {}
+        for trial in trials:
+            bracket = self.bracket_of(trial)
+            if bracket is not None:
+                by_bracket.setdefault(bracket, []).append(trial)
+        return [
+            _rung(bracket, resource, members)
+            for bracket, members in sorted(by_bracket.items())
+            for resource in self._resources(bracket, members)
+        ]
+
+    def _resources(self, bracket: int, members: list[FrozenTrial]) -> list[int]:
+        if self._brackets is not None:
+            return [self._brackets.epochs(bracket, each) for each in range(bracket + 1)]
         furthest = max((trial.last_step or 0 for trial in members), default=0)
-        resource = least * factor ** (early + bracket)
+        resources = []
+        resource = self._least * self._factor ** (self._early + bracket)
         while resource <= furthest:
-            table.append(_rung(bracket, resource, members))
-            resource *= factor
-    return table
+            resources.append(resource)
+            resource *= self._factor
+        return resources
 
 
 def _rung(bracket: int, resource: int, members: list[FrozenTrial]) -> Rung:

@@ -20,8 +20,9 @@ from orchestrator.report.document import (
     WorkerSummary,
 )
 from orchestrator.report.noise import epochs_of_one_training, rounds_of, spread
-from orchestrator.report.rungs import bracket_of, rungs
+from orchestrator.report.rungs import Ladder
 from orchestrator.resolve import full_steps, make_objective
+from orchestrator.search.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
@@ -48,6 +49,9 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
     spec = study.spec
     metrics, directions = list(spec.study.metrics), list(spec.study.directions)
     one = len(metrics) == 1
+    # A pruner that cannot be made here has no brackets to show.
+    brackets = None if pruner is None else build_brackets(spec, steps)
+    ladder = Ladder(optuna_study, pruner, spec.pruner.options, brackets)
     return Summary(
         study=study.name,
         objective=spec.study.objective,
@@ -61,13 +65,13 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
         pareto=[] if one else _pareto(optuna_study, trials, spec),
         rounds=spec.training.rounds,
         epochs=_epochs(trials, steps, spec, uses_epochs),
-        rungs=rungs(optuna_study, pruner, trials, spec.pruner.options),
+        rungs=ladder.rungs(trials),
         importances=_importances(optuna_study, trials) if one else {},
         workers=_workers(database, study),
         retries=sum(1 for trial in trials if "orch:retried_as" in trial.user_attrs),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
-        trials=[_trial(optuna_study, pruner, trial, spec) for trial in trials],
+        trials=[_trial(ladder, trial, spec) for trial in trials],
     )
 
 
@@ -221,9 +225,7 @@ def _elapsed(database: Database, study: StoredStudy) -> float:
     return round((row and row["elapsed"]) or 0.0, 3)
 
 
-def _trial(
-    study: optuna.Study, pruner: BasePruner | None, trial: FrozenTrial, spec: StudySpec
-) -> TrialSummary:
+def _trial(ladder: Ladder, trial: FrozenTrial, spec: StudySpec) -> TrialSummary:
     attributes = trial.user_attrs
     values = trial.values
     finite = values is not None and all(map(math.isfinite, values))
@@ -239,7 +241,7 @@ def _trial(
         intermediate={
             str(step): value for step, value in sorted(trial.intermediate_values.items())
         },
-        bracket=bracket_of(study, pruner, trial),
+        bracket=ladder.bracket_of(trial),
         retry_of=attributes.get("orch:retry_of"),
         worker=attributes.get("orch:worker", ""),
         seconds=attributes.get("orch:seconds"),

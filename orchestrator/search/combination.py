@@ -5,6 +5,7 @@ from __future__ import annotations
 from optuna.distributions import CategoricalDistribution
 
 from orchestrator.errors import UsageError
+from orchestrator.search.promotion import promotes
 from orchestrator.search.space import Space, count
 from orchestrator.spec import StudySpec
 
@@ -12,13 +13,16 @@ from orchestrator.spec import StudySpec
 _SINGLE_OBJECTIVE = ("cmaes", "coordinate")
 
 
-def check_combination(spec: StudySpec, space: Space, several_epochs: bool) -> None:
+def check_combination(
+    spec: StudySpec, space: Space, several_epochs: bool, checkpoints: bool
+) -> None:
     """Refuse what cannot work together.
 
     Args:
         spec: the study, its metrics filled in.
         space: the domains, as far as they are known before the first trial.
         several_epochs: a trial reports the epochs of one training.
+        checkpoints: a stopped trial can go on.
 
     Raises:
         UsageError: the reason and the mend.
@@ -26,6 +30,16 @@ def check_combination(spec: StudySpec, space: Space, several_epochs: bool) -> No
     if len(spec.study.metrics) > 1:
         _check_several_metrics(spec)
     _check_space(spec, space)
+    if promotes(spec) and not checkpoints:
+        raise UsageError(
+            f"pruner.promote lets a stopped trial go on, and the objective {spec.study.objective} "
+            "keeps no checkpoints; leave promote out"
+        )
+    if promotes(spec) and spec.training.rounds > 1:
+        raise UsageError(
+            "pruner.promote promotes after epochs, and with folds or repeats a trial reports whole "
+            "trainings; leave one of them out"
+        )
     if spec.pruner.name == "wilcoxon" and several_epochs:
         raise UsageError(
             "wilcoxon compares two trials fold by fold or repeat by repeat, and epochs of one "

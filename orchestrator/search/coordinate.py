@@ -20,7 +20,7 @@ from orchestrator.domains import Scalar
 from orchestrator.errors import UsageError, nearest
 from orchestrator.search.plan import (
     Configuration,
-    Plan,
+    ConfigurationPlan,
     complete_value,
     configuration_of,
     is_open,
@@ -50,7 +50,7 @@ class CoordinateOptions(BaseModel):
     start: dict[str, Scalar] = Field(default_factory=dict)
 
 
-class CoordinatePlan(Plan):
+class CoordinatePlan(ConfigurationPlan):
     """One parameter's values at a time, in parallel; the best goes into all that follow.
 
     Args:

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import UsageError
-from orchestrator.search.plan import Configuration, Plan, configuration_of, key_of
+from orchestrator.search.plan import Configuration, ConfigurationPlan, configuration_of, key_of
 from orchestrator.search.space import IsActive, Space, size, values_of
 
 MOST_CELLS = 100_000
 
 
-class GridPlan(Plan):
+class GridPlan(ConfigurationPlan):
     """All cells at once, the last parameter varying fastest.
 
     Args:

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.domains import Scalar
 
 Configuration = dict[str, Scalar]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a plan wants done now; nothing at all: wait for the open trials, or the plan is done.
+
+    Attributes:
+        queue: new trials, each with its parameters (what is left out is drawn) and its system
+            attributes.
+        promote: ids of paused trials that go on.
+        prune: ids of paused trials that end here.
+    """
+
+    queue: list[tuple[Configuration, dict[str, Any]]] = field(default_factory=list)
+    promote: list[int] = field(default_factory=list)
+    prune: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.queue or self.promote or self.prune)
 
 
 class Plan(ABC):
@@ -24,15 +45,27 @@ class Plan(ABC):
         """How many trials the whole plan has at most; None: it does not say."""
 
     @abstractmethod
-    def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
-        """The configurations to queue now; none: wait for the open trials, or the plan is done.
+    def step(self, trials: Sequence[FrozenTrial], budget: int) -> Step:
+        """What is to be done now.
 
         Args:
             trials: all trials of the study, retries included.
+            budget: how many trials the study ends with.
         """
 
 
-class EnqueuedPlan(Plan):
+class ConfigurationPlan(Plan):
+    """A plan that knows the parameters of its trials."""
+
+    @abstractmethod
+    def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
+        """The configurations to queue now."""
+
+    def step(self, trials: Sequence[FrozenTrial], budget: int) -> Step:
+        return Step(queue=[(configuration, {}) for configuration in self.next(trials)])
+
+
+class EnqueuedPlan(ConfigurationPlan):
     """Nothing but what was queued by hand (``orch enqueue``, ``orch confirm``)."""
 
     def size(self) -> None:

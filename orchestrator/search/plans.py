@@ -6,24 +6,39 @@ from orchestrator.errors import UsageError
 from orchestrator.search.coordinate import CoordinatePlan
 from orchestrator.search.grid import GridPlan
 from orchestrator.search.plan import EnqueuedPlan, Plan
+from orchestrator.search.promotion import PromotionPlan, build_brackets, promotes
 from orchestrator.search.space import IsActive, Space
 from orchestrator.spec import StudySpec
 
 PLANS = ("grid", "coordinate", "enqueued")
 
 
-def build_plan(spec: StudySpec, space: Space, is_active: IsActive) -> Plan | None:
+def is_planned(spec: StudySpec) -> bool:
+    """Whether the study's trials are queued by a plan."""
+    return spec.sampler.name in PLANS or promotes(spec)
+
+
+def build_plan(spec: StudySpec, space: Space, is_active: IsActive, steps: int) -> Plan | None:
     """The spec's plan; None where a sampler draws.
 
     Args:
         spec: the study.
         space: the domains of every parameter.
         is_active: which parameters exist beside the others.
+        steps: epochs of a full trial.
 
     Raises:
         UsageError: an option is unknown or impossible, or the space does not fit.
     """
     name, options = spec.sampler.name, spec.sampler.options
+    maximize = spec.study.directions[:1] == ("maximize",)
+    brackets = build_brackets(spec, steps)
+    if brackets is not None:
+        if name in PLANS:
+            raise UsageError(
+                f"{name} queues its own trials, and so does pruner.promote; use one of them"
+            )
+        return PromotionPlan(brackets, maximize)
     if name not in PLANS:
         return None
     if name != "coordinate" and options:
@@ -37,4 +52,4 @@ def build_plan(spec: StudySpec, space: Space, is_active: IsActive) -> Plan | Non
         )
     if name == "grid":
         return GridPlan(space, is_active)
-    return CoordinatePlan(space, is_active, options, spec.study.directions[:1] == ("maximize",))
+    return CoordinatePlan(space, is_active, options, maximize)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
+from orchestrator.search.promotion import build_brackets
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec import StudySpec
 
@@ -39,6 +40,9 @@ def build_pruner(spec: StudySpec, steps: int) -> BasePruner:
     """
     name, options = spec.pruner.name, spec.pruner.options
     strategy = choose(PRUNERS, "pruner", name)
+    if build_brackets(spec, steps) is not None:
+        # Who goes on is decided when the round has ended, by the plan.
+        return PRUNERS["none"].build("pruner", {})  # type: ignore[no-any-return]
     filled: dict[str, object] = {}
     if name == "hyperband":
         filled["max_resource"] = steps

@@ -23,6 +23,7 @@ from orchestrator.worker.trial import (
     Equipment,
     LeaseLost,
     TrialInterrupted,
+    TrialPaused,
     WorkerTrial,
 )
 
@@ -58,7 +59,7 @@ class Attempt:
         self._trial_id = trial_id
         self._number = number
         self._started = time.monotonic()
-        self._seed: int | None = None
+        self._trial: WorkerTrial | None = None
 
     def run(self, make_trial: Callable[[], WorkerTrial]) -> None:
         """Run the objective; whatever it does, the trial ends, is given back, or is kept.
@@ -71,12 +72,14 @@ class Attempt:
         equipment.writer.begin()
         try:
             trial = patiently(make_trial, equipment.patience_seconds, equipment.leaving)
-            self._seed = trial.seed
+            self._trial = trial
             if not self._take_up_end(trial):
                 self._end(trial, *self._outcome(trial))
         except TrialInterrupted:
             self._call(lambda: equipment.claims.give_back(self._trial_id))
             _log.info("trial %d given back", self._number)
+        except TrialPaused:
+            self._pause()
         except (LeaseLost, UpdateFinishedTrialError):
             self._drop()
         except DatabaseLost:
@@ -95,6 +98,15 @@ class Attempt:
             self._fail(error)
         finally:
             equipment.courier.end()
+
+    def _pause(self) -> None:
+        equipment = self._equipment
+        if not equipment.courier.drain(equipment.patience_seconds):
+            raise PatienceExceeded("the last values could not be delivered")
+        if self._call(lambda: equipment.claims.pause(self._trial_id)):
+            _log.info("trial %d waits for a promotion", self._number)
+        else:
+            self._drop()
 
     def _outcome(self, trial: WorkerTrial) -> tuple[State, list[float] | None, str | None]:
         """Run the objective. Returns the state, the values, and the reason of a pruned trial."""
@@ -197,10 +209,11 @@ class Attempt:
         return patiently(call, self._equipment.patience_seconds)
 
     def _attributes(self) -> dict[str, Any]:
+        seconds, trial = time.monotonic() - self._started, self._trial
         return {
             **self._worker,
-            "orch:seconds": round(time.monotonic() - self._started, 3),
-            "orch:seed": self._seed,
+            "orch:seconds": round(seconds + (trial.seconds_before if trial else 0.0), 3),
+            "orch:seed": trial.seed if trial else None,
         }
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg2.extras import Json
 
+from orchestrator.search.plan import Step
 from orchestrator.storage.database import Database
 from orchestrator.storage.setup import ORCH_VERSION
 
@@ -58,20 +59,30 @@ class Claims:
         """The search has ended by itself: no further trial starts."""
         self._database.rows("exhaust_study", study_id=self._study_id, reason=reason)
 
-    def enqueue(self, configurations: Sequence[Mapping[str, Any]], stage: int) -> bool:
-        """Queue a plan's configurations.
+    def advance(self, step: Step, stage: int) -> bool:
+        """Do what a plan wants.
 
         Returns:
-            False: another worker has queued the plan of this stage.
+            False: another worker has done what the plan wanted at this stage.
         """
         row = self._database.row(
-            "enqueue_trials",
+            "advance_plan",
             study_id=self._study_id,
             stage=stage,
-            configurations=Json(list(configurations)),
-            attributes=Json([{} for _ in configurations]),
+            configurations=Json([configuration for configuration, _ in step.queue]),
+            attributes=Json([attributes for _, attributes in step.queue]),
+            promote=step.promote,
+            prune=step.prune,
         )
-        return bool(row and row["enqueued"])
+        return bool(row and row["advanced"])
+
+    def pause(self, trial_id: int) -> bool:
+        """The trial has ended its round; it waits, with its checkpoint, for a promotion.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held("pause_trial", trial_id=trial_id)
 
     def renew(self) -> set[int]:
         """A sign of life. Returns the trials that the worker still holds."""

@@ -21,6 +21,7 @@ from orchestrator.errors import OrchError, StorageError, StudyFailed
 from orchestrator.resolve import full_steps, make_objective, pin_data, search_space
 from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
+from orchestrator.search.promotion import build_brackets, pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.search.terminators import build_terminator
@@ -31,7 +32,7 @@ from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.url import mask
 from orchestrator.study import StoredStudy, open_study
 from orchestrator.worker.attempt import Attempt
-from orchestrator.worker.checkpoints import CheckpointWriter
+from orchestrator.worker.checkpoints import CheckpointWriter, remove
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
 from orchestrator.worker.patience import patiently
@@ -88,7 +89,11 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec, options.threads)
         self._space = search_space(self._study.spec, self._objective)
-        self._search_plan = build_plan(self._study.spec, self._space, self._objective.is_active)
+        steps = full_steps(self._study.spec, self._objective)
+        self._search_plan = build_plan(
+            self._study.spec, self._space, self._objective.is_active, steps
+        )
+        self._brackets = build_brackets(self._study.spec, steps)
         self._terminator = build_terminator(self._study.spec)
         self.leaving = False
 
@@ -170,7 +175,8 @@ class Worker:
                 pause.reset()
             elif claim.outcome == "plan":
                 assert claim.detail is not None
-                if not self._plan(optuna_study, int(claim.detail), equipment):
+                stage, budget = map(int, claim.detail.split())
+                if not self._plan(optuna_study, stage, budget, equipment):
                     pause.wait(lambda: self.leaving)
             elif claim.outcome == "schema":
                 raise StorageError(
@@ -200,24 +206,33 @@ class Worker:
         if reason is not None:
             patiently(lambda: self._claims.exhaust(reason), equipment.patience_seconds)
 
-    def _plan(self, optuna_study: WorkerStudy, stage: int, equipment: Equipment) -> bool:
-        """Queue what the plan wants next. Returns whether there may be work now."""
+    def _plan(
+        self, optuna_study: WorkerStudy, stage: int, budget: int, equipment: Equipment
+    ) -> bool:
+        """Do what the plan wants next. Returns whether there may be work now."""
         assert self._search_plan is not None
         plan = self._search_plan
         trials = patiently(
             lambda: optuna_study.get_trials(deepcopy=False), equipment.patience_seconds
         )
-        configurations = plan.next(trials)
-        if configurations:
-            patiently(
-                lambda: self._claims.enqueue(configurations, stage), equipment.patience_seconds
+        step = plan.step(trials, budget)
+        if step:
+            needless = patiently(
+                lambda: [
+                    artifact_id
+                    for trial_id in step.prune
+                    for artifact_id, _, _ in self._claims.checkpoints(trial_id)
+                ],
+                equipment.patience_seconds,
             )
+            if patiently(lambda: self._claims.advance(step, stage), equipment.patience_seconds):
+                remove(equipment.store, needless)
         elif not is_open(trials):
             patiently(
                 lambda: self._claims.exhaust("every configuration has been tried"),
                 equipment.patience_seconds,
             )
-        return bool(configurations)
+        return bool(step)
 
     def _run_trial(self, optuna_study: optuna.Study, trial_id: int, equipment: Equipment) -> None:
         spec = self._study.spec
@@ -239,6 +254,9 @@ class Worker:
                 first_number=first_number,
                 steps=self._objective.steps(),
                 is_active=self._objective.is_active,
+                pause_after=(
+                    None if self._brackets is None else pause_after(frozen, self._brackets)
+                ),
                 checkpoints=self._objective.checkpoints,
                 equipment=equipment,
             )

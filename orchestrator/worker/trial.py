@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,10 @@ class TrialLeft(BaseException):
 
 class TrialInterrupted(TrialLeft):
     """The worker was asked to leave; the trial is given back."""
+
+
+class TrialPaused(TrialLeft):
+    """The trial has ended its round, and waits for a promotion."""
 
 
 class LeaseLost(TrialLeft):
@@ -87,6 +92,7 @@ class WorkerTrial(optuna.Trial):
         first_number: the number of the first attempt at this configuration.
         steps: how many values a full trial reports; None: unknown.
         is_active: which parameters of the space exist beside the others.
+        pause_after: the step after which it waits for a promotion; None: it trains to its end.
         checkpoints: whether the objective calls :meth:`checkpoint`.
         equipment: the worker's.
     """
@@ -100,6 +106,7 @@ class WorkerTrial(optuna.Trial):
         first_number: int,
         steps: int | None,
         is_active: IsActive,
+        pause_after: int | None,
         checkpoints: bool,
         equipment: Equipment,
     ) -> None:
@@ -109,11 +116,15 @@ class WorkerTrial(optuna.Trial):
         self._space = space
         self.steps = steps
         self._is_active = is_active
+        self._pause_after = pause_after
         self._checkpoints = checkpoints
         self._equipment = equipment
         self.model: bytes | None = None
         # Where training went on from a checkpoint; a replay does the same.
         self.restarts: list[Place] = []
+        # What the training up to that checkpoint took.
+        self.seconds_before = 0.0
+        self._started = time.monotonic()
 
     @property
     def values(self) -> dict[int, float]:
@@ -165,6 +176,10 @@ class WorkerTrial(optuna.Trial):
         """
         if self._leave_if_needed(step, capture):
             return
+        if step == self._pause_after:
+            self._equipment.writer.save(self._trial_id, self._capture(step, capture))
+            self._equipment.writer.flush(_FLUSH_SECONDS)
+            raise TrialPaused
         if self._equipment.writer.due() and not self._is_last(step):
             self._equipment.writer.save(self._trial_id, self._capture(step, capture))
 
@@ -193,6 +208,7 @@ class WorkerTrial(optuna.Trial):
             return None
         for each, value in found.facts.get("values", {}).items():
             self.report(value, int(each))
+        self.seconds_before = float(found.facts.get("seconds", 0.0))
         self.restarts = [*found.facts.get("restarts", []), place(step, found.arrays)]
         _log.info("trial %d goes on after step %d", self.number, step)
         return step, found.arrays
@@ -245,7 +261,9 @@ class WorkerTrial(optuna.Trial):
         _log.warning("trial %d is kept in %s; a later worker here takes it up", self.number, path)
 
     def _capture(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> Checkpoint:
-        return Checkpoint(step, dict(capture()), {"seed": self.seed, "restarts": self.restarts})
+        seconds = self.seconds_before + time.monotonic() - self._started
+        facts = {"seed": self.seed, "restarts": self.restarts, "seconds": seconds}
+        return Checkpoint(step, dict(capture()), facts)
 
     def _is_last(self, step: int) -> bool:
         return self.steps is not None and step >= self.steps
@@ -290,6 +308,7 @@ __all__ = [
     "PatienceExceeded",
     "TrialInterrupted",
     "TrialLeft",
+    "TrialPaused",
     "WorkerTrial",
     "place",
 ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import rendered
 from conftest import Orch
 
 
@@ -34,24 +33,6 @@ def served(orch: Orch, name: str) -> Iterator[str]:
     yield found[0]
     server.send_signal(signal.SIGINT)
     server.wait(timeout=20)
-
-
-def rendered(chromium: str, address: str, profile: Path, wanted: str) -> str:
-    """The page's text once its scripts have drawn what is wanted."""
-    for _ in range(5):
-        done = subprocess.run(
-            [
-                chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-                "--no-first-run", "--disable-background-networking",
-                "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
-                "--virtual-time-budget=15000", "--dump-dom", address,
-            ],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        if wanted in done.stdout:
-            return done.stdout
-        time.sleep(1)
-    raise AssertionError(f"{wanted!r} is not on {address}: {done.stdout[-2000:]}")
 
 
 def test_the_dashboard_shows_the_study_and_its_trials(

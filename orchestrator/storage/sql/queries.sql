@@ -10,6 +10,15 @@ SELECT orch.enqueue_trials(
     %(study_id)s, %(stage)s, %(configurations)s, %(attributes)s
 ) AS enqueued
 
+-- advance_plan --
+SELECT orch.advance_plan(
+    %(study_id)s, %(stage)s, %(configurations)s, %(attributes)s,
+    %(promote)s::integer[], %(prune)s::integer[]
+) AS advanced
+
+-- pause_trial --
+SELECT orch.pause_trial(%(trial_id)s, %(worker_id)s) AS held
+
 -- finish_trial --
 SELECT orch.finish_trial(
     %(trial_id)s, %(worker_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[],

@@ -1,0 +1,204 @@
+"""TensorBoard's logs of a study: every trial a run, in the HParams plugin's own format.
+
+TensorBoard's own library writes the files. It would import TensorFlow, which takes seconds and
+which it does not need: :func:`without_tensorflow` gives it its own stand-in.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+import types
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.errors import OrchError
+from orchestrator.spec import StudySpec
+
+_COMPLETE = "complete"  # a file that says that a trial's folder is final
+
+
+def without_tensorflow() -> None:
+    """Let TensorBoard work with its own stand-in for TensorFlow.
+
+    Raises:
+        OrchError: TensorBoard is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise OrchError("TensorBoard is not installed; pip install 'orch[tensorboard]'")
+    if "tensorflow" not in sys.modules:
+        sys.modules.setdefault(
+            "tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf")
+        )
+
+
+class HParamsLogs:
+    """The log folder of one study.
+
+    Args:
+        folder: where; made if it is missing.
+        spec: the study's spec.
+
+    Raises:
+        OrchError: TensorBoard is not installed, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, spec: StudySpec) -> None:
+        without_tensorflow()
+        self._folder = folder
+        self._spec = spec
+        self._domains: dict[str, BaseDistribution] = {}
+        self._steps_written: dict[int, int] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OrchError(f"cannot write the folder {folder}: {error.strerror}") from None
+
+    def write(self, trials: Iterable[FrozenTrial]) -> int:
+        """Bring the folder up to date. A trial that has ended is written once.
+
+        Returns:
+            How many trials the folder has.
+
+        Raises:
+            OrchError: the folder cannot be written.
+        """
+        shown = [
+            trial
+            for trial in trials
+            if trial.state != TrialState.WAITING and "orch:retried_as" not in trial.user_attrs
+        ]
+        domains = {name: each for trial in shown for name, each in trial.distributions.items()}
+        try:
+            if domains.keys() != self._domains.keys():
+                self._domains = domains
+                self._write_experiment()
+            for trial in shown:
+                self._write_trial(trial)
+        except OSError as error:
+            raise OrchError(f"cannot write in {self._folder}: {error.strerror}") from None
+        return len(shown)
+
+    def _write_trial(self, trial: FrozenTrial) -> None:
+        final = self._folder / f"trial-{trial.number:05d}"
+        steps = len(trial.intermediate_values)
+        if (final / _COMPLETE).exists():
+            return
+        if not trial.state.is_finished() and self._steps_written.get(trial.number) == steps:
+            return
+        # Beside the folder that TensorBoard reads, then in its place at once.
+        made = Path(tempfile.mkdtemp(prefix=".orch-", dir=self._folder.resolve().parent))
+        try:
+            _write_events(made, _events(trial, self._spec))
+            if trial.state.is_finished():
+                (made / _COMPLETE).touch()
+            shutil.rmtree(final, ignore_errors=True)
+            made.rename(final)
+            final.chmod(0o755)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        self._steps_written[trial.number] = steps
+
+    def _write_experiment(self) -> None:
+        # Not the package's `api`, which brings its Keras callback, and TensorFlow.
+        from tensorboard.plugins.hparams import summary_v2 as api
+
+        for old in self._folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        summary = api.hparams_config_pb(
+            hparams=[api.HParam(name, _domain(api, each)) for name, each in self._domains.items()],
+            metrics=[api.Metric(metric) for metric in self._spec.study.metrics],
+        )
+        _write_events(self._folder, [(datetime.now(UTC).timestamp(), 0, summary)])
+
+
+def _events(trial: FrozenTrial, spec: StudySpec) -> list[tuple[float, int, Any]]:
+    """A trial's events: wall time in seconds, step, summary."""
+    from tensorboard.plugins.hparams import api_pb2
+    from tensorboard.plugins.hparams import summary_v2 as api
+
+    started, ended = _seconds(trial.datetime_start), _seconds(trial.datetime_complete)
+    metrics = spec.study.metrics
+    params = {name: _plain(value) for name, value in trial.params.items()}
+    name = f"trial-{trial.number:05d}"
+    events = [(started, 0, api.hparams_pb(params, trial_id=name, start_time_secs=started))]
+    # With folds or repeats, each is a training; the metric itself is their mean.
+    several = spec.training.rounds > 1
+    curve = f"{metrics[0]}_of_training" if several else metrics[0]
+    steps = sorted(trial.intermediate_values.items())
+    for place, (step, value) in enumerate(steps, start=1):
+        at = started + (ended - started) * place / len(steps)
+        events.append((at, step, _scalar(curve, value)))
+    if trial.values is not None and (several or not steps or len(metrics) > 1):
+        last = steps[-1][0] if steps else 0
+        for metric, value in zip(metrics, trial.values, strict=True):
+            events.append((ended, last + (metric == curve), _scalar(metric, value)))
+    if trial.state.is_finished():
+        failed = trial.state == TrialState.FAIL
+        status = api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS
+        events.append((ended, 0, _session_end(status, ended)))
+    return events
+
+
+def _scalar(tag: str, value: float) -> Any:
+    from tensorboard.compat.proto import summary_pb2
+
+    return summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, simple_value=value)])
+
+
+def _session_end(status: int, seconds: float) -> Any:
+    from tensorboard.compat.proto import summary_pb2
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    data = plugin_data_pb2.HParamsPluginData(
+        session_end_info=plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=seconds)
+    )
+    value = summary_pb2.Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(data),
+        tensor=metadata.NULL_TENSOR,
+    )
+    return summary_pb2.Summary(value=[value])
+
+
+def _write_events(folder: Path, events: Iterable[tuple[float, int, Any]]) -> None:
+    from tensorboard.compat.proto import event_pb2
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    writer = EventFileWriter(str(folder))
+    for seconds, step, summary in events:
+        writer.add_event(event_pb2.Event(wall_time=seconds, step=step, summary=summary))
+    writer.close()
+
+
+def _domain(api: Any, each: BaseDistribution) -> Any:
+    if isinstance(each, CategoricalDistribution):
+        values = list(map(_plain, each.choices))
+        kinds = set(map(type, values))
+        # The plugin's discrete domains are of one type.
+        return api.Discrete(values if len(kinds) == 1 else list(map(str, values)))
+    if isinstance(each, IntDistribution):
+        return api.IntInterval(each.low, each.high)
+    assert isinstance(each, FloatDistribution)
+    return api.RealInterval(float(each.low), float(each.high))
+
+
+def _plain(value: object) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _seconds(moment: datetime | None) -> float:
+    # The database has UTC without a time zone.
+    return (moment.replace(tzinfo=UTC) if moment else datetime.now(UTC)).timestamp()

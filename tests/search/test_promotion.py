@@ -1,0 +1,96 @@
+"""Hyperband with promotion: who goes on, who ends, what comes next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from orchestrator.errors import UsageError
+from orchestrator.search.promotion import (
+    BRACKET,
+    PAUSED,
+    ROUND,
+    Brackets,
+    PromotionPlan,
+    build_brackets,
+    pause_after,
+)
+from orchestrator.spec import StudySpec
+
+EIGHT = Brackets(most=8, least=1, factor=3)
+
+
+@pytest.mark.parametrize(("most", "factor"), [(8, 3), (9, 3), (27, 3), (100, 4), (16, 2), (1, 3)])
+def test_sizes_and_epochs_are_keras_tuners(most: int, factor: int) -> None:
+    keras_tuner = pytest.importorskip("keras_tuner", reason="keras-tuner is not installed")
+    oracle = keras_tuner.oracles.HyperbandOracle(
+        objective=keras_tuner.Objective("val_accuracy", "max"), max_epochs=most, factor=factor
+    )
+    ours = Brackets(most, 1, factor)
+    assert ours.count == oracle._get_num_brackets()
+    for bracket in range(ours.count):
+        for round_ in range(bracket + 1):
+            assert ours.size(bracket, round_) == oracle._get_size(bracket, round_)
+            assert ours.epochs(bracket, round_) == oracle._get_epochs(bracket, round_)
+
+
+def test_eight_epochs_make_two_brackets_as_in_the_article() -> None:
+    assert EIGHT.count == 2
+    assert [EIGHT.size(1, 0), EIGHT.size(1, 1), EIGHT.size(0, 0)] == [5, 2, 3]
+    assert [EIGHT.epochs(1, 0), EIGHT.epochs(1, 1), EIGHT.epochs(0, 0)] == [3, 8, 8]
+
+
+def trial(number: int, value: float, paused: bool = True, round_: int = 0) -> FrozenTrial:
+    attributes: dict[str, Any] = {BRACKET: 0, ROUND: round_, **({PAUSED: True} if paused else {})}
+    made = create_trial(
+        state=TrialState.WAITING, intermediate_values={3: value}, system_attrs=attributes
+    )
+    made.number = made._trial_id = number
+    return made
+
+
+def test_the_best_of_a_paused_bracket_go_on_and_the_others_end() -> None:
+    paused = [trial(n, value) for n, value in enumerate([0.5, 0.9, 0.1, 0.7, 0.3])]
+    step = PromotionPlan(EIGHT, maximize=True).step(paused, budget=20)
+    assert (step.promote, sorted(step.prune), step.queue) == ([1, 3], [0, 2, 4], [])
+    step = PromotionPlan(EIGHT, maximize=False).step(paused, budget=20)
+    assert (step.promote, sorted(step.prune)) == ([2, 4], [0, 1, 3])
+
+
+def test_while_one_of_a_bracket_still_trains_the_next_bracket_is_queued() -> None:
+    some = [trial(0, 0.5), trial(1, 0.9, paused=False)]
+    step = PromotionPlan(EIGHT, maximize=True).step(some, budget=20)
+    assert not step.promote and not step.prune
+    assert [attributes for _, attributes in step.queue] == [{BRACKET: 1, ROUND: 0}] * 3
+
+
+def test_no_more_is_queued_than_the_budget_has() -> None:
+    plan = PromotionPlan(EIGHT, maximize=True)
+    assert len(plan.step([], budget=4).queue) == 4
+    assert not plan.step([trial(n, 0.5, paused=False) for n in range(4)], budget=4)
+
+
+def test_a_trial_is_paused_at_the_end_of_its_round_and_trains_to_its_end_in_the_last() -> None:
+    assert pause_after(trial(0, 0.0), EIGHT) == 3
+    assert pause_after(trial(0, 0.0, round_=1), EIGHT) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"promote": 1}, "true or false"),
+        ({"promote": True, "bootstrap_count": 2}, "no meaning with promote"),
+        ({"promote": True, "reduction_factor": 1}, "whole number from 2"),
+        ({"promote": True, "max_resource": 5}, "must be the epochs of a full trial"),
+        ({"promote": True, "min_resource": 9}, "above the 8 epochs"),
+    ],
+)
+def test_a_fault_in_the_options_is_named(options: dict[str, Any], words: str) -> None:
+    document = {
+        "study": {"name": "a", "objective": "digits"},
+        "pruner": {"name": "hyperband", **options},
+    }
+    with pytest.raises(UsageError, match=words):
+        build_brackets(StudySpec.parse(document), 8)

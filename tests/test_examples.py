@@ -1,0 +1,40 @@
+"""Every example file runs, made smaller."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Orch
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+# The number of trials, and the options that make it small.
+SMALLER = {
+    "gridsearch": (
+        4, "--folds 2 --param epochs={choice=[1,2]} --param batch_size=512 "
+        "--param units={choice=[8,16]}",
+    ),
+    "hparams": (8, "--param units=16 --param dropout=0.1"),
+    "randomsearch": (5, "--epochs 1"),
+    "hyperband": (8, "--epochs 4"),
+    "coordinate": (
+        8, "--epochs 1 --set sampler.values={learning_rate=[0.001,0.003]} "
+        "--set sampler.order=['optimizer','learning_rate','activation']",
+    ),
+}  # fmt: skip
+
+
+def test_every_example_is_tried() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(SMALLER)
+
+
+@pytest.mark.parametrize("example", sorted(SMALLER))
+def test_the_example_runs(orch: Orch, example: str) -> None:
+    trials, options = SMALLER[example]
+    orch.ok("run", str(EXAMPLES / f"{example}.toml"), "--data", "digits", "--workers", "2",
+            *options.split())  # fmt: skip
+    report = json.loads(orch.ok("report", example, "--format", "json"))
+    states = report["states"]
+    assert states["complete"] + states["pruned"] == trials and states["failed"] == 0
+    assert report["best"]["params"]
