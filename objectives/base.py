@@ -40,6 +40,7 @@ _BUILT_IN = {
     "digits": "objectives.digits:Digits",
     "quadratic": "objectives.quadratic:Quadratic",
 }
+_KERAS_TUNER = "kt:"
 _GROWS_BETTER = re.compile(r"(^|_)(acc|accuracy|auc|precision|recall|f1|r2|score)(_|$)")
 
 
@@ -153,6 +154,10 @@ class Objective(ABC):
         """Further parameters, searched only where the spec's ``[space]`` names them."""
         return {}
 
+    def declared(self) -> dict[str, BaseDistribution]:
+        """Parameters that are found as a trial runs, where they can be known before."""
+        return {}
+
     def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
         """Whether a parameter exists beside those that are chosen before it.
 
@@ -204,12 +209,19 @@ class Objective(ABC):
 
 
 def find(reference: str) -> Callable[[Settings], Objective]:
-    """The objective of a registered name, or of ``package.module:function``.
+    """The objective of a registered name, of ``package.module:function``, or of a hypermodel.
+
+    ``kt:package.module:build_model`` is a KerasTuner hypermodel.
 
     Raises:
         UnknownObjective: no such name; the message has the nearest one.
         ObjectiveError: the module or the function cannot be loaded.
     """
+    if reference.startswith(_KERAS_TUNER):
+        from objectives.keras_tuner import KerasTunerObjective
+
+        hypermodel = _attribute(reference.removeprefix(_KERAS_TUNER))
+        return lambda settings: KerasTunerObjective(settings, hypermodel)
     if ":" in reference:
         return _from_module(reference)
     registered = {each.name: each for each in entry_points(group=ENTRY_POINTS)}
@@ -236,6 +248,18 @@ def default_direction(metric: str) -> Literal["minimize", "maximize"]:
 
 
 def _from_module(reference: str) -> Callable[[Settings], Objective]:
+    target = _attribute(reference)
+    if isinstance(target, type) and issubclass(target, Objective):
+        return target
+    if not callable(target):
+        raise ObjectiveError(f"'{reference}' cannot be called; name a function of a trial")
+    from objectives.function import FunctionObjective
+
+    return lambda settings: FunctionObjective(settings, target)
+
+
+def _attribute(reference: str) -> Any:
+    """What ``package.module:attribute`` names."""
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
         raise ObjectiveError(f"'{reference}' is no objective; write package.module:function")
@@ -252,14 +276,7 @@ def _from_module(reference: str) -> Callable[[Settings], Objective]:
         raise ObjectiveError(
             f"module {module_name} has no '{attribute}'; {_nearest(attribute, public)}"
         )
-    target = getattr(module, attribute)
-    if isinstance(target, type) and issubclass(target, Objective):
-        return target
-    if not callable(target):
-        raise ObjectiveError(f"'{reference}' cannot be called; name a function of a trial")
-    from objectives.function import FunctionObjective
-
-    return lambda settings: FunctionObjective(settings, target)
+    return getattr(module, attribute)
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from objectives import training
 from objectives.base import Objective, Refit, Trial
-from objectives.data import DataFacts, Dataset, load
+from objectives.data import Array, DataFacts, Dataset, load
 from objectives.rounds import Rounds, scaled
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ class KerasObjective(Objective):
         """How many examples a step of the trial's training has; 32, as Keras, unless searched."""
         return int(trial.params.get("batch_size", 32))
 
+    def fit(self, trial: Trial, model: keras.Model, x: Array, y: Array, **options: Any) -> Any:
+        """Train the model as ``model.fit`` does.
+
+        Returns:
+            Keras's history, or a dictionary of metrics that were not reported by callbacks.
+        """
+        return model.fit(x, y, batch_size=self.batch_size(trial), **options)
+
     def check(self) -> DataFacts:
         return self.dataset.facts(self.settings.validation, self.settings.folds)
 
@@ -51,8 +59,8 @@ class KerasObjective(Objective):
     def __call__(self, trial: Trial) -> list[float]:
         return training.Training(
             build=lambda: self.build(trial),
+            fit=lambda model, x, y, **options: self.fit(trial, model, x, y, **options),
             epochs=self.epochs(trial),
-            batch_size=self.batch_size(trial),
             metrics=self.metrics,
         ).run(self._rounds, trial)
 
@@ -62,12 +70,15 @@ class KerasObjective(Objective):
         keras.utils.set_random_seed(trial.seed)
         model = self.build(trial)
         data = self.dataset
-        history = model.fit(
+        history = keras.callbacks.History()
+        self.fit(
+            trial,
+            model,
             scaled(data.x_train),
             data.y_train,
-            batch_size=self.batch_size(trial),
             epochs=self.epochs(trial),
             verbose=0,
+            callbacks=[history],
         )
         test = model.evaluate(scaled(data.x_test), data.y_test, verbose=0, return_dict=True)
         return Refit(

@@ -56,15 +56,16 @@ class Training:
 
     Attributes:
         build: makes the compiled model; called after the seeds are set.
+        fit: trains a model as ``model.fit`` does, with the arguments that it is given, and
+            returns the metrics where it does not report them by its callbacks.
         epochs: epochs of a full training.
-        batch_size: examples a step.
         metrics: keys of Keras's logs, as ``val_accuracy``, or ``parameters``, the number of
             weights. The first is reported.
     """
 
     build: Callable[[], keras.Model]
+    fit: Callable[..., Any]
     epochs: int
-    batch_size: int
     metrics: tuple[str, ...]
 
     def run(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
@@ -136,16 +137,18 @@ class Training:
             restore_state(model, state)
         reporter = make_reporter(self.metrics, after_epoch)
         try:
-            model.fit(
+            returned = self.fit(
+                model,
                 split.x_train,
                 split.y_train,
-                batch_size=self.batch_size,
-                initial_epoch=done,
+                **({"initial_epoch": done} if done else {}),
                 epochs=self.epochs,
                 validation_data=(split.x_validation, split.y_validation),
                 verbose=0,
                 callbacks=[reporter],
             )
+            if isinstance(returned, Mapping):
+                return [_metric(returned, metric, model) for metric in self.metrics]
             return list(reporter.last)
         finally:
             # Keras holds every graph of a process until told otherwise; workers run many trials.

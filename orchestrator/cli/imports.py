@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,6 +40,27 @@ def optuna_(
     from orchestrator.imports.optuna import read_optuna
 
     _store(read_optuna(url, study), name, objective, storage)
+
+
+@app.command()
+def kerastuner(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The tuner's directory/project_name.")
+    ],
+    name: o.NameArgument,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Default: the one that gives the scores.")
+    ] = None,
+    objective: ObjectiveOption = None,
+    storage: o.StorageOption = None,
+) -> None:
+    """Copy the trials of a finished KerasTuner project.
+
+    Example: orch import kerastuner my_dir/helloworld hello
+    """
+    from orchestrator.imports.kerastuner import read_project
+
+    _store(read_project(folder, metric), name, objective, storage)
 
 
 def _store(imported: ImportedStudy, name: str, objective: str | None, storage: str | None) -> None:

@@ -86,7 +86,9 @@ def space(
     else:
         spec = open_study(open_database(storage), name).spec
     objective = make_objective(spec)
-    merged = search_space(spec, objective)
+    declared = objective.declared()
+    merged = {**declared, **search_space(spec, objective)}
+    open_ended = not objective.space() and not declared
     steps = full_steps(spec, objective)
     further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}
-    print(space_page(merged, further, spec.study.trials, steps, not objective.space()))
+    print(space_page(merged, further, spec.study.trials, steps, open_ended))

@@ -104,7 +104,7 @@ def space_page(
         further: what would be searched if the spec named it.
         trials: the budget.
         epochs: of a full trial.
-        is_function: the objective suggests parameters of its own.
+        is_function: the objective's parameters are found as it suggests them.
     """
     lines = []
     if space:

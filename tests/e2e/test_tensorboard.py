@@ -38,7 +38,11 @@ def session_groups(folder: Path) -> list[Any]:
         start_index=0, slice_size=1000,
     )  # fmt: skip
     experiment = context.experiment_from_metadata(
-        RequestContext(), "", True, context.hparams_metadata(RequestContext(), "")
+        RequestContext(),
+        "",
+        True,
+        context.hparams_metadata(RequestContext(), ""),
+        context.hparams_from_data_provider(RequestContext(), "", None),
     )
     request.col_params.extend(
         api_pb2.ColParams(metric=each.name) for each in experiment.metric_infos

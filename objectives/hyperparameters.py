@@ -1,0 +1,237 @@
+"""KerasTuner's ``HyperParameters``, with the values of an Optuna trial.
+
+The interface and its rules are those of KerasTuner 1.4: a hyperparameter is known by its name and
+its conditions; one whose conditions do not hold is ``None``; a repeated name is the same value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from objectives.hyperparameter_domains import float_domain, int_domain
+
+Value = bool | int | float | str | None
+# From a name, its domain and its default to a value.
+Draw = Callable[[str, BaseDistribution, Value], Value]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A condition: the parent has one of these values."""
+
+    name: str
+    values: tuple[Value, ...]
+
+    def is_active(self, values: dict[str, Value]) -> bool:
+        return self.name in values and values[self.name] in self.values
+
+
+@dataclass(frozen=True)
+class HyperParameter:
+    """One hyperparameter as it was declared."""
+
+    name: str
+    domain: BaseDistribution
+    default: Value
+    conditions: tuple[Parent, ...]
+
+
+class HyperParameters:
+    """What a hypermodel's ``build(hp)`` is given.
+
+    Args:
+        draw: gives an active hyperparameter its value, once.
+    """
+
+    def __init__(self, draw: Draw) -> None:
+        self.values: dict[str, Value] = {}
+        self._draw = draw
+        self._scopes: list[str] = []
+        self._conditions: list[Parent] = []
+        self._declared: list[HyperParameter] = []
+        # The conditions of every scope that was entered and did not hold.
+        self.inactive_scopes: list[tuple[Parent, ...]] = []
+
+    @property
+    def space(self) -> list[HyperParameter]:
+        """Every hyperparameter declared so far, in order."""
+        return list(self._declared)
+
+    def Choice(
+        self,
+        name: str,
+        values: Sequence[Value],
+        ordered: bool | None = None,
+        default: Value = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Value:
+        """One of several values; ``ordered`` changes nothing here."""
+        first = default if default is not None else values[0]
+        domain = CategoricalDistribution(tuple(values))
+        return self._declare(name, domain, first, parent_name, parent_values)
+
+    def Int(
+        self,
+        name: str,
+        min_value: int,
+        max_value: int,
+        step: int | None = None,
+        sampling: str | None = "linear",
+        default: int | None = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Value:
+        """A whole number, both ends included; with ``"log"``, ``step`` multiplies."""
+        domain = int_domain(name, min_value, max_value, step, sampling)
+        first = min_value if default is None else default
+        return self._declare(name, domain, first, parent_name, parent_values)
+
+    def Float(
+        self,
+        name: str,
+        min_value: float,
+        max_value: float,
+        step: float | None = None,
+        sampling: str | None = "linear",
+        default: float | None = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Value:
+        """A number; with ``"log"``, ``step`` multiplies."""
+        domain = float_domain(name, min_value, max_value, step, sampling)
+        first = float(min_value if default is None else default)
+        return self._declare(name, domain, first, parent_name, parent_values)
+
+    def Boolean(
+        self,
+        name: str,
+        default: bool = False,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Value:
+        """True or false."""
+        domain = CategoricalDistribution((False, True))
+        return self._declare(name, domain, default, parent_name, parent_values)
+
+    def Fixed(
+        self,
+        name: str,
+        value: Value,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Value:
+        """A value that is recorded and not searched."""
+        return self._declare(
+            name, CategoricalDistribution((value,)), value, parent_name, parent_values
+        )
+
+    @contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        """Names inside begin with ``name/``."""
+        self._scopes.append(name)
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+
+    @contextmanager
+    def conditional_scope(self, parent_name: str, parent_values: Any) -> Iterator[None]:
+        """What is declared inside exists only where the parent has one of the values.
+
+        Raises:
+            ValueError: the parent is not declared.
+        """
+        parent = self._full(parent_name)
+        if not any(each.name == parent for each in self._declared):
+            raise ValueError(f"`HyperParameter` named: {parent} not defined.")
+        several = isinstance(parent_values, list | tuple)
+        values = tuple(parent_values) if several else (parent_values,)
+        self._conditions.append(Parent(parent, values))
+        if not self._holds(self._conditions):
+            self.inactive_scopes.append(tuple(self._conditions))
+        try:
+            yield
+        finally:
+            self._conditions.pop()
+
+    def get(self, name: str) -> Value:
+        """The value of an active hyperparameter.
+
+        Raises:
+            ValueError: it is inactive.
+            KeyError: there is none of that name.
+        """
+        full = self._full(name)
+        if full in self.values:
+            return self.values[full]
+        if any(each.name == full for each in self._declared):
+            raise ValueError(f"{full} is currently inactive.")
+        raise KeyError(f"{full} does not exist.")
+
+    def __getitem__(self, name: str) -> Value:
+        return self.get(name)
+
+    def __contains__(self, name: str) -> bool:
+        return self._full(name) in self.values
+
+    def is_active(self, hyperparameter: HyperParameter | str) -> bool:
+        """Whether a hyperparameter's conditions hold."""
+        if isinstance(hyperparameter, HyperParameter):
+            return self._holds(hyperparameter.conditions)
+        return any(
+            self._holds(each.conditions) for each in self._declared if each.name == hyperparameter
+        )
+
+    def copy(self) -> HyperParameters:
+        """The same values and declarations; it draws further values from the same trial."""
+        twin = type(self)(self._draw)
+        twin.values = dict(self.values)
+        twin._declared = list(self._declared)
+        return twin
+
+    def _declare(
+        self,
+        name: str,
+        domain: BaseDistribution,
+        default: Value,
+        parent_name: str | None,
+        parent_values: Any,
+    ) -> Value:
+        if parent_name is not None:
+            with self.conditional_scope(parent_name, parent_values):
+                return self._declare(name, domain, default, None, None)
+        full = self._full(name)
+        if any(condition.name == full for condition in self._conditions):
+            raise ValueError(
+                "A conditional `HyperParameter` cannot have the same name as its parent. "
+                f"Found: {full} and parent_name: {full}"
+            )
+        conditions = tuple(self._conditions)
+        if not any(each.name == full and each.conditions == conditions for each in self._declared):
+            self._declared.append(HyperParameter(full, domain, default, conditions))
+        if not self._holds(conditions):
+            return None  # nobody relies on an inactive value
+        if full not in self.values:
+            self.values[full] = self._draw(full, domain, default)
+        return self.values[full]
+
+    def _full(self, name: str) -> str:
+        return "/".join([*self._scopes, str(name)])
+
+    def _holds(self, conditions: Sequence[Parent]) -> bool:
+        return all(condition.is_active(self.values) for condition in conditions)
+
+
+def hyperparameters_class() -> type[HyperParameters]:
+    """:class:`HyperParameters`; where keras_tuner is installed, also an instance of its class."""
+    try:
+        import keras_tuner
+    except ImportError:
+        return HyperParameters
+    return type("HyperParameters", (HyperParameters, keras_tuner.HyperParameters), {})

@@ -1,0 +1,140 @@
+"""A KerasTuner hypermodel, unchanged, as an objective: ``kt:package.module:build_model``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from objectives.base import Settings, Trial
+from objectives.data import Array
+from objectives.errors import ObjectiveError
+from objectives.hyperparameters import (
+    Draw,
+    HyperParameters,
+    Parent,
+    Value,
+    hyperparameters_class,
+)
+from objectives.keras_objective import KerasObjective
+
+if TYPE_CHECKING:
+    import keras
+
+_MOST_BUILDS = 1000
+
+
+class KerasTunerObjective(KerasObjective):
+    """Builds with the user's ``build(hp)``; a ``HyperModel`` may bring its own ``fit``.
+
+    The search space is found as the model is built, so a parameter exists only in the trials that
+    use it.
+
+    Args:
+        settings: what the study fixes.
+        target: a function of ``hp``, a ``HyperModel`` class, or an instance of one.
+
+    Raises:
+        ObjectiveError: the target builds nothing.
+    """
+
+    def __init__(self, settings: Settings, target: Any) -> None:
+        super().__init__(settings)
+        hypermodel = target() if isinstance(target, type) else target
+        self._build = getattr(hypermodel, "build", hypermodel)
+        if not callable(self._build):
+            raise ObjectiveError(
+                f"{target!r} is no hypermodel; name a function of hp, or a class with build(hp)"
+            )
+        own_fit = getattr(hypermodel, "fit", None)
+        # KerasTuner's own HyperModel.fit only calls model.fit.
+        inherited = getattr(own_fit, "__module__", "").startswith("keras_tuner.")
+        self._own_fit = None if inherited else own_fit
+        self._hyperparameters: HyperParameters | None = None
+
+    def build(self, trial: Trial) -> keras.Model:
+        hyperparameters = hyperparameters_class()(
+            lambda name, domain, default: _suggest(trial, name, domain)
+        )
+        self._hyperparameters = hyperparameters
+        return self._build(hyperparameters)
+
+    def epochs(self, trial: Trial) -> int:
+        return self.settings.epochs
+
+    def fit(self, trial: Trial, model: keras.Model, x: Array, y: Array, **options: Any) -> Any:
+        if self._own_fit is None:
+            return super().fit(trial, model, x, y, **options)
+        returned = self._own_fit(self._hyperparameters, model, x, y, **options)
+        return _metrics(returned, self.metrics[0])
+
+    def declared(self) -> dict[str, BaseDistribution]:
+        """Every hyperparameter, found by building the model once for each condition.
+
+        As KerasTuner does before a search; it needs TensorFlow.
+        """
+        self.prepare()
+        found: dict[str, BaseDistribution] = {}
+        tried: set[tuple[Parent, ...]] = set()
+        waiting: list[tuple[Parent, ...]] = [()]
+        while waiting and len(tried) < _MOST_BUILDS:
+            wanted = waiting.pop(0)
+            tried.add(wanted)
+            forced = {condition.name: condition.values[0] for condition in wanted}
+            hyperparameters = hyperparameters_class()(_preset(forced))
+            self._build(hyperparameters)
+            for each in hyperparameters.space:
+                found.setdefault(each.name, each.domain)
+            for scope in hyperparameters.inactive_scopes:
+                if scope not in tried and scope not in waiting:
+                    waiting.append(scope)
+        return found
+
+
+def _preset(values: Mapping[str, Value]) -> Draw:
+    return lambda name, domain, default: values.get(name, default)
+
+
+def _suggest(trial: Any, name: str, domain: BaseDistribution) -> Value:
+    if isinstance(domain, CategoricalDistribution):
+        chosen: Value = trial.suggest_categorical(name, domain.choices)
+        return chosen
+    if isinstance(domain, IntDistribution):
+        return int(
+            trial.suggest_int(name, domain.low, domain.high, step=domain.step, log=domain.log)
+        )
+    assert isinstance(domain, FloatDistribution)
+    return float(
+        trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
+    )
+
+
+def _metrics(returned: Any, metric: str) -> Mapping[str, float] | None:
+    """What a user's fit returned, as KerasTuner understands it; None of a Keras history.
+
+    Raises:
+        ObjectiveError: it is nothing that KerasTuner knows.
+    """
+    if hasattr(returned, "history"):
+        return None  # the values were reported epoch by epoch
+    if isinstance(returned, Mapping):
+        return {str(name): float(value) for name, value in returned.items()}
+    if isinstance(returned, list) and returned:
+        each = [_metrics(one, metric) or {} for one in returned]
+        return {
+            name: sum(one[name] for one in each) / len(each)
+            for name in each[0]
+            if all(name in one for one in each)
+        }
+    try:
+        return {metric: float(returned)}
+    except (TypeError, ValueError):
+        raise ObjectiveError(
+            f"fit returned {returned!r}; return the history, a dictionary of metrics or a number"
+        ) from None

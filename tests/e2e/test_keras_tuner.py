@@ -1,0 +1,103 @@
+"""KerasTuner's way: a hypermodel unchanged, its space, its finished projects."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Orch
+
+HAS_KERAS_TUNER = importlib.util.find_spec("keras_tuner") is not None
+
+
+def report(orch: Orch, name: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(orch.ok("report", name, "--format", "json"))
+    return parsed
+
+
+def test_a_hypermodel_runs_unchanged_and_its_trials_have_what_was_active(
+    orch: Orch, name: str
+) -> None:
+    orch.ok("run", "kt:hypermodels:build_model", "--study", name, "--data", "digits",
+            "--trials", "5", "--epochs", "2", "--workers", "2", "--pruner", "none",
+            "--sampler", "random")  # fmt: skip
+    trials = report(orch, name)["trials"]
+    assert len(trials) == 5 and all(trial["state"] == "COMPLETE" for trial in trials)
+    always = {"units", "kind", "head/dropout", "learning_rate"}
+    for trial in trials:
+        own = {"mlp": "second", "wide": "wide"}[trial["params"]["kind"]]
+        assert set(trial["params"]) == always | {own}
+        assert list(trial["intermediate"]) == ["1", "2"]
+    assert {trial["params"]["kind"] for trial in trials} == {"mlp", "wide"}
+    number = str(trials[0]["number"])
+    assert "identical: 2 of 2 values" in orch.ok("replay", name, number)
+
+
+def test_a_hypermodel_with_its_own_fit_returns_what_it_likes(orch: Orch, name: str) -> None:
+    target = "is_keras_tuners" if HAS_KERAS_TUNER else "build_model"
+    orch.ok("run", f"kt:hypermodels:{target}", "--study", name, "--data", "digits",
+            "--trials", "1", "--epochs", "1", "--workers", "1")  # fmt: skip
+    own = f"{name}-fit"
+    orch.ok("run", "kt:hypermodels:WithFit", "--study", own, "--data", "digits",
+            "--trials", "2", "--epochs", "2", "--workers", "1", "--pruner", "none")  # fmt: skip
+    for trial in report(orch, own)["trials"]:
+        assert trial["params"]["batch_size"] in (64, 128)
+        assert trial["value"] == pytest.approx(max(trial["intermediate"].values()))
+
+
+def test_the_space_of_a_hypermodel_has_the_parameters_of_every_condition(orch: Orch) -> None:
+    page = orch.ok("space", "kt:hypermodels:build_model", "--param", 'kind="mlp"')
+    for line in ("units          8 to 64, step 8", "kind           mlp (fixed)",
+                 "head/dropout   0 to 0.4, step 0.1", "second         8 to 32, log",
+                 "wide           64, 128", "learning_rate  0.001 to 0.01, log"):  # fmt: skip
+        assert line in page, page
+
+
+def test_the_articles_hypermodel_has_the_articles_space(orch: Orch) -> None:
+    ours, article = (
+        orch.ok("space", "mnist"),
+        orch.ok("space", "kt:examples.kerastuner:build_model"),
+    )
+    for line in ours.splitlines()[1:8]:
+        assert line.split() in [each.split() for each in article.splitlines()], line
+
+
+def test_what_is_no_hypermodel_is_one_line(orch: Orch, name: str) -> None:
+    assert "did you mean 'build_model'" in orch.refused(2, "create", name, "--objective",
+                                                        "kt:hypermodels:build_modell")  # fmt: skip
+    ended = orch("run", "kt:hypermodels:uncompiled", "--study", name, "--data", "digits",
+                 "--trials", "3", "--workers", "1", "--set", "worker.max_retries=0",
+                 "--set", "worker.max_failures=1")  # fmt: skip
+    assert ended.returncode == 1 and "compile" in report(orch, name)["trials"][0]["reason"]
+
+
+@pytest.mark.skipif(not HAS_KERAS_TUNER, reason="keras-tuner is not installed")
+def test_a_finished_project_becomes_a_study(orch: Orch, name: str, tmp_path: Path) -> None:
+    import hypermodels
+    import keras_tuner
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits().images / 16.0, load_digits().target
+    tuner = keras_tuner.RandomSearch(
+        hypermodels.build_model, objective="val_accuracy", max_trials=3, seed=1,
+        directory=str(tmp_path), project_name="digits",
+    )  # fmt: skip
+    tuner.search(x[:400], y[:400], epochs=2, validation_data=(x[400:600], y[400:600]), verbose=0)
+    orch.ok("import", "kerastuner", str(tmp_path / "digits"), name)
+    whole = report(orch, name)
+    assert (whole["metric"], whole["direction"]) == ("val_accuracy", "maximize")
+    theirs = {each.trial_id: each for each in tuner.oracle.get_best_trials(3)}
+    assert len(whole["trials"]) == 3
+    for trial in whole["trials"]:
+        other = theirs[trial["attributes"]["kerastuner:trial_id"]]
+        assert trial["value"] == other.score
+        assert trial["params"] == other.hyperparameters.values
+    assert whole["best"]["value"] == max(each.score for each in theirs.values())
+    damaged = next((tmp_path / "digits").glob("trial_*/trial.json"))
+    damaged.write_text(damaged.read_text()[:-50])
+    message = orch.refused(1, "import", "kerastuner", str(tmp_path / "digits"), f"{name}x")
+    assert "is damaged" in message
+    assert "no oracle.json" in orch.refused(2, "import", "kerastuner", str(tmp_path), f"{name}x")
