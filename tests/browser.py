@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import socket
 import subprocess
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+_ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+# The text of a page with that of its web components, which have documents of their own.
+_DEEP_TEXT = """
+const walk = (node) => {
+    let text = node.nodeType === 3 ? node.data + " " : "";
+    for (const child of [...(node.shadowRoot?.childNodes ?? []), ...node.childNodes]) {
+        if (!["STYLE", "SCRIPT", "TEMPLATE"].includes(child.nodeName)) text += walk(child);
+    }
+    return text;
+};
+return walk(document.body);
+"""
 
 
 def rendered(chromium: str, address: str, profile: Path, wanted: str) -> str:
@@ -12,9 +37,7 @@ def rendered(chromium: str, address: str, profile: Path, wanted: str) -> str:
     for _ in range(5):
         done = subprocess.run(
             [
-                chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-                "--no-first-run", "--disable-background-networking",
-                "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
+                chromium, *_ARGUMENTS, f"--user-data-dir={profile}",
                 "--virtual-time-budget=15000", "--dump-dom", address,
             ],
             capture_output=True, text=True, timeout=120, check=False,
@@ -23,3 +46,62 @@ def rendered(chromium: str, address: str, profile: Path, wanted: str) -> str:
             return done.stdout
         time.sleep(1)
     raise AssertionError(f"{wanted!r} is not on {address}: {done.stdout[-2000:]}")
+
+
+def deep_text(address: str, profile: Path, wanted: str, seconds: float = 60) -> str:
+    """The page's text, web components included, once ``wanted`` is there."""
+    with _session(profile) as call:
+        call("url", {"url": address})
+        deadline = time.monotonic() + seconds
+        while True:
+            text = str(call("execute/sync", {"script": _DEEP_TEXT, "args": []}))
+            if wanted in text:
+                return text
+            assert time.monotonic() < deadline, f"{wanted!r} is not on {address}: {text[-2000:]}"
+            time.sleep(0.5)
+
+
+@contextmanager
+def _session(profile: Path) -> Iterator[Any]:
+    """A browser driven by ChromeDriver over the WebDriver protocol."""
+    driver = shutil.which("chromedriver")
+    if driver is None:
+        pytest.skip("needs ChromeDriver (Debian package chromium-driver)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        base = f"http://127.0.0.1:{port}"
+        _wait(base)
+        options = {"args": [*_ARGUMENTS, f"--user-data-dir={profile}"]}
+        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        session = _post(f"{base}/session", wanted)["sessionId"]
+        yield lambda path, body: _post(f"{base}/session/{session}/{path}", body)
+        urllib.request.urlopen(
+            urllib.request.Request(f"{base}/session/{session}", method="DELETE"), timeout=30
+        )
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _post(address: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)["value"]
+
+
+def _wait(base: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(f"{base}/status", timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, "ChromeDriver does not answer"
+            time.sleep(0.1)

@@ -47,6 +47,8 @@ def options(
 
 def main() -> None:
     """The ``orch`` command."""
+    if "--debug" not in sys.argv:
+        _silence_native_logs()
     try:
         code = app(standalone_mode=False)
     except OrchError as error:
@@ -60,6 +62,16 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _silence_native_logs() -> None:
+    # TensorFlow's C++ parts write to the file descriptor, whatever the log level, before anything
+    # can be set; a user's module may import it. What Python writes still reaches the terminal.
+    terminal = os.dup(2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _end(error: BaseException, message: str, code: int) -> None:

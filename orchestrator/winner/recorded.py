@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,21 +109,8 @@ def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objectiv
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
     objective = make_objective(study.spec, threads)
     check_data(study, objective)
-    if not os.environ.get("ORCH_DEBUG"):
-        _silence_native_logs()
     objective.prepare()
     return objective, search_space(study.spec, objective)
-
-
-def _silence_native_logs() -> None:
-    # TensorFlow's C++ parts write to the file descriptor, whatever the log level, before anything
-    # can be set. What Python writes still reaches the terminal.
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def find_trial(trials: list[FrozenTrial], number: int, study: str) -> FrozenTrial:

@@ -37,8 +37,12 @@ def declare(hp: Any) -> None:
         with hp.conditional_scope("kind", [1]):
             hp.Int("inner", 0, 3, default=2)
     hp.Int("only_a", 1, 2, parent_name="kind", parent_values=["a"])
-    with hp.conditional_scope("flag", [True]), hp.conditional_scope("kind", ["b"]):
-        hp.Float("both", 0.0, 1.0, default=0.5)
+    with hp.conditional_scope("flag", [True]):
+        hp.Choice("under", ["a", "b"], default="b")
+        with hp.conditional_scope("under", ["b"]):
+            hp.Float("both", 0.0, 1.0, default=0.5)
+        with hp.conditional_scope("under", ["a"]):
+            hp.Float("neither", 0.0, 1.0)
 
 
 def test_names_values_and_activity_are_keras_tuners() -> None:
