@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,9 +49,17 @@ def report(
 def best(
     name: o.NameArgument,
     top: Annotated[int, typer.Option("--top", min=1, help="How many.")] = 1,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            "--models",
+            metavar="DIR",
+            help="Write their models here, as far as worker.keep_models kept them.",
+        ),
+    ] = None,
     storage: o.StorageOption = None,
 ) -> None:
-    """Print the best trials and their parameters.
+    """Print the best trials and their parameters, and write their models.
 
     Example: orch best demo --top 3
     """
@@ -60,7 +69,13 @@ def best(
     from orchestrator.study import open_study
 
     database = open_database(storage)
-    print(best_page(summarise(database, open_study(database, name)), top))
+    study = open_study(database, name)
+    print(best_page(summarise(database, study), top))
+    if models is not None:
+        from orchestrator.winner.models import write_models
+
+        for path in write_models(database, study, models, top):
+            print(f"{path} is written", file=sys.stderr)
 
 
 def space(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ from objectives.errors import ObjectiveError
 from objectives.predictions import Prediction
 from objectives.predictions import predict as predict_with
 from orchestrator.errors import OrchError
-from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
+from orchestrator.winner.models import kept_models
 from orchestrator.winner.recorded import prepare_objective
 
 
@@ -52,24 +51,13 @@ def _file(database: Database, study: StoredStudy, model: Path | None) -> Iterato
             raise OrchError(f"no file {model}; make it with: orch refit {study.name} --out {model}")
         yield model
         return
-    row = database.row(
-        "best_model",
-        study_id=study.study_id,
-        maximize=study.spec.study.directions[0] == "maximize",
-    )
-    if row is None:
+    kept = kept_models(database, study, 1)
+    if not kept:
         raise OrchError(
             f"study '{study.name}' has kept no model; make one with: "
             f"orch refit {study.name} --out model.keras, and name it with --model"
         )
-    settings = study.spec.worker
-    store = open_artifacts(settings.artifacts, database, settings.artifact_limit_mb)
-    content = store.open_reader(row["artifact_id"]).read()
-    if hashlib.sha256(content).hexdigest() != row["sha256"]:
-        raise OrchError(
-            f"the kept model of study '{study.name}' is damaged; make one with: "
-            f"orch refit {study.name} --out model.keras"
-        )
+    content = kept[0].read()
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:
         path = Path(folder) / "model.keras"
         path.write_bytes(content)

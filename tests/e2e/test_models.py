@@ -34,6 +34,10 @@ def test_the_best_models_are_kept_and_load_in_keras(
         reader = PostgresArtifactStore(database, 0).open_reader(row["artifact_id"])
         path.write_bytes(reader.read())
         assert keras.models.load_model(path, safe_mode=True).output_shape == (None, 10)
+    assert orch.ok("best", name, "--top", "5", "--models", str(tmp_path / "models"))
+    written = {path.name for path in (tmp_path / "models").iterdir()}
+    assert written == {f"trial-{trial['number']:05d}.keras" for trial in best}
+    assert keras.models.load_model(tmp_path / "models" / written.pop(), safe_mode=True)
     orch.ok("delete", name, "--yes")
     # Other tests' studies share the database, so only this study's rows may be counted.
     left = database.execute(

@@ -137,6 +137,29 @@ def test_several_metrics_give_a_pareto_front(orch: Orch, name: str) -> None:
     assert "cannot be pruned" in message
 
 
+def test_a_network_may_be_searched_for_accuracy_and_size(orch: Orch, name: str) -> None:
+    orch.ok(
+        "run", "digits", "--study", name, "--trials", "4", "--workers", "2", "--epochs", "1",
+        "--metric", "val_accuracy", "--metric", "parameters",
+        "--set", 'study.note="# Small and good"',
+    )  # fmt: skip
+    whole = report(orch, name)
+    assert whole["direction"] == ["maximize", "minimize"] and whole["pareto"]
+    assert all(len(trial["values"]) == 2 for trial in whole["trials"])
+    header = orch.ok("report", name, "--format", "csv").splitlines()[0]
+    assert "value_parameters" in header
+
+
+def test_the_studys_note_is_the_dashboards(orch: Orch, name: str, url: str) -> None:
+    import optuna
+    from optuna_dashboard._note import get_note_from_system_attrs
+
+    orch.ok("create", name, "--objective", "quadratic", "--set", 'study.note="# The plan"')
+    study = optuna.load_study(study_name=name, storage=url.replace("://", "+psycopg2://", 1))
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    assert get_note_from_system_attrs(attributes, None)["body"] == "# The plan"
+
+
 def test_the_best_trial_keeps_the_constraints(orch: Orch, name: str) -> None:
     orch.ok(
         "run", "user_objectives:constrained", "--study", name, "--trials", "20", "--workers", "2",

@@ -249,11 +249,11 @@ SELECT orch.is_model_wanted(%(study_id)s, %(value)s, %(keep)s) AS wanted
 -- keep_model --
 SELECT artifact_id FROM orch.keep_model(%(trial_id)s, %(artifact_id)s, %(sha256)s, %(keep)s)
 
--- best_model --
-SELECT m.artifact_id, m.sha256 FROM orch.model m
+-- best_models --
+SELECT t.number, m.artifact_id, m.sha256 FROM orch.model m
 JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
 WHERE m.study_id = %(study_id)s AND v.objective = 0
-ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT 1
+ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT %(top)s
 
 -- insert_artifact --
 INSERT INTO orch.artifact (artifact_id, size, sha256)

@@ -1,0 +1,84 @@
+"""The models of the best trials, as their workers kept them (``worker.keep_models``)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import OrchError
+from orchestrator.storage.artifacts import ArtifactStore, open_artifacts
+from orchestrator.storage.database import Database
+from orchestrator.storage.files import write_whole
+from orchestrator.study import StoredStudy
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """One trial's model.
+
+    Attributes:
+        number: the trial's.
+        artifact_id: its name in the store.
+        sha256: of its bytes.
+        store: where it lies.
+    """
+
+    number: int
+    artifact_id: str
+    sha256: str
+    store: ArtifactStore
+
+    def read(self) -> bytes:
+        """The model's file.
+
+        Raises:
+            OrchError: it is gone or damaged.
+        """
+        try:
+            content = self.store.open_reader(self.artifact_id).read()
+        except OrchError:
+            raise
+        except Exception as error:  # whatever a store raises for what is not there
+            raise OrchError(f"the model of trial {self.number} cannot be read: {error}") from None
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise OrchError(
+                f"the kept model of trial {self.number} is damaged; make one with orch refit"
+            )
+        return content
+
+
+def kept_models(database: Database, study: StoredStudy, top: int) -> list[KeptModel]:
+    """The kept models of the best ``top`` trials, the best first."""
+    settings = study.spec.worker
+    store = open_artifacts(settings.artifacts, database, settings.artifact_limit_mb)
+    rows = database.rows(
+        "best_models",
+        study_id=study.study_id,
+        maximize=study.spec.study.directions[0] == "maximize",
+        top=top,
+    )
+    return [KeptModel(row["number"], row["artifact_id"], row["sha256"], store) for row in rows]
+
+
+def write_models(database: Database, study: StoredStudy, folder: Path, top: int) -> list[Path]:
+    """Write the kept models of the best ``top`` trials, as ``trial-00017.keras``.
+
+    Raises:
+        OrchError: none is kept, one is damaged, or the folder cannot be written.
+    """
+    kept = kept_models(database, study, top)
+    if not kept:
+        raise OrchError(
+            f"study '{study.name}' has kept no model; make one with: "
+            f"orch refit {study.name} --out model.keras"
+        )
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in kept:
+            paths.append(folder / f"trial-{each.number:05d}.keras")
+            write_whole(paths[-1], each.read())
+    except OSError as error:
+        raise OrchError(f"cannot write in {folder}: {error.strerror}") from None
+    return paths
