@@ -134,6 +134,8 @@ class Training:
         gradients = set(custom_gradients())
         model = self.build()
         if state:
+            if not model.built:  # Keras lets a model without an Input wait for its data
+                model.build((None, *split.x_train.shape[1:]))
             restore_state(model, state)
         reporter = make_reporter(self.metrics, after_epoch)
         try:

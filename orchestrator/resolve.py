@@ -10,7 +10,7 @@ from objectives.base import NoOptions, Objective, ObjectiveError, Settings, defa
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.search.combination import check_combination
 from orchestrator.search.plan import Plan
-from orchestrator.search.plans import build_plan
+from orchestrator.search.plans import PLANS, build_plan
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.search.space import Space, distribution, merge, values_of
@@ -91,7 +91,7 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
         OrchError: the data cannot be had.
     """
     objective = make_objective(spec)
-    spec = _with_metrics(spec, objective)
+    spec = _with_pruner(_with_metrics(spec, objective))
     space = search_space(spec, objective)
     _check_rounds(spec, objective)
     build_sampler(spec)
@@ -110,7 +110,7 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
 
 
 def _with_metrics(spec: StudySpec, objective: Objective) -> StudySpec:
-    """The spec with its metrics and directions named; several metrics are not pruned."""
+    """The spec with its metrics and directions named."""
     metrics = objective.metrics
     directions = spec.study.directions or tuple(map(default_direction, metrics))
     if not spec.study.metrics and len(directions) > len(metrics):
@@ -128,10 +128,18 @@ def _with_metrics(spec: StudySpec, objective: Objective) -> StudySpec:
             "direction": directions[0] if one else directions,
         }
     )
-    pruner = spec.pruner
-    if not one and "pruner" not in spec.model_fields_set:
-        pruner = PrunerSection(name="none")
-    return spec.model_copy(update={"study": section, "pruner": pruner})
+    return spec.model_copy(update={"study": section})
+
+
+def _with_pruner(spec: StudySpec) -> StudySpec:
+    """The spec with a pruner that fits, where none is named.
+
+    Several metrics cannot be pruned, and who asks for a grid wants the value of each cell.
+    """
+    several = len(spec.study.metrics) > 1
+    if "pruner" in spec.model_fields_set or not (several or spec.sampler.name in PLANS):
+        return spec
+    return spec.model_copy(update={"pruner": PrunerSection(name="none")})
 
 
 def _check_rounds(spec: StudySpec, objective: Objective) -> None:

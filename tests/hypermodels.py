@@ -51,5 +51,15 @@ def is_keras_tuners(hp: Any) -> keras.Model:
     return build_model(hp)
 
 
+def without_input(hp: Any) -> keras.Model:
+    """Keras builds it when the first data come."""
+    model = keras.Sequential([keras.layers.Flatten()])
+    model.add(keras.layers.Dense(hp.Int("units", 8, 64), activation="relu"))
+    model.add(keras.layers.Dropout(0.2))
+    model.add(keras.layers.Dense(10, activation="softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def uncompiled(hp: Any) -> keras.Model:
     return keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten()])

@@ -179,6 +179,7 @@ def probability_best(values: Mapping[int, Sequence[float]], maximize: bool) -> d
             for each in values.values()
         ]
     )
-    winners = (draws if maximize else -draws).argmax(axis=0)
-    counts = np.bincount(winners, minlength=len(values))
-    return {number: float(n / _DRAWS) for number, n in zip(values, counts, strict=True)}
+    best = draws == (draws.max(axis=0) if maximize else draws.min(axis=0))
+    # Without any spread two may be equal; they share.
+    shares = (best / best.sum(axis=0)).mean(axis=1)
+    return {number: float(share) for number, share in zip(values, shares, strict=True)}

@@ -48,6 +48,17 @@ def test_a_hypermodel_with_its_own_fit_returns_what_it_likes(orch: Orch, name: s
         assert trial["value"] == pytest.approx(max(trial["intermediate"].values()))
 
 
+def test_a_model_without_an_input_goes_on_from_its_checkpoint(orch: Orch, name: str) -> None:
+    orch.ok(
+        "run", "kt:hypermodels:without_input", "--study", name, "--data", "digits",
+        "--trials", "5", "--epochs", "4", "--workers", "1", "--set", "pruner.promote=true",
+    )  # fmt: skip
+    trials = report(orch, name)["trials"]
+    assert {len(trial["intermediate"]) for trial in trials} == {2, 4}
+    promoted = next(str(trial["number"]) for trial in trials if len(trial["intermediate"]) == 4)
+    assert "identical: 4 of 4 values" in orch.ok("replay", name, promoted)
+
+
 def test_the_space_of_a_hypermodel_has_the_parameters_of_every_condition(orch: Orch) -> None:
     page = orch.ok("space", "kt:hypermodels:build_model", "--param", 'kind="mlp"')
     for line in ("units          8 to 64, step 8", "kind           mlp (fixed)",

@@ -56,7 +56,8 @@ def test_every_sampler_and_pruner_runs_with_four_workers(
 def test_a_grid_runs_each_cell_once_and_ends_by_itself(orch: Orch, name: str) -> None:
     orch.ok("run", "quadratic", "--study", name, "--sampler", "grid", "--workers", "4", *_FINITE)
     whole = report(orch, name)
-    assert whole["budget"] == 15
+    assert whole["budget"] == 15 and whole["pruner"] == "none"
+    assert whole["states"]["complete"] == 15, "each cell has its value"
     assert len(cells(whole)) == 15 and set(cells(whole).values()) == {1}
 
 

@@ -49,5 +49,10 @@ def test_the_probability_is_that_of_the_posterior_of_the_difference() -> None:
     assert found[1] == pytest.approx(np.mean(draws[0] < draws[1]), abs=0.01)
 
 
+def test_equal_values_without_any_spread_share_the_probability() -> None:
+    found = probability_best({1: [0.5, 0.5], 2: [0.5, 0.5], 3: [0.4, 0.4]}, True)
+    assert found == {1: 0.5, 2: 0.5, 3: 0.0}
+
+
 def test_nothing_is_said_of_a_single_value() -> None:
     assert probability_best({1: [0.5], 2: [0.5, 0.6]}, True) == {}
