@@ -18,7 +18,7 @@ _LAYERS = [
     {"resolve"},
     {"search", "storage"},
     {"spec"},
-    {"domains"},
+    {"domains", "durations"},
     {"errors"},
 ]
 _RANK = {part: rank for rank, layer in enumerate(_LAYERS) for part in layer}

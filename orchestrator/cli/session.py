@@ -13,12 +13,12 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from orchestrator.durations import parse_duration
 from orchestrator.errors import StorageError, StorageUnavailable, UsageError
 from orchestrator.report.progress import Progress, ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
 from orchestrator.resolve import full_steps, make_objective
-from orchestrator.spec import parse_duration
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import home
 from orchestrator.study import StoredStudy, open_study

@@ -16,7 +16,7 @@ from orchestrator.resolve import make_objective, search_space
 from orchestrator.search.space import Space
 from orchestrator.study import StoredStudy
 from orchestrator.worker.checkpoints import Arrays
-from orchestrator.worker.loop import check_data
+from orchestrator.worker.pinned import check_data
 from orchestrator.worker.trial import Place, place
 
 

@@ -55,9 +55,15 @@ class Claims:
         assert row is not None
         return Claim(**row)
 
-    def exhaust(self, reason: str) -> None:
-        """The search has ended by itself: no further trial starts."""
-        self._database.rows("exhaust_study", study_id=self._study_id, reason=reason)
+    def exhaust(self, reason: str, stage: int | None) -> None:
+        """The search has ended by itself: no further trial starts.
+
+        Args:
+            reason: why, for people.
+            stage: the stage at which a plan had nothing left; trials that were queued since then
+                keep the study open. None: whatever the stage.
+        """
+        self._database.rows("exhaust_study", study_id=self._study_id, reason=reason, stage=stage)
 
     def advance(self, step: Step, stage: int) -> bool:
         """Do what a plan wants.

@@ -11,31 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import optuna
 
-from objectives.base import Objective
 from orchestrator.errors import OrchError, StorageError, StudyFailed
-from orchestrator.resolve import full_steps, make_objective, pin_data, search_space
-from orchestrator.search.plan import is_open
-from orchestrator.search.plans import build_plan
-from orchestrator.search.promotion import build_brackets, pause_after
+from orchestrator.resolve import full_steps, make_objective, search_space
+from orchestrator.search.promotion import Brackets, pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
-from orchestrator.search.terminators import build_terminator
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.connect import answer_within
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.url import mask
-from orchestrator.study import StoredStudy, open_study
+from orchestrator.study import open_study
 from orchestrator.worker.attempt import Attempt
-from orchestrator.worker.checkpoints import CheckpointWriter, remove
+from orchestrator.worker.checkpoints import CheckpointWriter
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
 from orchestrator.worker.patience import patiently
+from orchestrator.worker.pinned import check_data
+from orchestrator.worker.planner import Planner
 from orchestrator.worker.seeds import derive
 from orchestrator.worker.trial import Equipment, WorkerTrial
 from orchestrator.worker.unfinished import UnfinishedTrials
@@ -89,12 +86,6 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec, options.threads)
         self._space = search_space(self._study.spec, self._objective)
-        steps = full_steps(self._study.spec, self._objective)
-        self._search_plan = build_plan(
-            self._study.spec, self._space, self._objective.is_active, steps
-        )
-        self._brackets = build_brackets(self._study.spec, steps)
-        self._terminator = build_terminator(self._study.spec)
         self.leaving = False
 
     @property
@@ -166,17 +157,18 @@ class Worker:
     def _take_trials(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
         deadline = _deadline(self._options.timeout)
         pause = _Pause()
+        planner = Planner(self._study.spec, self._objective, self._space, optuna_study, equipment)
         while not self.leaving and time.monotonic() < deadline:
             claim = patiently(self._claims.claim, equipment.patience_seconds, lambda: self.leaving)
             if claim.outcome == "trial":
                 assert claim.trial_id is not None
-                self._run_trial(optuna_study, claim.trial_id, equipment)
-                self._end_search(optuna_study, equipment)
+                self._run_trial(optuna_study, claim.trial_id, planner.brackets, equipment)
+                planner.end_search(optuna_study.exhausted)
                 pause.reset()
             elif claim.outcome == "plan":
                 assert claim.detail is not None
                 stage, budget = map(int, claim.detail.split())
-                if not self._plan(optuna_study, stage, budget, equipment):
+                if not planner.plan(stage, budget):
                     pause.wait(lambda: self.leaving)
             elif claim.outcome == "schema":
                 raise StorageError(
@@ -194,47 +186,13 @@ class Worker:
             else:
                 return
 
-    def _end_search(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
-        """End the study when its sampler has tried everything, or no gain is expected."""
-        reason = "every configuration has been tried" if optuna_study.exhausted else None
-        if self._terminator is not None and reason is None:
-            terminator = self._terminator
-            if patiently(
-                lambda: terminator.should_terminate(optuna_study), equipment.patience_seconds
-            ):
-                reason = "no worthwhile gain is expected"
-        if reason is not None:
-            patiently(lambda: self._claims.exhaust(reason), equipment.patience_seconds)
-
-    def _plan(
-        self, optuna_study: WorkerStudy, stage: int, budget: int, equipment: Equipment
-    ) -> bool:
-        """Do what the plan wants next. Returns whether there may be work now."""
-        assert self._search_plan is not None
-        plan = self._search_plan
-        trials = patiently(
-            lambda: optuna_study.get_trials(deepcopy=False), equipment.patience_seconds
-        )
-        step = plan.step(trials, budget)
-        if step:
-            needless = patiently(
-                lambda: [
-                    artifact_id
-                    for trial_id in step.prune
-                    for artifact_id, _, _ in self._claims.checkpoints(trial_id)
-                ],
-                equipment.patience_seconds,
-            )
-            if patiently(lambda: self._claims.advance(step, stage), equipment.patience_seconds):
-                remove(equipment.store, needless)
-        elif not is_open(trials):
-            patiently(
-                lambda: self._claims.exhaust("every configuration has been tried"),
-                equipment.patience_seconds,
-            )
-        return bool(step)
-
-    def _run_trial(self, optuna_study: optuna.Study, trial_id: int, equipment: Equipment) -> None:
+    def _run_trial(
+        self,
+        optuna_study: optuna.Study,
+        trial_id: int,
+        brackets: Brackets | None,
+        equipment: Equipment,
+    ) -> None:
         spec = self._study.spec
         frozen = patiently(lambda: _look_up(optuna_study, trial_id), equipment.patience_seconds)
         if frozen is None:
@@ -254,9 +212,7 @@ class Worker:
                 first_number=first_number,
                 steps=self._objective.steps(),
                 is_active=self._objective.is_active,
-                pause_after=(
-                    None if self._brackets is None else pause_after(frozen, self._brackets)
-                ),
+                pause_after=None if brackets is None else pause_after(frozen, brackets),
                 checkpoints=self._objective.checkpoints,
                 equipment=equipment,
             )
@@ -270,33 +226,6 @@ def _look_up(optuna_study: optuna.Study, trial_id: int) -> optuna.trial.FrozenTr
     # Optuna's cache must have seen a trial before it takes values for it.
     trials = optuna_study.get_trials(deepcopy=False)
     return next((each for each in reversed(trials) if each._trial_id == trial_id), None)
-
-
-def check_data(study: StoredStudy, objective: Objective) -> None:
-    """Compare this machine's data with the study's.
-
-    Raises:
-        StudyFailed: they differ; the message says in what.
-    """
-    here, pinned = pin_data(objective), study.data
-    if here == pinned:
-        return
-    differences = _differences(dict(pinned or {}), here or {})
-    raise StudyFailed(
-        f"this machine's data are not those of study '{study.name}' ({differences}); "
-        "bring the same file here, or name it in ORCH_MNIST"
-    )
-
-
-def _differences(pinned: dict[str, Any], here: dict[str, Any]) -> str:
-    def short(value: object) -> str:
-        return f"{value[:12]}…" if isinstance(value, str) and len(value) > 40 else str(value)
-
-    return "; ".join(
-        f"{key}: study {short(pinned.get(key))}, here {short(here.get(key))}"
-        for key in sorted(pinned.keys() | here.keys())
-        if pinned.get(key) != here.get(key)
-    )
 
 
 class _Pause:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from optuna.trial import TrialState
 
+from orchestrator.search.plan import Step
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.optuna_storage import open_optuna_storage
@@ -270,6 +271,74 @@ def test_an_enqueued_trial_goes_before_a_fresh_one(
     optuna.load_study(study_name=study.name, storage=storage).enqueue_trial({"x": 1.0, "y": 2.0})
     first, second = take(make_worker(study)), take(make_worker(study))
     assert first < second
+
+
+@pytest.fixture
+def planned(database: Database, name: str) -> Iterator[StoredStudy]:
+    """A study of two cells, which a plan queues."""
+    document = {
+        "study": {"name": name, "objective": "quadratic"},
+        "sampler": {"name": "grid"},
+        "space": {"x": {"choice": [1.0, 2.0]}, "y": 0.0},
+    }
+    study = create(database, StudySpec.parse(document))
+    yield study
+    delete(database, study)
+
+
+def test_of_two_plans_at_one_stage_the_second_is_too_late(
+    database: Database, planned: StoredStudy, make_worker: MakeWorker
+) -> None:
+    first, second = make_worker(planned), make_worker(planned)
+    stages = []
+    for claims in (first, second):
+        claim = claims.claim()
+        assert claim.outcome == "plan" and claim.detail is not None
+        stages.append(int(claim.detail.split()[0]))
+    step = Step(queue=[({"x": 1.0, "y": 0.0}, {}), ({"x": 2.0, "y": 0.0}, {})])
+    assert first.advance(step, stages[0])
+    assert not second.advance(step, stages[1])
+    assert [row["state"] for row in trials(database, planned)] == ["WAITING", "WAITING"]
+    second.exhaust("nothing is left", stages[1])
+    assert second.claim().outcome == "trial", "what was queued meanwhile keeps the study open"
+
+
+def test_an_exhausted_study_is_done_and_can_be_taken_up_again(
+    database: Database, planned: StoredStudy, make_worker: MakeWorker
+) -> None:
+    claims = make_worker(planned)
+    claims.exhaust("nothing is left", None)
+    assert claims.claim().outcome == "done"
+    assert open_study(database, planned.name).state == "exhausted"
+    reopen(database, planned)
+    assert claims.claim().outcome == "plan"
+
+
+def test_a_paused_trial_is_passed_over_until_it_is_promoted(
+    database: Database, planned: StoredStudy, make_worker: MakeWorker
+) -> None:
+    claims = make_worker(planned)
+    bracket = {"orch:bracket": 0, "orch:round": 0}
+    assert claims.advance(Step(queue=[({}, bracket), ({}, bracket)]), 0)
+    held = [take(claims)]
+    assert claims.report(held[0], {3: 0.7}) and claims.pause(held[0])
+    held.append(take(claims))
+    assert held[1] != held[0]
+    assert claims.report(held[1], {3: 0.4}) and claims.pause(held[1])
+    assert claims.claim().outcome == "plan"
+    assert claims.advance(Step(promote=[held[0]], prune=[held[1]]), 1)
+    assert take(claims) == held[0]
+    assert [row["state"] for row in trials(database, planned)] == ["RUNNING", "PRUNED"]
+    rounds = database.execute(
+        "SELECT value_json FROM trial_system_attributes WHERE trial_id = %(id)s "
+        "AND key = 'orch:round'",
+        {"id": held[0]},
+    )
+    assert rounds[0]["value_json"] == "1"
+    values = database.execute(
+        "SELECT value FROM trial_values WHERE trial_id = %(id)s", {"id": held[1]}
+    )
+    assert [row["value"] for row in values] == [0.4], "Optuna's rule for a pruned trial"
 
 
 def test_a_stopped_study_gives_out_nothing_until_it_is_taken_up_again(

@@ -123,7 +123,7 @@ WHERE study_id = %(study_id)s AND state = 'open'
 
 -- exhaust_study --
 UPDATE orch.study SET state = 'exhausted', reason = %(reason)s
-WHERE study_id = %(study_id)s AND state = 'open'
+WHERE study_id = %(study_id)s AND state = 'open' AND stage = coalesce(%(stage)s, stage)
 
 -- count_live_workers --
 SELECT count(*) AS live FROM orch.worker

@@ -1,0 +1,91 @@
+"""Planner: a worker's part in what a study tries next, and in when it ends by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import optuna
+
+from objectives.base import Objective
+from orchestrator.resolve import full_steps
+from orchestrator.search.plan import is_open
+from orchestrator.search.plans import build_plan
+from orchestrator.search.promotion import build_brackets
+from orchestrator.search.space import Space
+from orchestrator.search.terminators import build_terminator
+from orchestrator.spec import StudySpec
+from orchestrator.worker.checkpoints import remove
+from orchestrator.worker.patience import patiently
+from orchestrator.worker.trial import Equipment
+
+Result = TypeVar("Result")
+_ALL_TRIED = "every configuration has been tried"
+
+
+class Planner:
+    """Asks the study's plan and its terminator, and sends their answers to the server.
+
+    Args:
+        spec: the study.
+        objective: its objective.
+        space: its search space.
+        study: the Optuna study, for its trials.
+        equipment: the worker's.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        objective: Objective,
+        space: Space,
+        study: optuna.Study,
+        equipment: Equipment,
+    ) -> None:
+        steps = full_steps(spec, objective)
+        self.brackets = build_brackets(spec, steps)
+        self._plan = build_plan(spec, space, objective.is_active, steps)
+        self._terminator = build_terminator(spec)
+        self._study = study
+        self._equipment = equipment
+
+    def plan(self, stage: int, budget: int) -> bool:
+        """Do what the plan wants next, unless another worker does it first.
+
+        Args:
+            stage: the study's stage when its queue was found empty.
+            budget: how many trials the study ends with.
+
+        Returns:
+            Whether there may be work now.
+        """
+        assert self._plan is not None
+        claims, plan = self._equipment.claims, self._plan
+        trials = self._call(lambda: self._study.get_trials(deepcopy=False))
+        step = plan.step(trials, budget)
+        if step:
+            needless = self._call(
+                lambda: [
+                    artifact_id
+                    for trial_id in step.prune
+                    for artifact_id, _, _ in claims.checkpoints(trial_id)
+                ]
+            )
+            if self._call(lambda: claims.advance(step, stage)):
+                remove(self._equipment.store, needless)
+        elif not is_open(trials):
+            self._call(lambda: claims.exhaust(_ALL_TRIED, stage))
+        return bool(step)
+
+    def end_search(self, sampler_is_exhausted: bool) -> None:
+        """End the study when its sampler has tried everything, or no gain is expected."""
+        claims, terminator = self._equipment.claims, self._terminator
+        if sampler_is_exhausted:
+            self._call(lambda: claims.exhaust(_ALL_TRIED, None))
+        elif terminator is not None and self._call(
+            lambda: terminator.should_terminate(self._study)
+        ):
+            self._call(lambda: claims.exhaust("no worthwhile gain is expected", None))
+
+    def _call(self, call: Callable[[], Result]) -> Result:
+        return patiently(call, self._equipment.patience_seconds)
