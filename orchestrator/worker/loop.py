@@ -201,6 +201,8 @@ class Worker:
         first_number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
 
         def make_trial() -> WorkerTrial:
+            # As Study.ask does: samplers read the trials of this moment, not those of the last.
+            optuna_study._thread_local.cached_all_trials = None
             optuna_study.sampler = build_sampler(
                 spec, derive(spec.training.seed, "sampler", frozen.number)
             )

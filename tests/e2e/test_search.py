@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Orch
 from fault_site import Site, ended, wait_until
@@ -51,6 +52,23 @@ def test_every_sampler_and_pruner_runs_with_four_workers(
             "--trials", "15", "--workers", "4", *options)  # fmt: skip
     states = report(orch, name)["states"]
     assert states["complete"] + states["pruned"] == 15 and states["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("tpe", "--set", "sampler.constant_liar=false", "--set", "sampler.n_startup_trials=5"),
+        ("tpe", "--set", "sampler.n_startup_trials=5"),
+        ("cmaes",),
+    ],
+)
+def test_a_sampler_learns_from_the_trials_of_its_own_worker(
+    orch: Orch, name: str, options: tuple[str, ...]
+) -> None:
+    orch.ok("run", "quadratic", "--study", name, "--trials", "45", "--workers", "1",
+            "--pruner", "none", "--sampler", *options)  # fmt: skip
+    values = [trial["value"] for trial in report(orch, name)["trials"]]
+    assert np.median(values[-15:]) < 25, "random draws have a median near 60"
 
 
 def test_a_grid_runs_each_cell_once_and_ends_by_itself(orch: Orch, name: str) -> None:
