@@ -17,6 +17,7 @@ from objectives.data import Array
 from objectives.errors import ObjectiveError
 from objectives.hyperparameters import (
     Draw,
+    HyperParameter,
     HyperParameters,
     Parent,
     Value,
@@ -75,9 +76,10 @@ class KerasTunerObjective(KerasObjective):
         return _metrics(returned, self.metrics[0])
 
     def declared(self) -> dict[str, BaseDistribution]:
-        """Every hyperparameter, found by building the model once for each condition.
+        """Every hyperparameter, found by building the model once for each choice.
 
-        As KerasTuner does before a search; it needs TensorFlow.
+        A scope that was entered and did not hold names its conditions; a branch of plain Python
+        shows only where its choice is made. It needs TensorFlow, as KerasTuner's own summary does.
         """
         self.prepare()
         found: dict[str, BaseDistribution] = {}
@@ -85,16 +87,31 @@ class KerasTunerObjective(KerasObjective):
         waiting: list[tuple[Parent, ...]] = [()]
         while waiting and len(tried) < _MOST_BUILDS:
             wanted = waiting.pop(0)
+            if wanted in tried:
+                continue
             tried.add(wanted)
             forced = {condition.name: condition.values[0] for condition in wanted}
             hyperparameters = hyperparameters_class()(_preset(forced))
             self._build(hyperparameters)
+            waiting += hyperparameters.inactive_scopes
             for each in hyperparameters.space:
-                found.setdefault(each.name, each.domain)
-            for scope in hyperparameters.inactive_scopes:
-                if scope not in tried and scope not in waiting:
-                    waiting.append(scope)
+                if each.name not in found:
+                    found[each.name] = each.domain
+                    waiting += _choices(each, wanted)
         return found
+
+
+def _choices(parameter: HyperParameter, known: tuple[Parent, ...]) -> list[tuple[Parent, ...]]:
+    """The conditions under which a parameter has each of its choices, where it has choices."""
+    if not isinstance(parameter.domain, CategoricalDistribution):
+        return []
+    reached = tuple(condition for condition in known if condition.name != parameter.name)
+    conditions = tuple(each for each in parameter.conditions if each not in reached)
+    return [
+        (*reached, *conditions, Parent(parameter.name, (choice,)))
+        for choice in parameter.domain.choices
+        if choice != parameter.default
+    ]
 
 
 def _preset(values: Mapping[str, Value]) -> Draw:

@@ -18,8 +18,8 @@ SMALLER = {
     "hparams": (8, "--param units=16 --param dropout=0.1"),
     "randomsearch": (5, "--epochs 1"),
     "hyperband": (8, "--epochs 4"),
-    "coordinate": (
-        8, "--epochs 1 --set sampler.values={learning_rate=[0.001,0.003]} "
+    "coordinate": (  # 4 optimizers, one more learning rate, two more activations
+        7, "--epochs 1 --set sampler.values={learning_rate=[0.001,0.003]} "
         "--set sampler.order=['optimizer','learning_rate','activation']",
     ),
 }  # fmt: skip
