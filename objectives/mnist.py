@@ -50,6 +50,7 @@ class Mnist(KerasObjective):
             "momentum": FloatDistribution(0.0, 0.9),
             "initializer": CategoricalDistribution(INITIALIZERS),
             "visible_dropout": FloatDistribution(0.0, 0.5),
+            "hidden_dropout": FloatDistribution(0.0, 0.5),
             "max_norm": FloatDistribution(1.0, 5.0),
             "normalisation": CategoricalDistribution((False, True)),
             "epochs": IntDistribution(1, 20),
@@ -58,6 +59,8 @@ class Mnist(KerasObjective):
     def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
         if name == "momentum":
             return has_momentum(chosen)
+        if name == "hidden_dropout":
+            return hidden_layers(chosen) > 1
         if name.startswith("units_"):
             return int(name.removeprefix("units_")) <= hidden_layers(chosen)
         return True

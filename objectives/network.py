@@ -64,8 +64,10 @@ def network(params: Mapping[str, Any], dataset: Dataset) -> keras.Model:
             # Where more layers are asked for than there are widths: as wide as the last.
             units = int(params.get(f"units_{layer}", units))
         model.add(_dense(units, params))
-        if layer == 1:
-            model.add(layers.Dropout(float(params["dropout"])))
+        # The article's network drops out after its wide layer alone.
+        rate = params["dropout"] if layer == 1 else params.get("hidden_dropout", 0.0)
+        if layer == 1 or rate:
+            model.add(layers.Dropout(float(rate)))
     model.add(layers.Dense(dataset.classes, activation="softmax"))
     model.compile(
         optimizer=_optimizer(params),

@@ -72,6 +72,16 @@ def test_visible_dropout_stands_before_the_first_layer() -> None:
     assert kinds[:3] == ["Flatten", "Dropout", "Dense"]
 
 
+def test_hidden_dropout_stands_after_every_layer_but_the_first_which_has_its_own() -> None:
+    def rates(**changes: Any) -> list[float]:
+        layers = build(**changes).layers
+        return [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)]
+
+    assert rates() == [0.1], "the article's"
+    assert rates(hidden_dropout=0.3) == [0.1, 0.3, 0.3, 0.3]
+    assert not Digits(Settings()).is_active("hidden_dropout", {"layers": 1})
+
+
 def test_normalisation_gives_the_training_pixels_mean_0_and_variance_1() -> None:
     model = build(normalisation=True)
     data = load("digits")
