@@ -6,7 +6,7 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from objectives import training
+from objectives import fast_fit, training
 from objectives.base import Objective, Refit, Trial
 from objectives.data import Array, DataFacts, Dataset, load
 from objectives.rounds import Rounds, scaled
@@ -48,7 +48,7 @@ class KerasObjective(Objective):
         Returns:
             Keras's history, or a dictionary of metrics that were not reported by callbacks.
         """
-        return model.fit(x, y, batch_size=self.batch_size(trial), **options)
+        return fast_fit.fit(model, x, y, self.batch_size(trial), **options)
 
     def check(self) -> DataFacts:
         return self.dataset.facts(self.settings.validation, self.settings.folds)
