@@ -1,0 +1,182 @@
+"""An epoch of the fast fit beside one of Keras's own fit, and the accuracy that both reach.
+
+    python -m benchmarks.epochs --json
+
+Seconds are of an epoch with its validation, on MNIST with the article's network (50,000 examples to
+train, 10,000 to validate); the first epoch, in which the graphs are made, stands by itself. Both
+fits run in processes of their own, in turns: alone with all cores, and as workers of a study, one
+process a core with one thread each. ``--seeds`` trains both from so many seeds, on fewer
+examples, and compares the accuracies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+# As issue 6 sets them: the fast fit's epoch in units of Keras's.
+MOST_RATIO = {32: 0.4, 128: 0.45}
+PARAMS = {
+    "activation": "relu", "units": 256, "units_2": 40, "units_3": 40, "units_4": 32,
+    "dropout": 0.1, "learning_rate": 0.001,
+}  # fmt: skip
+FITS = ("fast", "keras")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--batch", type=int, action="append", help="default: 32 and 128")
+    parser.add_argument("--epochs", type=int, default=5, help="of each timed training")
+    parser.add_argument("--processes", type=int, action="append", help="default: 1, and all cores")
+    parser.add_argument("--seeds", type=int, default=0, help="trainings of each fit to compare")
+    parser.add_argument("--examples", type=int, default=10_000, help="of those trainings")
+    parser.add_argument("--accuracy-epochs", type=int, default=4, help="and their epochs")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps(_part(json.loads(options.part))))
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    batches = options.batch or [32, 128]
+    result: dict[str, Any] = {"cores": cores, "epochs": []}
+    for batch in batches:
+        for processes in options.processes or sorted({1, cores}):
+            result["epochs"].append(_times(batch, processes, cores // processes, options.epochs))
+    if options.seeds:
+        result["accuracy"] = [_accuracies(batch, options) for batch in batches]
+    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+    return 0 if all(each["ratio"] <= each["most_ratio"] for each in result["epochs"]) else 1
+
+
+def _times(batch: int, processes: int, threads: int, epochs: int) -> dict[str, Any]:
+    job = {"batch": batch, "threads": threads, "epochs": epochs, "seeds": [0], "examples": None}
+    seconds: dict[str, list[list[float]]] = {}
+    for fit in FITS:
+        parts = _run_parts([{**job, "fit": fit}] * processes)
+        seconds[fit] = [part["seconds"] for part in parts]
+    later = {fit: statistics.median(s for each in seconds[fit] for s in each[1:]) for fit in FITS}
+    first = {fit: statistics.median(each[0] for each in seconds[fit]) for fit in FITS}
+    return {
+        "batch": batch,
+        "processes": processes,
+        "threads": threads,
+        "fast_seconds": round(later["fast"], 3),
+        "keras_seconds": round(later["keras"], 3),
+        "ratio": round(later["fast"] / later["keras"], 3),
+        "most_ratio": MOST_RATIO.get(batch, 1.0),
+        "fast_first_epoch_seconds": round(first["fast"], 3),
+        "keras_first_epoch_seconds": round(first["keras"], 3),
+    }
+
+
+def _accuracies(batch: int, options: argparse.Namespace) -> dict[str, Any]:
+    job = {
+        "batch": batch,
+        "threads": 1,
+        "epochs": options.accuracy_epochs,
+        "seeds": list(range(options.seeds)),
+        "examples": options.examples,
+    }
+    parts = _run_parts([{**job, "fit": fit} for fit in FITS])
+    both = {fit: part["accuracies"] for fit, part in zip(FITS, parts, strict=True)}
+    differences = [ours - theirs for ours, theirs in zip(*both.values(), strict=True)]
+    return {
+        "batch": batch,
+        "seeds": options.seeds,
+        "examples": options.examples,
+        "epochs": options.accuracy_epochs,
+        **{f"{fit}_{name}": value for fit in FITS for name, value in _mean(both[fit]).items()},
+        **{f"difference_{name}": value for name, value in _mean(differences).items()},
+    }
+
+
+def _mean(values: list[float]) -> dict[str, float]:
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return {"mean": round(statistics.mean(values), 5), "standard_error": round(error, 5)}
+
+
+def _run_parts(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run the jobs at the same time, each in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.epochs", "--part"]
+    running = [
+        subprocess.Popen(
+            [*command, json.dumps(job)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for job in jobs
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    failed = next((process for process in running if process.returncode), None)
+    if failed is not None:
+        raise SystemExit(f"a part of the benchmark ended with exit code {failed.returncode}")
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+def _part(job: dict[str, Any]) -> dict[str, Any]:
+    """Train one fit from each seed. Returns each epoch's seconds and each last accuracy."""
+    from objectives import training
+    from objectives.data import load
+    from objectives.rounds import Rounds
+
+    training.configure(job["threads"])
+    import keras
+
+    from objectives.network import network
+
+    dataset = load("mnist")
+    split = Rounds(dataset, None, 0, 1)[0]
+    examples = job["examples"] or len(split.x_train)
+    x, y = split.x_train[:examples], split.y_train[:examples]
+    seconds: list[float] = []
+    accuracies = []
+    for seed in job["seeds"]:
+        keras.utils.set_random_seed(seed)
+        model = network(PARAMS, dataset)
+        clock = _clock(seconds)
+        history = _fit(job, model, x, y, split, clock)
+        accuracies.append(history.history["val_accuracy"][-1])
+        keras.backend.clear_session()
+    return {"seconds": seconds, "accuracies": accuracies}
+
+
+def _fit(job: dict[str, Any], model: Any, x: Any, y: Any, split: Any, clock: Any) -> Any:
+    from objectives import fast_fit
+
+    options = {
+        "epochs": job["epochs"],
+        "validation_data": (split.x_validation, split.y_validation),
+        "verbose": 0,
+        "callbacks": [clock],
+    }
+    if job["fit"] == "fast":
+        return fast_fit.fit(model, x, y, job["batch"], **options)
+    return model.fit(x, y, batch_size=job["batch"], **options)
+
+
+def _clock(seconds: list[float]) -> Any:
+    import keras
+
+    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.at = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            now = time.perf_counter()
+            seconds.append(now - self.at)
+            self.at = now
+
+    return Clock()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
