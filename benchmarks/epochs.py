@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--batch", type=int, action="append", help="default: 32 and 128")
-    parser.add_argument("--epochs", type=int, default=5, help="of each timed training")
+    parser.add_argument("--epochs", type=int, default=5, help="timed; 1: none are")
     parser.add_argument("--processes", type=int, action="append", help="default: 1, and all cores")
     parser.add_argument("--seeds", type=int, default=0, help="trainings of each fit to compare")
     parser.add_argument("--examples", type=int, default=10_000, help="of those trainings")
@@ -48,7 +48,7 @@ def main() -> int:
     batches = options.batch or [32, 128]
     result: dict[str, Any] = {"cores": cores, "epochs": []}
     for batch in batches:
-        for processes in options.processes or sorted({1, cores}):
+        for processes in (options.processes or sorted({1, cores})) if options.epochs > 1 else ():
             result["epochs"].append(_times(batch, processes, cores // processes, options.epochs))
     if options.seeds:
         result["accuracy"] = [_accuracies(batch, options) for batch in batches]
