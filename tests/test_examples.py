@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ SMALLER = {
 
 def test_every_example_is_tried() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(SMALLER)
+
+
+def test_every_search_of_the_results_page_is_an_example() -> None:
+    page = (EXAMPLES.parent / "docs" / "results.md").read_text()
+    assert set(re.findall(r"orch run examples/(\w+)\.toml", page)) == set(SMALLER)
 
 
 @pytest.mark.parametrize("example", sorted(SMALLER))
