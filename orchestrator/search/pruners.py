@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
 _MODULE = "optuna.pruners"
+_SORTED = "orchestrator.search.halving"
 
 PRUNERS = {
-    "hyperband": Strategy("HyperbandPruner", _MODULE),
-    "asha": Strategy("SuccessiveHalvingPruner", _MODULE),
+    "hyperband": Strategy("HyperbandPruner", _SORTED),
+    "asha": Strategy("SuccessiveHalvingPruner", _SORTED),
     "median": Strategy("MedianPruner", _MODULE),
     "percentile": Strategy("PercentilePruner", _MODULE, {"percentile": 25.0}),
     "patient": Strategy("PatientPruner", _MODULE, {"patience": 1}, frozenset({"wrapped_pruner"})),

@@ -1,0 +1,177 @@
+"""Successive halving that keeps its rungs sorted. Its decisions are those of Optuna's pruners.
+
+Optuna's pruners go through all trials at each rung. These take in only the trials that changed, and
+look a value up among those of its rung: the cost of a decision does not grow with the study. They
+need a storage that tells what changed (``changed_since``), and are Optuna's own with any other.
+
+Source: Li et al., Hyperband (JMLR 18, 2018); Li et al., ASHA (MLSys 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+from typing import Protocol, runtime_checkable
+
+from optuna import Study, pruners
+from optuna.pruners import BasePruner, NopPruner
+from optuna.pruners._successive_halving import _completed_rung_key, _get_current_rung
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+_RUNG = "completed_rung_"
+
+
+@runtime_checkable
+class ChangeReader(Protocol):
+    """A storage that tells which trials changed since it was last asked."""
+
+    def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]: ...
+
+
+class RungIndex:
+    """The values that the trials of one bracket, or of all, noted at each rung; sorted."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[int, str], list[float]] = defaultdict(list)
+        self._noted: dict[int, tuple[int, dict[str, float]]] = {}
+        self._position = 0
+
+    def changed(self, storage: ChangeReader) -> list[FrozenTrial]:
+        """The trials that changed since the last call."""
+        changed, self._position = storage.changed_since(self._position)
+        return changed
+
+    def put(self, bracket: int, trial: FrozenTrial) -> None:
+        """Take in a trial as it is now."""
+        noted = {key: value for key, value in trial.system_attrs.items() if key.startswith(_RUNG)}
+        before = self._noted.pop(trial.number, None)
+        if before is not None:
+            for key, value in before[1].items():
+                values = self._values[bracket, key]
+                del values[bisect_left(values, value)]
+        for key, value in noted.items():
+            insort(self._values[bracket, key], value)
+        if noted:
+            self._noted[trial.number] = bracket, noted
+
+    def others(self, bracket: int, key: str, number: int) -> list[float]:
+        """The values at a rung, without that of one trial."""
+        values = self._values[bracket, key]
+        own = self._noted.get(number, (bracket, {}))[1].get(key)
+        if own is None:
+            return values
+        place = bisect_left(values, own)
+        return values[:place] + values[place + 1 :]
+
+
+class SuccessiveHalvingPruner(pruners.SuccessiveHalvingPruner):
+    """Optuna's; see there for its options."""
+
+    _index: RungIndex | None = None
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        storage = study._storage
+        if self._min_resource is None or not isinstance(storage, ChangeReader):
+            return super().prune(study, trial)
+        self._index = self._index or RungIndex()
+        for each in self._index.changed(storage):
+            self._index.put(0, each)
+        return decide(self, study, trial, self._index, 0)
+
+    def noted(self, study: Study, trial: FrozenTrial) -> dict[str, float]:
+        """See :func:`noted_rung`."""
+        return _noted(self, trial)
+
+
+class HyperbandPruner(pruners.HyperbandPruner):
+    """Optuna's; see there for its options."""
+
+    _index: RungIndex | None = None
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        storage = study._storage
+        if not isinstance(storage, ChangeReader) or not self._ready(study):
+            return super().prune(study, trial)
+        self._index = self._index or RungIndex()
+        for each in self._index.changed(storage):
+            self._index.put(self._get_bracket_id(study, each), each)
+        bracket = self._get_bracket_id(study, trial)
+        return decide(self._pruners[bracket], study, trial, self._index, bracket)
+
+    def noted(self, study: Study, trial: FrozenTrial) -> dict[str, float]:
+        """See :func:`noted_rung`."""
+        if not self._ready(study):
+            return {}
+        return _noted(self._pruners[self._get_bracket_id(study, trial)], trial)
+
+    def _ready(self, study: Study) -> bool:
+        if not self._pruners and self._max_resource != "auto":
+            self._try_initialization(study)
+        return bool(self._pruners)
+
+
+_SORTED = (SuccessiveHalvingPruner, HyperbandPruner)
+
+
+def noted_rung(pruner: BasePruner, study: Study, trial: FrozenTrial) -> dict[str, float]:
+    """What the pruner is going to note in the trial at its last value, whatever others have."""
+    if isinstance(pruner, _SORTED):
+        return pruner.noted(study, trial)
+    return {}
+
+
+def reads_others(pruner: BasePruner, study: Study, trial: FrozenTrial) -> bool:
+    """Whether the pruner, asked at the trial's last value, looks at other trials."""
+    if isinstance(pruner, _SORTED):
+        return bool(pruner.noted(study, trial))
+    return not isinstance(pruner, NopPruner)
+
+
+def decide(
+    rule: pruners.SuccessiveHalvingPruner,
+    study: Study,
+    trial: FrozenTrial,
+    index: RungIndex,
+    bracket: int,
+) -> bool:
+    """Optuna's decision: at each rung that the trial has reached, is it among the best?"""
+    step = trial.last_step
+    if step is None:
+        return False
+    value, rung = trial.intermediate_values[step], _get_current_rung(trial)
+    while step >= _resource(rule, rung):
+        if math.isnan(value):
+            return True
+        key = _completed_rung_key(rung)
+        study._storage.set_trial_system_attr(trial._trial_id, key, value)
+        others = index.others(bracket, key, trial.number)
+        count = len(others) + 1
+        if count <= rule._bootstrap_count:
+            return True
+        if study.direction == StudyDirection.MAXIMIZE:
+            better = len(others) - bisect_right(others, value)
+        else:
+            better = bisect_left(others, value)
+        # Of the first few, only the best goes on.
+        if better > max(0, count // rule._reduction_factor - 1):
+            return True
+        rung += 1
+    return False
+
+
+def _noted(rule: pruners.SuccessiveHalvingPruner, trial: FrozenTrial) -> dict[str, float]:
+    step = trial.last_step
+    if step is None or rule._min_resource is None:
+        return {}
+    value, rung = trial.intermediate_values[step], _get_current_rung(trial)
+    if step < _resource(rule, rung) or math.isnan(value):
+        return {}
+    return {_completed_rung_key(rung): value}
+
+
+def _resource(rule: pruners.SuccessiveHalvingPruner, rung: int) -> int:
+    assert rule._min_resource is not None
+    exponent = rule._min_early_stopping_rate + rung
+    return int(rule._min_resource * rule._reduction_factor**exponent)
