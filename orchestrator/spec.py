@@ -148,6 +148,13 @@ class DataSection(_Section):
     validation: int | None = Field(default=None, ge=1)
 
 
+class StorageSection(_Section):
+    """``[storage]``: how workers read and write Optuna's tables."""
+
+    # "orch" is ours; "rdb" is Optuna's own RDBStorage, for comparison.
+    driver: Literal["orch", "rdb"] = "orch"
+
+
 class WorkerSection(_Section):
     """``[worker]``: leases and retries. Seconds are the server's."""
 
@@ -187,6 +194,7 @@ class StudySpec(_Section):
     data: DataSection = DataSection()
     objective: dict[str, Any] = Field(default_factory=dict)
     worker: WorkerSection = WorkerSection()
+    storage: StorageSection = StorageSection()
     space: dict[str, SpaceDomain] = Field(default_factory=dict)
 
     @model_validator(mode="after")

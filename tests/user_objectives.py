@@ -67,6 +67,16 @@ def fails_at_two(trial: optuna.Trial) -> float:
     return x
 
 
+def seven_params(trial: optuna.Trial) -> float:
+    """Seven parameters, eight reports, no work."""
+    total: float = sum(trial.suggest_float(f"x{index}", 0.0, 1.0) for index in range(7))
+    for step in range(1, 9):
+        trial.report(total / step, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return total
+
+
 def two_metrics(trial: optuna.Trial) -> tuple[float, float]:
     """The smaller the error, the bigger the model."""
     x = trial.suggest_float("x", 0.0, 1.0)

@@ -26,7 +26,7 @@ from orchestrator.search.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.storage.optuna_storage import open_optuna_storage
+from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.study import StoredStudy
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
         StorageError: the database is out of reach.
     """
     steps, pruner, uses_epochs = _steps_and_pruner(study)
-    optuna_study = optuna.Study(study.name, open_optuna_storage(database.url), pruner=pruner)
+    optuna_study = optuna.Study(study.name, PostgresStorage(database), pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)
     spec = study.spec
     metrics, directions = list(spec.study.metrics), list(spec.study.directions)
@@ -81,7 +81,7 @@ def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
     Raises:
         StorageError: the database is out of reach.
     """
-    optuna_study = optuna.Study(study.name, open_optuna_storage(database.url))
+    optuna_study = optuna.Study(study.name, PostgresStorage(database))
     return optuna_study.get_trials(deepcopy=False)
 
 

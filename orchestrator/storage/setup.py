@@ -11,7 +11,7 @@ from orchestrator.storage.url import mask
 
 OLDEST_SERVER = 13
 OPTUNA_REVISION = "v3.2.0.a"  # the head of Optuna 5's migrations
-ORCH_VERSION = 2
+ORCH_VERSION = 3
 
 
 def prepare(database: Database) -> None:
@@ -72,6 +72,7 @@ def _create(database: Database) -> None:
             # Workers of the older version see the new number at their next claim, and leave.
             database.execute(script("schema.sql"))
             database.execute(script("functions.sql"))
+            database.execute(script("changes.sql"))
             database.rows("set_orch_version", version=ORCH_VERSION)
 
 

@@ -11,9 +11,12 @@ _HEADING = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
 @cache
 def statements() -> dict[str, str]:
-    """Each query of ``sql/queries.sql`` under the name in its heading."""
-    parts = _HEADING.split(script("queries.sql"))
-    return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    """Each query of ``queries.sql`` and ``optuna.sql`` under the name in its heading."""
+    found: dict[str, str] = {}
+    for name in ("queries.sql", "optuna.sql"):
+        parts = _HEADING.split(script(name))
+        found |= {key: text.strip() for key, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return found
 
 
 def script(name: str) -> str:

@@ -76,6 +76,7 @@ class Attempt:
             if not self._take_up_end(trial):
                 self._end(trial, *self._outcome(trial))
         except TrialInterrupted:
+            self._write_all()
             self._call(lambda: equipment.claims.give_back(self._trial_id))
             _log.info("trial %d given back", self._number)
         except TrialPaused:
@@ -101,12 +102,17 @@ class Attempt:
 
     def _pause(self) -> None:
         equipment = self._equipment
-        if not equipment.courier.drain(equipment.patience_seconds):
-            raise PatienceExceeded("the last values could not be delivered")
+        self._write_all()
         if self._call(lambda: equipment.claims.pause(self._trial_id)):
             _log.info("trial %d waits for a promotion", self._number)
         else:
             self._drop()
+
+    def _write_all(self) -> None:
+        """Once more, and durably: a crash of the server may have lost some of it."""
+        equipment, writes = self._equipment, self._equipment.courier.collect()
+        if writes:
+            self._call(lambda: equipment.claims.write(self._trial_id, writes))
 
     def _outcome(self, trial: WorkerTrial) -> tuple[State, list[float] | None, str | None]:
         """Run the objective. Returns the state, the values, and the reason of a pruned trial."""
@@ -135,7 +141,7 @@ class Attempt:
 
     def _take_up_end(self, trial: WorkerTrial) -> bool:
         """Record the end that an earlier worker of this machine could not deliver."""
-        kept = self._equipment.unfinished.load(trial.first_number)
+        kept = trial.kept()
         if kept is None or "end" not in kept.facts:
             return False
         trial.restore()
@@ -151,31 +157,36 @@ class Attempt:
         attributes: dict[str, Any],
     ) -> None:
         equipment = self._equipment
-        if not equipment.courier.drain(equipment.patience_seconds):
-            if not equipment.courier.held:
-                raise LeaseLost
-            raise PatienceExceeded("the last values could not be delivered")
-        equipment.writer.flush(equipment.patience_seconds)
         # Optuna's own order: the sampler may store what it learnt while the trial is RUNNING.
         self._call(
             lambda: trial.study.sampler.after_trial(
                 trial.study, _frozen(trial), TrialState[state], values
             )
         )
-        needless = self._call(lambda: equipment.claims.checkpoints(self._trial_id))
-        held = self._call(
-            lambda: equipment.claims.finish(self._trial_id, state, values, attributes)
-        )
+        needless: list[str] = []
+        if trial.checkpoints:
+            equipment.writer.flush(equipment.patience_seconds)
+            checkpoints = self._call(lambda: equipment.claims.checkpoints(self._trial_id))
+            needless = [artifact_id for artifact_id, _, _ in checkpoints]
+        held = self._call(lambda: self._finish(state, values, attributes))
         equipment.unfinished.remove(trial.first_number)
         if not held:
             raise LeaseLost
-        remove(equipment.store, [artifact_id for artifact_id, _, _ in needless])
+        remove(equipment.store, needless)
         if trial.model is not None and state == "COMPLETE":
             self._keep_model(trial.model)
         shown = " ".join(f"{value:.5g}" for value in values or ()) or "no value"
         reason = attributes.get("orch:reason")
         why = f" ({reason})" if reason else ""
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
+
+    def _finish(self, state: State, values: list[float] | None, attributes: dict[str, Any]) -> bool:
+        equipment, writes = self._equipment, self._equipment.courier.collect()
+        if equipment.takes_next():
+            return equipment.claims.finish_and_claim(
+                self._trial_id, state, values, attributes, writes, equipment.cursor()
+            )
+        return equipment.claims.finish(self._trial_id, state, values, attributes, writes)
 
     def _keep_model(self, model: bytes) -> None:
         equipment = self._equipment
@@ -194,7 +205,7 @@ class Attempt:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         lines = "".join(traceback.format_exception(error)).strip().splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
-        self._equipment.courier.drain(self._equipment.patience_seconds)
+        self._write_all()
         self._equipment.writer.flush(self._equipment.patience_seconds)
         if self._call(lambda: self._equipment.claims.fail(self._trial_id, reason, attributes)):
             _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)

@@ -20,6 +20,7 @@ from orchestrator.errors import OrchError
 from orchestrator.storage.artifacts import ArtifactStore, ArtifactTooLarge
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
+from orchestrator.worker.writes import Writes
 
 _log = logging.getLogger("orch")
 
@@ -72,10 +73,19 @@ class CheckpointWriter(Background):
         claims: the worker's, on a connection of its own.
         store: where the artifacts go, on a connection of its own.
         least_seconds: at least so long between two checkpoints of a trial.
+        undelivered: what a trial has reported and the database lacks; who goes on from the
+            checkpoint will not report it again, so it is recorded with it.
     """
 
-    def __init__(self, claims: Claims, store: ArtifactStore, least_seconds: float) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        store: ArtifactStore,
+        least_seconds: float,
+        undelivered: Callable[[int], Writes],
+    ) -> None:
         super().__init__("checkpoints")
+        self._undelivered = undelivered
         self._claims = claims
         self._store = store
         self._least_seconds = least_seconds
@@ -139,7 +149,9 @@ class CheckpointWriter(Background):
         artifact_id = str(uuid.uuid4())
         self._store.write(artifact_id, io.BytesIO(content))
         digest = hashlib.sha256(content).hexdigest()
-        _, needless = self._claims.save_checkpoint(trial_id, checkpoint.step, artifact_id, digest)
+        _, needless = self._claims.save_checkpoint(
+            trial_id, checkpoint.step, artifact_id, digest, self._undelivered(trial_id)
+        )
         remove(self._store, needless)
         self._said = False
 

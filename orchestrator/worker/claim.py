@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +10,10 @@ from uuid import UUID
 from psycopg2.extras import Json
 
 from orchestrator.search.plan import Step
-from orchestrator.storage.database import Database
+from orchestrator.storage.database import Database, Row
+from orchestrator.storage.mirror import Changes, stored_number
 from orchestrator.storage.setup import ORCH_VERSION
+from orchestrator.worker.writes import Writes
 
 Outcome = Literal["trial", "plan", "wait", "done", "timeout", "drained", "failed", "gone", "schema"]
 
@@ -24,36 +25,58 @@ class Claim:
     outcome: Outcome
     trial_id: int | None
     detail: str | None
+    changes: Changes | None
 
 
 class Claims:
-    """The trials of one study, as one worker takes and ends them."""
+    """The trials of one study, as one worker takes and ends them.
+
+    Args:
+        database: where the study is.
+        study_id: the study.
+        worker_id: who the worker is there.
+    """
 
     def __init__(self, database: Database, study_id: int, worker_id: UUID) -> None:
         self._database = database
         self._study_id = study_id
-        self._worker_id = worker_id
+        self.worker_id = worker_id
+        self._next: Claim | None = None
 
     def join(self, name: str) -> None:
         """Register the worker under a name for people."""
         self._database.rows(
-            "join_worker", worker_id=self._worker_id, study_id=self._study_id, name=name
+            "join_worker", worker_id=self.worker_id, study_id=self._study_id, name=name
         )
 
     def leave(self) -> None:
         """Sign off: the worker no longer counts as alive."""
-        self._database.rows("leave_worker", worker_id=self._worker_id)
+        self._database.rows("leave_worker", worker_id=self.worker_id)
 
-    def claim(self) -> Claim:
-        """Take a trial: the budget is checked and the trial leased in the same transaction."""
+    def claim(self, since: str | None = None) -> Claim:
+        """Take a trial: the budget is checked and the trial leased in the same transaction.
+
+        Args:
+            since: a replica's cursor; its changes come with the answer. None: they are not wanted.
+        """
+        if self._next is not None:
+            claim, self._next = self._next, None
+            return claim
         row = self._database.row(
             "claim_trial",
             study_id=self._study_id,
-            worker_id=self._worker_id,
+            worker_id=self.worker_id,
             version=ORCH_VERSION,
+            since=since,
         )
         assert row is not None
         return Claim(**row)
+
+    def return_next(self) -> None:
+        """Give back a trial that came with the end of another one and has not begun."""
+        if self._next is not None and self._next.trial_id is not None:
+            self.give_back(self._next.trial_id)
+        self._next = None
 
     def exhaust(self, reason: str, stage: int | None) -> None:
         """The search has ended by itself: no further trial starts.
@@ -92,28 +115,38 @@ class Claims:
 
     def renew(self) -> set[int]:
         """A sign of life. Returns the trials that the worker still holds."""
-        rows = self._database.rows("renew_leases", worker_id=self._worker_id)
+        rows = self._database.rows("renew_leases", worker_id=self.worker_id)
         return {row["trial_id"] for row in rows}
 
-    def report(self, trial_id: int, values: Mapping[int, float]) -> bool:
-        """Record intermediate values by step; repeating it changes nothing.
+    def write(
+        self, trial_id: int, writes: Writes, durable: bool = True, since: str | None = None
+    ) -> tuple[bool, Changes | None]:
+        """Record what a trial has drawn, noted and reported; repeating it changes nothing.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            writes: what is recorded.
+            durable: wait for the server's disk. Otherwise a crash of the server may lose it.
+            since: a replica's cursor; its changes are the answer. None: they are not wanted.
 
         Returns:
-            False: the lease is gone; nothing was written.
+            Whether the lease is held (otherwise nothing was written), and the changes.
         """
-        stored = [_stored(value) for value in values.values()]
-        return self._held(
-            "report_values",
+        row = self._database.row(
+            "write_trial",
             trial_id=trial_id,
-            steps=list(values),
-            values=[value for value, _ in stored],
-            types=[kind for _, kind in stored],
+            worker_id=self.worker_id,
+            writes=writes.document(),
+            durable=durable,
+            since=since,
         )
+        assert row is not None
+        return bool(row["held"]), row["changes"]
 
     def save_checkpoint(
-        self, trial_id: int, step: int, artifact_id: str, sha256: str
+        self, trial_id: int, step: int, artifact_id: str, sha256: str, writes: Writes
     ) -> tuple[bool, list[str]]:
-        """Record a checkpoint that is whole in its store.
+        """Record a checkpoint that is whole in its store, and what the trial wrote up to it.
 
         Returns:
             Whether the lease is held, and the artifacts that are no longer needed.
@@ -121,10 +154,11 @@ class Claims:
         rows = self._database.rows(
             "save_checkpoint",
             trial_id=trial_id,
-            worker_id=self._worker_id,
+            worker_id=self.worker_id,
             step=step,
             artifact_id=artifact_id,
             sha256=sha256,
+            writes=writes.document(),
         )
         return all(row["held"] for row in rows), [row["artifact_id"] for row in rows]
 
@@ -159,6 +193,7 @@ class Claims:
         state: Literal["COMPLETE", "PRUNED"],
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
+        writes: Writes | None = None,
     ) -> bool:
         """End the trial.
 
@@ -167,19 +202,56 @@ class Claims:
             state: how it ended.
             values: one for each metric; None for a pruned trial that reported nothing.
             attributes: user attributes to record with it.
+            writes: all that the trial wrote, to be stored again, durably.
 
         Returns:
             False: the lease is gone; nothing was written.
         """
-        stored = [_stored(value) for value in values or ()]
-        return self._held(
-            "finish_trial",
-            trial_id=trial_id,
-            state=state,
-            values=[value for value, _ in stored],
-            types=[kind for _, kind in stored],
-            attributes=Json(dict(attributes)),
+        end = self._end(trial_id, state, values, attributes, writes)
+        return self._held("finish_trial", **end)
+
+    def finish_and_claim(
+        self,
+        trial_id: int,
+        state: Literal["COMPLETE", "PRUNED"],
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        writes: Writes | None,
+        since: str | None,
+    ) -> bool:
+        """End the trial, and take what :meth:`claim` will answer next, in one transaction."""
+        end = self._end(trial_id, state, values, attributes, writes)
+        row = self._database.row(
+            "finish_and_claim",
+            worker_id=self.worker_id,
+            study_id=self._study_id,
+            version=ORCH_VERSION,
+            since=since,
+            **end,
         )
+        assert row is not None
+        if row.pop("held"):
+            self._next = Claim(**row)
+            return True
+        return False
+
+    @staticmethod
+    def _end(
+        trial_id: int,
+        state: str,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        writes: Writes | None,
+    ) -> Row:
+        stored = [stored_number(value) for value in values or ()]
+        return {
+            "trial_id": trial_id,
+            "state": state,
+            "values": [value for value, _ in stored],
+            "types": [kind for _, kind in stored],
+            "attributes": Json(dict(attributes)),
+            "writes": (writes or Writes()).document(),
+        }
 
     def fail(self, trial_id: int, reason: str, attributes: Mapping[str, Any]) -> bool:
         """End the attempt as failed; its retry is queued in the same transaction.
@@ -201,18 +273,9 @@ class Claims:
 
     def held(self) -> list[int]:
         """The trials leased to this worker."""
-        rows = self._database.rows("leases_of_worker", worker_id=self._worker_id)
+        rows = self._database.rows("leases_of_worker", worker_id=self.worker_id)
         return [row["trial_id"] for row in rows]
 
     def _held(self, query: str, **parameters: Any) -> bool:
-        row = self._database.row(query, worker_id=self._worker_id, **parameters)
+        row = self._database.row(query, worker_id=self.worker_id, **parameters)
         return bool(row and row["held"])
-
-
-def _stored(value: float) -> tuple[float | None, str]:
-    # Optuna's representation of what SQL's own floats would not sort with the rest.
-    if math.isnan(value):
-        return None, "NAN"
-    if math.isinf(value):
-        return None, "INF_POS" if value > 0 else "INF_NEG"
-    return value, "FINITE"

@@ -2,25 +2,31 @@
 
 Training never waits for the database longer than a moment. While the database is out of reach the
 values are kept in their order; once it answers they are delivered in one statement that can be
-repeated without harm, so each arrives exactly once.
+repeated without harm, so each arrives exactly once. They are not waited for on the server's disk:
+a crash of the server may lose the newest. So the courier keeps all that the trial wrote; after an
+outage it sends all of it again, and so does the trial's end.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.database import Database
+from orchestrator.storage.replica import Replica
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
+from orchestrator.worker.writes import Writes
 
 _log = logging.getLogger("orch")
 
 # How long a report waits for its delivery before training goes on without.
 _ANSWER_SECONDS = 5.0
+# What was drawn or noted waits so long for the first value, to go with it.
+_GATHER_SECONDS = 0.005
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 
 
@@ -40,10 +46,18 @@ class Courier(Background):
         self._claims = Claims(self._database, study_id, worker_id)
         self._beat_seconds = beat_seconds
         self._trial_id: int | None = None
-        self._pending: dict[int, float] = {}
+        self._pending = Writes()
+        self._sent = Writes()
+        self._collected = False
+        self._replica: Replica | None = None
+        self._wants_changes = False
         self._held = True
         self._outage_began: float | None = None
         self._broken: StorageError | None = None
+
+    def feed(self, replica: Replica) -> None:
+        """From now on what others changed is handed to this replica."""
+        self._replica = replica
 
     def close(self) -> None:
         """Close the connection, after the block."""
@@ -64,20 +78,64 @@ class Courier(Background):
     def pending(self) -> dict[int, float]:
         """The values, by step, that are not delivered yet."""
         with self._changed:
-            return dict(self._pending)
+            return dict(self._pending.values)
 
     def begin(self, trial_id: int) -> None:
-        """From now on values are of this trial."""
-        with self._changed:
-            self._trial_id, self._pending, self._held = trial_id, {}, True
+        """From now on what is written is of this trial."""
+        self._start(trial_id)
 
     def end(self) -> None:
         """No trial is running; signs of life go on."""
-        with self._changed:
-            self._trial_id, self._pending = None, {}
+        self._start(None)
 
-    def deliver(self, step: int, value: float) -> bool:
+    def _start(self, trial_id: int | None) -> None:
+        with self._changed:
+            self._trial_id, self._held, self._collected = trial_id, True, False
+            self._pending, self._sent = Writes(), Writes()
+
+    def collect(self) -> Writes:
+        """All that the trial wrote, delivered or not, to go with its end.
+
+        What is not delivered yet is not delivered by itself any more.
+        """
+        with self._changed:
+            self._collected = True
+            everything = self._sent.copy()
+            everything.add(self._pending)
+            return everything
+
+    def undelivered(self, trial_id: int) -> Writes:
+        """What this trial wrote, if it is the running one, that is not known to have arrived."""
+        with self._changed:
+            return self._pending.copy() if trial_id == self._trial_id else Writes()
+
+    def write_param(self, name: str, value: float, distribution: str) -> None:
+        """Send a parameter, with the next value or a moment later."""
+        self._write(lambda pending: pending.params.update({name: (value, distribution)}))
+
+    def write_user_attribute(self, key: str, value: str) -> None:
+        """Send a user attribute (JSON), with the next value or a moment later."""
+        self._write(lambda pending: pending.user_attributes.update({key: value}))
+
+    def write_system_attribute(self, key: str, value: str) -> None:
+        """Send a system attribute (JSON), with the next value or a moment later."""
+        if self._sent.system_attributes.get(key) != value:
+            self._write(lambda pending: pending.system_attributes.update({key: value}))
+
+    def _write(self, change: Callable[[Writes], None]) -> None:
+        with self._changed:
+            first = not self._pending
+            change(self._pending)
+            if first:
+                self._changed.notify_all()
+
+    def deliver(self, step: int, value: float, changes: bool = False) -> bool:
         """Send a value.
+
+        Args:
+            step: the value's step.
+            value: the value.
+            changes: ask for what others have changed, too.
 
         Raises:
             StorageError: the database answers, but can never take it.
@@ -87,21 +145,12 @@ class Courier(Background):
             the lease is gone (:attr:`held`).
         """
         with self._changed:
-            self._pending[step] = value
+            self._pending.values[step] = value
+            self._wants_changes = self._wants_changes or changes
             self._changed.notify_all()
             self._changed.wait_for(
                 lambda: self._settled() or self._outage_began is not None, _ANSWER_SECONDS
             )
-            return self._delivered()
-
-    def drain(self, seconds: float) -> bool:
-        """Wait until every value has arrived. Returns whether it has.
-
-        Raises:
-            StorageError: the database answers, but can never take them.
-        """
-        with self._changed:
-            self._changed.wait_for(self._settled, timeout=seconds)
             return self._delivered()
 
     def _settled(self) -> bool:
@@ -116,47 +165,73 @@ class Courier(Background):
         pause = _FIRST_RETRY_SECONDS
         while True:
             with self._changed:
-                wait = pause if self._outage_began else self._beat_seconds
-                self._changed.wait_for(
-                    lambda: self._stopped or (self._pending and not self._outage_began), wait
-                )
+                due = self._wait(pause)
                 if self._stopped:
                     return
-                trial_id, batch = self._trial_id, dict(self._pending)
+                trial_id, batch = self._trial_id, self._batch()
+            if not due:
+                continue
             try:
                 self._send(trial_id, batch)
                 pause = _FIRST_RETRY_SECONDS
             except StorageUnavailable as error:
                 self._outage(error)
-                pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
+                # Once it answers, a sign of life must come within the grace period.
+                pause = min(pause * 2, _LONGEST_RETRY_SECONDS, self._beat_seconds)
             except StorageError as error:
                 with self._changed:
                     self._broken = error
                     self._changed.notify_all()
                 return
 
-    def _send(self, trial_id: int | None, batch: dict[int, float]) -> None:
+    def _wait(self, pause: float) -> bool:
+        """Until there is something to send, or a sign of life is due. False: neither, after all."""
+        if self._outage_began is not None:
+            self._changed.wait_for(lambda: self._stopped, pause)
+            return True
+        if not self._changed.wait_for(
+            lambda: self._stopped or self._sendable(), self._beat_seconds
+        ):
+            return True
+        self._changed.wait_for(
+            lambda: self._stopped or bool(self._pending.values) or self._collected,
+            _GATHER_SECONDS,
+        )
+        return self._sendable()
+
+    def _sendable(self) -> bool:
+        return bool(self._pending) and not self._collected
+
+    def _batch(self) -> Writes:
+        return self._pending.copy() if self._sendable() else Writes()
+
+    def _send(self, trial_id: int | None, batch: Writes) -> None:
+        replica, changes = self._replica, None
         if trial_id is None or not batch:
             kept = self._claims.renew()
             held = trial_id is None or trial_id in kept
         else:
-            held = self._claims.report(trial_id, batch)
+            since = replica.cursor if replica is not None and self._wants_changes else None
+            held, changes = self._claims.write(trial_id, batch, durable=False, since=since)
+        if replica is not None and changes is not None:
+            replica.take(changes)
         with self._changed:
             if self._outage_began is not None:
                 _log.info("the database answers again after %.1f s", self.outage_seconds)
                 self._outage_began = None
             if trial_id == self._trial_id:
                 self._held = self._held and held
-                for step, value in batch.items():
-                    # A NaN is not equal to itself, but it is the same value.
-                    sent = self._pending.get(step)
-                    if sent == value or (sent is not None and math.isnan(sent)):
-                        del self._pending[step]
+                self._sent.add(batch)
+                self._pending.remove(batch)
+                self._wants_changes = self._wants_changes and changes is None
             self._changed.notify_all()
 
     def _outage(self, error: StorageError) -> None:
         with self._changed:
             if self._outage_began is None:
                 self._outage_began = time.monotonic()
+                # A server that crashed may have lost what it had taken.
+                self._sent.add(self._pending)
+                self._pending, self._sent = self._sent, Writes()
                 _log.warning("training goes on without the database: %s", error)
             self._changed.notify_all()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import optuna
+from optuna.storages import BaseStorage
 
 from orchestrator.errors import OrchError, StorageError, StudyFailed
 from orchestrator.resolve import full_steps, make_objective, search_space
@@ -24,11 +25,12 @@ from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.connect import answer_within
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
+from orchestrator.storage.replica import Replica
 from orchestrator.storage.url import mask
 from orchestrator.study import open_study
 from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter
-from orchestrator.worker.claim import Claims
+from orchestrator.worker.claim import Claim, Claims
 from orchestrator.worker.courier import Courier
 from orchestrator.worker.patience import patiently
 from orchestrator.worker.pinned import check_data
@@ -86,6 +88,9 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec, options.threads)
         self._space = search_space(self._study.spec, self._objective)
+        self._replica: Replica | None = None
+        self._deadline = _deadline(options.timeout)
+        self._search_goes_on: Callable[[], bool] = lambda: False
         self.leaving = False
 
     @property
@@ -110,23 +115,30 @@ class Worker:
         check_data(self._study, self._objective)
         self._objective.prepare()
         spec = self._study.spec
+        optuna.logging.set_verbosity(logging.WARNING)
         patience = spec.worker.storage_patience
-        optuna_study = patiently(
-            lambda: WorkerStudy(
-                self._study.name,
-                open_optuna_storage(self._database.url),
-                pruner=build_pruner(spec, full_steps(spec, self._objective)),
-            ),
-            patience,
-            lambda: self.leaving,
-        )
         patiently(lambda: self._claims.join(self.name), patience, lambda: self.leaving)
         with self._equipped() as equipment:
+            pruner = build_pruner(spec, full_steps(spec, self._objective))
+            optuna_study = patiently(
+                lambda: WorkerStudy(self._study.name, self._open(equipment), pruner=pruner),
+                patience,
+                lambda: self.leaving,
+            )
             try:
                 self._take_trials(optuna_study, equipment)
             finally:
                 with contextlib.suppress(StorageError):
+                    self._claims.return_next()
                     self._claims.leave()
+
+    def _open(self, equipment: Equipment) -> BaseStorage:
+        """What the sampler and the pruner read and write."""
+        if self._study.spec.storage.driver == "rdb":
+            return open_optuna_storage(self._database.url)
+        self._replica = Replica(self._database, self.study_id, equipment.courier)
+        equipment.courier.feed(self._replica)
+        return self._replica
 
     @contextmanager
     def _equipped(self) -> Iterator[Equipment]:
@@ -134,10 +146,13 @@ class Worker:
         settings, url = self._study.spec.worker, self._database.url
         beside = Database(url)
         store = open_artifacts(settings.artifacts, beside, settings.artifact_limit_mb)
-        writer = CheckpointWriter(
-            Claims(beside, self.study_id, self.worker_id), store, settings.checkpoint_seconds
-        )
         courier = Courier(url, self.study_id, self.worker_id, settings.heartbeat_seconds)
+        writer = CheckpointWriter(
+            Claims(beside, self.study_id, self.worker_id),
+            store,
+            settings.checkpoint_seconds,
+            courier.undelivered,
+        )
         with courier, writer:
             yield Equipment(
                 claims=self._claims,
@@ -150,19 +165,20 @@ class Worker:
                 patience_seconds=settings.storage_patience,
                 keep_models=settings.keep_models,
                 leaving=lambda: self.leaving,
+                takes_next=lambda: not self._must_end() and self._search_goes_on(),
+                cursor=lambda: self._replica.cursor if self._replica else None,
             )
         courier.close()
         beside.close()
 
     def _take_trials(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
-        deadline = _deadline(self._options.timeout)
         pause = _Pause()
         planner = Planner(self._study.spec, self._objective, self._space, optuna_study, equipment)
-        while not self.leaving and time.monotonic() < deadline:
-            claim = patiently(self._claims.claim, equipment.patience_seconds, lambda: self.leaving)
+        self._search_goes_on = lambda: not (planner.may_end_search or optuna_study.exhausted)
+        while not self._must_end():
+            claim = self._claim(equipment)
             if claim.outcome == "trial":
-                assert claim.trial_id is not None
-                self._run_trial(optuna_study, claim.trial_id, planner.brackets, equipment)
+                self._run_trial(optuna_study, claim, planner.brackets, equipment)
                 planner.end_search(optuna_study.exhausted)
                 pause.reset()
             elif claim.outcome == "plan":
@@ -186,15 +202,30 @@ class Worker:
             else:
                 return
 
+    def _claim(self, equipment: Equipment) -> Claim:
+        claim = patiently(
+            lambda: self._claims.claim(equipment.cursor()),
+            equipment.patience_seconds,
+            lambda: self.leaving,
+        )
+        if self._replica is not None and claim.changes is not None:
+            self._replica.take(claim.changes)
+        return claim
+
+    def _must_end(self) -> bool:
+        return self.leaving or time.monotonic() >= self._deadline
+
     def _run_trial(
         self,
         optuna_study: optuna.Study,
-        trial_id: int,
+        claim: Claim,
         brackets: Brackets | None,
         equipment: Equipment,
     ) -> None:
         spec = self._study.spec
-        frozen = patiently(lambda: _look_up(optuna_study, trial_id), equipment.patience_seconds)
+        trial_id = claim.trial_id
+        assert trial_id is not None
+        frozen = patiently(lambda: self._begin(optuna_study, trial_id), equipment.patience_seconds)
         if frozen is None:
             return  # the study was deleted after the claim; the next claim says so
         # A retry is the same configuration again, with the same draws.
@@ -216,18 +247,24 @@ class Worker:
                 is_active=self._objective.is_active,
                 pause_after=None if brackets is None else pause_after(frozen, brackets),
                 checkpoints=self._objective.checkpoints,
+                fresh=claim.detail == "fresh",
                 equipment=equipment,
             )
 
         facts = {"orch:worker": self.name, "orch:threads": self._options.threads}
         attempt = Attempt(equipment, self._objective, facts, trial_id, frozen.number)
-        attempt.run(make_trial)
+        try:
+            attempt.run(make_trial)
+        finally:
+            if self._replica is not None:
+                self._replica.end()
 
-
-def _look_up(optuna_study: optuna.Study, trial_id: int) -> optuna.trial.FrozenTrial | None:
-    # Optuna's cache must have seen a trial before it takes values for it.
-    trials = optuna_study.get_trials(deepcopy=False)
-    return next((each for each in reversed(trials) if each._trial_id == trial_id), None)
+    def _begin(self, optuna_study: optuna.Study, trial_id: int) -> optuna.trial.FrozenTrial | None:
+        if self._replica is not None:
+            return self._replica.begin(trial_id)
+        # Optuna's cache must have seen a trial before it takes values for it.
+        trials = optuna_study.get_trials(deepcopy=False)
+        return next((each for each in reversed(trials) if each._trial_id == trial_id), None)
 
 
 class _Pause:

@@ -49,6 +49,11 @@ class Planner:
         self._study = study
         self._equipment = equipment
 
+    @property
+    def may_end_search(self) -> bool:
+        """Whether the study may end after any trial, so that no next one is to be taken with it."""
+        return self._terminator is not None
+
     def plan(self, stage: int, budget: int) -> bool:
         """Do what the plan wants next, unless another worker does it first.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import time
@@ -12,9 +13,10 @@ from typing import Any
 
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 
 from orchestrator.errors import StorageUnavailable
+from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.space import IsActive, Space
 from orchestrator.storage.artifacts import ArtifactStore
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, CheckpointWriter, load_newest
@@ -25,6 +27,7 @@ from orchestrator.worker.unfinished import UnfinishedTrials
 
 _log = logging.getLogger("orch")
 
+_RUNG = "completed_rung_"  # where Optuna's successive halving notes a trial's rungs
 _FLUSH_SECONDS = 30.0
 
 
@@ -69,6 +72,8 @@ class Equipment:
         patience_seconds: how long a trial goes on without the database.
         keep_models: how many models of the best trials are kept.
         leaving: tells whether the worker was asked to leave.
+        takes_next: tells whether the worker wants another trial after this one.
+        cursor: from where changes are to be asked for; None: they are not.
     """
 
     claims: Claims
@@ -79,6 +84,8 @@ class Equipment:
     patience_seconds: float
     keep_models: int
     leaving: Callable[[], bool]
+    takes_next: Callable[[], bool]
+    cursor: Callable[[], str | None]
 
 
 class WorkerTrial(optuna.Trial):
@@ -94,6 +101,7 @@ class WorkerTrial(optuna.Trial):
         is_active: which parameters of the space exist beside the others.
         pause_after: the step after which it waits for a promotion; None: it trains to its end.
         checkpoints: whether the objective calls :meth:`checkpoint`.
+        fresh: it is the first attempt, and no worker had it before.
         equipment: the worker's.
     """
 
@@ -108,6 +116,7 @@ class WorkerTrial(optuna.Trial):
         is_active: IsActive,
         pause_after: int | None,
         checkpoints: bool,
+        fresh: bool,
         equipment: Equipment,
     ) -> None:
         super().__init__(study, trial_id)
@@ -117,7 +126,8 @@ class WorkerTrial(optuna.Trial):
         self.steps = steps
         self._is_active = is_active
         self._pause_after = pause_after
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
+        self.fresh = fresh
         self._equipment = equipment
         self.model: bytes | None = None
         # Where training went on from a checkpoint; a replay does the same.
@@ -149,11 +159,25 @@ class WorkerTrial(optuna.Trial):
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value
-        self._equipment.courier.deliver(step, value)
-        if not self._equipment.courier.held:
-            raise LeaseLost
-        if not self._checkpoints:
+        self._deliver(step, value)
+        if not self.checkpoints:
             self._leave_if_needed(step, dict)
+
+    def _deliver(self, step: int, value: float) -> None:
+        # What the pruner is going to note and to read goes with the value, in one round trip.
+        courier, pruner, trial = (
+            self._equipment.courier,
+            self.study.pruner,
+            self._cached_frozen_trial,
+        )
+        changes = False
+        if len(self.study.directions) == 1:
+            for key, noted in noted_rung(pruner, self.study, trial).items():
+                courier.write_system_attribute(key, json.dumps(noted))
+            changes = reads_others(pruner, self.study, trial)
+        courier.deliver(step, value, changes)
+        if not courier.held:
+            raise LeaseLost
 
     def should_prune(self) -> bool:
         """Ask the pruner; while the database is out of reach the trial goes on."""
@@ -190,11 +214,13 @@ class WorkerTrial(optuna.Trial):
             LeaseLost: the trial is no longer this worker's.
         """
         equipment = self._equipment
+        if self.fresh and not self.values:
+            return None
         found = patiently(
             lambda: load_newest(equipment.claims, equipment.store, self._trial_id),
             equipment.patience_seconds,
         )
-        kept = equipment.unfinished.load(self.first_number)
+        kept = self.kept()
         if kept is not None and (found is None or kept.step > found.step):
             found = kept
         step = -1 if found is None else found.step
@@ -207,11 +233,48 @@ class WorkerTrial(optuna.Trial):
         if found is None:
             return None
         for each, value in found.facts.get("values", {}).items():
-            self.report(value, int(each))
+            self._take_over(int(each), value)
         self.seconds_before = float(found.facts.get("seconds", 0.0))
         self.restarts = [*found.facts.get("restarts", []), place(step, found.arrays)]
         _log.info("trial %d goes on after step %d", self.number, step)
         return step, found.arrays
+
+    def _take_over(self, step: int, value: float) -> None:
+        """A value that an earlier attempt reported, and the pruner has seen."""
+        reported = self._cached_frozen_trial.intermediate_values
+        if step not in reported:
+            reported[step] = value
+            self._equipment.courier.deliver(step, value)
+            if not self._equipment.courier.held:
+                raise LeaseLost
+
+    def kept(self) -> Checkpoint | None:
+        """What an earlier worker of this machine kept of this configuration.
+
+        Parameters that the database lacks are taken over. If others were drawn meanwhile, it is
+        another configuration, and there is nothing.
+        """
+        found = self._equipment.unfinished.load(self.first_number)
+        if found is None:
+            return None
+        kept = {name: (value, text) for name, value, text in found.facts.get("drawn", [])}
+        if not self.params:
+            for name, (value, text) in kept.items():
+                self.storage.set_trial_param(
+                    self._trial_id, name, value, json_to_distribution(text)
+                )
+            self._cached_frozen_trial = self.storage.get_trial(self._trial_id)
+        if kept.keys() and {name: value for name, (value, _) in kept.items()} != self._drawn():
+            _log.warning("trial %d: what is kept here has other parameters", self.number)
+            return None
+        return found
+
+    def _drawn(self) -> dict[str, float]:
+        trial = self._cached_frozen_trial
+        return {
+            name: domain.to_internal_repr(trial.params[name])
+            for name, domain in trial.distributions.items()
+        }
 
     def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
         """Offer the finished model; it is kept if the trial is among the study's best.
@@ -241,7 +304,7 @@ class WorkerTrial(optuna.Trial):
             return False
         if self._is_last(step):
             return True
-        state = self._capture(step, capture) if self._checkpoints else None
+        state = self._capture(step, capture) if self.checkpoints else None
         if too_long:
             if state is not None:
                 self.keep_on_disk(state)
@@ -254,7 +317,12 @@ class WorkerTrial(optuna.Trial):
     def keep_on_disk(self, checkpoint: Checkpoint) -> None:
         """Keep a state on this machine, with the values that the database may lack."""
         values = {str(step): value for step, value in self.values.items()}
-        facts = {**checkpoint.facts, "values": values}
+        domains = self._cached_frozen_trial.distributions
+        drawn = [
+            [name, value, distribution_to_json(domains[name])]
+            for name, value in self._drawn().items()
+        ]
+        facts = {**checkpoint.facts, "values": values, "drawn": drawn}
         path = self._equipment.unfinished.save(
             self.first_number, Checkpoint(checkpoint.step, checkpoint.arrays, facts)
         )
@@ -272,6 +340,9 @@ class WorkerTrial(optuna.Trial):
         values = self._cached_frozen_trial.intermediate_values
         for late in [each for each in values if each > step]:
             del values[late]
+        attributes = self._cached_frozen_trial.system_attrs
+        for rung in [key for key in attributes if step < 0 and key.startswith(_RUNG)]:
+            del attributes[rung]
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         # Every suggest_* of Optuna comes through here.

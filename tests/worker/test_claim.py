@@ -17,6 +17,7 @@ from orchestrator.storage.database import Database, Row
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.study import StoredStudy, create, delete, open_study, raise_budget, reopen, stop
 from orchestrator.worker.claim import Claims
+from orchestrator.worker.writes import Writes
 
 MakeStudy = Callable[..., StoredStudy]
 MakeWorker = Callable[[StoredStudy], Claims]
@@ -186,9 +187,9 @@ def test_a_trial_that_was_ended_through_optuna_takes_no_more_values(
 ) -> None:
     claims = make_worker(make_study())
     held = take(claims)
-    assert claims.report(held, {1: 0.5})
+    assert claims.write(held, Writes({1: 0.5}))[0]
     open_optuna_storage(database.url).set_trial_state_values(held, TrialState.PRUNED, [0.5])
-    assert not claims.report(held, {1: 0.9, 2: 0.9})
+    assert not claims.write(held, Writes({1: 0.9, 2: 0.9}))[0]
     assert not claims.finish(held, "COMPLETE", [0.9], {})
     values = database.execute(
         "SELECT step, intermediate_value AS value FROM trial_intermediate_values "
@@ -321,10 +322,10 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
     bracket = {"orch:bracket": 0, "orch:round": 0}
     assert claims.advance(Step(queue=[({}, bracket), ({}, bracket)]), 0)
     held = [take(claims)]
-    assert claims.report(held[0], {3: 0.7}) and claims.pause(held[0])
+    assert claims.write(held[0], Writes({3: 0.7}))[0] and claims.pause(held[0])
     held.append(take(claims))
     assert held[1] != held[0]
-    assert claims.report(held[1], {3: 0.4}) and claims.pause(held[1])
+    assert claims.write(held[1], Writes({3: 0.4}))[0] and claims.pause(held[1])
     assert claims.claim().outcome == "plan"
     assert claims.advance(Step(promote=[held[0]], prune=[held[1]]), 1)
     assert take(claims) == held[0]

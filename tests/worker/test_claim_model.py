@@ -22,6 +22,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.setup import prepare
 from orchestrator.study import StoredStudy, create, delete, raise_budget, reopen, stop
 from orchestrator.worker.claim import Claims
+from orchestrator.worker.writes import Writes
 
 WORKERS = 3
 GRACE_SECONDS = 10.0
@@ -133,7 +134,7 @@ class ClaimModel(RuleBasedStateMachine):
         trial = self.any_trial(worker)
         if trial is not None:
             held = self.trials[trial].holder == worker
-            assert self.claims[worker].report(trial, {step: 0.5}) == held
+            assert self.claims[worker].write(trial, Writes({step: 0.5}))[0] == held
 
     @rule(worker=st.integers(0, WORKERS - 1))
     def grace_period_passes_for(self, worker: int) -> None:

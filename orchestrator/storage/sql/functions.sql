@@ -2,6 +2,7 @@
 -- Every function that changes a trial locks its study's row first (the lock that Optuna itself
 -- takes to number a trial), then trials: one order everywhere, so no deadlock.
 -- Time is clock_timestamp() after the lock is held: now() would be the time before the wait.
+-- What runs for every trial is plpgsql, which keeps its plans; an SQL function plans at each call.
 
 CREATE OR REPLACE FUNCTION orch.utc_now() RETURNS timestamp LANGUAGE sql VOLATILE AS $$
     SELECT clock_timestamp() AT TIME ZONE 'UTC'
@@ -15,19 +16,33 @@ RETURNS void LANGUAGE sql AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION orch.attribute(p_trial integer, p_key text)
-RETURNS jsonb LANGUAGE sql STABLE AS $$
-    SELECT value_json::jsonb FROM trial_user_attributes WHERE trial_id = p_trial AND key = p_key
+RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT value_json::jsonb FROM trial_user_attributes
+            WHERE trial_id = p_trial AND key = p_key);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION orch.setting(p_study integer, p_key text)
-RETURNS double precision LANGUAGE sql STABLE AS $$
-    SELECT (spec -> 'worker' ->> p_key)::double precision FROM orch.study WHERE study_id = p_study
+RETURNS double precision LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT (spec -> 'worker' ->> p_key)::double precision FROM orch.study
+            WHERE study_id = p_study);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION orch.lock_study(p_study integer) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM 1 FROM studies WHERE study_id = p_study FOR NO KEY UPDATE;
     RETURN FOUND;
+END
+$$;
+
+-- Numbers have no gaps, so this is also how many trials there are.
+CREATE OR REPLACE FUNCTION orch.next_number(p_study integer) RETURNS integer
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study_id = p_study);
 END
 $$;
 
@@ -38,8 +53,8 @@ DECLARE
     v_trial integer;
 BEGIN
     INSERT INTO trials (number, study_id, state, datetime_start)
-    SELECT count(*), p_study, p_state, CASE p_state WHEN 'RUNNING' THEN orch.utc_now() END
-    FROM trials WHERE study_id = p_study
+    VALUES (orch.next_number(p_study), p_study, p_state,
+            CASE p_state WHEN 'RUNNING' THEN orch.utc_now() END)
     RETURNING trial_id INTO v_trial;
     RETURN v_trial;
 END
@@ -56,13 +71,16 @@ LANGUAGE sql AS $$
     DELETE FROM trial_intermediate_values WHERE trial_id = p_trial AND step > p_step;
     DELETE FROM trial_system_attributes
     WHERE trial_id = p_trial AND key LIKE 'completed\_rung\_%' AND p_step < 0;
+    UPDATE orch.change SET xid = pg_current_xact_id() WHERE trial_id = p_trial AND p_step < 0;
 $$;
 
 CREATE OR REPLACE FUNCTION orch.forget_checkpoints(p_trial integer) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+BEGIN
     DELETE FROM orch.artifact a USING orch.checkpoint c
     WHERE c.trial_id = p_trial AND a.artifact_id = c.artifact_id;
     DELETE FROM orch.checkpoint WHERE trial_id = p_trial;
+END
 $$;
 
 -- End one attempt as FAIL; queue its retry, or record the configuration as failed for good.
@@ -130,6 +148,8 @@ BEGIN
           -- While the server was down nobody could give a sign of life.
           AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => v_grace)
         ORDER BY l.trial_id
+        -- Before the trial itself, as every writer does. A locked one is just being renewed.
+        FOR UPDATE OF l SKIP LOCKED
     LOOP
         IF v_lost.state = 'RUNNING' THEN
             PERFORM orch.end_attempt(
@@ -145,7 +165,7 @@ END
 $$;
 
 -- The claim. outcome is one of
---   trial: trial_id is now RUNNING and leased to the worker
+--   trial: trial_id is now RUNNING and leased to the worker; detail 'fresh': it is new
 --   wait:  the budget is taken but not yet used; a running trial may still fail
 --   plan:  a planned study has nothing queued; detail is its stage and its budget
 --   done, timeout: nothing is left to do;  drained: the study was stopped
@@ -159,6 +179,7 @@ DECLARE
     v_finished bigint;
     v_running bigint;
     v_trial integer;
+    v_detail text;
 BEGIN
     IF p_version <> (SELECT version FROM orch.schema_version) THEN
         RETURN QUERY SELECT 'schema', NULL::integer, NULL::text; RETURN;
@@ -188,9 +209,10 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT count(*) FILTER (WHERE state IN ('COMPLETE', 'PRUNED')),
-           count(*) FILTER (WHERE state = 'RUNNING')
-    INTO v_finished, v_running FROM trials WHERE study_id = p_study;
+    -- Counted by those that are not finished: the cost does not grow with those that are.
+    SELECT orch.next_number(p_study) - count(*), count(*) FILTER (WHERE state = 'RUNNING')
+    INTO v_finished, v_running FROM trials
+    WHERE study_id = p_study AND state IN ('RUNNING', 'WAITING', 'FAIL');
     IF v_finished >= v_study.budget THEN
         RETURN QUERY SELECT 'done', NULL::integer, NULL::text; RETURN;
     END IF;
@@ -217,10 +239,24 @@ BEGIN
     END IF;
     IF v_trial IS NULL THEN
         v_trial := orch.new_trial(p_study, 'RUNNING');
+        v_detail := 'fresh';
     END IF;
     INSERT INTO orch.lease (trial_id, study_id, worker_id, taken_at, renewed_at)
     VALUES (v_trial, p_study, p_worker, clock_timestamp(), clock_timestamp());
-    RETURN QUERY SELECT 'trial', v_trial, NULL::text;
+    RETURN QUERY SELECT 'trial', v_trial, v_detail;
+END
+$$;
+
+-- The claim, and the trials that changed since p_since (see orch.changes; NULL: not asked for).
+CREATE OR REPLACE FUNCTION orch.claim(
+    p_study integer, p_worker uuid, p_version integer, p_since text
+) RETURNS TABLE (outcome text, trial_id integer, detail text, changes json) LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT * INTO outcome, trial_id, detail FROM orch.claim_trial(p_study, p_worker, p_version);
+    IF outcome IN ('trial', 'plan') AND p_since IS NOT NULL THEN
+        changes := orch.changes(p_study, p_since, '{}');
+    END IF;
+    RETURN NEXT;
 END
 $$;
 
@@ -233,7 +269,7 @@ CREATE OR REPLACE FUNCTION orch.queue_trials(
         SELECT p_user -> (place - 1)::integer AS user_attributes,
                coalesce(p_system -> (place - 1)::integer, '{}')
                    || jsonb_build_object('fixed_params', value) AS system_attributes,
-               (SELECT count(*) FROM trials WHERE study_id = p_study) + place - 1 AS number
+               orch.next_number(p_study) + place - 1 AS number
         FROM jsonb_array_elements(p_configurations) WITH ORDINALITY AS e(value, place)
     ), made AS (
         INSERT INTO trials (number, study_id, state)
@@ -334,10 +370,23 @@ BEGIN
 END
 $$;
 
--- End a trial as COMPLETE or PRUNED. p_values and p_types are Optuna's stored representation.
+CREATE OR REPLACE FUNCTION orch.set_values(
+    p_trial integer, p_values double precision[], p_types text[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO trial_values (trial_id, objective, value, value_type)
+    SELECT p_trial, n - 1, v, t::trialvaluetype
+    FROM unnest(p_values, p_types) WITH ORDINALITY AS u(v, t, n)
+    ON CONFLICT (trial_id, objective)
+    DO UPDATE SET value = excluded.value, value_type = excluded.value_type;
+END
+$$;
+
+-- End a trial as COMPLETE or PRUNED. p_values and p_types are Optuna's stored representation;
+-- p_writes is all that the trial ever wrote, for what a crash of the server has lost of it.
 CREATE OR REPLACE FUNCTION orch.finish_trial(
     p_trial integer, p_worker uuid, p_state trialstate,
-    p_values double precision[], p_types text[], p_attributes jsonb
+    p_values double precision[], p_types text[], p_attributes jsonb, p_writes jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_study integer;
@@ -348,19 +397,37 @@ BEGIN
             SELECT 1 FROM trials WHERE trial_id = p_trial AND state = p_state
         ) AND orch.attribute(p_trial, 'orch:lease') = to_jsonb(p_worker::text);
     END IF;
-    PERFORM orch.set_attribute(p_trial, 'orch:lease', to_jsonb(p_worker::text));
-    INSERT INTO trial_values (trial_id, objective, value, value_type)
-    SELECT p_trial, n - 1, v, t::trialvaluetype
-    FROM unnest(p_values, p_types) WITH ORDINALITY AS u(v, t, n)
-    ON CONFLICT (trial_id, objective)
-    DO UPDATE SET value = excluded.value, value_type = excluded.value_type;
-    PERFORM orch.set_attribute(p_trial, key, value) FROM jsonb_each(p_attributes);
+    PERFORM orch.store(p_trial, p_writes);
+    INSERT INTO trial_user_attributes (trial_id, key, value_json)
+    SELECT p_trial, key, value::text
+    FROM jsonb_each(p_attributes || jsonb_build_object('orch:lease', p_worker::text))
+    ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json;
+    PERFORM orch.set_values(p_trial, p_values, p_types);
     UPDATE trials SET state = p_state, datetime_complete = orch.utc_now()
     WHERE trial_id = p_trial RETURNING study_id INTO v_study;
     UPDATE orch.study SET failures_in_row = 0 WHERE study_id = v_study AND failures_in_row > 0;
     PERFORM orch.forget_checkpoints(p_trial);
     PERFORM orch.leave_trial(p_trial, p_worker);
     RETURN true;
+END
+$$;
+
+-- The end of one trial and the claim of the next: one round trip, one wait for the disk. Asked
+-- again after a broken connection, the end is known and the claimed trial is still the worker's.
+CREATE OR REPLACE FUNCTION orch.finish_and_claim(
+    p_trial integer, p_worker uuid, p_state trialstate,
+    p_values double precision[], p_types text[], p_attributes jsonb, p_writes jsonb,
+    p_study integer, p_version integer, p_since text
+) RETURNS TABLE (held boolean, outcome text, trial_id integer, detail text, changes json)
+LANGUAGE plpgsql AS $$
+BEGIN
+    held := orch.finish_trial(
+        p_trial, p_worker, p_state, p_values, p_types, p_attributes, p_writes);
+    IF held THEN
+        SELECT * INTO outcome, trial_id, detail, changes
+        FROM orch.claim(p_study, p_worker, p_version, p_since);
+    END IF;
+    RETURN NEXT;
 END
 $$;
 
@@ -406,34 +473,92 @@ BEGIN
 END
 $$;
 
--- Record values as reported; a sign of life too. Asking twice changes nothing.
-CREATE OR REPLACE FUNCTION orch.report_values(
-    p_trial integer, p_worker uuid,
-    p_steps integer[], p_values double precision[], p_types text[]
-) RETURNS boolean LANGUAGE plpgsql AS $$
+-- Store what a trial has drawn, noted and reported; repeating it changes nothing. p_writes has
+-- steps, values and types (of the reported values), params ([name, value, distribution as JSON
+-- text]), and the attributes user and system (JSON text by key). A key may be missing.
+CREATE OR REPLACE FUNCTION orch.store(p_trial integer, p_writes jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
 BEGIN
-    -- The lease's row is locked against its being taken back until the values are in.
-    UPDATE orch.lease l SET renewed_at = clock_timestamp() FROM trials t
-    WHERE l.trial_id = p_trial AND l.worker_id = p_worker
-      AND t.trial_id = l.trial_id AND t.state = 'RUNNING';
-    IF NOT FOUND THEN
-        RETURN false;
+    -- What is there already is left alone, not locked: a trial's end repeats everything.
+    IF p_writes ? 'params' THEN
+        INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
+        SELECT p_trial, p ->> 0, (p ->> 1)::double precision, p ->> 2
+        FROM jsonb_array_elements(p_writes -> 'params') WITH ORDINALITY AS e(p, place)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM trial_params o WHERE o.trial_id = p_trial AND o.param_name = p ->> 0
+              AND o.param_value = (p ->> 1)::double precision AND o.distribution_json = p ->> 2)
+        ORDER BY place
+        ON CONFLICT (trial_id, param_name) DO UPDATE
+        SET param_value = excluded.param_value, distribution_json = excluded.distribution_json;
     END IF;
-    INSERT INTO trial_intermediate_values
-        (trial_id, step, intermediate_value, intermediate_value_type)
-    SELECT p_trial, s, v, t::trialintermediatevaluetype
-    FROM unnest(p_steps, p_values, p_types) AS u(s, v, t)
-    ON CONFLICT (trial_id, step) DO UPDATE
-    SET intermediate_value = excluded.intermediate_value,
-        intermediate_value_type = excluded.intermediate_value_type;
-    UPDATE orch.worker SET last_seen_at = clock_timestamp() WHERE worker_id = p_worker;
-    RETURN true;
+    IF p_writes ? 'values' THEN
+        INSERT INTO trial_intermediate_values
+            (trial_id, step, intermediate_value, intermediate_value_type)
+        SELECT p_trial, (v ->> 0)::integer, (v ->> 1)::double precision,
+               (v ->> 2)::trialintermediatevaluetype
+        FROM jsonb_array_elements(p_writes -> 'values') AS e(v)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM trial_intermediate_values o
+            WHERE o.trial_id = p_trial AND o.step = (v ->> 0)::integer
+              AND o.intermediate_value IS NOT DISTINCT FROM (v ->> 1)::double precision
+              AND o.intermediate_value_type::text = v ->> 2)
+        ON CONFLICT (trial_id, step) DO UPDATE
+        SET intermediate_value = excluded.intermediate_value,
+            intermediate_value_type = excluded.intermediate_value_type;
+    END IF;
+    IF p_writes ? 'user' THEN
+        INSERT INTO trial_user_attributes (trial_id, key, value_json)
+        SELECT p_trial, e.key, e.value FROM jsonb_each_text(p_writes -> 'user') AS e
+        WHERE NOT EXISTS (
+            SELECT 1 FROM trial_user_attributes o
+            WHERE o.trial_id = p_trial AND o.key = e.key AND o.value_json = e.value)
+        ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json;
+    END IF;
+    IF p_writes ? 'system' THEN
+        INSERT INTO trial_system_attributes (trial_id, key, value_json)
+        SELECT p_trial, e.key, e.value FROM jsonb_each_text(p_writes -> 'system') AS e
+        WHERE NOT EXISTS (
+            SELECT 1 FROM trial_system_attributes o
+            WHERE o.trial_id = p_trial AND o.key = e.key AND o.value_json = e.value)
+        ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json;
+    END IF;
 END
 $$;
 
--- Record a checkpoint that is whole in its store. Returns the artifacts that it makes needless.
+-- What a trial writes while it runs; a sign of life too. It may wait for the disk only when it is
+-- durable: what a crash of the server loses, the worker writes again with the trial's end.
+CREATE OR REPLACE FUNCTION orch.write_trial(
+    p_trial integer, p_worker uuid, p_writes jsonb, p_durable boolean, p_since text
+) RETURNS TABLE (held boolean, changes json) LANGUAGE plpgsql AS $$
+DECLARE
+    v_study integer;
+BEGIN
+    IF NOT p_durable THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
+    -- The lease's row is locked against its being taken back until all is in.
+    UPDATE orch.lease l SET renewed_at = clock_timestamp() FROM trials t
+    WHERE l.trial_id = p_trial AND l.worker_id = p_worker
+      AND t.trial_id = l.trial_id AND t.state = 'RUNNING'
+    RETURNING t.study_id INTO v_study;
+    held := FOUND;
+    IF held THEN
+        PERFORM orch.store(p_trial, p_writes);
+        UPDATE orch.worker SET last_seen_at = clock_timestamp() WHERE worker_id = p_worker;
+        IF p_since IS NOT NULL THEN
+            -- Its own trial it knows best.
+            changes := orch.changes(v_study, p_since, '{}', p_trial);
+        END IF;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- Record a checkpoint that is whole in its store, and what the trial wrote that is not delivered
+-- yet. Returns the artifacts that it makes needless.
 CREATE OR REPLACE FUNCTION orch.save_checkpoint(
-    p_trial integer, p_worker uuid, p_step integer, p_artifact text, p_sha256 text
+    p_trial integer, p_worker uuid, p_step integer, p_artifact text, p_sha256 text,
+    p_writes jsonb
 ) RETURNS TABLE (held boolean, artifact_id text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -441,6 +566,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN QUERY SELECT false, p_artifact; RETURN;
     END IF;
+    PERFORM orch.store(p_trial, p_writes);
     INSERT INTO orch.checkpoint (artifact_id, trial_id, step, sha256)
     VALUES (p_artifact, p_trial, p_step, p_sha256) ON CONFLICT DO NOTHING;
     RETURN QUERY

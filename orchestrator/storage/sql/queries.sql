@@ -1,8 +1,8 @@
--- Every query by name; storage/sql.py reads them. %(name)s are parameters.
+-- Every query of orch by name; storage/statements.py reads them. %(name)s are parameters.
 
 -- claim_trial --
-SELECT outcome, trial_id, detail FROM orch.claim_trial(
-    %(study_id)s, %(worker_id)s, %(version)s
+SELECT outcome, trial_id, detail, changes FROM orch.claim(
+    %(study_id)s, %(worker_id)s, %(version)s, %(since)s
 )
 
 -- enqueue_trials --
@@ -22,8 +22,14 @@ SELECT orch.pause_trial(%(trial_id)s, %(worker_id)s) AS held
 -- finish_trial --
 SELECT orch.finish_trial(
     %(trial_id)s, %(worker_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[],
-    %(attributes)s
+    %(attributes)s, %(writes)s
 ) AS held
+
+-- finish_and_claim --
+SELECT held, outcome, trial_id, detail, changes FROM orch.finish_and_claim(
+    %(trial_id)s, %(worker_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[],
+    %(attributes)s, %(writes)s, %(study_id)s, %(version)s, %(since)s
+)
 
 -- fail_trial --
 SELECT orch.fail_trial(%(trial_id)s, %(worker_id)s, %(reason)s, %(attributes)s) AS held
@@ -225,15 +231,14 @@ SELECT pg_advisory_xact_lock(hashtext('orch.setup'))
 -- server_clock --
 SELECT extract(epoch FROM clock_timestamp())::double precision AS seconds
 
--- report_values --
-SELECT orch.report_values(
-    %(trial_id)s, %(worker_id)s, %(steps)s::integer[], %(values)s::double precision[],
-    %(types)s::text[]
-) AS held
+-- write_trial --
+SELECT held, changes FROM orch.write_trial(
+    %(trial_id)s, %(worker_id)s, %(writes)s, %(durable)s, %(since)s
+)
 
 -- save_checkpoint --
 SELECT held, artifact_id FROM orch.save_checkpoint(
-    %(trial_id)s, %(worker_id)s, %(step)s, %(artifact_id)s, %(sha256)s
+    %(trial_id)s, %(worker_id)s, %(step)s, %(artifact_id)s, %(sha256)s, %(writes)s
 )
 
 -- checkpoints_of_trial --

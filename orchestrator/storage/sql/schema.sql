@@ -1,4 +1,5 @@
--- Our own tables, beside Optuna's, in a schema of their own. Optuna's tables are never altered.
+-- Our own tables, beside Optuna's, in a schema of their own. Optuna's tables keep their columns and
+-- constraints; they get two indexes and the triggers that note which trials change.
 -- Run inside one transaction that holds the set-up lock.
 
 CREATE SCHEMA IF NOT EXISTS orch;
@@ -90,3 +91,22 @@ ALTER TABLE orch.study ADD CONSTRAINT study_state_check
 -- counts the plans that were queued: of two workers that plan at once, one is too late.
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS planned boolean NOT NULL DEFAULT false;
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS stage integer NOT NULL DEFAULT 0;
+DROP FUNCTION IF EXISTS orch.report_values;
+DROP FUNCTION IF EXISTS orch.finish_trial;
+DROP FUNCTION IF EXISTS orch.save_checkpoint;
+
+-- By whom a trial was last changed. A reader that knows the oldest transaction that was running
+-- when it last read needs no more than what has been written since by that one or a newer one.
+-- What a RUNNING trial reports is no change: samplers and pruners look at it when the trial ends.
+CREATE TABLE IF NOT EXISTS orch.change (
+    trial_id integer PRIMARY KEY REFERENCES trials ON DELETE CASCADE,
+    study_id integer NOT NULL,
+    xid xid8 NOT NULL
+);
+
+CREATE INDEX IF NOT EXISTS change_study ON orch.change (study_id, xid);
+
+-- The claim's counts: the newest number, and the trials that are not COMPLETE or PRUNED.
+CREATE INDEX IF NOT EXISTS orch_trials_number ON trials (study_id, number);
+CREATE INDEX IF NOT EXISTS orch_trials_unfinished ON trials (study_id, state, number)
+    WHERE state IN ('RUNNING', 'WAITING', 'FAIL');

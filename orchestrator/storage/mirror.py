@@ -1,0 +1,116 @@
+"""Mirror: one study's trials in memory, brought up to date by what has changed since."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from optuna.distributions import json_to_distribution
+from optuna.trial import FrozenTrial, TrialState
+
+_NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+_distribution = lru_cache(maxsize=1024)(json_to_distribution)
+
+Changes = dict[str, Any]
+
+
+class Mirror:
+    """A study's trials. One that changed is a new object; what was given out stays as it was.
+
+    Attributes:
+        cursor: what ``orch.changes`` is asked from: everything older is here.
+    """
+
+    def __init__(self) -> None:
+        self.cursor = "0"
+        self._trials: list[FrozenTrial] = []  # a trial's number is its place
+        self._by_id: dict[int, FrozenTrial] = {}
+        self._history: list[int] = []  # the numbers of the trials that changed, in order
+        self._lock = threading.Lock()
+
+    def take(self, changes: Changes, own: int | None = None) -> None:
+        """Bring it up to date.
+
+        Args:
+            changes: the answer of ``orch.changes``.
+            own: id of the trial that is written here: while it runs it is newer here than there.
+        """
+        with self._lock:
+            for row in changes["trials"]:
+                if row[0] != own or row[2] != "RUNNING":
+                    self._put(frozen_trial(row))
+            self.cursor = changes["cursor"]
+
+    def _put(self, trial: FrozenTrial) -> None:
+        if trial.number < len(self._trials):
+            self._trials[trial.number] = trial
+        else:
+            self._trials.append(trial)
+        self._by_id[trial._trial_id] = trial
+        self._history.append(trial.number)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All of them, by number."""
+        with self._lock:
+            return list(self._trials)
+
+    def unfinished(self) -> list[int]:
+        """The ids of those that have not ended."""
+        with self._lock:
+            return [each._trial_id for each in self._trials if not each.state.is_finished()]
+
+    def trial(self, trial_id: int) -> FrozenTrial | None:
+        """The trial with that id; None: it is not known here."""
+        return self._by_id.get(trial_id)
+
+    def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
+        """The trials that changed since an earlier answer (0: all); the position of this one."""
+        with self._lock:
+            numbers = dict.fromkeys(self._history[position:])
+            return [self._trials[number] for number in numbers], len(self._history)
+
+
+def frozen_trial(row: list[Any]) -> FrozenTrial:
+    """A row of ``orch.changes`` as Optuna's object."""
+    trial_id, number, state, start, complete, values, params, reported, user, system = row
+    domains = {name: _distribution(text) for name, _, text in params or ()}
+    return FrozenTrial(
+        number=number,
+        state=TrialState[state],
+        value=None,
+        values=[_number(value, kind) for value, kind in values] if values else None,
+        datetime_start=_local(start),
+        datetime_complete=_local(complete),
+        params={
+            name: domains[name].to_external_repr(float(value)) for name, value, _ in params or ()
+        },
+        distributions=domains,
+        user_attrs={key: json.loads(text) for key, text in user or ()},
+        system_attrs={key: json.loads(text) for key, text in system or ()},
+        intermediate_values={step: _number(value, kind) for step, value, kind in reported or ()},
+        trial_id=trial_id,
+    )
+
+
+def stored_number(value: float) -> tuple[float | None, str]:
+    """Optuna's representation of what SQL's own floats would not sort with the rest."""
+    if math.isnan(value):
+        return None, "NAN"
+    if math.isinf(value):
+        return None, "INF_POS" if value > 0 else "INF_NEG"
+    return value, "FINITE"
+
+
+def _number(value: float | None, kind: str) -> float:
+    return _NUMBERS[kind] if kind in _NUMBERS else float(value or 0.0)
+
+
+def _local(text: str | None) -> datetime | None:
+    # As Optuna does: naive UTC in the table, naive local time in the object.
+    if text is None:
+        return None
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

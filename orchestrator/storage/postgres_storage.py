@@ -1,0 +1,299 @@
+"""PostgresStorage: Optuna's storage interface in plain SQL, on Optuna's own tables.
+
+One statement for each call, whatever it writes; reading all trials asks for what has changed since
+they were last read. No session state: each call is a transaction of its own, so a pooler in
+transaction mode may stand between.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import uuid
+from collections.abc import Container, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.storages._base import DEFAULT_STUDY_NAME_PREFIX
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+from psycopg2.extras import Json
+
+from orchestrator.storage.database import Database, Row
+from orchestrator.storage.mirror import Mirror, frozen_trial, stored_number
+
+
+class PostgresStorage(BaseStorage):
+    """Optuna's storage. Safe to share between threads.
+
+    Args:
+        database: with Optuna's tables and ours in place.
+
+    Raises:
+        StorageError: from every method, when the database is out of reach.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._mirrors: dict[int, Mirror] = {}
+        # The distribution of a parameter that a study's trials have; it may not change its kind.
+        self._domains: dict[tuple[int, str], BaseDistribution] = {}
+        self._study_of_trial: dict[int, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self._database.url}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(Database(state["url"]))  # type: ignore[misc]
+
+    # Studies
+
+    def create_new_study(
+        self, directions: Sequence[StudyDirection], study_name: str | None = None
+    ) -> int:
+        name = f"{DEFAULT_STUDY_NAME_PREFIX}{uuid.uuid4()}" if study_name is None else study_name
+        row = self._database.row(
+            "insert_plain_study", name=name, directions=[each.name for each in directions]
+        )
+        if row is None:
+            raise DuplicatedStudyError(f"a study '{name}' exists already")
+        return int(row["study_id"])
+
+    def delete_study(self, study_id: int) -> None:
+        self._study(study_id)
+        self._database.rows("delete_study", study_id=study_id)
+        self._mirrors.pop(study_id, None)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        row = self._database.row("study_by_name", name=study_name)
+        if row is None:
+            raise KeyError(f"no study '{study_name}'")
+        return int(row["study_id"])
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self._study(study_id).study_name
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return self._study(study_id).directions
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study(study_id).user_attrs
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study(study_id).system_attrs
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_study_attribute("set_study_user_attribute", study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_study_attribute("set_study_system_attribute", study_id, key, value)
+
+    def _set_study_attribute(self, query: str, study_id: int, key: str, value: Any) -> None:
+        if not self._database.rows(query, study_id=study_id, key=key, value=json.dumps(value)):
+            raise _no_study(study_id)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return [_frozen_study(row) for row in self._database.rows("plain_studies", study_id=None)]
+
+    def _study(self, study_id: int) -> FrozenStudy:
+        row = self._database.row("plain_studies", study_id=study_id)
+        if row is None:
+            raise _no_study(study_id)
+        return _frozen_study(row)
+
+    # Writing trials
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial = template_trial or _running_trial()
+        stored = [stored_number(value) for value in trial.values or ()]
+        row = self._database.row(
+            "add_trial",
+            study_id=study_id,
+            state=trial.state.name,
+            start=_utc(trial.datetime_start),
+            complete=_utc(trial.datetime_complete),
+            values=[value for value, _ in stored],
+            types=[kind for _, kind in stored],
+            writes=Json(_parts(trial)),
+        )
+        if row is None or row["trial_id"] is None:
+            raise _no_study(study_id)
+        self._study_of_trial[row["trial_id"]] = study_id
+        return int(row["trial_id"])
+
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        known = self._domain(trial_id, param_name)
+        if known is not None:
+            try:
+                check_distribution_compatibility(known, distribution)
+            except ValueError:
+                # Of the two faults, Optuna names the end of the trial first.
+                self.check_trial_is_updatable(trial_id, self.get_trial(trial_id).state)
+                raise
+        stored = [param_name, param_value_internal, distribution_to_json(distribution)]
+        self._store(trial_id, {"params": [stored]})
+        self._domains[self._study_of_trial[trial_id], param_name] = distribution
+
+    def _domain(self, trial_id: int, name: str) -> BaseDistribution | None:
+        """The distribution that this parameter has in the trial's study; None: it is new."""
+        study_id = self._study_of_trial.get(trial_id)
+        if study_id is not None and (study_id, name) in self._domains:
+            return self._domains[study_id, name]
+        row = self._database.row("domain_of_param", trial_id=trial_id, name=name)
+        if row is None:
+            raise _no_trial(trial_id)
+        self._study_of_trial[trial_id] = row["study_id"]
+        text = row["distribution_json"]
+        return None if text is None else json_to_distribution(text)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        stored = [stored_number(value) for value in values or ()]
+        row = self._database.row(
+            "set_state",
+            trial_id=trial_id,
+            state=state.name,
+            values=[value for value, _ in stored],
+            types=[kind for _, kind in stored],
+        )
+        before = _open_state(trial_id, row)
+        return state != TrialState.RUNNING or before == TrialState.WAITING
+
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
+        self._store(trial_id, {"values": [[step, *stored_number(intermediate_value)]]})
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._store(trial_id, {"user": {key: json.dumps(value)}})
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._store(trial_id, {"system": {key: json.dumps(value)}})
+
+    def _store(self, trial_id: int, writes: Mapping[str, Any]) -> None:
+        row = self._database.row("store_open", trial_id=trial_id, writes=Json(writes))
+        _open_state(trial_id, row)
+
+    # Reading trials
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        row = self._database.row("trial_by_id", trial_id=trial_id)
+        if row is None:
+            raise _no_trial(trial_id)
+        return frozen_trial(row["changes"]["trials"][0])
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        trials = self.mirror(study_id).trials()
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def mirror(self, study_id: int) -> Mirror:
+        """The study's trials as they are now.
+
+        Raises:
+            KeyError: there is no such study.
+        """
+        mirror = self._mirrors.setdefault(study_id, Mirror())
+        row = self._database.row(
+            "changed_trials",
+            study_id=study_id,
+            since=mirror.cursor,
+            also=mirror.unfinished(),  # what a running trial reports is noted nowhere
+        )
+        if row is None:
+            self._mirrors.pop(study_id, None)
+            raise _no_study(study_id)
+        mirror.take(row["changes"])
+        return mirror
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        row = self._database.row("trial_by_number", study_id=study_id, number=trial_number)
+        if row is None:
+            raise KeyError(f"no trial {trial_number} in the study with id {study_id}")
+        return int(row["trial_id"])
+
+
+def _running_trial() -> FrozenTrial:
+    return FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+def _parts(trial: FrozenTrial) -> dict[str, Any]:
+    """The trial's rows in the form of ``orch.store``."""
+    return {
+        "params": [
+            [name, domain.to_internal_repr(trial.params[name]), distribution_to_json(domain)]
+            for name, domain in trial.distributions.items()
+        ],
+        "values": [
+            [step, *stored_number(value)] for step, value in trial.intermediate_values.items()
+        ],
+        "user": {key: json.dumps(value) for key, value in trial.user_attrs.items()},
+        "system": {key: json.dumps(value) for key, value in trial.system_attrs.items()},
+    }
+
+
+def _open_state(trial_id: int, row: Row | None) -> TrialState:
+    """The state before a write, in ``row``; it must have been one that takes writes."""
+    if row is None or row["state"] is None:
+        raise _no_trial(trial_id)
+    state = TrialState[row["state"]]
+    if state.is_finished():
+        raise UpdateFinishedTrialError(f"trial {trial_id} has ended; it cannot be changed")
+    return state
+
+
+def _frozen_study(row: Row) -> FrozenStudy:
+    return FrozenStudy(
+        study_name=row["name"],
+        direction=None,
+        directions=[StudyDirection[each] for each in row["directions"]],
+        user_attrs={key: json.loads(text) for key, text in row["user_attributes"]},
+        system_attrs={key: json.loads(text) for key, text in row["system_attributes"]},
+        study_id=row["study_id"],
+    )
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    return None if local is None else local.astimezone(UTC).replace(tzinfo=None)
+
+
+def _no_study(study_id: int) -> KeyError:
+    return KeyError(f"no study with id {study_id}")
+
+
+def _no_trial(trial_id: int) -> KeyError:
+    return KeyError(f"no trial with id {trial_id}")

@@ -1,0 +1,140 @@
+-- What Optuna's storage interface needs: which trials changed, and the writes of one trial. Run
+-- after schema.sql, in the same transaction.
+
+-- The triggers run with their owner's rights: a plain Optuna worker may know nothing of our schema.
+CREATE OR REPLACE FUNCTION orch.note_trials() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    INSERT INTO orch.change (trial_id, study_id, xid)
+    SELECT trial_id, study_id, pg_current_xact_id() FROM changed ORDER BY trial_id
+    ON CONFLICT (trial_id) DO UPDATE SET xid = excluded.xid WHERE orch.change.xid <> excluded.xid;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION orch.note_parts() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    UPDATE orch.change SET xid = pg_current_xact_id()
+    WHERE trial_id IN (SELECT trial_id FROM changed) AND xid <> pg_current_xact_id();
+    RETURN NULL;
+END
+$$;
+
+DO $$
+DECLARE
+    v_table text;
+    v_event text;
+    v_function text;
+BEGIN
+    FOREACH v_table IN ARRAY ARRAY['trials', 'trial_params', 'trial_values',
+                                   'trial_user_attributes', 'trial_system_attributes'] LOOP
+        v_function := CASE v_table WHEN 'trials' THEN 'note_trials' ELSE 'note_parts' END;
+        FOREACH v_event IN ARRAY ARRAY['INSERT', 'UPDATE'] LOOP
+            EXECUTE format('DROP TRIGGER IF EXISTS orch_%s ON %I', lower(v_event), v_table);
+            EXECUTE format(
+                'CREATE TRIGGER orch_%s AFTER %s ON %I REFERENCING NEW TABLE AS changed
+                 FOR EACH STATEMENT EXECUTE FUNCTION orch.%I()',
+                lower(v_event), v_event, v_table, v_function);
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+-- Trials that are older than the triggers.
+INSERT INTO orch.change (trial_id, study_id, xid)
+SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHING;
+
+-- The study's trials that were written by the transaction p_since or a newer one (NULL: none), and
+-- those in p_also, but not p_but; in the order of their numbers. And the cursor, the p_since of the
+-- next call: the oldest transaction that is still running, so that nothing is missed, and little is
+-- seen twice. Attributes and distributions are Optuna's JSON text, which may hold NaN. Times are
+-- naive UTC.
+CREATE OR REPLACE FUNCTION orch.changes(
+    p_study integer, p_since text, p_also integer[], p_but integer DEFAULT NULL
+) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (
+        SELECT json_build_object(
+            'cursor', pg_snapshot_xmin(pg_current_snapshot())::text,
+            'trials', coalesce(json_agg(json_build_array(
+                t.trial_id, t.number, t.state, t.datetime_start, t.datetime_complete,
+                (SELECT json_agg(json_build_array(value, value_type) ORDER BY objective)
+                 FROM trial_values v WHERE v.trial_id = t.trial_id),
+                (SELECT json_agg(json_build_array(param_name, param_value, distribution_json)
+                                 ORDER BY param_id)
+                 FROM trial_params p WHERE p.trial_id = t.trial_id),
+                (SELECT json_agg(json_build_array(step, intermediate_value, intermediate_value_type)
+                                 ORDER BY step)
+                 FROM trial_intermediate_values i WHERE i.trial_id = t.trial_id),
+                (SELECT json_agg(json_build_array(key, value_json) ORDER BY trial_user_attribute_id)
+                 FROM trial_user_attributes u WHERE u.trial_id = t.trial_id),
+                (SELECT json_agg(json_build_array(key, value_json)
+                                 ORDER BY trial_system_attribute_id)
+                 FROM trial_system_attributes s WHERE s.trial_id = t.trial_id)
+            ) ORDER BY t.number), '[]'))
+        FROM trials t
+        WHERE t.trial_id IN (
+            SELECT trial_id FROM orch.change WHERE study_id = p_study AND xid >= p_since::xid8
+            UNION SELECT unnest(p_also)
+        ) AND t.trial_id IS DISTINCT FROM p_but
+    );
+END
+$$;
+
+-- A trial as Optuna's create_new_trial makes it. NULL: there is no such study.
+CREATE OR REPLACE FUNCTION orch.add_trial(
+    p_study integer, p_state trialstate, p_start timestamp, p_complete timestamp,
+    p_values double precision[], p_types text[], p_writes jsonb
+) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    v_trial integer;
+BEGIN
+    IF NOT orch.lock_study(p_study) THEN
+        RETURN NULL;
+    END IF;
+    v_trial := orch.new_trial(p_study, p_state);
+    UPDATE trials SET datetime_start = p_start, datetime_complete = p_complete
+    WHERE trial_id = v_trial;
+    PERFORM orch.set_values(v_trial, p_values, p_types);
+    PERFORM orch.store(v_trial, p_writes);
+    RETURN v_trial;
+END
+$$;
+
+-- Optuna's set_trial_state_values. The state that the trial had before; NULL: there is none such.
+-- One that has ended is left as it is, and so is one that is to be RUNNING and is not WAITING.
+CREATE OR REPLACE FUNCTION orch.set_state(
+    p_trial integer, p_state trialstate, p_values double precision[], p_types text[]
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_state trialstate;
+BEGIN
+    SELECT state INTO v_state FROM trials WHERE trial_id = p_trial FOR NO KEY UPDATE;
+    IF NOT FOUND OR v_state NOT IN ('RUNNING', 'WAITING')
+        OR (p_state = 'RUNNING' AND v_state <> 'WAITING') THEN
+        RETURN v_state;
+    END IF;
+    PERFORM orch.set_values(p_trial, p_values, p_types);
+    UPDATE trials SET state = p_state,
+        datetime_start = CASE p_state WHEN 'RUNNING' THEN orch.utc_now() ELSE datetime_start END,
+        datetime_complete = CASE WHEN p_state IN ('COMPLETE', 'PRUNED', 'FAIL')
+            THEN orch.utc_now() ELSE datetime_complete END
+    WHERE trial_id = p_trial;
+    RETURN v_state;
+END
+$$;
+
+-- Optuna's set_trial_*: orch.store for a trial that has not ended. Returns as orch.set_state does.
+CREATE OR REPLACE FUNCTION orch.store_open(p_trial integer, p_writes jsonb) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_state trialstate;
+BEGIN
+    SELECT state INTO v_state FROM trials WHERE trial_id = p_trial FOR NO KEY UPDATE;
+    IF v_state IN ('RUNNING', 'WAITING') THEN
+        PERFORM orch.store(p_trial, p_writes);
+    END IF;
+    RETURN v_state;
+END
+$$;

@@ -1,0 +1,83 @@
+"""What a crash of the server loses of a running trial, and what the trial's end brings back."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+from optuna.trial import TrialState
+
+from orchestrator.spec import StudySpec
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.setup import prepare
+from orchestrator.study import create
+from orchestrator.worker.claim import Claims
+from orchestrator.worker.courier import Courier
+
+DISTRIBUTION = (
+    '{"name": "FloatDistribution", '
+    '"attributes": {"step": null, "low": 0.0, "high": 1.0, "log": false}}'
+)
+
+
+def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: Path) -> None:
+    server = EmbeddedServer(open_path)
+    try:
+        database = Database(server.ensure_running())
+        prepare(database)
+        # So that what is not waited for is hardly ever on the disk when the server is killed.
+        database.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        database.execute("ALTER SYSTEM SET autovacuum = off")
+        database.close()
+        server.stop()
+        database = Database(server.ensure_running())
+        study = create(
+            database,
+            StudySpec.parse({"study": {"name": "s", "objective": "quadratic", "trials": 1}}),
+        )
+        claims = Claims(database, study.study_id, uuid4())
+        claims.join("worker")
+        courier = Courier(database.url, study.study_id, claims.worker_id, 1000.0)
+        with courier:
+            trial_id = claims.claim().trial_id
+            assert trial_id is not None
+            courier.begin(trial_id)
+            courier.write_param("x", 0.25, DISTRIBUTION)
+            courier.write_user_attribute("note", '"kept"')
+            for step in range(1, 4):
+                courier.write_system_attribute(f"completed_rung_{step}", "0.5")
+                assert courier.deliver(step, step / 10)
+            kill(server)
+            database.close()
+            database = Database(server.ensure_running())
+            claims = Claims(database, study.study_id, claims.worker_id)
+            assert claims.finish(trial_id, "COMPLETE", [0.3], {}, courier.collect())
+        courier.close()
+        trial = PostgresStorage(database).get_trial(trial_id)
+        assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.3)
+        assert trial.intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
+        assert trial.params == {"x": 0.25} and trial.user_attrs["note"] == "kept"
+        assert trial.system_attrs == {f"completed_rung_{step}": 0.5 for step in range(1, 4)}
+        # And the end itself is there after a crash.
+        kill(server)
+        database.close()
+        database = Database(server.ensure_running())
+        assert PostgresStorage(database).get_trial(trial_id).value == 0.3
+        database.close()
+    finally:
+        server.stop()
+
+
+def kill(server: EmbeddedServer) -> None:
+    pid = server.pid()
+    assert pid is not None
+    family = [psutil.Process(pid), *psutil.Process(pid).children()]
+    for each in family:
+        each.suspend()
+    for each in family:
+        each.send_signal(signal.SIGKILL)
+    psutil.wait_procs(family, timeout=10)

@@ -1,0 +1,70 @@
+"""How often a worker asks the database for one trial, counted at its connections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.spec import StudySpec
+from orchestrator.storage import database as database_module
+from orchestrator.storage.database import Database
+from orchestrator.storage.statements import statements
+from orchestrator.study import StoredStudy, create, delete
+from orchestrator.worker import courier
+from orchestrator.worker.loop import Worker, WorkerOptions
+
+TRIALS = 12
+TABLES = ("trial_params", "trial_intermediate_values")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """The statements that this process sends, by name."""
+    names = {text: name for name, text in statements().items()}
+    counts: Counter[str] = Counter()
+
+    class CountingCursor(database_module.RealDictCursor):  # type: ignore[misc]
+        def execute(self, query: Any, parameters: Any = None) -> None:
+            counts[names.get(query, query)] += 1
+            super().execute(query, parameters)
+
+    monkeypatch.setattr(database_module, "RealDictCursor", CountingCursor)
+    yield counts
+
+
+def rows_of(database: Database, study: StoredStudy, table: str) -> int:
+    query = (
+        f"SELECT count(*) AS n FROM {table} JOIN trials USING (trial_id) WHERE study_id = %(id)s"
+    )
+    return int(database.execute(query, {"id": study.study_id})[0]["n"])
+
+
+@pytest.mark.parametrize("pruner", ["none", "hyperband"])
+def test_a_report_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
+    database: Database, name: str, sent: Counter[str], monkeypatch: pytest.MonkeyPatch, pruner: str
+) -> None:
+    # A machine that is busy elsewhere may take its time between the draw and the first report.
+    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
+    document = {
+        "study": {"name": name, "objective": "user_objectives:seven_params", "trials": TRIALS},
+        "sampler": {"name": "random"},
+        "pruner": {"name": pruner},
+        "worker": {"heartbeat_seconds": 100, "grace_seconds": 1000},
+    }
+    study = create(database, StudySpec.parse(document))
+    sent.clear()
+    Worker(database.url, name, WorkerOptions(uuid4())).run()
+    counts = dict(sent)
+    stored = {table: rows_of(database, study, table) for table in TABLES}
+    assert stored["trial_params"] == 7 * TRIALS
+    once = {"read_study", "join_worker", "plain_studies", "leave_worker"}
+    assert {query: count for query, count in counts.items() if query not in once} == {
+        "claim_trial": 1,  # the first one only
+        "write_trial": stored["trial_intermediate_values"],  # the parameters go with the first
+        "finish_and_claim": TRIALS,  # and no sign of life beside the reports
+    }
+    delete(database, study)
