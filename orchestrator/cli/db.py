@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -83,3 +84,21 @@ def init(storage: o.StorageOption = None) -> None:
     from orchestrator.storage.url import mask
 
     print(f"the schema is in place at {mask(open_database(storage).url)}", file=sys.stderr)
+
+
+@app.command()
+def proxy(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 13000,
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    storage: o.StorageOption = None,
+) -> None:
+    """Serve Optuna's gRPC storage proxy until Ctrl-C, for plain Optuna workers.
+
+    They open it with optuna.storages.GrpcStorageProxy(host=…, port=…).
+
+    Example: orch db proxy --port 13000
+    """
+    from orchestrator.storage.open import open_database
+    from orchestrator.storage.proxy import serve
+
+    serve(open_database(storage), host, port)
