@@ -1,0 +1,172 @@
+"""Many workers on one server, through PgBouncer in transaction mode.
+
+    python -m benchmarks.many_workers --json
+
+Each simulated worker is a thread with the connections and the statements of a real one: a claim, a
+value every 10 s with what others changed, an end with the next claim; no training. It is late when
+its answer takes more than a second. The process, the server and PgBouncer share this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import FloatDistribution, distribution_to_json
+
+from benchmarks.bouncer import pgbouncer
+from benchmarks.storage import _orch
+from orchestrator.spec import StudySpec
+from orchestrator.storage.database import Database
+from orchestrator.storage.mirror import Mirror
+from orchestrator.study import StoredStudy, create
+from orchestrator.worker.claim import Claims
+from orchestrator.worker.writes import Writes
+
+LATE_SECONDS, MOST_LATE_SHARE = 1.0, 0.01
+_STEPS = 8
+_DOMAIN = distribution_to_json(FloatDistribution(0.0, 1.0))
+
+
+class SimulatedWorker(threading.Thread):
+    """Runs trials until told to stop; keeps how long each answer took."""
+
+    def __init__(self, url: str, study: StoredStudy, every: float, stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._database, self._stop_asked, self._every = Database(url), stop, every
+        self._claims = Claims(self._database, study.study_id, uuid.uuid4())
+        self._mirror = Mirror()
+        self.answers: list[float] = []
+        self.ended = 0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._stop_asked.wait(random.uniform(0, self._every))
+            self._ask(lambda: self._claims.join("simulated"))
+            while not self._stop_asked.is_set():
+                self._trial()
+        except Exception as error:
+            self.error = error
+        finally:
+            self._database.close()
+
+    def _trial(self) -> None:
+        claim = self._ask(lambda: self._claims.claim(self._mirror.cursor))
+        self._mirror.take(claim.changes, claim.trial_id)
+        written = Writes(params={f"x{each}": (random.random(), _DOMAIN) for each in range(7)})
+        new = written.copy()
+        for step in range(1, random.choice((1, 3, _STEPS)) + 1):
+            if self._stop_asked.wait(self._every * random.uniform(0.9, 1.1)):
+                return
+            new.values[step] = random.random()
+            if step in (1, 3):
+                new.system_attributes[f"completed_rung_{step // 2}"] = str(new.values[step])
+            sent, written = new, _sum(written, new)
+            _, changes = self._ask(
+                lambda sent=sent: self._claims.write(
+                    claim.trial_id, sent, durable=False, since=self._mirror.cursor
+                )
+            )
+            self._mirror.take(changes, claim.trial_id)
+            new = Writes()
+        cursor = self._mirror.cursor
+        self._ask(
+            lambda: self._claims.finish_and_claim(
+                claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, written, cursor
+            )
+        )
+        self.ended += 1
+
+    def _ask(self, call: Any) -> Any:
+        started = time.monotonic()
+        answer = call()
+        self.answers.append(time.monotonic() - started)
+        return answer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--workers", type=int, default=500)
+    parser.add_argument("--connections", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=100.0)
+    parser.add_argument("--report-seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
+        Path(folder).chmod(0o755)
+        os.environ["ORCH_HOME"] = folder
+        os.environ.pop("ORCH_STORAGE", None)
+        try:
+            url = _orch("db", "url").strip()
+            _orch("db", "init")
+            with pgbouncer(Path(folder), url, options.connections) as through:
+                result = _simulate(url, through, options)
+        finally:
+            _orch("db", "stop")
+    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+    return 0 if result["late_share"] <= MOST_LATE_SHARE and not result["errors"] else 1
+
+
+def _simulate(url: str, through: str, options: argparse.Namespace) -> dict[str, Any]:
+    database = Database(url)
+    spec = {"study": {"name": "many", "objective": "quadratic", "trials": 1_000_000}}
+    study = create(database, StudySpec.parse(spec))
+    stop = threading.Event()
+    every = options.report_seconds
+    workers = [SimulatedWorker(through, study, every, stop) for _ in range(options.workers)]
+    for worker in workers:
+        worker.start()
+    time.sleep(2 * every)  # all have joined
+    for worker in workers:
+        worker.answers.clear()
+    began, used, most = time.monotonic(), time.process_time(), 0
+    while time.monotonic() < began + options.seconds:
+        time.sleep(2)
+        most = max(most, _connections(database))
+    seconds, used = time.monotonic() - began, time.process_time() - used
+    answers = sorted(answer for worker in workers for answer in list(worker.answers))
+    stop.set()
+    for worker in workers:
+        worker.join(timeout=20)
+    database.close()
+    return {
+        "workers": options.workers,
+        "server_connections": most,
+        "statements_per_second": round(len(answers) / seconds, 1),
+        "trials_ended": sum(worker.ended for worker in workers),
+        "median_ms": round(statistics.median(answers) * 1000, 2),
+        "p99_ms": round(answers[int(len(answers) * 0.99)] * 1000, 2),
+        "slowest_ms": round(answers[-1] * 1000, 2),
+        "late_share": round(sum(each > LATE_SECONDS for each in answers) / len(answers), 5),
+        "simulation_cores": round(used / seconds, 2),
+        "errors": sorted({str(worker.error) for worker in workers if worker.error}),
+    }
+
+
+def _sum(first: Writes, second: Writes) -> Writes:
+    total = first.copy()
+    total.add(second)
+    return total
+
+
+def _connections(database: Database) -> int:
+    rows = database.execute(
+        "SELECT count(*) AS n FROM pg_stat_activity "
+        "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    return int(rows[0]["n"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

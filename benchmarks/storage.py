@@ -1,0 +1,248 @@
+"""The database's share of a trial: orch beside Optuna in memory and Optuna's own RDBStorage.
+
+    python -m benchmarks.storage --json
+
+A trial draws 7 parameters and makes 8 reports, each followed by should_prune, under Hyperband; the
+objective does no work. All run on one embedded PostgreSQL of a temporary ORCH_HOME, in turns. A
+time is that from the end of the study's first trial (a process's first trial loads libraries) to
+the end of its last one, by the record, for each trial; in memory, by the process's clock. Then,
+with the random sampler: the time per trial in a study of 100 and of 10,000 finished trials, and
+how long a fresh worker takes from its first question to its first trial in the latter. And a flush
+to this disk, for what durability costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+LEAST_RATIO, MOST_GROWTH, MOST_JOIN_SECONDS = 10.0, 1.5, 2.0
+_STEPS = 8
+_BIG = 10_000
+
+
+def objective(trial: Any) -> float:
+    """Seven parameters, eight reports, no work."""
+    import optuna
+
+    total = sum(trial.suggest_float(f"x{index}", 0.0, 1.0) for index in range(7))
+    for step in range(1, _STEPS + 1):
+        trial.report(total / step, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return float(total)
+
+
+def main() -> int:
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
+        Path(folder).chmod(0o755)
+        os.environ["ORCH_HOME"] = folder
+        os.environ.pop("ORCH_STORAGE", None)
+        try:
+            url = _orch("db", "url").strip()
+            _orch("db", "init")
+            result: dict[str, Any] = {"fsync_ms": round(_fsync_ms(Path(folder)), 3)}
+            for sampler in options.samplers:
+                result[sampler] = _compare(sampler, options, url)
+            if options.big:
+                result["flat"] = _flat(url, options.trials, options.big)
+        finally:
+            _orch("db", "stop")
+    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+    return 0 if _goals_are_met(result) else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--rdb-trials", type=int, default=80)
+    parser.add_argument("--big", type=int, default=_BIG, help="trials of the big study; 0: none")
+    return parser.parse_args()
+
+
+def _goals_are_met(result: dict[str, Any]) -> bool:
+    random, flat = result.get("random", {}), result.get("flat")
+    ratios = [value for name, value in random.items() if name.startswith("ratio_")]
+    flat_enough = flat is None or (
+        flat["growth"] <= MOST_GROWTH and flat["join_seconds"] < MOST_JOIN_SECONDS
+    )
+    return flat_enough and all(ratio >= LEAST_RATIO for ratio in ratios)
+
+
+def _compare(sampler: str, options: argparse.Namespace, url: str) -> dict[str, float]:
+    memory = _in_memory(sampler, options.trials)
+    found = {"in_memory_ms": memory}
+    for workers in options.workers:
+        ours = _ours(sampler, workers, options.trials, url)
+        theirs = _rdb(sampler, workers, options.rdb_trials, url)
+        found[f"orch_{workers}_ms"] = ours
+        found[f"rdb_{workers}_ms"] = theirs
+        found[f"ratio_{workers}"] = theirs / ours
+        found[f"orch_{workers}_to_memory"] = ours / memory
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def _study(sampler: str, storage: Any = None, name: str | None = None) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    samplers = {
+        "random": optuna.samplers.RandomSampler(),
+        "tpe": optuna.samplers.TPESampler(constant_liar=True),
+    }
+    return optuna.create_study(
+        sampler=samplers[sampler],
+        pruner=optuna.pruners.HyperbandPruner(max_resource=_STEPS),
+        storage=storage,
+        study_name=name,
+        load_if_exists=True,
+    )
+
+
+def _in_memory(sampler: str, trials: int) -> float:
+    study = _study(sampler)
+    started = time.perf_counter()
+    study.optimize(objective, n_trials=trials)
+    return (time.perf_counter() - started) / trials * 1000
+
+
+def _rdb(sampler: str, workers: int, trials: int, url: str) -> float:
+    name = f"rdb-{sampler}-{workers}"
+    address = url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    _study(sampler, address, name)
+    context = multiprocessing.get_context("spawn")
+    share = trials // workers
+    processes = [
+        context.Process(target=_rdb_worker, args=(sampler, address, name, share))
+        for _ in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return _ms_per_trial(url, name)
+
+
+def _rdb_worker(sampler: str, address: str, name: str, trials: int) -> None:
+    _study(sampler, address, name).optimize(objective, n_trials=trials)
+
+
+def _ours(sampler: str, workers: int, trials: int, url: str) -> float:
+    name = f"orch-{sampler}-{workers}"
+    _orch(
+        "run", "benchmarks.storage:objective", "--study", name, "--trials", str(trials),
+        "--workers", str(workers), "--sampler", sampler, "--epochs", str(_STEPS),
+    )  # fmt: skip
+    return _ms_per_trial(url, name)
+
+
+def _ms_per_trial(url: str, name: str) -> float:
+    from orchestrator.storage.database import Database
+    from orchestrator.storage.postgres_storage import PostgresStorage
+
+    database = Database(url)
+    storage = PostgresStorage(database)
+    trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+    ends = sorted(trial.datetime_complete for trial in trials if trial.datetime_complete)
+    database.close()
+    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) * 1000
+
+
+def _flat(url: str, trials: int, big: int) -> dict[str, float]:
+    """Time per trial and time to join, in a small and in a big study."""
+    found = {}
+    for finished in (100, big):
+        name = f"flat-{finished}"
+        _orch(
+            "create", name, "--objective", "benchmarks.storage:objective", "--sampler", "random",
+            "--epochs", str(_STEPS), "--trials", str(finished + 3 * trials),
+        )  # fmt: skip
+        _fill(url, name, finished)
+        found[finished] = [_work(url, name, trials) for _ in range(3)]
+    small, large = (
+        statistics.median(per_trial for per_trial, _ in runs) for runs in found.values()
+    )
+    return {
+        "ms_at_100": round(small, 3),
+        f"ms_at_{big}": round(large, 3),
+        "growth": round(large / small, 3),
+        "join_seconds": round(statistics.median(join for _, join in found[big]), 3),
+    }
+
+
+def _fill(url: str, name: str, finished: int) -> None:
+    """Give the study finished trials, as they are after a run."""
+    from orchestrator.storage.database import Database
+    from orchestrator.storage.postgres_storage import PostgresStorage
+
+    study = _study("random")
+    study.optimize(objective, n_trials=100)
+    made = study.trials
+    database = Database(url)
+    storage = PostgresStorage(database)
+    study_id = storage.get_study_id_from_name(name)
+    database.execute("SET synchronous_commit = off")
+    for number in range(finished):
+        storage.create_new_trial(study_id, made[number % 100])
+    database.close()
+
+
+def _work(url: str, name: str, trials: int) -> tuple[float, float]:
+    """One worker in this process.
+
+    Returns:
+        Milliseconds per trial, and seconds from its first question to its first trial.
+    """
+    from orchestrator.worker.loop import Worker, WorkerOptions
+
+    class Timed(Worker):
+        began: list[float]
+
+        def _run_trial(self, *arguments: Any) -> None:
+            self.began.append(time.perf_counter())
+            super()._run_trial(*arguments)
+            if len(self.began) == trials:
+                self.leave()
+
+    asked = time.perf_counter()
+    worker = Timed(url, name, WorkerOptions(uuid.uuid4()))
+    worker.began = []
+    worker.run()
+    ended = time.perf_counter()
+    return (ended - worker.began[0]) / trials * 1000, worker.began[0] - asked
+
+
+def _fsync_ms(folder: Path) -> float:
+    times = []
+    with (folder / "probe").open("wb") as file:
+        for _ in range(100):
+            file.write(bytes(8192))
+            file.flush()
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+def _orch(*arguments: str) -> str:
+    command = [sys.executable, "-m", "orchestrator", *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
