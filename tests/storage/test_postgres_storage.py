@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.replica import Replica
 
 DOMAINS = {
     "n": IntDistribution(1, 1000, log=True),
@@ -133,19 +134,32 @@ def test_a_sync_reads_only_what_has_changed(study_id: int, url: str, theirs: Bas
     database.close()
 
 
-def test_nothing_that_is_committed_late_is_missed(study_id: int, url: str) -> None:
-    """A transaction that began before a read and ends after it, beside a younger one."""
+class NoOutbox:
+    """For a replica that only reads."""
+
+    def write_param(self, name: str, value: float, distribution: str) -> None: ...
+
+    def write_user_attribute(self, key: str, value: str) -> None: ...
+
+    def write_system_attribute(self, key: str, value: str) -> None: ...
+
+
+def test_a_worker_misses_nothing_that_is_committed_late(study_id: int, url: str) -> None:
+    """A transaction that began before a look and ends after it, beside a younger one."""
     late, early, reading = Database(url), Database(url), Database(url)
     storage = PostgresStorage(early)
     first, second = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
-    reader = PostgresStorage(reading)
+    replica = Replica(reading, study_id, NoOutbox())
     late.execute("BEGIN")
     PostgresStorage(late).set_trial_user_attr(first, "by", "the late one")
-    storage.set_trial_state_values(second, TrialState.COMPLETE, [1.0])
-    storage.set_trial_user_attr(storage.create_new_trial(study_id), "by", "the early one")
-    assert reader.get_all_trials(study_id)[0].user_attrs == {}
+    storage.set_trial_user_attr(second, "by", "the early one")
+    replica.sync()
+    assert [each.user_attrs for each in replica.get_all_trials(study_id)] == [
+        {}, {"by": "the early one"},
+    ]  # fmt: skip
     late.execute("COMMIT")
-    assert reader.get_all_trials(study_id)[0].user_attrs == {"by": "the late one"}
+    replica.sync()
+    assert replica.get_all_trials(study_id)[0].user_attrs == {"by": "the late one"}
     for each in (late, early, reading):
         each.close()
 
