@@ -10,6 +10,7 @@ import numpy as np
 
 from objectives.data import Array, Dataset, Split, split
 from objectives.errors import DataError
+from objectives.mapped import mapped
 
 
 class Rounds(Sequence[Split]):
@@ -63,7 +64,9 @@ class Rounds(Sequence[Split]):
 
     @cached_property
     def _pixels(self) -> Array:
-        return scaled(self._dataset.x_train)
+        pixels = scaled(self._dataset.x_train)
+        shared = mapped(self._dataset, pixels)
+        return pixels if shared is None else shared
 
     @cached_property
     def _one_split(self) -> Split:

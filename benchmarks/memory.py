@@ -1,0 +1,131 @@
+"""The memory of worker processes beside a bare TensorFlow process that holds the data once.
+
+    python -m benchmarks.memory --json
+
+Two processes train ``--trials`` trials of MNIST as workers do. Resident memory counts shared pages
+fully in each process; the proportional set size shares them out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+MOST_RATIO = 1.2
+_PROCESSES = 2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--trials", type=int, default=10, help="that each process trains")
+    parser.add_argument("--part", choices=["bare", "worker"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        (_bare if options.part == "bare" else _worker)(options.trials)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as home:
+        os.environ["ORCH_HOME"] = home
+        [bare] = _measure("bare", 1, options.trials)
+        workers = _measure("worker", _PROCESSES, options.trials)
+    largest = max(each["rss_mib"] for each in workers)
+    result = {
+        "trials": options.trials,
+        "bare": bare,
+        "workers": workers,
+        "ratio": round(largest / bare["rss_mib"], 3),
+        "most_ratio": MOST_RATIO,
+    }
+    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+    return 0 if result["ratio"] <= MOST_RATIO else 1
+
+
+def _measure(part: str, processes: int, trials: int) -> list[dict[str, Any]]:
+    """Each process prints a line when it is ready to be looked at, and stays until it is told."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--part", part, "--trials", str(trials)]
+    running = [
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(processes)
+    ]
+    first = [json.loads(process.stdout.readline()) for process in running if process.stdout]
+    found = [_memory(process.pid) | facts for process, facts in zip(running, first, strict=True)]
+    for process in running:
+        process.communicate("\n")
+    return found
+
+
+def _memory(pid: int) -> dict[str, Any]:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return {"rss_mib": kib["Rss"] // 1024, "pss_mib": kib["Pss"] // 1024}
+
+
+def _bare(trials: int) -> None:
+    import tensorflow as tf  # noqa: F401
+
+    from objectives.data import load
+    from objectives.rounds import scaled
+
+    held = scaled(load("mnist").x_train)
+    load.cache_clear()
+    print(json.dumps({"examples": len(held)}), flush=True)
+    sys.stdin.readline()
+
+
+def _worker(trials: int) -> None:
+    from objectives.base import Settings
+    from objectives.mnist import Mnist
+
+    objective = Mnist(Settings(epochs=1, threads=1))
+    objective.check()
+    objective.prepare()
+    grown = []
+    for number in range(trials):
+        objective(_Trial(number))
+        grown.append(_memory(os.getpid())["rss_mib"])
+    print(json.dumps({"rss_after_trials_mib": grown[:: max(1, trials // 20)]}), flush=True)
+    sys.stdin.readline()
+
+
+class _Trial:
+    """What the objective asks of a trial; nothing is recorded."""
+
+    steps: int | None = None
+
+    def __init__(self, number: int) -> None:
+        self.number = self.seed = number
+        self.params: dict[str, Any] = {
+            "activation": "relu", "units": 32 * (number % 4 + 1), "units_2": 8 * (number % 8 + 1),
+            "units_3": 32, "units_4": 16, "dropout": 0.1, "learning_rate": 0.001,
+            "batch_size": 256,
+        }  # fmt: skip
+
+    def report(self, value: float, step: int) -> None: ...
+
+    def should_prune(self) -> bool:
+        return False
+
+    def checkpoint(self, step: int, capture: Any) -> None:
+        capture()
+
+    def offer_model(self, value: float, save: Any) -> None: ...
+
+    def restore(self) -> None: ...
+
+    def set_user_attr(self, key: str, value: Any) -> None: ...
+
+
+if __name__ == "__main__":
+    sys.exit(main())

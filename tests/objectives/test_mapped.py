@@ -1,0 +1,52 @@
+"""Processes of one machine share the scaled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from objectives import mapped as module
+from objectives.compiled_epoch import as_tensor
+from objectives.data import load
+from objectives.rounds import Rounds, scaled
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "_LEAST_BYTES", 0)
+    return tmp_path / "data"
+
+
+def test_the_pixels_are_mapped_and_a_tensor_uses_the_same_memory(folder: Path) -> None:
+    pixels = Rounds(load("digits"), None, 0, 1)[0].x_train
+    [file] = folder.iterdir()
+    np.testing.assert_array_equal(np.load(file), scaled(load("digits").x_train))
+    shared = np.from_dlpack(as_tensor(pixels))
+    assert shared.ctypes.data == pixels.ctypes.data
+    before = file.read_bytes()
+    pixels[0] = 7
+    assert file.read_bytes() == before, "a change stays in this process"
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+def test_a_damaged_file_is_written_anew(folder: Path, damage: bytes | None) -> None:
+    data = load("digits")
+    pixels = scaled(data.x_train)
+    assert module.mapped(data, pixels) is not None
+    [file] = folder.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4] + b"\1\2\3\4" if damage is None else damage)
+    again = module.mapped(data, pixels)
+    assert again is not None and np.array_equal(again, pixels)
+    assert file.read_bytes() == whole and [file] == list(folder.iterdir())
+
+
+def test_without_a_folder_everybody_has_a_copy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write_text("a file where the folder would be")
+    pixels = Rounds(load("digits"), None, 0, 1)[0].x_train
+    np.testing.assert_array_equal(pixels, scaled(load("digits").x_train)[: len(pixels)])
