@@ -63,7 +63,10 @@ class TrialSummary(BaseModel):
         values: one for each metric.
         std: over the trial's folds and repeats, as in :class:`Best`.
         retry_of: the number of the first attempt at the same configuration.
+        intermediate: the value of each reported step; None where it was not a number.
         feasible: whether it keeps the study's constraints; None where there are none.
+        started_seconds: when it started, counted from the study's first start; None: not yet.
+        ended_seconds: when it ended, counted likewise; None: not yet.
     """
 
     number: int
@@ -73,13 +76,15 @@ class TrialSummary(BaseModel):
     std: float | None
     standard_error: float | None
     params: dict[str, Any]
-    intermediate: dict[str, float]
+    intermediate: dict[str, float | None]
     bracket: int | None
     retry_of: int | None
     worker: str
     seconds: float | None
     reason: str | None
     feasible: bool | None
+    started_seconds: float | None
+    ended_seconds: float | None
     attributes: dict[str, Any]
 
 
@@ -91,6 +96,11 @@ class Summary(BaseModel):
         best: the winner; None in a study of several metrics.
         pareto: in a study of several metrics, the numbers of the trials that none beats in all.
         rounds: how many trainings one trial is.
+        importances: of the parameters by PED-ANOVA, shares of 1.
+        importances_fanova: by fANOVA, which takes seconds: only where it was asked for.
+        spec: the study's specification, with every default filled in.
+        versions: of the packages where the report was made.
+        verdict: the answer in sentences, the decision first.
     """
 
     study: str
@@ -107,10 +117,14 @@ class Summary(BaseModel):
     epochs: Epochs
     rungs: list[Rung]
     importances: dict[str, float]
+    importances_fanova: dict[str, float] | None
     workers: list[WorkerSummary]
     retries: int
     elapsed_seconds: float
     data: dict[str, Any] | None
+    spec: dict[str, Any]
+    versions: dict[str, str]
+    verdict: list[str] = []
     trials: list[TrialSummary]
 
     @property

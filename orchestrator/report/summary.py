@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import optuna
@@ -19,8 +19,11 @@ from orchestrator.report.document import (
     TrialSummary,
     WorkerSummary,
 )
+from orchestrator.report.importance import fanova, ped_anova
 from orchestrator.report.noise import epochs_of_one_training, rounds_of, spread
 from orchestrator.report.rungs import Ladder
+from orchestrator.report.verdict import verdict
+from orchestrator.report.versions import versions
 from orchestrator.resolve import full_steps, make_objective
 from orchestrator.search.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
@@ -33,12 +36,13 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
 
-def summarise(database: Database, study: StoredStudy) -> Summary:
+def summarise(database: Database, study: StoredStudy, thorough: bool = False) -> Summary:
     """Read a study and draw its summary.
 
     Args:
         database: where the study is.
         study: the study; it may be running.
+        thorough: with what takes seconds to work out, the importances by fANOVA.
 
     Raises:
         StorageError: the database is out of reach.
@@ -52,7 +56,10 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
     # A pruner that cannot be made here has no brackets to show.
     brackets = None if pruner is None else build_brackets(spec, steps)
     ladder = Ladder(optuna_study, pruner, spec.pruner.options, brackets)
-    return Summary(
+    first_start = min(
+        (trial.datetime_start for trial in trials if trial.datetime_start), default=None
+    )
+    summary = Summary(
         study=study.name,
         objective=spec.study.objective,
         metric=metrics[0] if one else metrics,
@@ -66,13 +73,18 @@ def summarise(database: Database, study: StoredStudy) -> Summary:
         rounds=spec.training.rounds,
         epochs=_epochs(trials, steps, spec, uses_epochs),
         rungs=ladder.rungs(trials),
-        importances=_importances(optuna_study, trials) if one else {},
+        importances=ped_anova(optuna_study, trials) if one else {},
+        importances_fanova=fanova(trials, directions[0]) if one and thorough else None,
         workers=_workers(database, study),
         retries=sum(1 for trial in trials if "orch:retried_as" in trial.user_attrs),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
-        trials=[_trial(ladder, trial, spec) for trial in trials],
+        spec=spec.document(),
+        versions=versions(),
+        trials=[_trial(ladder, trial, spec, first_start) for trial in trials],
     )
+    summary.verdict = verdict(summary)
+    return summary
 
 
 def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
@@ -184,25 +196,6 @@ def _epochs(trials: list[FrozenTrial], steps: int, spec: StudySpec, uses_epochs:
     return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
 
 
-def _importances(study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, float]:
-    values = {t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None}
-    if len(values) < 2 or not all(math.isfinite(value) for value in values):
-        return {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, RuntimeError):
-        return {}  # too few trials have a parameter in common
-    varied = {name for name in found if len({trial.params.get(name) for trial in trials}) > 1}
-    return {
-        name: round(value, 4)
-        for name, value in found.items()
-        if math.isfinite(value) and name in varied
-    }
-
-
 def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:
     rows = database.rows("workers_of_study", study_id=study.study_id)
     return [
@@ -225,7 +218,9 @@ def _elapsed(database: Database, study: StoredStudy) -> float:
     return round((row and row["elapsed"]) or 0.0, 3)
 
 
-def _trial(ladder: Ladder, trial: FrozenTrial, spec: StudySpec) -> TrialSummary:
+def _trial(
+    ladder: Ladder, trial: FrozenTrial, spec: StudySpec, first_start: datetime | None
+) -> TrialSummary:
     attributes = trial.user_attrs
     values = trial.values
     finite = values is not None and all(map(math.isfinite, values))
@@ -239,7 +234,8 @@ def _trial(ladder: Ladder, trial: FrozenTrial, spec: StudySpec) -> TrialSummary:
         standard_error=noise and noise.standard_error,
         params=trial.params,
         intermediate={
-            str(step): value for step, value in sorted(trial.intermediate_values.items())
+            str(step): value if math.isfinite(value) else None
+            for step, value in sorted(trial.intermediate_values.items())
         },
         bracket=ladder.bracket_of(trial),
         retry_of=attributes.get("orch:retry_of"),
@@ -247,5 +243,13 @@ def _trial(ladder: Ladder, trial: FrozenTrial, spec: StudySpec) -> TrialSummary:
         seconds=attributes.get("orch:seconds"),
         reason=attributes.get("orch:reason"),
         feasible=_is_feasible(trial, spec) if trial.state.is_finished() else None,
+        started_seconds=_seconds_after(first_start, trial.datetime_start),
+        ended_seconds=_seconds_after(first_start, trial.datetime_complete),
         attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},
     )
+
+
+def _seconds_after(first: datetime | None, moment: datetime | None) -> float | None:
+    if first is None or moment is None:
+        return None
+    return round((moment - first).total_seconds(), 3)

@@ -23,6 +23,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 trial``, ``10,000 trials``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def percent(ratio: float | None) -> str:
     """``56 %``, or a dash where there is no ratio."""
     return "-" if ratio is None else f"{ratio * 100:.0f} %"

@@ -6,7 +6,6 @@ import json
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from psycopg2.extras import Json
 from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.summary import ranking
+from orchestrator.report.versions import versions
 from orchestrator.resolve import make_objective
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole
@@ -24,7 +24,6 @@ from orchestrator.winner.recorded import RecordedTrial, find_trial, prepare_obje
 from orchestrator.worker.seeds import derive
 
 PROVENANCE = "orch.json"  # inside a Keras archive, which Keras leaves alone
-_PACKAGES = ("orch", "optuna", "keras", "tensorflow", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def refit(
         "seed": seed,
         "data": study.data,
         "spec": study.spec.document(),
-        "versions": _versions(),
+        "versions": versions(),
         "history": fitted.history,
         "test": fitted.test,
     }
@@ -138,13 +137,3 @@ def _count(database: Database, study: StoredStudy, trial: int, test: dict[str, f
     )
     assert row is not None
     return int(row["evaluations"])
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

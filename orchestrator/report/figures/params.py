@@ -1,0 +1,158 @@
+"""The parameters: which mattered, and which values did well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.figures.scales import Log, Scale, clip, scale_of
+from orchestrator.report.figures.search import evenly, outside, value_scale
+from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.words import counted, percent
+
+_MOST_SLICES = 6
+_MOST_DOTS = 1500
+_MOST_LINES = 400
+_MOST_AXES = 9
+
+
+def importances(summary: Summary) -> Figure | None:
+    """Two bars a parameter, one for each method."""
+    if not summary.importances:
+        return None
+    fanova = summary.importances_fanova or {}
+    names = list(summary.importances)[:12]
+    row, frame = 38.0, Frame()
+    left, full = 150.0, 340.0
+    drawing = Drawing(frame)
+    for index, name in enumerate(names):
+        top = 30 + index * row
+        drawing.text(left - 10, top + 15, clip(name, 20), "end")
+        for offset, found, style in ((0, summary.importances, "complete"), (11, fanova, "best")):
+            share = found.get(name)
+            if share is not None:
+                drawing.bar(f"fill-{style}", left, top + offset, share * full, 9)
+        shares = [each.get(name) for each in (summary.importances, fanova) if name in each]
+        drawing.text(left + max(shares, default=0) * full + 8, top + 15, _shares(shares), "tick")
+    drawing.bar("fill-complete", left, 8, 9, 9)
+    drawing.text(left + 14, 17, "PED-ANOVA", "tick")
+    if fanova:
+        drawing.bar("fill-best", left + 96, 8, 9, 9)
+        drawing.text(left + 110, 17, "fANOVA", "tick")
+    caption = "Share of the importance. The two methods differ where few trials are complete."
+    return Figure(
+        "importances", "What mattered", caption, drawing.body, frame.width,
+        max(120.0, 40 + len(names) * row),
+    )  # fmt: skip
+
+
+def _shares(shares: Sequence[float | None]) -> str:
+    return " and ".join(percent(share) for share in shares)
+
+
+def parallel(summary: Summary) -> Figure | None:
+    """One line a trial through all parameters, the better the stronger."""
+    ranked = summary.ranked()
+    names = by_importance(summary)[:_MOST_AXES]
+    if len(ranked) < 2 or not names:
+        return None
+    frame = Frame(width=1120, height=340, left=70, right=90, top=40, bottom=24)
+    drawing = Drawing(frame)
+    gap = (frame.x1 - frame.x0) / len(names)
+    scales = [_param_scale(summary, ranked, name, frame.y0, frame.y1) for name in names]
+    values = [trial.value for trial in ranked if trial.value is not None]
+    metric = value_scale(values, summary.directions[0] == "maximize", frame.y0, frame.y1)
+    drawn = [ranked[0], *evenly(ranked[1:], _MOST_LINES - 1)]
+    points = []
+    lines: list[list[tuple[float, float]]] = []
+    for trial in drawn:
+        places = [scale.place(trial.params.get(n)) for n, scale in zip(names, scales, strict=True)]
+        line = [(frame.x0 + i * gap, at) for i, at in enumerate(places) if at is not None]
+        line.append((frame.x1, metric.place(trial.value) or frame.y0))
+        lines.append(line)
+        points += [(*at, trial.number) for at in line]
+    quarter = max(1, -(-len(drawn) // 4))
+    for rank in (3, 2, 1, 0):
+        members = lines[rank * quarter : (rank + 1) * quarter]
+        path = "".join("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in line) for line in members)
+        drawing.path(f"line q{3 - rank}", path)
+    drawing.line("best", lines[0])
+    for index, (name, scale) in enumerate(
+        zip([*names, summary.metrics[0]], [*scales, metric], strict=True)
+    ):
+        at = frame.x0 + index * gap
+        drawing.path("upright", f"M{at:.1f} {frame.y0:g}V{frame.y1:g}")
+        drawing.text(at, 20, clip(name, 15), "strong middle")
+        for place, word in scale.ticks():
+            drawing.text(at + 6, place + 4, word, "tick")
+    few = f" {len(drawn)} of {counted(len(ranked), 'trial')} drawn." if len(drawn) < len(ranked) else ""
+    caption = (
+        "A line is a complete trial: blue in the better half, grey in the other, orange the best."
+        + few
+    )
+    return Figure(
+        "parallel", "Parallel coordinates", caption, drawing.body, frame.width, frame.height,
+        points, wide=True,
+    )  # fmt: skip
+
+
+def slices(summary: Summary) -> list[Figure]:
+    """The value against each of the parameters that matter, the most important first."""
+    shown = [t for t in summary.trials if t.value is not None and t.state in ("COMPLETE", "PRUNED")]
+    found = []
+    for name in by_importance(summary)[:_MOST_SLICES]:
+        members = [trial for trial in shown if name in trial.params]
+        if len(members) > 1:
+            found.append(_slice(summary, name, evenly(members, _MOST_DOTS)))
+    return found
+
+
+def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figure:
+    frame = Frame(height=250)
+    values = [trial.value for trial in members if trial.value is not None]
+    y = value_scale(values, summary.directions[0] == "maximize", frame.y0, frame.y1)
+    x = _param_scale(summary, members, name, frame.x0 + 8, frame.x1 - 8)
+    drawing = Drawing(frame)
+    drawing.axes(x, y, name + (" (logarithmic)" if isinstance(x, Log) else ""), summary.metrics[0])
+    points = [
+        (x.place(trial.params[name]) or 0.0, y.place(trial.value) or 0.0, trial.number)
+        for trial in members
+    ]
+    pruned = {trial.number for trial in members if trial.state == "PRUNED"}
+    drawing.dots("pruned", [(a, b) for a, b, number in points if number in pruned])
+    drawing.dots("complete", [(a, b) for a, b, number in points if number not in pruned])
+    for a, b, number in points:
+        if summary.best is not None and number == summary.best.number:
+            drawing.star(a, b)
+    caption = f"Blue is complete, grey is pruned, the ring is the best.{outside(values, y)}"
+    return Figure(
+        f"slice-{file_key(name)}", name, caption, drawing.body, frame.width, frame.height, points
+    )
+
+
+def by_importance(summary: Summary) -> list[str]:
+    """The parameters that had more than one value, the most important first."""
+    shares = summary.importances
+    return sorted(summary.varied_params(), key=lambda name: -shares.get(name, 0.0))
+
+
+def is_log(spec: Mapping[str, Any], name: str, values: Sequence[Any]) -> bool:
+    """Whether a parameter is best shown by ratios: its domain says so, or its values do."""
+    domain = spec.get("space", {}).get(name)
+    if isinstance(domain, Mapping) and "log" in domain:
+        return bool(domain["log"])
+    numbers = [v for v in values if isinstance(v, float) and v > 0]
+    return len(numbers) == len(values) > 1 and max(numbers) / min(numbers) >= 50
+
+
+def _param_scale(
+    summary: Summary, trials: Sequence[TrialSummary], name: str, start: float, end: float
+) -> Scale:
+    values = [trial.params[name] for trial in trials if name in trial.params]
+    return scale_of(values, start, end, is_log(summary.spec, name, values))
+
+
+def file_key(name: str) -> str:
+    """The name as a part of a file's name."""
+    return "".join(each if each.isalnum() else "-" for each in name)

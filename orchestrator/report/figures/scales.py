@@ -1,0 +1,148 @@
+"""Scales: from values to places on an axis, and the ticks that people read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Tick = tuple[float, str]  # a place in user units, and what is written there
+
+
+class Scale(Protocol):
+    """Places values on an axis."""
+
+    def place(self, value: Any) -> float | None:
+        """Where the value lies, in user units; None where it has no place."""
+
+    def ticks(self) -> list[Tick]:
+        """The ticks in the axis's order."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Equal differences are equal lengths. Values outside are put on the frame.
+
+    Attributes:
+        low: the value at ``start``.
+        high: the value at ``end``.
+        start: user units.
+        end: user units; smaller than ``start`` on an upright axis.
+        wanted: about how many ticks.
+        whole: ticks at whole numbers only.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    wanted: int = 5
+    whole: bool = False
+
+    def place(self, value: Any) -> float | None:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        span = self.high - self.low or 1.0
+        share = min(1.0, max(0.0, (value - self.low) / span))
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self) -> list[Tick]:
+        step = _nice_step((self.high - self.low) / max(1, self.wanted))
+        step = max(1.0, step) if self.whole else step
+        found = []
+        for index in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1):
+            place = self.place(index * step)
+            if place is not None:
+                found.append((place, short(index * step, step)))
+        return found
+
+
+@dataclass(frozen=True)
+class Log:
+    """Equal ratios are equal lengths; as :class:`Linear` otherwise, and values are above 0."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: Any) -> float | None:
+        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            return None
+        span = math.log(self.high / self.low) or 1.0
+        share = min(1.0, max(0.0, math.log(value / self.low) / span))
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self) -> list[Tick]:
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        heads = (1,) if len(decades) > 3 else (1, 2, 5)
+        every = max(1, len(decades) // 6)
+        values = [head * 10.0**decade for decade in decades[::every] for head in heads]
+        found = []
+        for value in values:
+            place = self.place(value)
+            if self.low * 0.999 <= value <= self.high * 1.001 and place is not None:
+                found.append((place, short(value)))
+        return found
+
+
+@dataclass(frozen=True)
+class Category:
+    """Each value in a band of its own, in order."""
+
+    values: Sequence[Any]
+    start: float
+    end: float
+
+    def place(self, value: Any) -> float | None:
+        # 1 and True are equal, and two values.
+        for index, each in enumerate(self.values):
+            if each == value and type(each) is type(value):
+                return self.start + (index + 0.5) / len(self.values) * (self.end - self.start)
+        return None
+
+    def ticks(self) -> list[Tick]:
+        every = -(-len(self.values) // 12)
+        return [(self.place(each) or 0.0, clip(str(each), 14)) for each in self.values[::every]]
+
+
+def scale_of(values: Sequence[Any], start: float, end: float, log: bool = False) -> Scale:
+    """The scale that shows all the values of a parameter."""
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) < len(values) or not numbers:
+        distinct = list({(type(value), value): value for value in values}.values())
+        return Category(sorted(distinct, key=str), start, end)
+    low, high = float(min(numbers)), float(max(numbers))
+    if log and low > 0 and high > low:
+        return Log(low, high, start, end)
+    if low == high:
+        low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
+    whole = all(isinstance(value, int) for value in numbers)
+    return Linear(low, high, start, end, whole=whole)
+
+
+def short(value: float, step: float | None = None) -> str:
+    """A tick's text: as few digits as tell it from its neighbours."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e5 or size < 1e-3:
+        head, tail = f"{value:.2e}".split("e")
+        return f"{float(head):g}e{int(tail)}"
+    if step is None:
+        return f"{value:.4g}"
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{value:,.{digits}f}"
+
+
+def clip(text: str, length: int) -> str:
+    """The text, cut with an ellipsis where it is longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _nice_step(rough: float) -> float:
+    if rough <= 0:
+        return 1.0
+    base = 10.0 ** math.floor(math.log10(rough))
+    return next((base * head for head in (1, 2, 5) if base * head >= rough * 0.999), base * 10)

@@ -1,0 +1,114 @@
+"""The verdict: what a study answers, in a few sentences, the decision first."""
+
+from __future__ import annotations
+
+import math
+
+from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.words import counted, duration, number, params_line, percent
+
+# A lead of so many standard errors is more than noise, as a rule of thumb.
+_CLEAR_ERRORS = 2.0
+
+
+def verdict(summary: Summary) -> list[str]:
+    """The sentences: which parameters, how sure, what mattered, what it cost."""
+    found = _decision(summary)
+    if summary.ranked():
+        found += [_certainty(summary), _importance(summary)]
+    return [sentence for sentence in [*found, _cost(summary)] if sentence]
+
+
+def _decision(summary: Summary) -> list[str]:
+    states = summary.states
+    ended = states.complete + states.pruned
+    if summary.ranked():
+        so_far = "" if ended >= summary.budget else "So far, "
+        sentence = _pareto(summary) if summary.is_multi_objective else _best(summary)
+        return [(so_far + sentence)[:1].upper() + (so_far + sentence)[1:]]
+    if states.complete:
+        return [f"None of the {counted(states.complete, 'complete trial')} keeps the constraints."]
+    if states.pruned:
+        return [
+            f"There is no winner: all {counted(ended, 'trial')} that ended were pruned.",
+            "A milder pruner, or --pruner none, lets some finish.",
+        ]
+    if states.failed:
+        reasons = [trial.reason for trial in summary.trials if trial.reason]
+        last = f" The last reason: {reasons[-1]}." if reasons else ""
+        return [f"There is no winner: {counted(states.failed, 'configuration')} failed.{last}"]
+    if states.running:
+        return [f"No trial has ended yet; {counted(states.running, 'trial')} running."]
+    return ["No trial has run yet.", f"Start workers with: orch worker {summary.study}"]
+
+
+def _best(summary: Summary) -> str:
+    best = summary.best
+    assert best is not None
+    done = summary.states.complete + summary.states.pruned
+    varied = set(summary.varied_params())
+    params = {name: value for name, value in best.params.items() if name in varied}
+    chosen = f", with {params_line(params)}" if params else ""
+    return (
+        f"trial {best.number} is the best of {done}: "
+        f"{summary.metrics[0]} {number(best.value)}{chosen}."
+    )
+
+
+def _pareto(summary: Summary) -> str:
+    count = len(summary.pareto)
+    verb = "are" if count > 1 else "is"
+    metrics = " and ".join(summary.metrics)
+    return (
+        f"{counted(count, 'trial')} of {summary.states.complete} {verb} on the Pareto front: "
+        f"no other trial beats them in {metrics} together."
+    )
+
+
+def _certainty(summary: Summary) -> str:
+    ranked = summary.ranked()
+    if summary.is_multi_objective or len(ranked) < 2:
+        return ""
+    best, second = ranked[0], ranked[1]
+    lead = abs((best.value or 0.0) - (second.value or 0.0))
+    ahead = f"It leads trial {second.number} by {number(lead)}"
+    error = _error_of_difference(best, second)
+    if error is None:
+        return (
+            f"{ahead} with one training each, so luck may have decided: "
+            f"orch confirm {summary.study} retrains the best with fresh seeds."
+        )
+    if lead > _CLEAR_ERRORS * error:
+        return f"{ahead}, more than twice the standard error of that difference ({number(error)})."
+    return (
+        f"{ahead}, which is within the noise (standard error {number(error)}): "
+        f"orch confirm {summary.study} would tell."
+    )
+
+
+def _error_of_difference(best: TrialSummary, second: TrialSummary) -> float | None:
+    if best.standard_error is None or second.standard_error is None:
+        return None
+    return math.hypot(best.standard_error, second.standard_error)
+
+
+def _importance(summary: Summary) -> str:
+    if not summary.importances or summary.states.complete < 5:
+        return ""
+    name, share = next(iter(summary.importances.items()))
+    return f"{name} mattered most ({percent(share)} of the importance)."
+
+
+def _cost(summary: Summary) -> str:
+    epochs = summary.epochs
+    if not epochs.trained:
+        return ""
+    workers = sum(1 for worker in summary.workers if worker.trials)
+    saved = ""
+    if epochs.saved_ratio is not None and epochs.saved_ratio > 0:
+        saved = f" instead of {epochs.without_pruning} ({percent(epochs.saved_ratio)} saved)"
+    by = f" on {counted(workers, 'worker')}" if workers else ""
+    return (
+        f"{counted(epochs.trained, 'epoch')} trained{saved} in "
+        f"{duration(summary.elapsed_seconds)}{by}."
+    )
