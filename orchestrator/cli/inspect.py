@@ -16,6 +16,7 @@ class Format(StrEnum):
     text = "text"
     json = "json"
     csv = "csv"
+    html = "html"
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +43,8 @@ def report(
     from orchestrator.study import open_study
 
     database = open_database(storage)
-    text = render(summarise(database, open_study(database, name)), format.value)
+    thorough = format not in (Format.text, Format.csv)
+    text = render(summarise(database, open_study(database, name), thorough), format.value)
     write(text, out)
 
 

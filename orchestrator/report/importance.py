@@ -16,6 +16,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.spec import Direction
+
 # fANOVA grows a forest over all trials that it is given; more than these change little.
 _MOST_TRIALS_OF_FANOVA = 500
 
@@ -27,7 +29,7 @@ def ped_anova(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, f
     return _evaluate(study, trials, optuna.importance.PedAnovaImportanceEvaluator())
 
 
-def fanova(trials: Sequence[FrozenTrial], direction: str) -> dict[str, float]:
+def fanova(trials: Sequence[FrozenTrial], direction: Direction) -> dict[str, float]:
     """As :func:`ped_anova`, from 500 complete trials at most, evenly spread over the study."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not _are_tellable(complete):

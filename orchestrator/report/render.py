@@ -12,11 +12,15 @@ from orchestrator.storage.files import write_whole
 
 
 def render(summary: Summary, form: str) -> str:
-    """The report as ``"text"``, ``"json"`` or ``"csv"``."""
+    """The report as ``"text"``, ``"json"``, ``"csv"`` or ``"html"``."""
     if form == "json":
         return summary.model_dump_json(indent=2) + "\n"
     if form == "csv":
         return table.render(summary)
+    if form == "html":
+        from orchestrator.report.html import page  # Jinja is loaded for this form alone
+
+        return page.render(summary)
     return text.render(summary)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from orchestrator.report.document import Summary, TrialSummary
-from orchestrator.report.words import counted, duration, number, params_line, percent
+from orchestrator.report.words import counted, duration, number, percent
 
 # A lead of so many standard errors is more than noise, as a rule of thumb.
 _CLEAR_ERRORS = 2.0
+_MOST_PARAMS = 4
 
 
 def verdict(summary: Summary) -> list[str]:
@@ -46,9 +47,12 @@ def _best(summary: Summary) -> str:
     best = summary.best
     assert best is not None
     done = summary.states.complete + summary.states.pruned
-    varied = set(summary.varied_params())
-    params = {name: value for name, value in best.params.items() if name in varied}
-    chosen = f", with {params_line(params)}" if params else ""
+    names = sorted(summary.varied_params(), key=lambda name: -summary.importances.get(name, 0.0))
+    told = [name for name in names if name in best.params][:_MOST_PARAMS]
+    params = [f"{name} {number(best.params[name])}" for name in told]
+    chosen = f", with {', '.join(params)}" if params else ""
+    if len(names) > len(told) > 0:
+        chosen += f" and {counted(len(names) - len(told), 'further parameter')}"
     return (
         f"trial {best.number} is the best of {done}: "
         f"{summary.metrics[0]} {number(best.value)}{chosen}."

@@ -51,18 +51,16 @@ def _is_number(value: object) -> bool:
 
 
 def _map(summary: Summary, first: str, second: str, ranked: Sequence[TrialSummary]) -> Figure:
-    frame = Frame(height=340)
+    frame = Frame(width=380, height=300, left=58)
     members = [ranked[0], *evenly(ranked[1:], _MOST_TRIALS - 1)]
 
     def scale(name: str, start: float, end: float) -> Scale:
         values = [trial.params[name] for trial in members]
-        return scale_of(values, start, end, is_log(summary.spec, name, values))
+        return scale_of(values, start, end, is_log(summary, name))
 
     x, y = scale(first, frame.x0, frame.x1), scale(second, frame.y0, frame.y1)
     assert not isinstance(x, Category) and not isinstance(y, Category)
-    places = [
-        (x.place(t.params[first]) or 0.0, y.place(t.params[second]) or 0.0) for t in members
-    ]
+    places = [(x.place(t.params[first]) or 0.0, y.place(t.params[second]) or 0.0) for t in members]
     drawing = Drawing(frame)
     picture = _picture(frame, places, [trial.value or 0.0 for trial in members], summary)
     width, height = frame.x1 - frame.x0, frame.y0 - frame.y1
@@ -74,13 +72,14 @@ def _map(summary: Summary, first: str, second: str, ranked: Sequence[TrialSummar
     drawing.dots("on-map", places)
     drawing.star(*places[0])
     caption = (
-        "Bright is good, dark is bad (rank of the value among complete trials); "
-        "dots are trials, the ring is the best."
+        f"Bright is good, dark is bad, by the rank of {summary.metrics[0]}; dots are complete "
+        "trials, the ring is the best."
     )
     return Figure(
         f"contour-{file_key(first)}-{file_key(second)}", f"{first} and {second}", caption,
         drawing.body, frame.width, frame.height,
         [(*place, trial.number) for place, trial in zip(places, members, strict=True)],
+        size="third",
     )  # fmt: skip
 
 
@@ -103,7 +102,5 @@ def _picture(
     alpha = 255 * np.clip(total / 0.3, 0, 1)
     pixels = np.concatenate([colour, alpha[..., None]], axis=-1).astype(np.uint8)
     output = io.BytesIO()
-    Image.fromarray(pixels).resize((_CELLS * 4, _CELLS * 4), Image.Resampling.BICUBIC).quantize(
-        128
-    ).save(output, "PNG", optimize=True)
+    Image.fromarray(pixels).save(output, "PNG", optimize=True)  # what shows it makes it smooth
     return base64.b64encode(output.getvalue()).decode()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from orchestrator.report.document import Summary, TrialSummary
-from orchestrator.report.rungs import Rung
 from orchestrator.report.figures.scales import Linear, clip
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.rungs import Rung
 from orchestrator.report.words import counted, duration, percent
 
 _MOST_LANES = 40
@@ -109,7 +109,9 @@ def timeline(summary: Summary) -> Figure | None:
     for index, (at, tick) in enumerate(x.ticks()):
         drawing.path("grid", f"M{at:.1f} {frame.y0:g}V{frame.y1 - 4:g}")
         drawing.text(at, frame.y0 + 17, tick, "tick middle" + (" minor" if index % 2 else ""))
-    drawing.text((frame.x0 + frame.x1) / 2, frame.height - 7, f"{word} since the start", "label middle")
+    drawing.text(
+        (frame.x0 + frame.x1) / 2, frame.height - 7, f"{word} since the start", "label middle"
+    )
     drawing.text(frame.width - 8, 15, "busy", "tick end")
     points: list[tuple[float, float, int]] = []
     for index, worker in enumerate(shown):
@@ -117,14 +119,18 @@ def timeline(summary: Summary) -> Figure | None:
         drawing.text(frame.x0 - 10, top + row / 2 + 2, clip(worker, 24), "tick end")
         drawing.text(frame.width - 8, top + row / 2 + 2, _busy(summary, worker), "tick end")
         points += _lane(drawing, lanes[worker], x, unit, top, row - 6)
-    more = f" {len(lanes) - len(shown)} further workers are left out." if len(lanes) > len(shown) else ""
+    more = (
+        f" {len(lanes) - len(shown)} further workers are left out."
+        if len(lanes) > len(shown)
+        else ""
+    )
     caption = (
         "Blue is complete, grey is pruned, a cross is a failed or lost attempt, a white bar at "
         f"the start is a retry; at the right the busy share.{more}"
     )
     return Figure(
         "timeline", "Who trained what", caption, drawing.body, frame.width, frame.height, points,
-        wide=True,
+        size="wide",
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures.scales import Log, Scale, clip, scale_of
@@ -33,7 +32,7 @@ def importances(summary: Summary) -> Figure | None:
             share = found.get(name)
             if share is not None:
                 drawing.bar(f"fill-{style}", left, top + offset, share * full, 9)
-        shares = [each.get(name) for each in (summary.importances, fanova) if name in each]
+        shares = [each[name] for each in (summary.importances, fanova) if name in each]
         drawing.text(left + max(shares, default=0) * full + 8, top + 15, _shares(shares), "tick")
     drawing.bar("fill-complete", left, 8, 9, 9)
     drawing.text(left + 14, 17, "PED-ANOVA", "tick")
@@ -42,12 +41,12 @@ def importances(summary: Summary) -> Figure | None:
         drawing.text(left + 110, 17, "fANOVA", "tick")
     caption = "Share of the importance. The two methods differ where few trials are complete."
     return Figure(
-        "importances", "What mattered", caption, drawing.body, frame.width,
+        "importances", "Importance of the parameters", caption, drawing.body, frame.width,
         max(120.0, 40 + len(names) * row),
     )  # fmt: skip
 
 
-def _shares(shares: Sequence[float | None]) -> str:
+def _shares(shares: Sequence[float]) -> str:
     return " and ".join(percent(share) for share in shares)
 
 
@@ -86,14 +85,18 @@ def parallel(summary: Summary) -> Figure | None:
         drawing.text(at, 20, clip(name, 15), "strong middle")
         for place, word in scale.ticks():
             drawing.text(at + 6, place + 4, word, "tick")
-    few = f" {len(drawn)} of {counted(len(ranked), 'trial')} drawn." if len(drawn) < len(ranked) else ""
+    few = (
+        f" {len(drawn)} of {counted(len(ranked), 'trial')} drawn."
+        if len(drawn) < len(ranked)
+        else ""
+    )
     caption = (
         "A line is a complete trial: blue in the better half, grey in the other, orange the best."
         + few
     )
     return Figure(
         "parallel", "Parallel coordinates", caption, drawing.body, frame.width, frame.height,
-        points, wide=True,
+        points, size="wide",
     )  # fmt: skip
 
 
@@ -109,7 +112,7 @@ def slices(summary: Summary) -> list[Figure]:
 
 
 def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figure:
-    frame = Frame(height=250)
+    frame = Frame(width=380, height=220, left=58)
     values = [trial.value for trial in members if trial.value is not None]
     y = value_scale(values, summary.directions[0] == "maximize", frame.y0, frame.y1)
     x = _param_scale(summary, members, name, frame.x0 + 8, frame.x1 - 8)
@@ -125,10 +128,11 @@ def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figu
     for a, b, number in points:
         if summary.best is not None and number == summary.best.number:
             drawing.star(a, b)
-    caption = f"Blue is complete, grey is pruned, the ring is the best.{outside(values, y)}"
+    caption = f"Its value against {summary.metrics[0]}.{outside(values, y)}"
     return Figure(
-        f"slice-{file_key(name)}", name, caption, drawing.body, frame.width, frame.height, points
-    )
+        f"slice-{file_key(name)}", name, caption, drawing.body, frame.width, frame.height, points,
+        size="third",
+    )  # fmt: skip
 
 
 def by_importance(summary: Summary) -> list[str]:
@@ -137,11 +141,12 @@ def by_importance(summary: Summary) -> list[str]:
     return sorted(summary.varied_params(), key=lambda name: -shares.get(name, 0.0))
 
 
-def is_log(spec: Mapping[str, Any], name: str, values: Sequence[Any]) -> bool:
+def is_log(summary: Summary, name: str) -> bool:
     """Whether a parameter is best shown by ratios: its domain says so, or its values do."""
-    domain = spec.get("space", {}).get(name)
+    domain = summary.spec.get("space", {}).get(name)
     if isinstance(domain, Mapping) and "log" in domain:
         return bool(domain["log"])
+    values = [trial.params[name] for trial in summary.trials if name in trial.params]
     numbers = [v for v in values if isinstance(v, float) and v > 0]
     return len(numbers) == len(values) > 1 and max(numbers) / min(numbers) >= 50
 
@@ -150,7 +155,7 @@ def _param_scale(
     summary: Summary, trials: Sequence[TrialSummary], name: str, start: float, end: float
 ) -> Scale:
     values = [trial.params[name] for trial in trials if name in trial.params]
-    return scale_of(values, start, end, is_log(summary.spec, name, values))
+    return scale_of(values, start, end, is_log(summary, name))
 
 
 def file_key(name: str) -> str:

@@ -51,7 +51,9 @@ class Linear:
         step = _nice_step((self.high - self.low) / max(1, self.wanted))
         step = max(1.0, step) if self.whole else step
         found = []
-        for index in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1):
+        for index in range(
+            math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1
+        ):
             place = self.place(index * step)
             if place is not None:
                 found.append((place, short(index * step, step)))
@@ -145,4 +147,4 @@ def _nice_step(rough: float) -> float:
     if rough <= 0:
         return 1.0
     base = 10.0 ** math.floor(math.log10(rough))
-    return next((base * head for head in (1, 2, 5) if base * head >= rough * 0.999), base * 10)
+    return next((base * head for head in (1, 2, 5) if base * head >= rough * 0.7), base * 10)

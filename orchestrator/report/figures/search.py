@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from orchestrator.report.figures.scales import Linear, Scale
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
 from orchestrator.report.words import counted
 
+_FAR = 6.0  # times the distance of the median from the best
 _MOST_CURVES = 200  # of each kind; more lines are a carpet
 
 
@@ -18,12 +20,10 @@ def value_scale(values: Sequence[float], maximize: bool, start: float, end: floa
     """The scale of a metric: the best in full, the far tail of bad values on the frame."""
     if not values:
         return Linear(0.0, 1.0, start, end)
-    best, worst = (max, min) if maximize else (min, max)
-    top = best(values)
-    bound = worst(values)
-    usual = float(np.quantile(values, 0.1 if maximize else 0.9))
-    if abs(top - bound) > 3 * abs(top - usual) > 0:
-        bound = usual - 0.3 * (top - usual)
+    top, bound = (max(values), min(values)) if maximize else (min(values), max(values))
+    usual = abs(top - float(np.median(values)))
+    if abs(top - bound) > _FAR * usual > 0:
+        bound = top - math.copysign(_FAR * usual, top - bound)
     margin = 0.04 * abs(top - bound) or abs(top) * 0.05 or 0.5
     low, high = min(top, bound), max(top, bound)
     return Linear(low - margin, high + margin, start, end)
@@ -40,11 +40,11 @@ def history(summary: Summary) -> Figure | None:
     shown = [t for t in summary.trials if t.value is not None or t.state == "FAIL"]
     if not shown:
         return None
-    frame = Frame(width=1120, height=320, left=70)
+    frame = Frame()
     values = [t.value for t in shown if t.value is not None]
     maximize = summary.directions[0] == "maximize"
     y = value_scale(values, maximize, frame.y0, frame.y1)
-    x = Linear(-0.5, max(t.number for t in shown) + 0.5, frame.x0, frame.x1, 8, whole=True)
+    x = Linear(-0.5, max(t.number for t in shown) + 0.5, frame.x0, frame.x1, 6, whole=True)
     drawing = Drawing(frame)
     drawing.axes(x, y, "trial", summary.metrics[0])
     points = []
@@ -60,10 +60,13 @@ def history(summary: Summary) -> Figure | None:
     if not summary.is_multi_objective:
         drawing.steps("best", [(x.place(n) or 0, y.place(v) or 0) for n, v in best_line], frame.x1)
         _mark_best(summary, drawing, x, y)
-    caption = f"Each dot is a trial; the line is the best so far.{outside(values, y)}"
+    caption = (
+        f"The {summary.metrics[0]} of each trial: blue is complete, grey is pruned; the line is "
+        f"the best so far.{outside(values, y)}"
+    )
     return Figure(
         "history", "Optimisation history", caption, drawing.body, frame.width, frame.height,
-        points, wide=True,
+        points,
     )  # fmt: skip
 
 
@@ -88,8 +91,8 @@ def _mark_best(summary: Summary, drawing: Drawing, x: Scale, y: Scale) -> None:
 
 def curves(summary: Summary) -> Figure | None:
     """Each trial's reported values; the pruned ones dimmed, the winner in front."""
-    with_curve = [t for t in summary.trials if len(t.intermediate) > 1]
-    if not with_curve or summary.is_multi_objective:
+    with_curve = [t for t in summary.trials if t.intermediate]
+    if max((len(t.intermediate) for t in with_curve), default=0) < 2 or summary.is_multi_objective:
         return None
     frame = Frame()
     finite = [v for t in with_curve for v in t.intermediate.values() if v is not None]
@@ -106,7 +109,9 @@ def curves(summary: Summary) -> Figure | None:
         if len(drawn) < len(members):
             notes.append(f"{len(drawn)} of {counted(len(members), f'{style} curve')} drawn")
         lines = [_curve(t, x, y) for t in drawn]
-        path = "".join("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in line) for line in lines if line)
+        path = "".join(
+            "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in line) for line in lines if line
+        )
         drawing.path(f"line {style}", path)
         points += [(*line[-1], t.number) for t, line in zip(drawn, lines, strict=True) if line]
     best = next((t for t in with_curve if summary.best and t.number == summary.best.number), None)
@@ -116,7 +121,10 @@ def curves(summary: Summary) -> Figure | None:
         drawing.star(*line[-1])
         points.append((*line[-1], best.number))
     extra = f" {'; '.join(notes)}." if notes else ""
-    caption = f"Pruned trials are grey, the winner is orange.{extra}{outside(finite, y)}"
+    caption = (
+        f"The {summary.metrics[0]} by {step_name(summary)}: pruned trials are grey, the winner is "
+        f"orange.{extra}{outside(finite, y)}"
+    )
     return Figure(
         "curves", "Learning curves", caption, drawing.body, frame.width, frame.height, points
     )

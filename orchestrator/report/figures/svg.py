@@ -24,7 +24,7 @@ class Figure:
         width: user units.
         height: user units.
         points: ``(x, y, trial number)``, where a trial is to be found in the drawing.
-        wide: it needs the width of the page.
+        size: ``"wide"`` needs the width of the page, ``"half"`` and ``"third"`` share it.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Figure:
     width: float
     height: float
     points: Sequence[tuple[float, float, int]] = ()
-    wide: bool = False
+    size: str = "half"
 
     def inline(self) -> str:
         """The drawing as an element of a page that has ``figures.css``."""
@@ -107,7 +107,7 @@ class Drawing:
         self.text((frame.x0 + frame.x1) / 2, frame.height - 7, x_title, "label middle")
         middle = (frame.y0 + frame.y1) / 2
         self.parts.append(
-            f'<text class="label middle" transform="translate(13 {middle:.1f}) rotate(-90)">'
+            f'<text class="label middle aside" transform="translate(13 {middle:.1f}) rotate(-90)">'
             f"{escape(clip(y_title, 36))}</text>"
         )
 

@@ -1,0 +1,126 @@
+"""A report's page: the template filled with a summary and its figures."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures.svg import Figure, stylesheet
+from orchestrator.report.html.values import good_values
+from orchestrator.report.words import counted, duration, number, percent
+from orchestrator.spec import StudySpec
+
+_MOST_BEST = 10
+
+
+def render(summary: Summary) -> str:
+    """The whole page."""
+    sections = gallery(summary)
+    ranked = summary.ranked()
+    if summary.is_multi_objective:
+        ranked = [trial for trial in ranked if trial.number in summary.pareto]
+    return environment().get_template("report.html.jinja").render(
+        summary=summary,
+        sections=sections,
+        tiles=_tiles(summary),
+        ranked=ranked[:_MOST_BEST],
+        parameters=good_values(summary),
+        varied=summary.varied_params(),
+        spec=StudySpec.parse(summary.spec).to_toml().strip(),
+        figures_css=stylesheet(),
+        trials=as_script(_trial_rows(summary)),
+        points=as_script(points(sections)),
+    )  # fmt: skip
+
+
+def environment() -> jinja2.Environment:
+    """The templates of this folder; whatever they are given is escaped."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("orchestrator.report.html", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(number=number, percent=percent, duration=duration)
+    made.globals.update(source=_source, counted=counted)
+    return made
+
+
+def as_script(value: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(value, separators=(",", ":"), default=str).replace("<", "\\u003c")
+
+
+def points(sections: dict[str, list[Figure]]) -> dict[str, Any]:
+    """Where each figure has which trial, for the page's script."""
+    return {
+        figure.key: [[round(x), round(y), trial] for x, y, trial in figure.points]
+        for figures in sections.values()
+        for figure in figures
+        if figure.points
+    }
+
+
+def _source(name: str) -> str:
+    return (files("orchestrator.report.html") / name).read_text(encoding="utf-8")
+
+
+def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
+    """The figures that everybody asks for: what, how much, and a remark."""
+    states, epochs, best = summary.states, summary.epochs, summary.best
+    found = []
+    if best is not None:
+        spread = (
+            f"± {number(best.standard_error)}, {best.trainings} trainings"
+            if best.standard_error is not None
+            else "one training"
+        )
+        found.append((summary.metrics[0], number(best.value), f"trial {best.number}, {spread}"))
+    done = states.complete + states.pruned
+    parts = [f"{states.complete:,} complete", f"{states.pruned:,} pruned"]
+    if states.failed:
+        parts.append(f"{states.failed:,} failed")
+    found.append(("trials", f"{done:,} of {summary.budget:,}", ", ".join(parts)))
+    saved = epochs.saved_ratio if epochs.saved_ratio is not None else 0.0
+    found.append(
+        ("epochs saved", percent(max(0.0, saved)),
+         f"{epochs.trained:,} of {epochs.without_pruning:,} trained")
+    )  # fmt: skip
+    seen = [worker for worker in summary.workers if worker.trials]
+    busy = [worker.busy_ratio for worker in seen if worker.busy_ratio is not None]
+    share = f", {percent(sum(busy) / len(busy))} busy" if busy else ""
+    found.append(
+        ("time", duration(summary.elapsed_seconds), f"{counted(len(seen), 'worker')}{share}")
+    )
+    return found
+
+
+def _trial_rows(summary: Summary) -> dict[str, Any]:
+    """Every trial in a form that is small and that the page's script reads."""
+    names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
+    return {
+        "metrics": summary.metrics,
+        "params": names,
+        "maximize": summary.directions[0] == "maximize",
+        "rows": [_row(trial, names) for trial in summary.trials],
+    }
+
+
+def _row(trial: TrialSummary, names: list[str]) -> list[Any]:
+    values = [float(f"{value:.6g}") for value in trial.values or []]
+    seconds = None if trial.seconds is None else round(trial.seconds, 1)
+    return [
+        trial.number, trial.state.lower(), values, seconds, len(trial.intermediate),
+        [_short(trial.params.get(name)) for name in names], trial.worker, trial.retry_of,
+        trial.reason,
+    ]  # fmt: skip
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
