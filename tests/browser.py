@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -61,6 +62,58 @@ def deep_text(address: str, profile: Path, wanted: str, seconds: float = 60) -> 
             time.sleep(0.5)
 
 
+class Page:
+    """One tab that a test drives."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def open(self, address: str, dark: bool = False, width: int = 1280) -> None:
+        """Go to the address, as a reader with that taste and that screen."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._devtools("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self._devtools(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
+        )
+        self._log("browser"), self._log("performance")  # what was there before is not the page's
+        self._call("url", {"url": address})
+
+    def script(self, body: str) -> Any:
+        """What the body of a function returns in the page; a promise is waited for."""
+        return self._call("execute/sync", {"script": body, "args": []})
+
+    def complaints(self) -> list[str]:
+        """What the console says since the page was opened."""
+        return [entry["message"] for entry in self._log("browser")]
+
+    def requests(self) -> list[str]:
+        """The addresses that were asked for since the page was opened."""
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        return [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
+
+    def screenshot(self) -> bytes:
+        """What is in the window, as a PNG."""
+        return base64.b64decode(self._call("screenshot", None))
+
+    def _devtools(self, command: str, parameters: dict[str, Any]) -> Any:
+        return self._call("goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        return list(self._call("se/log", {"type": kind}))
+
+
+@contextmanager
+def opened(profile: Path) -> Iterator[Page]:
+    """A browser with one tab."""
+    with _session(profile) as call:
+        yield Page(call)
+
+
 @contextmanager
 def _session(profile: Path) -> Iterator[Any]:
     """A browser driven by ChromeDriver over the WebDriver protocol."""
@@ -77,7 +130,11 @@ def _session(profile: Path) -> Iterator[Any]:
         base = f"http://127.0.0.1:{port}"
         _wait(base)
         options = {"args": [*_ARGUMENTS, f"--user-data-dir={profile}"]}
-        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        capabilities = {
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
+        wanted = {"capabilities": {"alwaysMatch": capabilities}}
         session = _post(f"{base}/session", wanted)["sessionId"]
         yield lambda path, body: _post(f"{base}/session/{session}/{path}", body)
         urllib.request.urlopen(
@@ -88,10 +145,9 @@ def _session(profile: Path) -> Iterator[Any]:
         process.wait()
 
 
-def _post(address: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(
-        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+def _post(address: str, body: dict[str, Any] | None) -> Any:
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, content, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)["value"]
 

@@ -16,6 +16,7 @@ class Format(StrEnum):
     text = "text"
     json = "json"
     csv = "csv"
+    markdown = "markdown"
     html = "html"
 
 
@@ -25,27 +26,49 @@ def register(app: typer.Typer) -> None:
     app.command()(space)
 
 
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from orchestrator.report.render import schema
+
+        print(schema(), end="")
+        raise typer.Exit
+
+
 def report(
     name: o.NameArgument,
     format: Annotated[Format, typer.Option("--format")] = Format.text,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PATH", help="Default: print.")
     ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            callback=_print_schema,
+            is_eager=True,
+            help="Print the JSON Schema of --format json, and end.",
+        ),
+    ] = False,
     storage: o.StorageOption = None,
 ) -> None:
     """Report what a study found.
 
-    Example: orch report demo --format json --out demo.json
+    Markdown with --out has its figures as SVG files beside it.
+
+    Example: orch report demo --format html --out demo.html
     """
-    from orchestrator.report.render import render, write
+    from orchestrator.report.render import write
     from orchestrator.report.summary import summarise
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
 
     database = open_database(storage)
     thorough = format not in (Format.text, Format.csv)
-    text = render(summarise(database, open_study(database, name), thorough), format.value)
-    write(text, out)
+    summary = summarise(database, open_study(database, name), thorough)
+    figures = write(summary, format.value, out)
+    if out is not None:
+        beside = f", with {len(figures)} figures beside it" if figures else ""
+        print(f"{out} is written{beside}", file=sys.stderr)
 
 
 def best(

@@ -151,6 +151,18 @@ class Summary(BaseModel):
         ]
         return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
+    def best_so_far(self) -> list[tuple[int, float]]:
+        """The trials that were better in the first metric than all before: number and value."""
+        maximize = self.directions[0] == "maximize"
+        found: list[tuple[int, float]] = []
+        for trial in self.trials:
+            value = trial.value
+            if trial.state != "COMPLETE" or value is None or trial.feasible is False:
+                continue
+            if not found or (value > found[-1][1] if maximize else value < found[-1][1]):
+                found.append((trial.number, value))
+        return found
+
     def varied_params(self) -> list[str]:
         """The parameters that had more than one value, in their order."""
         values: dict[str, set[Any]] = {}

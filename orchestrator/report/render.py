@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from orchestrator.errors import OrchError
-from orchestrator.report import table, text
+from orchestrator.report import markdown, table, text
 from orchestrator.report.document import Summary
 from orchestrator.storage.files import write_whole
 
 
 def render(summary: Summary, form: str) -> str:
-    """The report as ``"text"``, ``"json"``, ``"csv"`` or ``"html"``."""
+    """The report as ``"text"``, ``"json"``, ``"csv"``, ``"markdown"`` or ``"html"``."""
     if form == "json":
         return summary.model_dump_json(indent=2) + "\n"
     if form == "csv":
         return table.render(summary)
+    if form == "markdown":
+        return markdown.render(summary)
     if form == "html":
         from orchestrator.report.html import page  # Jinja is loaded for this form alone
 
@@ -24,16 +27,37 @@ def render(summary: Summary, form: str) -> str:
     return text.render(summary)
 
 
-def write(content: str, path: Path | None) -> None:
-    """Print the report, or write it so that the file is either the old one or the whole new one.
+def write(summary: Summary, form: str, path: Path | None) -> list[Path]:
+    """Print the report, or write it; each file is either the old one or the whole new one.
+
+    Returns:
+        The figures that Markdown has beside it; none for another form.
 
     Raises:
-        OrchError: the file cannot be written.
+        OrchError: a file cannot be written.
     """
     if path is None:
-        sys.stdout.write(content)
-    else:
-        write_file(content.encode(), path)
+        sys.stdout.write(render(summary, form))
+        return []
+    if form != "markdown":
+        write_file(render(summary, form).encode(), path)
+        return []
+    start = markdown.figures_start(path)
+    figures = markdown.figure_files(summary, start)
+    # The figures first: a report that is there has them.
+    for name, drawing in figures.items():
+        write_file(drawing.encode(), path.with_name(name))
+    write_file(markdown.render(summary, start).encode(), path)
+    return [path.with_name(name) for name in figures]
+
+
+def schema() -> str:
+    """The JSON Schema of the report's JSON (draft 2020-12)."""
+    made = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Summary.model_json_schema(mode="serialization"),
+    }
+    return json.dumps(made, indent=2) + "\n"
 
 
 def write_file(content: bytes, path: Path) -> None:

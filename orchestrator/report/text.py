@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from orchestrator.report.document import Summary
+from orchestrator.report.plots import Plot, sparkline
+from orchestrator.report.ranges import value_range
 from orchestrator.report.words import duration, number, params_line, percent
 
 _BAR_WIDTH = 30
 _MOST_TRIALS = 5
+_PLOT_COLUMNS, _PLOT_ROWS = 66, 8
 
 
 def render(summary: Summary) -> str:
     """The whole report, a section a paragraph."""
     sections = [
         _head(summary),
+        _verdict(summary),
         _best(summary),
         _trials(summary),
+        _history(summary),
+        _curves(summary),
         _rungs(summary),
         _importances(summary),
         _workers(summary),
@@ -41,6 +49,43 @@ def _head(summary: Summary) -> str:
             f"Data   {data['name']}: {data['train']} training, {data['validation']} validation, "
             f"{data['test']} test; SHA-256 {data['sha256'][:12]}"
         )
+    return "\n".join(lines)
+
+
+def _verdict(summary: Summary) -> str:
+    return "\n".join(line for each in summary.verdict for line in wrap(each, 80))
+
+
+def _history(summary: Summary) -> str:
+    """The values in the trials' order, with the best so far as a line."""
+    ended = [t for t in summary.trials if t.value is not None]
+    ranked = summary.ranked()
+    if summary.is_multi_objective or len(ended) < 3 or not ranked:
+        return ""
+    values = [trial.value or 0.0 for trial in ended]
+    low, high = value_range(values, summary.directions[0] == "maximize")
+    plot = Plot(low, high, _PLOT_COLUMNS, _PLOT_ROWS)
+    last = max(1, ended[-1].number)
+    for trial in ended:
+        plot.dot(trial.number / last, trial.value or 0.0)
+    plot.steps([(each / last, value) for each, value in summary.best_so_far()])
+    return "\n".join([f"{summary.metrics[0]} of the trials; the line is the best", *plot.lines()])
+
+
+def _curves(summary: Summary) -> str:
+    """The reported values of the best trials, a character each."""
+    ranked = [t for t in summary.ranked() if len(t.intermediate) > 1][:_MOST_TRIALS]
+    if summary.is_multi_objective or not ranked:
+        return ""
+    found = [v for t in ranked for v in t.intermediate.values() if v is not None]
+    if not found:
+        return ""
+    low, high = min(found), max(found)
+    lines = [f"values reported by the best trials, from {number(low)} to {number(high)}"]
+    for trial in ranked:
+        values = list(trial.intermediate.values())
+        every = max(1, -(-len(values) // 60))
+        lines.append(f"{trial.number:>5}  {sparkline(values[::every], low, high)}".rstrip())
     return "\n".join(lines)
 
 

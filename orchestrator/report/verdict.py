@@ -54,7 +54,7 @@ def _best(summary: Summary) -> str:
     if len(names) > len(told) > 0:
         chosen += f" and {counted(len(names) - len(told), 'further parameter')}"
     return (
-        f"trial {best.number} is the best of {done}: "
+        f"trial {best.number} is the best of {done:,}: "
         f"{summary.metrics[0]} {number(best.value)}{chosen}."
     )
 
@@ -64,7 +64,7 @@ def _pareto(summary: Summary) -> str:
     verb = "are" if count > 1 else "is"
     metrics = " and ".join(summary.metrics)
     return (
-        f"{counted(count, 'trial')} of {summary.states.complete} {verb} on the Pareto front: "
+        f"{counted(count, 'trial')} of {summary.states.complete:,} {verb} on the Pareto front: "
         f"no other trial beats them in {metrics} together."
     )
 
@@ -75,7 +75,7 @@ def _certainty(summary: Summary) -> str:
         return ""
     best, second = ranked[0], ranked[1]
     lead = abs((best.value or 0.0) - (second.value or 0.0))
-    ahead = f"It leads trial {second.number} by {number(lead)}"
+    ahead = f"It leads trial {second.number} by {lead:.2g}"
     error = _error_of_difference(best, second)
     if error is None:
         return (
@@ -83,9 +83,9 @@ def _certainty(summary: Summary) -> str:
             f"orch confirm {summary.study} retrains the best with fresh seeds."
         )
     if lead > _CLEAR_ERRORS * error:
-        return f"{ahead}, more than twice the standard error of that difference ({number(error)})."
+        return f"{ahead}, more than twice the standard error of that difference ({error:.2g})."
     return (
-        f"{ahead}, which is within the noise (standard error {number(error)}): "
+        f"{ahead}, which is within the noise (standard error {error:.2g}): "
         f"orch confirm {summary.study} would tell."
     )
 
@@ -110,7 +110,7 @@ def _cost(summary: Summary) -> str:
     workers = sum(1 for worker in summary.workers if worker.trials)
     saved = ""
     if epochs.saved_ratio is not None and epochs.saved_ratio > 0:
-        saved = f" instead of {epochs.without_pruning} ({percent(epochs.saved_ratio)} saved)"
+        saved = f" instead of {epochs.without_pruning:,} ({percent(epochs.saved_ratio)} saved)"
     by = f" on {counted(workers, 'worker')}" if workers else ""
     return (
         f"{counted(epochs.trained, 'epoch')} trained{saved} in "

@@ -53,7 +53,9 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
     connection = connect(database.url)
     with connection, connection.cursor() as cursor:
 
-        def insert(statement: str, rows: Iterable[tuple[Any, ...]], template: str | None = None) -> None:
+        def insert(
+            statement: str, rows: Iterable[tuple[Any, ...]], template: str | None = None
+        ) -> None:
             execute_values(cursor, statement, list(rows), template, page_size=5000)
 
         insert(
@@ -90,7 +92,9 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
                 (i, key, json.dumps(value))
                 for number, (i, trial) in enumerate(pairs)
                 for key, value in {
-                    "orch:worker": WORKERS[number % 2], "orch:seconds": 1.0, **trial.attributes,
+                    "orch:worker": WORKERS[number % 2],
+                    "orch:seconds": 1.0,
+                    **trial.attributes,
                 }.items()
             ),
         )

@@ -23,7 +23,7 @@ def importances(summary: Summary) -> Figure | None:
     fanova = summary.importances_fanova or {}
     names = list(summary.importances)[:12]
     row, frame = 38.0, Frame()
-    left, full = 150.0, 340.0
+    left, full = 150.0, 310.0
     drawing = Drawing(frame)
     for index, name in enumerate(names):
         top = 30 + index * row
@@ -84,7 +84,7 @@ def parallel(summary: Summary) -> Figure | None:
         drawing.path("upright", f"M{at:.1f} {frame.y0:g}V{frame.y1:g}")
         drawing.text(at, 20, clip(name, 15), "strong middle")
         for place, word in scale.ticks():
-            drawing.text(at + 6, place + 4, word, "tick")
+            drawing.text(at + 6, place + 4, word, "tick halo")
     few = (
         f" {len(drawn)} of {counted(len(ranked), 'trial')} drawn."
         if len(drawn) < len(ranked)

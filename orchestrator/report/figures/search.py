@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,23 +9,15 @@ import numpy as np
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures.scales import Linear, Scale
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.ranges import value_range
 from orchestrator.report.words import counted
 
-_FAR = 6.0  # times the distance of the median from the best
 _MOST_CURVES = 200  # of each kind; more lines are a carpet
 
 
 def value_scale(values: Sequence[float], maximize: bool, start: float, end: float) -> Linear:
     """The scale of a metric: the best in full, the far tail of bad values on the frame."""
-    if not values:
-        return Linear(0.0, 1.0, start, end)
-    top, bound = (max(values), min(values)) if maximize else (min(values), max(values))
-    usual = abs(top - float(np.median(values)))
-    if abs(top - bound) > _FAR * usual > 0:
-        bound = top - math.copysign(_FAR * usual, top - bound)
-    margin = 0.04 * abs(top - bound) or abs(top) * 0.05 or 0.5
-    low, high = min(top, bound), max(top, bound)
-    return Linear(low - margin, high + margin, start, end)
+    return Linear(*value_range(values, maximize), start, end)
 
 
 def outside(values: Sequence[float], scale: Linear) -> str:
@@ -56,9 +47,9 @@ def history(summary: Summary) -> Figure | None:
     drawing.dots("pruned", by_state.get("PRUNED", []))
     drawing.dots("complete", by_state.get("COMPLETE", []))
     drawing.crosses("failed", by_state.get("FAIL", []))
-    best_line = _best_so_far(summary, shown)
     if not summary.is_multi_objective:
-        drawing.steps("best", [(x.place(n) or 0, y.place(v) or 0) for n, v in best_line], frame.x1)
+        best_line = [(x.place(n) or 0.0, y.place(v) or 0.0) for n, v in summary.best_so_far()]
+        drawing.steps("best", best_line, frame.x1)
         _mark_best(summary, drawing, x, y)
     caption = (
         f"The {summary.metrics[0]} of each trial: blue is complete, grey is pruned; the line is "
@@ -68,18 +59,6 @@ def history(summary: Summary) -> Figure | None:
         "history", "Optimisation history", caption, drawing.body, frame.width, frame.height,
         points,
     )  # fmt: skip
-
-
-def _best_so_far(summary: Summary, trials: Sequence[TrialSummary]) -> list[tuple[int, float]]:
-    maximize = summary.directions[0] == "maximize"
-    found: list[tuple[int, float]] = []
-    for trial in trials:
-        value = trial.value
-        if trial.state != "COMPLETE" or value is None or trial.feasible is False:
-            continue
-        if not found or (value > found[-1][1] if maximize else value < found[-1][1]):
-            found.append((trial.number, value))
-    return found
 
 
 def _mark_best(summary: Summary, drawing: Drawing, x: Scale, y: Scale) -> None:

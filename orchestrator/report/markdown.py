@@ -1,0 +1,143 @@
+"""The report as Markdown, with its figures as SVG files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.report.document import Summary
+from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures.svg import Figure
+from orchestrator.report.words import duration, number, percent
+from orchestrator.spec import StudySpec
+
+_MOST_BEST = 10
+
+
+def render(summary: Summary, figures: str | None = None) -> str:
+    """The report.
+
+    Args:
+        summary: what is reported.
+        figures: how the figures' files begin, as ``"report-"``; None: without figures.
+    """
+    states = summary.states
+    parts = [
+        f"# {summary.study}",
+        " ".join(summary.verdict),
+        _table(
+            ["", ""],
+            [
+                ["objective", f"`{summary.objective}`"],
+                ["metric", _metrics(summary)],
+                ["strategy", f"{summary.sampler} with {summary.pruner}"],
+                ["trials", f"{states.complete} complete, {states.pruned} pruned, {states.failed} "
+                 f"failed of {summary.budget}; {summary.retries} retries"],
+                ["epochs", f"{summary.epochs.trained} trained of {summary.epochs.without_pruning} "
+                 f"without pruning ({percent(summary.epochs.saved_ratio)} saved)"],
+                ["time", duration(summary.elapsed_seconds)],
+            ],
+        ),
+        _best(summary),
+    ]  # fmt: skip
+    if figures is not None:
+        for section, drawn in gallery(summary).items():
+            parts.append(f"## {section}")
+            parts += [_figure(figure, figures) for figure in drawn]
+    parts += [_rungs(summary), _workers(summary), _again(summary)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def figure_files(summary: Summary, start: str) -> dict[str, str]:
+    """The figures' files by name, for :func:`render` with the same start of their names."""
+    return {
+        _file_name(figure, start): figure.file()
+        for drawn in gallery(summary).values()
+        for figure in drawn
+    }
+
+
+def figures_start(path: Path) -> str:
+    """How the figures beside a report begin: ``report.md`` has ``report-history.svg``."""
+    return f"{path.stem}-"
+
+
+def _file_name(figure: Figure, start: str) -> str:
+    return f"{start}{figure.key}.svg"
+
+
+def _figure(figure: Figure, start: str) -> str:
+    source = _file_name(figure, start)
+    title = _cell(figure.title)
+    return f"### {title}\n\n{_cell(figure.caption)}\n\n![{title}]({source})"
+
+
+def _metrics(summary: Summary) -> str:
+    pairs = zip(summary.metrics, summary.directions, strict=True)
+    return ", ".join(f"{metric} ({direction})" for metric, direction in pairs)
+
+
+def _best(summary: Summary) -> str:
+    ranked = summary.ranked()
+    if summary.is_multi_objective:
+        ranked = [trial for trial in ranked if trial.number in summary.pareto]
+    if not ranked:
+        return ""
+    varied = summary.varied_params()
+    noisy = summary.rounds > 1
+    rows = [
+        [
+            trial.number,
+            *map(number, trial.values or []),
+            *([number(trial.standard_error)] if noisy else []),
+            *(number(trial.params[name]) if name in trial.params else "-" for name in varied),
+        ]
+        for trial in ranked[:_MOST_BEST]
+    ]
+    head = ["trial", *summary.metrics, *(["± standard error"] if noisy else []), *varied]
+    title = "The Pareto front" if summary.is_multi_objective else "The best trials"
+    return f"## {title}\n\n{_table(head, rows)}"
+
+
+def _rungs(summary: Summary) -> str:
+    if not summary.rungs:
+        return ""
+    rows = [[rung.bracket, rung.resource, rung.reached, rung.passed] for rung in summary.rungs]
+    return f"## Brackets and rungs\n\n{_table(['bracket', 'epochs', 'reached', 'went on'], rows)}"
+
+
+def _workers(summary: Summary) -> str:
+    rows = [[w.id, w.trials, percent(w.busy_ratio)] for w in summary.workers if w.trials]
+    return f"## Workers\n\n{_table(['worker', 'trials', 'busy'], rows)}" if rows else ""
+
+
+def _again(summary: Summary) -> str:
+    lines = [
+        "## To do it again",
+        f"Save the specification as `{summary.study}.toml`, and:",
+        f"```sh\norch run {summary.study}.toml --study {summary.study}-again\n```",
+        f"```toml\n{StudySpec.parse(summary.spec).to_toml().strip()}\n```",
+    ]
+    if summary.data:
+        data = summary.data
+        lines.append(
+            f"Data: {data['name']}, {data['train']} training, {data['validation']} validation and "
+            f"{data['test']} test examples, SHA-256 `{data['sha256']}`."
+        )
+    packages = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
+    lines.append(f"Versions where this report was made: {packages}.")
+    return "\n\n".join(lines)
+
+
+def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(_cell(str(cell)) for cell in cells) + " |"
+
+    return "\n".join([line(head), "|" + " --- |" * len(head), *map(line, rows)])
+
+
+def _cell(text: str) -> str:
+    # Names and reasons are the user's: what Markdown would read as its own is taken out.
+    for sign in ("\\", "|", "<", "[", "]", "*"):
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", " ")

@@ -1,0 +1,74 @@
+"""The report's other forms: text, Markdown, CSV, and JSON with its published schema."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import jsonschema
+import pytest
+from conftest import Orch
+
+pytestmark = pytest.mark.usefixtures("stored")
+
+STUDIES = ["empty", "one", "pruned", "failed", "hostile", "pareto", "many"]
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_json_is_as_the_published_schema_says(orch: Orch, name: str) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads(orch.ok("report", f"report-{name}", "--format", "json")), schema)
+
+
+def test_the_published_schema_is_the_one_that_orch_prints(orch: Orch) -> None:
+    assert orch.ok("report", "--schema") == SCHEMA.read_text()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_text_fits_eighty_columns(orch: Orch, name: str) -> None:
+    lines = orch.ok("report", f"report-{name}").splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_text_draws_the_history_and_the_curves(orch: Orch) -> None:
+    text = orch.ok("report", "report-many")
+    plot = text.partition("the line is the best\n")[2].partition("\n\n")[0].splitlines()
+    assert len(plot) == 8 and any("\u2801" <= each <= "\u28ff" for each in plot[0])
+    assert re.search(r"^ +\d+  [▁▂▃▄▅▆▇█]{9}$", text, re.M)
+
+
+def test_markdown_has_its_figures_beside_it(orch: Orch, tmp_path: Path) -> None:
+    path = tmp_path / "report.md"
+    orch.ok("report", "report-many", "--format", "markdown", "--out", str(path))
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text())
+    assert len(pictures) >= 10 and sorted(pictures) == sorted(
+        each.name for each in tmp_path.glob("*.svg")
+    )
+    for picture in pictures:
+        root = ElementTree.parse(tmp_path / picture).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and len(root) > 4
+    printed = orch.ok("report", "report-many", "--format", "markdown")
+    assert "![" not in printed and printed.startswith("# report-many\n\nTrial ")
+
+
+def test_what_a_user_named_is_not_read_as_markup(orch: Orch) -> None:
+    printed = orch.ok("report", "report-hostile", "--format", "markdown")
+    assert "\\<b>score" in printed and "</script>" not in printed
+    assert "</script><img" not in orch.ok("report", "report-hostile", "--format", "html")
+
+
+def test_csv_has_a_line_for_each_configuration(orch: Orch) -> None:
+    rows = list(csv.DictReader(io.StringIO(orch.ok("report", "report-many", "--format", "csv"))))
+    assert len(rows) == 79, "a retried attempt has no line of its own"
+    first = min(
+        (row for row in rows if row["rank_test_score"]), key=lambda r: int(r["rank_test_score"])
+    )
+    report = json.loads(orch.ok("report", "report-many", "--format", "json"))
+    assert int(first["number"]) == report["best"]["number"]
+    assert float(first["mean_test_score"]) == report["best"]["value"]
