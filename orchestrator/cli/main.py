@@ -10,6 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from orchestrator.cli import (
+    compare,
     dashboard,
     db,
     doctor,
@@ -31,7 +32,7 @@ app = typer.Typer(
     help="Distributed hyperparameter studies on Optuna and PostgreSQL.\n\n"
     "Start with: orch run digits --trials 12 --workers 2",
 )
-for module in (run, enqueue, manage, inspect, winner, dashboard, tensorboard, doctor):
+for module in (run, enqueue, manage, inspect, compare, winner, dashboard, tensorboard, doctor):
     module.register(app)
 app.add_typer(db.app, name="db")
 app.add_typer(imports.app, name="import")

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from orchestrator.errors import OrchError
-from orchestrator.report import markdown, table, text
+from orchestrator.report import compare_text, markdown, table, text
+from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary
 from orchestrator.storage.files import write_whole
 
@@ -49,6 +50,17 @@ def write(summary: Summary, form: str, path: Path | None) -> list[Path]:
         write_file(drawing.encode(), path.with_name(name))
     write_file(markdown.render(summary, start).encode(), path)
     return [path.with_name(name) for name in figures]
+
+
+def render_comparison(comparison: Comparison, form: str) -> str:
+    """A comparison as ``"text"``, ``"json"`` or ``"html"``."""
+    if form == "json":
+        return comparison.model_dump_json(indent=2) + "\n"
+    if form == "html":
+        from orchestrator.report.html import page
+
+        return page.render_comparison(comparison)
+    return compare_text.render(comparison)
 
 
 def schema() -> str:

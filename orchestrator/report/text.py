@@ -11,6 +11,7 @@ from orchestrator.report.words import duration, number, params_line, percent
 
 _BAR_WIDTH = 30
 _MOST_TRIALS = 5
+_MOST_NAME = 36
 _PLOT_COLUMNS, _PLOT_ROWS = 66, 8
 
 
@@ -49,7 +50,7 @@ def _head(summary: Summary) -> str:
             f"Data   {data['name']}: {data['train']} training, {data['validation']} validation, "
             f"{data['test']} test; SHA-256 {data['sha256'][:12]}"
         )
-    return "\n".join(lines)
+    return "\n".join("\n".join(wrap(line, 80, subsequent_indent=" " * 7)) for line in lines)
 
 
 def _verdict(summary: Summary) -> str:
@@ -175,11 +176,11 @@ def _workers(summary: Summary) -> str:
     seen = [worker for worker in summary.workers if worker.trials]
     if not seen:
         return ""
-    width = max(6, *(len(worker.id) for worker in seen))
+    width = max(6, *(min(len(worker.id), _MOST_NAME) for worker in seen))
     lines = [f"{'worker':<{width}}  trials  busy   last seen"]
     lines += [
-        f"{worker.id:<{width}}  {worker.trials:>6}  {percent(worker.busy_ratio):>5}"
-        f"  {duration(worker.last_seen_seconds)} ago"
+        f"{_cut(worker.id, _MOST_NAME):<{width}}  {worker.trials:>6}"
+        f"  {percent(worker.busy_ratio):>5}  {duration(worker.last_seen_seconds)} ago"
         for worker in seen
     ]
     return "\n".join(lines)

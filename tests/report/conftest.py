@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from browser import Page, opened
 from studies import Made, searched, store
 
+from orchestrator.report.document import Summary
+from orchestrator.report.summary import summarise
 from orchestrator.storage.database import Database
 from orchestrator.storage.setup import prepare
+from orchestrator.study import open_study
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,17 @@ def stored(url: str) -> Database:
     store(database, "report-many", many, metric="val_accuracy")
     store(database, "report-huge", searched(10_000), metric="val_accuracy")
     return database
+
+
+@pytest.fixture(scope="session")
+def summary_of(stored: Database) -> Callable[[str], Summary]:
+    """The thorough summary of a stored study."""
+
+    @cache
+    def read(name: str) -> Summary:
+        return summarise(stored, open_study(stored, name), thorough=True)
+
+    return read
 
 
 @pytest.fixture

@@ -44,9 +44,11 @@ class Made:
 
 def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -> StoredStudy:
     """Create the study of ``quadratic`` and write its trials, each a second long."""
-    training = study.pop("training", {"epochs": 9})
+    training = {"epochs": 9, "seed": study.pop("seed", 0)}
+    sampler = {"name": study.pop("sampler", "tpe")}
     document = {
         "study": {"name": name, "objective": "quadratic", "trials": max(1, len(trials)), **study},
+        "sampler": sampler,
         "training": training,
     }
     stored = create(database, StudySpec.parse(document))

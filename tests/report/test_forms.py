@@ -7,11 +7,15 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
 import pytest
 from conftest import Orch
+
+from orchestrator.report.document import Summary
+from orchestrator.report.render import render
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -20,10 +24,12 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_json_is_as_the_published_schema_says(orch: Orch, name: str) -> None:
+def test_the_json_is_as_the_published_schema_says(
+    summary_of: Callable[[str], Summary], name: str
+) -> None:
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(json.loads(orch.ok("report", f"report-{name}", "--format", "json")), schema)
+    jsonschema.validate(json.loads(render(summary_of(f"report-{name}"), "json")), schema)
 
 
 def test_the_published_schema_is_the_one_that_orch_prints(orch: Orch) -> None:
@@ -31,9 +37,9 @@ def test_the_published_schema_is_the_one_that_orch_prints(orch: Orch) -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_text_fits_eighty_columns(orch: Orch, name: str) -> None:
-    lines = orch.ok("report", f"report-{name}").splitlines()
-    assert max(map(len, lines)) <= 80
+def test_the_text_fits_eighty_columns(summary_of: Callable[[str], Summary], name: str) -> None:
+    lines = render(summary_of(f"report-{name}"), "text").splitlines()
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_the_text_draws_the_history_and_the_curves(orch: Orch) -> None:
@@ -43,7 +49,9 @@ def test_the_text_draws_the_history_and_the_curves(orch: Orch) -> None:
     assert re.search(r"^ +\d+  [▁▂▃▄▅▆▇█]{9}$", text, re.M)
 
 
-def test_markdown_has_its_figures_beside_it(orch: Orch, tmp_path: Path) -> None:
+def test_markdown_has_its_figures_beside_it(
+    orch: Orch, summary_of: Callable[[str], Summary], tmp_path: Path
+) -> None:
     path = tmp_path / "report.md"
     orch.ok("report", "report-many", "--format", "markdown", "--out", str(path))
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text())
@@ -53,22 +61,25 @@ def test_markdown_has_its_figures_beside_it(orch: Orch, tmp_path: Path) -> None:
     for picture in pictures:
         root = ElementTree.parse(tmp_path / picture).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg" and len(root) > 4
-    printed = orch.ok("report", "report-many", "--format", "markdown")
-    assert "![" not in printed and printed.startswith("# report-many\n\nTrial ")
+    printed = render(summary_of("report-many"), "markdown")
+    assert "![" not in printed and printed.startswith("# report-many\n\nSo far, trial ")
 
 
-def test_what_a_user_named_is_not_read_as_markup(orch: Orch) -> None:
-    printed = orch.ok("report", "report-hostile", "--format", "markdown")
+def test_what_a_user_named_is_not_read_as_markup(summary_of: Callable[[str], Summary]) -> None:
+    hostile = summary_of("report-hostile")
+    printed = render(hostile, "markdown")
     assert "\\<b>score" in printed and "</script>" not in printed
-    assert "</script><img" not in orch.ok("report", "report-hostile", "--format", "html")
+    assert "</script><img" not in render(hostile, "html")
 
 
-def test_csv_has_a_line_for_each_configuration(orch: Orch) -> None:
+def test_csv_has_a_line_for_each_configuration(
+    orch: Orch, summary_of: Callable[[str], Summary]
+) -> None:
     rows = list(csv.DictReader(io.StringIO(orch.ok("report", "report-many", "--format", "csv"))))
     assert len(rows) == 79, "a retried attempt has no line of its own"
     first = min(
         (row for row in rows if row["rank_test_score"]), key=lambda r: int(r["rank_test_score"])
     )
-    report = json.loads(orch.ok("report", "report-many", "--format", "json"))
+    report = json.loads(render(summary_of("report-many"), "json"))
     assert int(first["number"]) == report["best"]["number"]
     assert float(first["mean_test_score"]) == report["best"]["value"]

@@ -8,8 +8,11 @@ from typing import Any
 
 import jinja2
 
+from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.figures import compared
 from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures.scales import clip
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.html.values import good_values
 from orchestrator.report.words import counted, duration, number, percent
@@ -36,6 +39,20 @@ def render(summary: Summary) -> str:
         trials=as_script(_trial_rows(summary)),
         points=as_script(points(sections)),
     )  # fmt: skip
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """The page of several studies side by side."""
+    return (
+        environment()
+        .get_template("compare.html.jinja")
+        .render(
+            comparison=comparison,
+            title=" and ".join(clip(group.name, 40) for group in comparison.groups[:4]),
+            figures=compared.figures(comparison),
+            figures_css=stylesheet(),
+        )
+    )
 
 
 def environment() -> jinja2.Environment:

@@ -1,0 +1,282 @@
+"""Compare: studies side by side, several seeds of one strategy as a group, and what is noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from pydantic import BaseModel
+
+from orchestrator.errors import UsageError
+from orchestrator.report.document import Summary
+from orchestrator.report.significance import LEVEL, holm, permutation_p
+from orchestrator.report.words import counted, number
+
+_POINTS = 60  # of a curve
+
+
+class Curve(BaseModel):
+    """The best so far over what was spent: a line a group, with the range of its studies.
+
+    Attributes:
+        unit: ``"trials"``, ``"epochs"`` or ``"seconds"``.
+        spent: how much was spent at each point.
+        median: of the group's studies; None before each has a complete trial.
+        low: the lowest of them.
+        high: the highest of them.
+    """
+
+    unit: str
+    spent: list[float]
+    median: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+
+
+class Group(BaseModel):
+    """The studies of one strategy: the same specification but for seed, name and note.
+
+    Attributes:
+        name: of the studies, as far as they share it; a study of its own has its own name.
+        studies: their names.
+        seeds: their seeds, in the same order.
+        best: their best values, in the same order; None where no trial is complete.
+        mean: of the best values.
+        std: sample standard deviation (n - 1) of them; None of fewer than two.
+        epochs: trained, on average.
+        seconds: elapsed, on average.
+    """
+
+    name: str
+    studies: list[str]
+    seeds: list[int]
+    best: list[float | None]
+    mean: float | None
+    std: float | None
+    trials: float
+    epochs: float
+    seconds: float
+    curves: list[Curve]
+
+    @property
+    def values(self) -> list[float]:
+        """The best values that there are."""
+        return [value for value in self.best if value is not None]
+
+
+class Difference(BaseModel):
+    """Two groups. ``p``: corrected; None where there are too few seeds to tell."""
+
+    better: str
+    worse: str
+    difference: float
+    p: float | None
+    sentence: str
+
+
+class Comparison(BaseModel):
+    """Studies side by side; the groups in the order of their mean, the best first."""
+
+    metric: str
+    direction: str
+    test: str
+    groups: list[Group]
+    differences: list[Difference]
+    verdict: list[str]
+
+
+def compare(summaries: Sequence[Summary]) -> Comparison:
+    """Compare studies of one metric.
+
+    Raises:
+        UsageError: fewer than two, several metrics, or metrics that differ.
+    """
+    first = summaries[0]
+    if len(summaries) < 2:
+        raise UsageError("name two studies or more, as: orch compare tpe-0 random-0")
+    for each in summaries:
+        if each.is_multi_objective:
+            raise UsageError(f"study '{each.study}' has several metrics; compare takes one")
+        if (each.metric, each.direction) != (first.metric, first.direction):
+            raise UsageError(
+                f"study '{each.study}' is about {each.metric} ({each.direction}), and "
+                f"'{first.study}' about {first.metric} ({first.direction}); compare like with like"
+            )
+    maximize = first.direction == "maximize"
+    ends = _ends(summaries)
+    groups = [_group(members, ends, maximize) for members in _grouped(summaries)]
+    sign = -1 if maximize else 1
+    groups.sort(key=lambda group: math.inf if group.mean is None else sign * group.mean)
+    differences = _differences([group for group in groups if group.values])
+    return Comparison(
+        metric=first.metrics[0],
+        direction=first.directions[0],
+        test="exact permutation test of the mean best value, two-sided, Holm's correction",
+        groups=groups,
+        differences=differences,
+        verdict=_verdict(groups, differences, summaries),
+    )
+
+
+def _grouped(summaries: Sequence[Summary]) -> list[list[Summary]]:
+    groups: dict[str, list[Summary]] = {}
+    for each in summaries:
+        groups.setdefault(strategy(each), []).append(each)
+    return list(groups.values())
+
+
+def strategy(summary: Summary) -> str:
+    """What the studies of one group have in common: all of the specification but the seeds."""
+    spec = {section: dict(values) for section, values in summary.spec.items()}
+    for key in ("name", "note"):
+        spec["study"].pop(key, None)
+    for section in ("training", "sampler"):
+        spec.get(section, {}).pop("seed", None)
+    return repr(sorted((section, sorted(values.items())) for section, values in spec.items()))
+
+
+def group_name(names: Sequence[str]) -> str:
+    """What the names share, without the separator at its end; else the first name and a count."""
+    if len(names) == 1:
+        return names[0]
+    shared = names[0]
+    for name in names[1:]:
+        length = next(
+            (at for at, pair in enumerate(zip(shared, name, strict=False)) if pair[0] != pair[1]),
+            min(len(shared), len(name)),
+        )
+        shared = shared[:length]
+    shared = shared.removesuffix("seed").rstrip("-_.")
+    return shared or f"{names[0]} and {len(names) - 1} more"
+
+
+def _group(members: Sequence[Summary], ends: dict[str, float], maximize: bool) -> Group:
+    best = [each.best.value if each.best else None for each in members]
+    values = [value for value in best if value is not None]
+    return Group(
+        name=group_name([each.study for each in members]),
+        studies=[each.study for each in members],
+        seeds=[int(each.spec["training"]["seed"]) for each in members],
+        best=best,
+        mean=float(np.mean(values)) if values else None,
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        trials=float(np.mean([each.states.complete + each.states.pruned for each in members])),
+        epochs=float(np.mean([each.epochs.trained for each in members])),
+        seconds=float(np.mean([each.elapsed_seconds for each in members])),
+        curves=[_curve(members, unit, end, maximize) for unit, end in ends.items()],
+    )
+
+
+def spending(summary: Summary) -> dict[str, list[tuple[float, float]]]:
+    """The best so far by what was spent until then: ``(spent, best)`` by unit.
+
+    Trials and epochs count in the order in which trials ended.
+    """
+    maximize = summary.directions[0] == "maximize"
+    ended = [t for t in summary.trials if t.state in ("COMPLETE", "PRUNED", "FAIL")]
+    ended.sort(key=lambda trial: (trial.ended_seconds or 0.0, trial.number))
+    # Folds and repeats report once a training, so values are scaled to the epochs that they cost.
+    values = sum(len(trial.intermediate) for trial in ended)
+    epochs_of_a_value = summary.epochs.trained / values if values else 0.0
+    found: dict[str, list[tuple[float, float]]] = {"trials": [], "epochs": [], "seconds": []}
+    trials, epochs, best = 0, 0.0, None
+    for trial in ended:
+        trials += trial.state != "FAIL"
+        epochs += len(trial.intermediate) * epochs_of_a_value
+        value = trial.value
+        if trial.state != "COMPLETE" or value is None or trial.feasible is False:
+            continue
+        if best is None or (value > best if maximize else value < best):
+            best = value
+            found["trials"].append((trials, value))
+            found["epochs"].append((epochs, value))
+            found["seconds"].append((trial.ended_seconds or 0.0, value))
+    return found
+
+
+def _ends(summaries: Sequence[Summary]) -> dict[str, float]:
+    trials = max(each.states.complete + each.states.pruned for each in summaries)
+    return {
+        "trials": float(trials),
+        "epochs": float(max(each.epochs.trained for each in summaries)),
+        "seconds": max(each.elapsed_seconds for each in summaries),
+    }
+
+
+def _curve(members: Sequence[Summary], unit: str, end: float, maximize: bool) -> Curve:
+    spent = [float(each) for each in np.linspace(0, end, _POINTS + 1)[1:]]
+    lines = [_at(spending(each)[unit], spent) for each in members]
+    median: list[float | None] = []
+    low: list[float | None] = []
+    high: list[float | None] = []
+    for values in zip(*lines, strict=True):
+        known = [value for value in values if value is not None]
+        whole = len(known) == len(values)
+        median.append(float(np.median(known)) if whole else None)
+        low.append(min(known) if whole else None)
+        high.append(max(known) if whole else None)
+    return Curve(unit=unit, spent=spent, median=median, low=low, high=high)
+
+
+def _at(steps: Sequence[tuple[float, float]], spent: Sequence[float]) -> list[float | None]:
+    places = np.searchsorted([at for at, _ in steps], np.array(spent) + 1e-9, side="right")
+    return [steps[place - 1][1] if place else None for place in places]
+
+
+def _differences(groups: Sequence[Group]) -> list[Difference]:
+    """Every pair, the better one first; the p values corrected by Holm's method."""
+    pairs = list(combinations(groups, 2))
+    raw = [permutation_p(first.values, second.values) for first, second in pairs]
+    corrected = holm(raw)
+    return [
+        Difference(
+            better=first.name,
+            worse=second.name,
+            difference=abs((first.mean or 0.0) - (second.mean or 0.0)),
+            p=p,
+            sentence=_sentence(first, second, p),
+        )
+        for (first, second), p in zip(pairs, corrected, strict=True)
+    ]
+
+
+def _sentence(better: Group, worse: Group, p: float | None) -> str:
+    lead = abs((better.mean or 0.0) - (worse.mean or 0.0))
+    if p is None:
+        seeds = f"{len(better.values)} and {len(worse.values)} seeds"
+        return (
+            f"{better.name} leads {worse.name} by {lead:.2g}; {seeds} are too few to tell that "
+            "from noise: four each are the least."
+        )
+    if p < LEVEL:
+        return (
+            f"{better.name} is better than {worse.name} by {lead:.2g}, more than noise (p {p:.2g})."
+        )
+    return f"{better.name} leads {worse.name} by {lead:.2g}, which may be noise (p {p:.2g})."
+
+
+def _verdict(
+    groups: Sequence[Group], differences: Sequence[Difference], summaries: Sequence[Summary]
+) -> list[str]:
+    if not differences:
+        if len(groups) == 1:
+            only = groups[0]
+            mean = "no best value yet" if only.mean is None else f"mean best {number(only.mean)}"
+            return [
+                f"All are one strategy, {only.name}, with {counted(len(only.studies), 'seed')}: "
+                f"{mean}."
+            ]
+        return ["Too few studies have a complete trial to compare them."]
+    lines = [each.sentence for each in differences if each.better == groups[0].name]
+    repeated = [group.name for group in groups if len(set(group.seeds)) < len(group.seeds)]
+    if repeated:
+        lines.append(
+            f"A seed occurs twice in {', '.join(repeated)}: that is no independent sample. Give "
+            "each study a --seed of its own."
+        )
+    epochs = [each.epochs.trained for each in summaries]
+    if min(epochs) > 0 and max(epochs) > 1.5 * min(epochs):
+        lines.append("They did not spend the same: see the curves over epochs and time.")
+    return lines

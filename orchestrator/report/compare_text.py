@@ -1,0 +1,76 @@
+"""A comparison as text for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+from orchestrator.report.compare import Comparison, Curve
+from orchestrator.report.listing import table
+from orchestrator.report.plots import Plot
+from orchestrator.report.ranges import value_range
+from orchestrator.report.words import duration, number
+
+_COLUMNS, _ROWS = 60, 6
+_TENTHS = (1, 2, 5, 10)
+
+
+def render(comparison: Comparison) -> str:
+    """The verdict, the groups, the pairs, and the best so far over trials, epochs and time."""
+    parts = ["\n".join(line for each in comparison.verdict for line in wrap(each, 80))]
+    rows = [
+        [
+            group.name[:28],
+            len(group.studies),
+            "-" if group.mean is None else number(group.mean),
+            "-" if group.std is None else number(group.std),
+            round(group.trials),
+            round(group.epochs),
+            duration(group.seconds),
+        ]
+        for group in comparison.groups
+    ]
+    head = ["group", "seeds", "mean best", "std", "trials", "epochs", "time"]
+    parts.append(table(head, rows))
+    if len(comparison.differences) > 1:
+        lines = [line for each in comparison.differences for line in wrap(each.sentence, 80)]
+        parts.append("\n".join(lines))
+    parts += [_spent(comparison, index) for index in range(3)]
+    parts.append("\n".join(wrap(f"Test: {comparison.test}.", 80)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _spent(comparison: Comparison, index: int) -> str:
+    """A table of the median best at a tenth, a fifth, half and all that was spent."""
+    curves = [(group.name, group.curves[index]) for group in comparison.groups]
+    unit, spent = curves[0][1].unit, curves[0][1].spent
+    if not spent or spent[-1] <= 0:
+        return ""
+    places = [round(tenth * len(spent) / 10) - 1 for tenth in _TENTHS]
+    head = ["best after", *(_amount(spent[place], unit) for place in places)]
+    rows = [
+        [name[:28], *("-" if (value := curve.median[place]) is None else number(value)
+                      for place in places)]
+        for name, curve in curves
+    ]  # fmt: skip
+    return "\n".join([table(head, rows), *_plot(comparison, [curve for _, curve in curves])])
+
+
+def _plot(comparison: Comparison, curves: list[Curve]) -> list[str]:
+    if len(curves) != 2 or curves[0].unit != "trials":
+        return []  # dots have no colours: more lines, or more plots, are not told apart
+    known = [value for curve in curves for value in curve.median if value is not None]
+    if not known:
+        return []
+    plot = Plot(*value_range(known, comparison.direction == "maximize"), _COLUMNS, _ROWS)
+    for curve in curves:
+        end = curve.spent[-1]
+        plot.steps([
+            (at / end, value)
+            for at, value in zip(curve.spent, curve.median, strict=True)
+            if value is not None
+        ])  # fmt: skip
+    return plot.lines()
+
+
+def _amount(spent: float, unit: str) -> str:
+    return duration(spent) if unit == "seconds" else f"{spent:,.0f} {unit}"
