@@ -20,6 +20,7 @@ from orchestrator.cli import (
     manage,
     run,
     tensorboard,
+    watch,
     winner,
 )
 from orchestrator.errors import OrchError
@@ -32,7 +33,18 @@ app = typer.Typer(
     help="Distributed hyperparameter studies on Optuna and PostgreSQL.\n\n"
     "Start with: orch run digits --trials 12 --workers 2",
 )
-for module in (run, enqueue, manage, inspect, compare, winner, dashboard, tensorboard, doctor):
+for module in (
+    run,
+    enqueue,
+    manage,
+    watch,
+    inspect,
+    compare,
+    winner,
+    dashboard,
+    tensorboard,
+    doctor,
+):
     module.register(app)
 app.add_typer(db.app, name="db")
 app.add_typer(imports.app, name="import")

@@ -23,7 +23,7 @@ class Curve(BaseModel):
     Attributes:
         unit: ``"trials"``, ``"epochs"`` or ``"seconds"``.
         spent: how much was spent at each point.
-        median: of the group's studies; None before each has a complete trial.
+        median: of the group's studies; None before each has a complete trial, and after their end.
         low: the lowest of them.
         high: the highest of them.
     """
@@ -206,14 +206,16 @@ def _ends(summaries: Sequence[Summary]) -> dict[str, float]:
 
 
 def _curve(members: Sequence[Summary], unit: str, end: float, maximize: bool) -> Curve:
+    own_end = _ends(members)[unit]
     spent = [float(each) for each in np.linspace(0, end, _POINTS + 1)[1:]]
     lines = [_at(spending(each)[unit], spent) for each in members]
     median: list[float | None] = []
     low: list[float | None] = []
     high: list[float | None] = []
-    for values in zip(*lines, strict=True):
+    for at, *values in zip(spent, *lines, strict=True):
         known = [value for value in values if value is not None]
-        whole = len(known) == len(values)
+        # What nobody has spent says nothing.
+        whole = len(known) == len(values) and at <= own_end + end / _POINTS
         median.append(float(np.median(known)) if whole else None)
         low.append(min(known) if whole else None)
         high.append(max(known) if whole else None)

@@ -1,0 +1,103 @@
+"""The display of a study that runs: a live picture in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.report.progress import Progress, ProgressReader
+
+
+def say(line: str) -> None:
+    """A line of progress on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def display(reader: ProgressReader) -> Iterator[Show]:
+    """What shows a study's progress: a live picture, or plain lines where no terminal is."""
+    if not sys.stderr.isatty():
+        yield _PlainLines(reader)
+        return
+    console = Console(stderr=True, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield _LivePicture(reader, live)
+
+
+class Show:
+    """Shows one look at the study; called again and again."""
+
+    def __init__(self, reader: ProgressReader) -> None:
+        self.reader = reader
+        self._away = False
+
+    def __call__(self, messages: list[str]) -> None:
+        """Show the messages, and what is new in the study; the workers do not wait for it."""
+        try:
+            self.draw(messages, self.reader.news(), self.reader.read)
+            self._away = False
+        except StorageUnavailable as error:
+            if not self._away:
+                messages.append(f"the workers go on without the database: {error}")
+                self.draw(messages, [], None)
+            self._away = True
+
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
+        raise NotImplementedError
+
+
+class _PlainLines(Show):
+    """A line for each trial that ended, with where the study stands then."""
+
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
+        say_all(messages)
+        if not news or look is None:
+            return
+        progress = look()
+        for line in news[:-1]:
+            say(line)
+        state = f"{self.reader.headline(progress)}; {self.reader.best_line(progress)}"
+        say(f"{news[-1]}; {state}")
+
+
+class _LivePicture(Show):
+    """A bar, the headline and the best trial, redrawn in place."""
+
+    def __init__(self, reader: ProgressReader, live: Live) -> None:
+        super().__init__(reader)
+        self._live = live
+
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
+        for line in (*messages, *news):
+            self._live.console.print(line, markup=False)
+        messages.clear()
+        if look is not None:
+            self._live.update(self._picture(look()), refresh=True)
+
+    def _picture(self, progress: Progress) -> Group:
+        return Group(
+            Padding(ProgressBar(total=progress.budget, completed=progress.done, width=60)),
+            Text(self.reader.headline(progress), style="bold"),
+            Text(self.reader.best_line(progress)),
+        )
+
+
+def say_all(messages: list[str]) -> None:
+    """Say what waits to be said."""
+    for line in messages:
+        say(line)
+    messages.clear()
