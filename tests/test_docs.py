@@ -27,7 +27,7 @@ def fresh(open_path: Path) -> Iterator[Orch]:
     EmbeddedServer(open_path / "home").stop()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/strategies.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/strategies.md", "docs/reports.md"])
 def test_the_commands_of_a_page_run_in_their_order(
     fresh: Orch, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,12 @@ TimeoutOption = Annotated[
 GpusOption = Annotated[
     str | None, typer.Option("--gpus", metavar="LIST", help="GPUs to share out: all, none or 0,1.")
 ]
+MetricsPortOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-port", metavar="[HOST:]PORT", help="Serve metrics for Prometheus, as 9464."
+    ),
+]
 SamplerOption = Annotated[
     str | None, typer.Option("--sampler", help="tpe (default), random, cmaes, gp, qmc, …")
 ]

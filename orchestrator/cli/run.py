@@ -166,6 +166,7 @@ def worker(
     wait: Annotated[
         bool, typer.Option("--wait/--idle-exit", help="Stay when the study is done, or leave.")
     ] = False,
+    metrics: o.MetricsPortOption = None,
     storage: o.StorageOption = None,
 ) -> int:
     """Join a study from this machine.
@@ -173,8 +174,13 @@ def worker(
     Example: orch worker demo --processes 2 --storage postgresql://orch@db.lab/orch
     """
     from orchestrator.cli.session import work
+    from orchestrator.report.metrics import metrics_served
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
 
     database = open_database(storage)
-    return work(database, open_study(database, name), processes, gpus, timeout, wait)
+    study = open_study(database, name)
+    with metrics_served(database.url, metrics, name) as address:
+        if address:
+            print(f"metrics at {address}", file=sys.stderr, flush=True)
+        return work(database, study, processes, gpus, timeout, wait)

@@ -148,6 +148,43 @@ SELECT s.study_name AS name, o.spec #>> '{study,objective}' AS objective, o.budg
 FROM studies s JOIN orch.study o USING (study_id) LEFT JOIN trials t USING (study_id)
 GROUP BY s.study_id, o.study_id ORDER BY o.created_at, s.study_id
 
+-- metrics_of_studies --
+-- An epoch's seconds are those of trials that say how long they took.
+SELECT s.study_name AS name, o.budget, t.*, w.workers, e.epochs, p.seconds / nullif(p.epochs, 0)
+           AS epoch_seconds,
+       CASE d.direction WHEN 'MAXIMIZE' THEN v.highest ELSE v.lowest END AS best
+FROM studies s JOIN orch.study o USING (study_id)
+JOIN study_directions d ON d.study_id = s.study_id AND d.objective = 0
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
+           count(*) FILTER (WHERE state = 'PRUNED') AS pruned,
+           count(*) FILTER (WHERE state = 'RUNNING') AS running,
+           count(*) FILTER (WHERE state = 'WAITING') AS waiting,
+           count(*) FILTER (WHERE state = 'FAIL' AND a.trial_id IS NULL) AS failed,
+           count(a.trial_id) AS retries
+    FROM trials LEFT JOIN trial_user_attributes a
+        ON a.trial_id = trials.trial_id AND a.key = 'orch:retried_as'
+    WHERE study_id = s.study_id
+) t CROSS JOIN LATERAL (
+    SELECT count(*) AS workers FROM orch.worker
+    WHERE study_id = s.study_id AND left_at IS NULL AND last_seen_at
+        > clock_timestamp() - make_interval(secs => orch.setting(s.study_id, 'grace_seconds'))
+) w CROSS JOIN LATERAL (
+    SELECT count(*) AS epochs FROM trial_intermediate_values JOIN trials USING (trial_id)
+    WHERE study_id = s.study_id
+) e CROSS JOIN LATERAL (
+    SELECT sum(a.value_json::double precision) AS seconds, sum(i.reported) AS epochs
+    FROM trials JOIN trial_user_attributes a USING (trial_id)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS reported FROM trial_intermediate_values x
+        WHERE x.trial_id = trials.trial_id
+    ) i WHERE study_id = s.study_id AND a.key = 'orch:seconds'
+) p CROSS JOIN LATERAL (
+    SELECT max(value) AS highest, min(value) AS lowest FROM trial_values JOIN trials USING (trial_id)
+    WHERE study_id = s.study_id AND state = 'COMPLETE' AND objective = 0 AND value_type = 'FINITE'
+) v
+WHERE s.study_name = coalesce(%(name)s, s.study_name) ORDER BY s.study_id
+
 -- workers_of_study --
 SELECT w.worker_id::text, w.name, w.trials, w.busy_seconds,
        extract(epoch FROM coalesce(w.left_at, clock_timestamp()) - w.started_at)::double precision
