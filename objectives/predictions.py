@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +38,7 @@ def predict(path: Path, dataset: Dataset, count: int, seed: int) -> list[Predict
     Raises:
         ObjectiveError: the file is no Keras model, or not one of these data.
     """
-    import keras
-
-    try:
-        model = keras.models.load_model(path, safe_mode=True, compile=False)
-    except Exception as error:  # zipfile, h5py and Keras each raise their own
-        reason = " ".join(str(error).split())[:160]
-        raise ObjectiveError(f"{path} cannot be loaded as a Keras model: {reason}") from None
+    model = _load(path)
     shape = dataset.x_test.shape[1:]
     if tuple(model.input_shape[1:]) != shape:
         raise ObjectiveError(
@@ -63,3 +58,24 @@ def predict(path: Path, dataset: Dataset, count: int, seed: int) -> list[Predict
         )
         for index, each in zip(chosen, probabilities, strict=True)
     ]
+
+
+def model_summary(path: Path) -> str:
+    """The layers of a saved Keras model with their shapes and parameters, as Keras prints them.
+
+    Raises:
+        ObjectiveError: the file is no Keras model.
+    """
+    lines: list[str] = []
+    _load(path).summary(print_fn=lambda line, **_: lines.append(str(line)), line_length=80)
+    return "\n".join(lines) + "\n"
+
+
+def _load(path: Path) -> Any:
+    import keras
+
+    try:
+        return keras.models.load_model(path, safe_mode=True, compile=False)
+    except Exception as error:  # zipfile, h5py and Keras each raise their own
+        reason = " ".join(str(error).split())[:160]
+        raise ObjectiveError(f"{path} cannot be loaded as a Keras model: {reason}") from None

@@ -68,16 +68,21 @@ def predict(
 ) -> None:
     """Draw random test digits with the model's predictions; wrong ones are marked.
 
+    Of the kept model, the dashboard then shows the picture, a confusion matrix and the layers.
+
     Example: orch predict demo --out digits.png
     """
+    from orchestrator.report.attached import attach
     from orchestrator.report.pictures import draw_predictions
     from orchestrator.report.render import write_file
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
+    from orchestrator.winner.predict import explain
     from orchestrator.winner.predict import predict as predict_digits
 
     database = open_database(storage)
-    predictions = predict_digits(database, open_study(database, name), model, count, seed)
+    study = open_study(database, name)
+    predictions = predict_digits(database, study, model, count, seed)
     right = sum(each.predicted == each.label for each in predictions)
     title = f"{name}: {right} of {len(predictions)} right"
     write_file(draw_predictions(predictions, title), out)
@@ -85,6 +90,10 @@ def predict(
         verdict = "right" if each.predicted == each.label else f"wrong, it is {each.label}"
         print(f"test {each.index}: {each.predicted} ({each.probability:.3f}), {verdict}")
     print(f"{right} of {len(predictions)} right; drawn in {out}", file=sys.stderr)
+    if model is None:
+        number, pictures = explain(database, study, predictions)
+        attach(database, study, number, pictures)
+        print(f"the dashboard shows it in the artifacts of trial {number}", file=sys.stderr)
 
 
 def confirm(

@@ -6,14 +6,18 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from objectives.predictions import Prediction
+
+Counts = NDArray[np.int_]  # by true class, then predicted class
 
 _COLUMNS = 5
 _SIDE = 140  # pixels of one digit's square
 _MARGIN = 12
 _TEXT = 44  # pixels of height for the two lines below a digit
+_CELL = 44  # pixels of one count's square
 _RIGHT, _WRONG = (32, 110, 60), (190, 30, 30)
 
 
@@ -36,6 +40,57 @@ def draw_predictions(predictions: Sequence[Prediction], title: str) -> bytes:
     output = io.BytesIO()
     picture.save(output, "PNG")
     return output.getvalue()
+
+
+def draw_confusion(predictions: Sequence[Prediction]) -> bytes:
+    """A PNG: a row each true class, a column each predicted one; counts, wrong ones in red.
+
+    Args:
+        predictions: one or more.
+    """
+    classes = 1 + max(max(each.label, each.predicted) for each in predictions)
+    counts = np.zeros((classes, classes), dtype=int)
+    for each in predictions:
+        counts[each.label, each.predicted] += 1
+    side = (classes + 1) * _CELL + 2 * _MARGIN
+    picture = Image.new("RGB", (side, side + _TEXT), "white")
+    draw = ImageDraw.Draw(picture)
+    right = int(np.trace(counts))
+    title = f"{right} of {len(predictions)} test examples right"
+    draw.text((_MARGIN, _MARGIN), title, fill="black", font=ImageFont.load_default(16))
+    draw.text(
+        (_MARGIN, _MARGIN + 20), "rows: true, columns: predicted", fill="black",
+        font=ImageFont.load_default(12),
+    )  # fmt: skip
+    for row in range(-1, classes):
+        for column in range(-1, classes):
+            at = (_MARGIN + (column + 1) * _CELL, _TEXT + _MARGIN + (row + 1) * _CELL)
+            _draw_cell(draw, at, row, column, counts)
+    output = io.BytesIO()
+    picture.save(output, "PNG")
+    return output.getvalue()
+
+
+def _draw_cell(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], row: int, column: int, counts: Counts
+) -> None:
+    middle = (at[0] + _CELL // 2, at[1] + _CELL // 2)
+    if row < 0 or column < 0:
+        name = max(row, column)
+        if name >= 0:
+            font = ImageFont.load_default(15)
+            draw.text(middle, str(name), fill="black", font=font, anchor="mm")
+        return
+    count = int(counts[row, column])
+    share = count / max(1, int(counts[row].sum()))
+    strong = _RIGHT if row == column else _WRONG
+    light = tuple(round(255 + (each - 255) * min(1.0, share * 4) ** 0.5) for each in strong)
+    box = (*at, at[0] + _CELL - 2, at[1] + _CELL - 2)
+    draw.rectangle(box, fill=light if count else (245, 245, 245))
+    if count:
+        ink = "white" if share > 0.1 else "black"
+        font = ImageFont.load_default(13)
+        draw.text(middle, str(count), fill=ink, font=font, anchor="mm")
 
 
 def _draw_one(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from objectives.data import load
 from objectives.errors import ObjectiveError
-from objectives.predictions import Prediction
+from objectives.predictions import Prediction, model_summary
 from objectives.predictions import predict as predict_with
 from orchestrator.errors import OrchError
+from orchestrator.report.attached import Picture
+from orchestrator.report.pictures import draw_confusion, draw_predictions
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 from orchestrator.winner.models import kept_models
 from orchestrator.winner.recorded import prepare_objective
+
+_MOST_CONFUSED = 1000  # test examples of the confusion matrix
 
 
 def predict(
@@ -42,6 +46,30 @@ def predict(
             return predict_with(path, dataset, count, seed)
     except ObjectiveError as error:
         raise OrchError(str(error)) from None
+
+
+def explain(
+    database: Database, study: StoredStudy, predictions: Sequence[Prediction]
+) -> tuple[int, list[Picture]]:
+    """What the dashboard shows of the best trial's kept model, beside the predictions' picture.
+
+    Returns:
+        The trial's number, and the files: the digits, a confusion matrix, the model's summary.
+
+    Raises:
+        OrchError: no model is kept.
+    """
+    many = predict(database, study, None, _MOST_CONFUSED, 0)
+    with _file(database, study, None) as path:
+        summary = model_summary(path)
+    number = kept_models(database, study, 1)[0].number
+    right = sum(each.predicted == each.label for each in predictions)
+    title = f"{study.name}: {right} of {len(predictions)} right"
+    return number, [
+        Picture("digits.png", "image/png", draw_predictions(predictions, title)),
+        Picture("confusion.png", "image/png", draw_confusion(many)),
+        Picture("model.txt", "text/plain; charset=utf-8", summary.encode()),
+    ]
 
 
 @contextmanager

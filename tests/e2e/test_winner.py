@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -58,7 +59,11 @@ def test_predict_draws_the_digits_and_says_which_are_wrong(
     orch: Orch, study: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "digits.png"
-    lines = orch.ok("predict", study, "--out", str(out), "--count", "7").splitlines()
+    done = orch("predict", study, "--out", str(out), "--count", "7")
+    lines = done.stdout.splitlines()
+    assert re.search(r"the dashboard shows it in the artifacts of trial \d+", done.stderr), (
+        done.stderr
+    )
     assert len(lines) == 7 and all("right" in line or "wrong, it is" in line for line in lines)
     content = out.read_bytes()
     assert content.startswith(b"\x89PNG")

@@ -23,7 +23,7 @@ TPE = [f"cmp-tpe-seed{seed}" for seed in range(4)]
 RANDOM = [f"cmp-random-seed{seed}" for seed in range(4)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def summaries(stored: Database) -> dict[str, Summary]:
     """Four seeds of two strategies; the first is better by far."""
     for seed in range(4):
@@ -40,7 +40,7 @@ def _study(database: Database, name: str):  # type: ignore[no-untyped-def]
     return open_study(database, name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def comparison(summaries: dict[str, Summary]) -> Comparison:
     return compare(list(summaries.values()))
 

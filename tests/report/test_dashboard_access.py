@@ -18,6 +18,11 @@ import psutil
 import pytest
 from conftest import Orch
 from prometheus_client.parser import text_string_to_metric_families
+from studies import searched, store
+
+from orchestrator.report.attached import Picture, attach
+from orchestrator.storage.database import Database
+from orchestrator.study import open_study
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -31,7 +36,7 @@ def served(orch: Orch, *arguments: str, lines: int) -> Iterator[tuple[subprocess
         yield process, "".join(process.stderr.readline() for _ in range(lines))
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+        process.communicate(timeout=120)
 
 
 def ask(
@@ -141,7 +146,12 @@ def test_a_local_dashboard_needs_no_password_unless_one_is_given(
     assert "cannot read" in orch.refused(1, "dashboard", "--password-file", str(tmp_path / "none"))
 
 
-def test_the_dashboard_shows_the_verdict_and_attributes_in_plain_words(orch: Orch) -> None:
+def test_the_dashboard_shows_the_verdict_artifacts_and_attributes_in_plain_words(
+    orch: Orch, stored: Database
+) -> None:
+    study = open_study(stored, "report-many")
+    for content in (b"old", b"new"):
+        attach(stored, study, 72, [Picture("digits.png", "image/png", content)])
     with served(orch, "dashboard", "--port", "0", lines=1) as (_, said):
         address = said.split()[2]
         studies = json.loads(ask(f"{address}api/studies")[1])["study_summaries"]
@@ -157,7 +167,22 @@ def test_the_dashboard_shows_the_verdict_and_attributes_in_plain_words(orch: Orc
         shown = {each["key"]: each["value"] for each in detail["trials"][8]["user_attrs"]}
         assert shown["retry of trial"] == "7" and shown["worker"] == "north:1"
         assert shown["time"] == "1.0 s" and not any(key.startswith("orch:") for key in shown)
-        assert detail["metric_names"] == ["val_accuracy"]
+        assert detail["objective_names"] == ["val_accuracy"]
+        (artifact,) = detail["trials"][72]["artifacts"]
+        assert artifact["filename"] == "digits.png"
+        trial = detail["trials"][72]["trial_id"]
+        where = f"{address}artifacts/{number}/{trial}/{artifact['artifact_id']}"
+        assert ask(where) == (200, b"new")
+
+
+def test_a_deleted_study_leaves_no_picture_behind(orch: Orch, stored: Database, name: str) -> None:
+    study = store(stored, name, searched(1))
+    attach(
+        stored, study, 0, [Picture("a.png", "image/png", b"x"), Picture("b.png", "image/png", b"y")]
+    )
+    before = stored.execute("SELECT count(*) AS count FROM orch.artifact")[0]["count"]
+    orch.ok("delete", name, "--yes")
+    assert stored.execute("SELECT count(*) AS count FROM orch.artifact")[0]["count"] == before - 2
 
 
 def test_a_worker_serves_the_metrics_of_its_study(orch: Orch, name: str) -> None:

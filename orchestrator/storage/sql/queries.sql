@@ -97,6 +97,9 @@ DELETE FROM orch.artifact a USING orch.checkpoint c JOIN trials t USING (trial_i
     WHERE a.artifact_id = c.artifact_id AND t.study_id = %(study_id)s;
 DELETE FROM orch.artifact a USING orch.model m
     WHERE a.artifact_id = m.artifact_id AND m.study_id = %(study_id)s;
+DELETE FROM orch.artifact a USING study_system_attributes s
+    WHERE s.study_id = %(study_id)s AND starts_with(s.key, 'dashboard:artifacts:')
+    AND a.artifact_id = (s.value_json::jsonb #>> '{}')::jsonb ->> 'artifact_id';
 DELETE FROM trials WHERE study_id = %(study_id)s;
 DELETE FROM study_directions WHERE study_id = %(study_id)s;
 DELETE FROM study_user_attributes WHERE study_id = %(study_id)s;
@@ -254,6 +257,21 @@ UPDATE studies SET study_name = %(name)s WHERE study_id = %(study_id)s
 -- set_orch_version --
 DELETE FROM orch.schema_version;
 INSERT INTO orch.schema_version VALUES (%(version)s)
+
+-- trial_of_number --
+SELECT trial_id FROM trials WHERE study_id = %(study_id)s AND number = %(number)s
+
+-- study_attributes --
+SELECT key, value_json FROM study_system_attributes
+WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
+
+-- set_study_attribute --
+INSERT INTO study_system_attributes (study_id, key, value_json)
+VALUES (%(study_id)s, %(key)s, %(value)s)
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+
+-- delete_study_attribute --
+DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(key)s
 
 -- record_test_evaluation --
 INSERT INTO study_user_attributes (study_id, key, value_json)
