@@ -109,17 +109,11 @@ def test_a_study_without_a_complete_trial_is_shown_and_not_tested(
 def test_the_command_prints_each_form(
     orch: Orch, comparison: Comparison, page: Page, as_file: Path
 ) -> None:
-    names = [*TPE, *RANDOM]
-    text = orch.ok("compare", *names)
+    text = render_comparison(comparison, "text")
     assert text.splitlines()[0].startswith("cmp-tpe is better") and "best after" in text
     assert max(map(len, text.splitlines())) <= 80
-    assert json.loads(orch.ok("compare", *names, "--format", "json"))["groups"][0]["seeds"] == [
-        0,
-        1,
-        2,
-        3,
-    ]
-    orch.ok("compare", *names, "--format", "html", "--out", str(as_file))
+    assert json.loads(render_comparison(comparison, "json"))["groups"][0]["seeds"] == [0, 1, 2, 3]
+    orch.ok("compare", *TPE, *RANDOM, "--format", "html", "--out", str(as_file))
     page.open(as_file.as_uri())
     shown = page.script("return document.body.innerText")
     assert all(sentence in shown for sentence in comparison.verdict)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import Orch
 
 from orchestrator.report.document import Summary
-from orchestrator.report.render import render
+from orchestrator.report.render import render, schema, write
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -27,13 +26,13 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 def test_the_json_is_as_the_published_schema_says(
     summary_of: Callable[[str], Summary], name: str
 ) -> None:
-    schema = json.loads(SCHEMA.read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(json.loads(render(summary_of(f"report-{name}"), "json")), schema)
+    published = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(published)
+    jsonschema.validate(json.loads(render(summary_of(f"report-{name}"), "json")), published)
 
 
-def test_the_published_schema_is_the_one_that_orch_prints(orch: Orch) -> None:
-    assert orch.ok("report", "--schema") == SCHEMA.read_text()
+def test_the_published_schema_is_the_one_that_orch_prints() -> None:
+    assert schema() == SCHEMA.read_text()
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -42,18 +41,20 @@ def test_the_text_fits_eighty_columns(summary_of: Callable[[str], Summary], name
     assert [line for line in lines if len(line) > 80] == []
 
 
-def test_the_text_draws_the_history_and_the_curves(orch: Orch) -> None:
-    text = orch.ok("report", "report-many")
+def test_the_text_draws_the_history_and_the_curves(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    text = render(summary_of("report-many"), "text")
     plot = text.partition("the line is the best\n")[2].partition("\n\n")[0].splitlines()
     assert len(plot) == 8 and any("\u2801" <= each <= "\u28ff" for each in plot[0])
     assert re.search(r"^ +\d+  [▁▂▃▄▅▆▇█]{9}$", text, re.M)
 
 
 def test_markdown_has_its_figures_beside_it(
-    orch: Orch, summary_of: Callable[[str], Summary], tmp_path: Path
+    summary_of: Callable[[str], Summary], tmp_path: Path
 ) -> None:
     path = tmp_path / "report.md"
-    orch.ok("report", "report-many", "--format", "markdown", "--out", str(path))
+    write(summary_of("report-many"), "markdown", path)
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text())
     assert len(pictures) >= 10 and sorted(pictures) == sorted(
         each.name for each in tmp_path.glob("*.svg")
@@ -73,9 +74,9 @@ def test_what_a_user_named_is_not_read_as_markup(summary_of: Callable[[str], Sum
 
 
 def test_csv_has_a_line_for_each_configuration(
-    orch: Orch, summary_of: Callable[[str], Summary]
+    summary_of: Callable[[str], Summary],
 ) -> None:
-    rows = list(csv.DictReader(io.StringIO(orch.ok("report", "report-many", "--format", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(summary_of("report-many"), "csv"))))
     assert len(rows) == 79, "a retried attempt has no line of its own"
     first = min(
         (row for row in rows if row["rank_test_score"]), key=lambda r: int(r["rank_test_score"])

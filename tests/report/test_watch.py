@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from conftest import Orch
+from studies import store
+
+from orchestrator.storage.database import Database
+from orchestrator.study import stop
 
 
 def test_watch_follows_a_study_that_runs_elsewhere_and_reports_at_its_end(
@@ -17,8 +21,8 @@ def test_watch_follows_a_study_that_runs_elsewhere_and_reports_at_its_end(
     assert report.startswith(f"Study {name}") and "Trials 4 of 4" in report
 
 
-def test_a_study_that_was_stopped_has_nothing_to_watch(orch: Orch, name: str) -> None:
-    orch.ok("create", name, "--objective", "quadratic", "--trials", "4")
-    orch.ok("stop", name)
-    assert "No trial has run yet" in orch.ok("watch", name, timeout=60)
-    assert "no study" in orch.refused(1, "watch", f"{name}-nowhere")
+def test_a_study_that_was_stopped_has_nothing_to_watch(
+    orch: Orch, stored: Database, name: str
+) -> None:
+    stop(stored, store(stored, name, []))
+    assert "No trial has run yet" in orch.ok("watch", name, timeout=120)
