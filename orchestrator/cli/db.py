@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -102,3 +103,37 @@ def proxy(
     from orchestrator.storage.proxy import serve
 
     serve(open_database(storage), host, port)
+
+
+@app.command()
+def roles(
+    passfile: Annotated[
+        Path | None,
+        typer.Option(
+            "--passfile",
+            metavar="PATH",
+            help="Where the passwords go, in libpq's form; default: roles.pgpass in ORCH_HOME.",
+        ),
+    ] = None,
+    renew: Annotated[
+        bool, typer.Option("--new-passwords", help="Give all three roles new passwords.")
+    ] = False,
+    storage: o.StorageOption = None,
+) -> None:
+    """Make the roles orch_owner, orch_worker and orch_reader, each with the rights that it needs.
+
+    Example: orch db roles --storage postgresql://admin@db.lab/orch --passfile ~/.pgpass
+    """
+    from orchestrator.storage.embedded import home
+    from orchestrator.storage.open import open_database
+    from orchestrator.storage.roles import ROLES, make_roles
+    from orchestrator.storage.url import mask
+
+    path = (passfile or home() / "roles.pgpass").expanduser()
+    database = open_database(storage)
+    changed = make_roles(database, path, renew)
+    print(f"{', '.join(ROLES)} have their rights at {mask(database.url)}", file=sys.stderr)
+    if changed:
+        print(f"the passwords of {', '.join(changed)} are in {path}", file=sys.stderr)
+    else:
+        print("their passwords are as they were; --new-passwords changes them", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -30,7 +31,23 @@ _KEEPALIVES: dict[str, Any] = {
 
 _MENDS = (
     ("password authentication failed", "check the user and the password"),
-    ("no password supplied", "give it in the URL, in PGPASSWORD or in ~/.pgpass"),
+    ("no password supplied", "give it in ~/.pgpass, PGPASSWORD or ORCH_PASSWORD_FILE"),
+    (
+        "permission denied",
+        "this role may not do that; use the owner's, or after an upgrade run: orch db roles",
+    ),
+    ("must be owner", "this role may not do that; use the owner's"),
+    (
+        "certificate verify failed",
+        "sslrootcert must name the certificate that the server's own is signed with",
+    ),
+    ("does not match host name", "name the server in the URL as its certificate does"),
+    (
+        "root certificate file",
+        "copy the server's root certificate there, or name it in sslrootcert",
+    ),
+    ("does not support SSL", "the server has no TLS; set ssl = on there"),
+    ("definition of service", "name a service of ~/.pg_service.conf or PGSERVICEFILE"),
     ("session is read-only", "the server is in recovery; name the primary"),
     ("does not exist", "create it first, or correct the name"),
     ("could not translate host name", "check the host name"),
@@ -38,6 +55,7 @@ _MENDS = (
     ("No such file or directory", "is the server running, and is that its socket?"),
     ("timeout expired", "check the host, the port and the firewall"),
     ("too many clients", "raise the server's max_connections or start fewer workers"),
+    ("no encryption", "the server wants TLS; add sslmode=verify-full to the URL"),
     ("no pg_hba.conf entry", "allow this host in the server's pg_hba.conf"),
     ("No space left", "free some disk on the server"),
 )
@@ -55,12 +73,26 @@ def connect(url: str) -> Connection:
     seconds = float(os.environ.get("PGCONNECT_TIMEOUT", "10"))
     try:
         connection: Connection = psycopg2.connect(
-            url, connect_timeout=int(seconds), application_name="orch", **_KEEPALIVES
+            url,
+            connect_timeout=int(seconds),
+            application_name="orch",
+            **(_KEEPALIVES | _password_of_file(url)),
         )
     except psycopg2.Error as error:
         raise StorageUnavailable(explain(error, url)) from None
     connection.autocommit = True
     return connection
+
+
+def _password_of_file(url: str) -> dict[str, str]:
+    """The password in the file that ``ORCH_PASSWORD_FILE`` names, as engines mount secrets."""
+    path = os.environ.get("ORCH_PASSWORD_FILE")
+    if not path or "password" in extensions.parse_dsn(url):
+        return {}
+    try:
+        return {"password": Path(path).read_text(encoding="utf-8").rstrip("\r\n")}
+    except OSError as error:
+        raise StorageError(f"ORCH_PASSWORD_FILE {path}: {error.strerror}") from None
 
 
 def answer_within(seconds: float) -> None:

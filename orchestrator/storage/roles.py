@@ -1,0 +1,81 @@
+"""Least-privilege roles on a server: owner, worker and reader, each with a password of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from psycopg2.extensions import encrypt_password, parse_dsn
+
+from orchestrator.errors import UsageError
+from orchestrator.storage.connect import connect
+from orchestrator.storage.database import Database
+from orchestrator.storage.files import write_whole
+from orchestrator.storage.statements import script
+
+OWNER, WORKER, READER = "orch_owner", "orch_worker", "orch_reader"
+ROLES = (OWNER, WORKER, READER)
+
+
+def make_roles(database: Database, passfile: Path, renew: bool = False) -> list[str]:
+    """Make the three roles, give the owner everything that is orch's, and set the rights.
+
+    A role that is new gets a password. It goes to ``passfile`` in libpq's form, for ``PGPASSFILE``
+    or ``~/.pgpass``; the server is sent its SCRAM verifier only, so that no log has it.
+
+    Args:
+        database: opened as an administrator, with the schema in place.
+        passfile: where the passwords are kept; made with mode 600, or added to.
+        renew: give all three new passwords.
+
+    Returns:
+        The roles that got a password.
+
+    Raises:
+        StorageError: this user may not do that.
+        UsageError: the file cannot be written.
+    """
+    with database.transaction():
+        found = {row["rolname"] for row in database.execute("SELECT rolname FROM pg_roles")}
+        database.execute(script("roles.sql"))
+        changed = [role for role in ROLES if renew or role not in found]
+        passwords = {role: secrets.token_urlsafe(24) for role in changed}
+        for role, password in passwords.items():
+            set_password(database, role, password)
+        if passwords:
+            write_passwords(passfile, database.url, passwords)
+    return changed
+
+
+def set_password(database: Database, role: str, password: str) -> None:
+    """Set a role's password; neither the statement nor the server's log has it in the clear."""
+    connection = connect(database.url)
+    try:
+        verifier = encrypt_password(password, role, connection, "scram-sha-256")
+    finally:
+        connection.close()
+    database.execute(f"ALTER ROLE {role} PASSWORD %(verifier)s", {"verifier": verifier})
+
+
+def write_passwords(passfile: Path, url: str, passwords: Mapping[str, str]) -> None:
+    """Put the passwords of a server's roles into a file of libpq's form, in place of older ones.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    server = parse_dsn(url)
+    where = f"{_escaped(server.get('host', 'localhost'))}:{server.get('port', '5432')}:*"
+    fresh = {f"{where}:{role}": password for role, password in passwords.items()}
+    try:
+        passfile.parent.mkdir(parents=True, exist_ok=True)
+        lines = passfile.read_text().splitlines() if passfile.exists() else []
+        kept = [line for line in lines if line.rpartition(":")[0] not in fresh]
+        added = [f"{head}:{password}" for head, password in fresh.items()]
+        write_whole(passfile, ("\n".join([*kept, *added]) + "\n").encode())
+    except OSError as error:
+        raise UsageError(f"cannot write the passwords to {passfile}: {error.strerror}") from None
+
+
+def _escaped(field: str) -> str:
+    return field.replace("\\", "\\\\").replace(":", "\\:")

@@ -1,0 +1,212 @@
+"""The roles owner, worker and reader: what each can do on a real server, and what it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from conftest import Orch, open_folder
+
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+
+
+class Lab:
+    """A server where an administrator who is no superuser has made the roles."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = EmbeddedServer(folder / "home")
+        self.admin_url = self.server.ensure_running()
+        self.passfile = folder / "roles.pgpass"
+        database = Database(self.admin_url)
+        # As a managed service gives its customers.
+        database.execute("CREATE ROLE customer LOGIN CREATEROLE")
+        database.execute("CREATE DATABASE lab OWNER customer")
+        database.close()
+        self.orch("customer").ok("db", "init")
+        self.orch("customer").ok("db", "roles", "--passfile", str(self.passfile))
+        hba = self.server.data / "pg_hba.conf"
+        hba.write_text("local all postgres,customer trust\nlocal all all scram-sha-256\n")
+        database = Database(self.admin_url)
+        database.execute("SELECT pg_reload_conf()")
+        database.close()
+
+    def url(self, role: str) -> str:
+        return self.admin_url.replace("postgres@/postgres", f"{role}@/lab")
+
+    def orch(self, role: str) -> Orch:
+        return Orch(self.folder / "home", storage=self.url(role))
+
+    def sql(self, role: str, statement: str) -> None:
+        connection = psycopg2.connect(self.url(role), passfile=str(self.passfile))
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                connection.rollback()
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with open_folder() as folder:
+        made = Lab(folder)
+        yield made
+        made.server.stop()
+
+
+@pytest.fixture(autouse=True)
+def passwords(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSFILE", str(lab.passfile))
+
+
+@pytest.fixture(scope="module")
+def study(lab: Lab) -> str:
+    """A study with a grid, failures, checkpoints and pruning behind it, worked on by the worker."""
+    os.environ["PGPASSFILE"] = str(lab.passfile)
+    try:
+        owner, worker = lab.orch("orch_owner"), lab.orch("orch_worker")
+        owner.ok(
+            "create", "s", "--objective", "quadratic", "--trials", "9", "--sampler", "nsga2",
+            "--set", "objective.failure_rate=0.3", "--set", "worker.max_retries=9",
+        )  # fmt: skip
+        owner.ok("create", "grid", "--objective", "quadratic", "--sampler", "grid",
+                 "--param", "x={choice=[1.0,2.0]}", "--param", "y=0.5")  # fmt: skip
+        owner.ok("create", "digits", "--objective", "digits", "--epochs", "2", "--trials", "2",
+                 "--set", "worker.keep_models=1")  # fmt: skip
+        for name in ("s", "grid", "digits"):
+            worker.ok("worker", name)
+    finally:
+        del os.environ["PGPASSFILE"]
+    return "s"
+
+
+def test_the_worker_role_works_on_studies_and_the_reader_reports_them(lab: Lab, study: str) -> None:
+    reader = lab.orch("orch_reader")
+    report = json.loads(reader.ok("report", study, "--format", "json"))
+    assert report["states"]["complete"] + report["states"]["pruned"] == 9
+    assert report["retries"] >= 1
+    assert "grid" in reader.ok("list") and "grid" in reader.ok("show", "grid")
+    assert "Trials 2 of 2" in reader.ok("report", "grid")
+    assert "Trials 2 of 2" in reader.ok("report", "digits")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE trials",
+        "DROP SCHEMA orch CASCADE",
+        "ALTER TABLE trials ADD COLUMN more integer",
+        "CREATE TABLE public.mine (a integer)",
+        "CREATE SCHEMA mine",
+        "TRUNCATE trials",
+        "DELETE FROM trials",
+        "DELETE FROM studies",
+        "INSERT INTO studies (study_name) VALUES ('mine')",
+        "UPDATE studies SET study_name = 'mine'",
+        "UPDATE studies SET study_id = study_id + 1000",
+        "UPDATE orch.study SET budget = 1000",
+        "UPDATE orch.study SET spec = '{}'",
+        "DELETE FROM orch.study",
+        "UPDATE orch.schema_version SET version = 1",
+        "UPDATE alembic_version SET version_num = 'x'",
+        "ALTER ROLE orch_owner PASSWORD 'x'",
+        "SET ROLE orch_owner",
+        "CREATE OR REPLACE FUNCTION orch.utc_now() RETURNS timestamp LANGUAGE sql AS 'SELECT now()'",
+    ],
+)
+def test_the_worker_role_may_not(lab: Lab, study: str, statement: str) -> None:
+    with pytest.raises(psycopg2.Error, match=r"permission denied|must be owner|foreign key"):
+        lab.sql("orch_worker", statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE trials SET state = 'FAIL'",
+        "DELETE FROM trial_values",
+        "INSERT INTO orch.worker (worker_id, study_id, name) VALUES (gen_random_uuid(), 1, 'x')",
+        "SELECT orch.lock_study(1)",
+        "UPDATE orch.study SET state = 'failed'",
+        "CREATE TABLE public.mine (a integer)",
+    ],
+)
+def test_the_reader_role_may_not(lab: Lab, study: str, statement: str) -> None:
+    with pytest.raises(psycopg2.Error, match="permission denied"):
+        lab.sql("orch_reader", statement)
+
+
+def test_what_a_role_may_not_is_one_line_with_the_mend(lab: Lab, study: str) -> None:
+    for role, command in (
+        ("orch_worker", ["create", "more", "--objective", "quadratic"]),
+        ("orch_worker", ["delete", study, "--yes"]),
+        ("orch_reader", ["stop", study]),
+        ("orch_reader", ["db", "roles"]),
+    ):
+        assert "this role may not do that" in lab.orch(role).refused(3, *command), (role, command)
+
+
+def test_the_owner_can_make_the_schema_again_and_delete_studies(lab: Lab) -> None:
+    owner = lab.orch("orch_owner")
+    owner.ok("create", "short", "--objective", "quadratic")
+    owner.ok("delete", "short", "--yes")
+    lab.sql("orch_owner", "ALTER TABLE orch.study ADD COLUMN later integer")
+
+
+def test_passwords_are_private_and_stay_as_they_are_until_new_ones_are_asked_for(
+    lab: Lab,
+) -> None:
+    assert stat.S_IMODE(lab.passfile.stat().st_mode) == 0o600
+    before = lab.passfile.read_text()
+    assert len(before.splitlines()) == 3
+    again = lab.orch("customer")("db", "roles", "--passfile", str(lab.passfile))
+    assert "as they were" in again.stderr and lab.passfile.read_text() == before
+    renewed = lab.orch("customer")(
+        "db", "roles", "--passfile", str(lab.passfile), "--new-passwords"
+    )
+    after = lab.passfile.read_text()
+    assert len(after.splitlines()) == 3 and not set(after.splitlines()) & set(before.splitlines())
+    passwords = [line.rpartition(":")[2] for line in after.splitlines()]
+    assert not any(password in renewed.stderr + renewed.stdout for password in passwords)
+    lab.orch("orch_reader").ok("list")
+
+
+@pytest.mark.parametrize("way", ["PGPASSWORD", "ORCH_PASSWORD_FILE", "service"])
+def test_a_password_is_taken_from_the_environment_a_file_and_a_service(
+    lab: Lab, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = lab.passfile.read_text().splitlines()
+    password = next(line.rpartition(":")[2] for line in lines if "orch_worker" in line)
+    monkeypatch.delenv("PGPASSFILE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    orch = lab.orch("orch_worker")
+    assert "ORCH_PASSWORD_FILE" in orch.refused(3, "list")
+    if way == "service":
+        socket = lab.admin_url.rpartition("host=")[2].partition("&")[0]
+        (tmp_path / ".pg_service.conf").write_text(
+            f"[lab]\nhost={socket}\ndbname=lab\nuser=orch_worker\npassword={password}\n"
+        )
+        orch = Orch(orch.home, storage="postgresql://?service=lab")
+    elif way == "ORCH_PASSWORD_FILE":
+        (tmp_path / "secret").write_text(password + "\n")
+        monkeypatch.setenv(way, str(tmp_path / "secret"))
+    else:
+        monkeypatch.setenv(way, password)
+    shown = orch.ok("db", "status")
+    assert "schema in place" in shown and password not in shown
+
+
+def test_the_tables_of_the_grants_are_those_of_optuna() -> None:
+    from optuna.storages._rdb.models import BaseModel
+
+    from orchestrator.storage.statements import script
+
+    text = script("roles.sql")
+    for table in BaseModel.metadata.tables:
+        assert f"'{table}'" in text, table
