@@ -137,3 +137,34 @@ def roles(
         print(f"the passwords of {', '.join(changed)} are in {path}", file=sys.stderr)
     else:
         print("their passwords are as they were; --new-passwords changes them", file=sys.stderr)
+
+
+@app.command()
+def serve(
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen", metavar="ADDRESS", help="An address of this machine; 0.0.0.0: all of them."
+        ),
+    ],
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5432,
+) -> None:
+    """Open the embedded server to a lab network, by TLS and with a password, until Ctrl-C.
+
+    The line on standard output is for the other machines: paste it there, then: orch doctor
+
+    Example: orch db serve --listen 192.168.1.5
+    """
+    from orchestrator.storage.embedded import EmbeddedServer, home
+    from orchestrator.storage.serve import open_to_network, run_gate
+
+    opened = open_to_network(EmbeddedServer(home()), listen, port)
+    print(
+        f"the embedded PostgreSQL is open to the network at {opened.host}, port {port}, until "
+        f"Ctrl-C; only by TLS, with a password, as a role of orch\nits certificate, which the "
+        f"line below carries: SHA-256 {opened.certificate.fingerprint()}\n"
+        "paste on every other machine:",
+        file=sys.stderr,
+    )
+    print(opened.invitation(), flush=True)
+    run_gate(opened)

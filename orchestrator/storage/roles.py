@@ -64,9 +64,7 @@ def write_passwords(passfile: Path, url: str, passwords: Mapping[str, str]) -> N
     Raises:
         UsageError: the file cannot be written.
     """
-    server = parse_dsn(url)
-    where = f"{_escaped(server.get('host', 'localhost'))}:{server.get('port', '5432')}:*"
-    fresh = {f"{where}:{role}": password for role, password in passwords.items()}
+    fresh = {_head(url, role): password for role, password in passwords.items()}
     try:
         passfile.parent.mkdir(parents=True, exist_ok=True)
         lines = passfile.read_text().splitlines() if passfile.exists() else []
@@ -77,5 +75,14 @@ def write_passwords(passfile: Path, url: str, passwords: Mapping[str, str]) -> N
         raise UsageError(f"cannot write the passwords to {passfile}: {error.strerror}") from None
 
 
-def _escaped(field: str) -> str:
-    return field.replace("\\", "\\\\").replace(":", "\\:")
+def read_password(passfile: Path, url: str, role: str) -> str | None:
+    """The role's password as :func:`write_passwords` wrote it; None: it is not there."""
+    lines = passfile.read_text().splitlines() if passfile.exists() else []
+    heads = (line.rpartition(":") for line in lines)
+    return next((password for head, _, password in heads if head == _head(url, role)), None)
+
+
+def _head(url: str, role: str) -> str:
+    server = parse_dsn(url)
+    host = server.get("host", "localhost").replace("\\", "\\\\").replace(":", "\\:")
+    return f"{host}:{server.get('port', '5432')}:*:{role}"

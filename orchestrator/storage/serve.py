@@ -1,0 +1,147 @@
+"""Serve: open the embedded server to a lab network, and say how others join."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from psycopg2.extensions import parse_dsn
+
+from orchestrator.errors import StorageError, UsageError
+from orchestrator.storage.certificate import Certificate, certificate_for
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+from orchestrator.storage.gate import Gate
+from orchestrator.storage.roles import ROLES, WORKER, make_roles, read_password
+from orchestrator.storage.setup import prepare
+
+_RULE = f"local all {','.join(ROLES)} scram-sha-256\n"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An embedded server that is ready for a gate.
+
+    Attributes:
+        listen: the address that the gate listens on.
+        host: the address by which others reach it.
+    """
+
+    listen: str
+    host: str
+    port: int
+    database: str
+    socket: Path
+    password: str
+    certificate: Certificate
+
+    def invitation(self) -> str:
+        """The line of shell to paste on another machine.
+
+        It keeps the certificate and the password there, readable by its user only, and names both
+        in ORCH_STORAGE; the password is in neither that variable nor a process's arguments. The
+        space before it keeps it out of a shell's history that leaves such lines out.
+        """
+        certificate = base64.b64encode(self.certificate.public.read_bytes()).decode()
+        name = f"$HOME/.postgresql/orch-{self.host.replace(':', '-')}-{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        escaped = self.host.replace(":", "\\:")
+        return (
+            f" (umask 077; mkdir -p ~/.postgresql; echo {certificate} | base64 -d > {name}.crt; "
+            f"echo '{escaped}:{self.port}:*:{WORKER}:{self.password}' > {name}.pgpass); "
+            f'export ORCH_STORAGE="postgresql://{WORKER}@{host}:{self.port}/{self.database}'
+            f'?sslmode=verify-full&sslrootcert={name}.crt&passfile={name}.pgpass"'
+        )
+
+
+def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
+    """Make roles, passwords and a certificate, so that others may log in through a gate.
+
+    Args:
+        server: started if it does not run.
+        listen: an address or a name of this machine; 0.0.0.0 or ::, all of them.
+        port: the port for the network.
+
+    Raises:
+        StorageError: the server cannot be started.
+        UsageError: ``listen`` is no address of this machine.
+    """
+    names = _names(listen)
+    url = server.ensure_running()
+    dsn = parse_dsn(url)
+    if not dsn.get("host", "").startswith("/"):
+        raise StorageError("orch db serve needs a system with Unix sockets; use a PostgreSQL there")
+    passfile = server.folder / "roles.pgpass"
+    database = Database(url)
+    prepare(database)
+    make_roles(database, passfile)
+    password = read_password(passfile, url, WORKER)
+    if password is None:  # the roles are older than this file
+        make_roles(database, passfile, renew=True)
+        password = read_password(passfile, url, WORKER)
+    assert password is not None
+    hba = server.data / "pg_hba.conf"
+    if _RULE not in hba.read_text():
+        # The first rule that fits decides: before the one that trusts this machine's users.
+        hba.write_text(_RULE + hba.read_text())
+        database.execute("SELECT pg_reload_conf()")
+    database.close()
+    return Opened(
+        listen=listen,
+        host=names[0],
+        port=port,
+        database=dsn["dbname"],
+        socket=Path(dsn["host"]) / f".s.PGSQL.{dsn['port']}",
+        password=password,
+        certificate=certificate_for(server.folder / "served", names),
+    )
+
+
+def run_gate(opened: Opened) -> None:
+    """Let others in until SIGINT or SIGTERM.
+
+    Raises:
+        UsageError: the port is taken, or the address is not this machine's.
+    """
+    asyncio.run(_run_gate(opened))
+
+
+async def _run_gate(opened: Opened) -> None:
+    gate = Gate(opened.socket, opened.certificate, ROLES)
+    try:
+        listening = await gate.open(opened.listen, opened.port)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {opened.listen} port {opened.port}: {error.strerror}; "
+            "name an address of this machine with --listen and a free port with --port"
+        ) from None
+    ended = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, ended.set)
+    async with listening:
+        await ended.wait()
+
+
+def _names(listen: str) -> list[str]:
+    """By what others reach an address that is listened on; the first is the one to tell them."""
+    own = [
+        each.address
+        for addresses in psutil.net_if_addrs().values()
+        for each in addresses
+        if each.family == socket.AF_INET and not ipaddress.ip_address(each.address).is_loopback
+    ]
+    try:
+        address = ipaddress.ip_address(listen)
+    except ValueError:
+        return [listen, *own]
+    if not address.is_unspecified:
+        return [listen, socket.gethostname()]
+    if not own:
+        raise UsageError("this machine has no address on a network; name one with --listen")
+    return [*own, socket.gethostname()]
