@@ -222,19 +222,26 @@ def find(reference: str) -> Callable[[Settings], Objective]:
 
         hypermodel = _attribute(reference.removeprefix(_KERAS_TUNER))
         return lambda settings: KerasTunerObjective(settings, hypermodel)
+    return _from_module(locate(reference))
+
+
+def locate(reference: str) -> str:
+    """Where the code of an objective is, as ``package.module:attribute``.
+
+    Raises:
+        UnknownObjective: no such name; the message has the nearest one.
+    """
     if ":" in reference:
-        return _from_module(reference)
+        return reference.removeprefix(_KERAS_TUNER)
     registered = {each.name: each for each in entry_points(group=ENTRY_POINTS)}
     if reference in registered:
-        target = registered[reference].value
-    elif reference in _BUILT_IN:
-        target = _BUILT_IN[reference]
-    else:
-        raise UnknownObjective(
-            f"unknown objective '{reference}'; {_nearest(reference, known())}, "
-            "or write package.module:function"
-        )
-    return _from_module(target)
+        return registered[reference].value
+    if reference in _BUILT_IN:
+        return _BUILT_IN[reference]
+    raise UnknownObjective(
+        f"unknown objective '{reference}'; {_nearest(reference, known())}, "
+        "or write package.module:function"
+    )
 
 
 def known() -> list[str]:

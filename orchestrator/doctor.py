@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from objectives.base import ObjectiveError
 from objectives.data import load
 from orchestrator.errors import OrchError
+from orchestrator.resolve import make_objective
 from orchestrator.storage.embedded import home
 from orchestrator.storage.open import open_database
 from orchestrator.storage.server import clock_skew_seconds, describe
+from orchestrator.study import open_study
 from orchestrator.worker.devices import cores, list_gpus
+from orchestrator.worker.pinned import check_data, compare_software
 
 _LEAST_DISK_BYTES = 2 * 1024**3
 _MOST_SKEW_SECONDS = 5.0
@@ -32,19 +35,23 @@ class Finding:
         return f"{'ok  ' if self.ok else 'MEND'}  {self.subject:<10}  {self.text}"
 
 
-def examine(storage: str | None) -> Iterator[Finding]:
-    """Run every check, the quick ones first."""
-    yield from _storage(storage)
+def examine(storage: str | None, study: str | None = None) -> Iterator[Finding]:
+    """Run every check, the quick ones first; with a study, whether this machine fits it."""
+    yield from examine_storage(storage)
     yield _disk()
     yield Finding("cores", True, f"{cores()} usable")
     gpus = list_gpus()
     yield Finding("GPUs", True, ", ".join(gpus) if gpus else "none; training runs on the CPU")
-    yield _data("mnist")
-    yield _data("digits")
+    if study is None:
+        yield _data("mnist")
+        yield _data("digits")
+    else:
+        yield from examine_study(storage, study)
     yield _tensorflow()
 
 
-def _storage(storage: str | None) -> Iterator[Finding]:
+def examine_storage(storage: str | None) -> Iterator[Finding]:
+    """Whether the storage answers, and whether its clock and this machine's agree."""
     try:
         database = open_database(storage)
         yield Finding("storage", True, describe(database.url))
@@ -56,6 +63,25 @@ def _storage(storage: str | None) -> Iterator[Finding]:
     well = abs(skew) <= _MOST_SKEW_SECONDS
     mend = "" if well else "; set this machine's clock, as with NTP"
     yield Finding("clock", well, f"{skew:+.2f} s from the server's{mend}")
+
+
+def examine_study(storage: str | None, name: str) -> Iterator[Finding]:
+    """Whether this machine has the study's software and data."""
+    try:
+        database = open_database(storage)
+        study = open_study(database, name)
+        different = compare_software(database, study)
+    except OrchError as error:
+        yield Finding("study", False, str(error))
+        return
+    mend = f"{different}; install the same, or work with --allow-mismatch"
+    yield Finding("versions", not different, mend if different else f"those of study '{name}'")
+    try:
+        check_data(study, make_objective(study.spec))
+    except OrchError as error:
+        yield Finding("data", False, str(error))
+        return
+    yield Finding("data", True, f"those of study '{name}'" if study.data else "none is needed")
 
 
 def _disk() -> Finding:

@@ -13,6 +13,7 @@ from orchestrator.errors import NoSuchStudy, UsageError, nearest
 from orchestrator.resolve import make_objective, resolve, search_space
 from orchestrator.search.plans import is_planned
 from orchestrator.search.space import check_value
+from orchestrator.software import software_of
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 
@@ -180,18 +181,22 @@ def insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) ->
     Raises:
         UsageError: the name is taken.
     """
-    row = database.row(
-        "insert_study",
-        name=spec.study.name,
-        directions=[direction.upper() for direction in spec.study.directions],
-        metrics=list(spec.study.metrics),
-        planned=is_planned(spec),
-        note=Json(spec.study.note),
-        spec=Json(spec.document()),
-        budget=spec.study.trials,
-        timeout=spec.study.timeout,
-        data=None if facts is None else Json(facts),
-    )
+    with database.transaction():
+        row = database.row(
+            "insert_study",
+            name=spec.study.name,
+            directions=[direction.upper() for direction in spec.study.directions],
+            metrics=list(spec.study.metrics),
+            planned=is_planned(spec),
+            note=Json(spec.study.note),
+            spec=Json(spec.document()),
+            budget=spec.study.trials,
+            timeout=spec.study.timeout,
+            data=None if facts is None else Json(facts),
+        )
+        if row is not None:
+            software = Json(software_of(spec.study.objective))
+            database.rows("pin_software", study_id=row["study_id"], software=software)
     if row is None:
         raise UsageError(
             f"study '{spec.study.name}' exists already; use another name, or "

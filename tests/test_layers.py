@@ -11,12 +11,12 @@ import orchestrator
 
 _LAYERS = [
     {"cli"},
-    {"doctor"},
+    {"doctor", "launch"},
     {"winner"},
     {"imports", "report", "worker"},
     {"study"},
     {"resolve"},
-    {"search", "storage"},
+    {"search", "storage", "software"},
     {"spec"},
     {"domains", "durations"},
     {"errors"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from orchestrator.cli import options as o
@@ -11,15 +13,20 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(storage: o.StorageOption = None) -> int:
+def doctor(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Does this machine fit this study?")
+    ] = None,
+    storage: o.StorageOption = None,
+) -> int:
     """Check storage, clocks, data, TensorFlow, GPUs and disk; each line ok or the mend.
 
-    Example: orch doctor --storage postgresql://orch@db.lab/orch
+    Example: orch doctor mlp --storage postgresql://orch@db.lab/orch
     """
     from orchestrator.doctor import examine
 
     healthy = True
-    for finding in examine(storage):
+    for finding in examine(storage, study):
         print(finding.line())
         healthy = healthy and finding.ok
     return 0 if healthy else 1

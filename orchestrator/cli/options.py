@@ -52,6 +52,13 @@ MetricsPortOption = Annotated[
         "--metrics-port", metavar="[HOST:]PORT", help="Serve metrics for Prometheus, as 9464."
     ),
 ]
+MismatchOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mismatch",
+        help="Take part though the objective's source or a version differs from the study's.",
+    ),
+]
 SamplerOption = Annotated[
     str | None, typer.Option("--sampler", help="tpe (default), random, cmaes, gp, qmc, …")
 ]

@@ -39,6 +39,7 @@ def run(
     sets: o.SetOption = None,
     params: o.ParamOption = None,
     gpus: o.GpusOption = None,
+    allow_mismatch: o.MismatchOption = False,
     storage: o.StorageOption = None,
 ) -> int:
     """Create or resume a study, work on it here, and report.
@@ -72,7 +73,7 @@ def run(
     )
     database = open_database(storage)
     stored = create_or_resume(database, spec)
-    return work_and_report(database, stored, workers, gpus)
+    return work_and_report(database, stored, workers, gpus, allow_mismatch)
 
 
 def create(
@@ -135,6 +136,7 @@ def resume(
     add: Annotated[int | None, typer.Option("--add", min=1, help="Trials on top.")] = None,
     workers: o.WorkersOption = None,
     gpus: o.GpusOption = None,
+    allow_mismatch: o.MismatchOption = False,
     storage: o.StorageOption = None,
 ) -> int:
     """Take up an interrupted, stopped or failed study, or raise its budget.
@@ -153,7 +155,9 @@ def resume(
         budget = trials if trials is not None else stored.spec.study.trials + (add or 0)
         studies.raise_budget(database, stored, budget)
     studies.reopen(database, stored)
-    return work_and_report(database, studies.open_study(database, name), workers, gpus)
+    return work_and_report(
+        database, studies.open_study(database, name), workers, gpus, allow_mismatch
+    )
 
 
 def worker(
@@ -166,6 +170,7 @@ def worker(
     wait: Annotated[
         bool, typer.Option("--wait/--idle-exit", help="Stay when the study is done, or leave.")
     ] = False,
+    allow_mismatch: o.MismatchOption = False,
     metrics: o.MetricsPortOption = None,
     storage: o.StorageOption = None,
 ) -> int:
@@ -183,4 +188,4 @@ def worker(
     with metrics_served(database.url, metrics, name) as address:
         if address:
             print(f"metrics at {address}", file=sys.stderr, flush=True)
-        return work(database, study, processes, gpus, timeout, wait)
+        return work(database, study, processes, gpus, timeout, wait, allow_mismatch)

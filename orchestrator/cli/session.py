@@ -16,6 +16,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import home
 from orchestrator.study import StoredStudy, open_study
 from orchestrator.worker.devices import default_workers, parse_gpus
+from orchestrator.worker.pinned import check_software
 from orchestrator.worker.supervisor import Crew, Supervisor
 
 _POLL_SECONDS = 0.1
@@ -23,10 +24,14 @@ _LOOK_SECONDS = 0.5  # how often the database is asked for progress
 
 
 def work_and_report(
-    database: Database, study: StoredStudy, workers: int | None, gpus: str | None
+    database: Database,
+    study: StoredStudy,
+    workers: int | None,
+    gpus: str | None,
+    allow_mismatch: bool = False,
 ) -> int:
     """Run local workers under a live display, then print the report. Returns the exit code."""
-    supervisor = _supervise(database, study, workers, gpus)
+    supervisor = _supervise(database, study, workers, gpus, allow_mismatch)
     return _close(database, study, supervisor)
 
 
@@ -34,7 +39,7 @@ def work_quietly(
     database: Database, study: StoredStudy, workers: int | None, gpus: str | None
 ) -> int:
     """As :func:`work_and_report`, and the caller prints what was found."""
-    supervisor = _supervise(database, study, workers, gpus)
+    supervisor = _supervise(database, study, workers, gpus, allow_mismatch=False)
     if supervisor.interrupted:
         say("stopped; nothing is lost. The same command goes on")
         return 130
@@ -42,7 +47,11 @@ def work_quietly(
 
 
 def _supervise(
-    database: Database, study: StoredStudy, workers: int | None, gpus: str | None
+    database: Database,
+    study: StoredStudy,
+    workers: int | None,
+    gpus: str | None,
+    allow_mismatch: bool,
 ) -> Supervisor:
     crew = Crew(
         study.name,
@@ -59,6 +68,7 @@ def _supervise(
     if progress.done >= progress.budget:
         say(f"study {study.name}: all {progress.budget} trials are done")
         return supervisor
+    _compare_software(database, study, allow_mismatch)
     say(f"study {study.name}: {crew.processes} workers, budget {progress.budget} trials")
     with supervisor.running(), display(reader) as show:
         next_look = 0.0
@@ -78,8 +88,10 @@ def work(
     gpus: str | None,
     timeout: str | None,
     stay: bool,
+    allow_mismatch: bool,
 ) -> int:
     """Run workers that say for themselves what they do. Returns the exit code."""
+    _compare_software(database, study, allow_mismatch)
     crew = Crew(
         study.name,
         study.study_id,
@@ -98,6 +110,12 @@ def work(
             time.sleep(_POLL_SECONDS)
     _echo(supervisor)
     return 130 if supervisor.interrupted else supervisor.exit_code()
+
+
+def _compare_software(database: Database, study: StoredStudy, allow_mismatch: bool) -> None:
+    warning = check_software(database, study, allow_mismatch)
+    if warning is not None:
+        say(f"warning: {warning}")
 
 
 def _close(database: Database, study: StoredStudy, supervisor: Supervisor) -> int:

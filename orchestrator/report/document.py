@@ -101,6 +101,7 @@ class Summary(BaseModel):
         spec: the study's specification, with every default filled in.
         versions: of the packages where the report was made.
         verdict: the answer in sentences, the decision first.
+        mismatches: machines that took part with other software, and in what.
     """
 
     study: str
@@ -125,6 +126,7 @@ class Summary(BaseModel):
     spec: dict[str, Any]
     versions: dict[str, str]
     verdict: list[str] = []
+    mismatches: list[str]
     trials: list[TrialSummary]
 
     @property

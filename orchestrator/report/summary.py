@@ -79,6 +79,9 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         retries=sum(1 for trial in trials if "orch:retried_as" in trial.user_attrs),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
+        mismatches=[
+            row["mismatch"] for row in database.rows("read_mismatches", study_id=study.study_id)
+        ],
         spec=spec.document(),
         versions=versions(),
         trials=[_trial(ladder, trial, spec, first_start) for trial in trials],

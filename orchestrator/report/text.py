@@ -50,6 +50,7 @@ def _head(summary: Summary) -> str:
             f"Data   {data['name']}: {data['train']} training, {data['validation']} validation, "
             f"{data['test']} test; SHA-256 {data['sha256'][:12]}"
         )
+    lines += [f"Mixed  software on {mismatch}" for mismatch in summary.mismatches]
     return "\n".join("\n".join(wrap(line, 80, subsequent_indent=" " * 7)) for line in lines)
 
 

@@ -11,9 +11,9 @@ _HEADING = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
 @cache
 def statements() -> dict[str, str]:
-    """Each query of ``queries.sql`` and ``optuna.sql`` under the name in its heading."""
+    """Each query of ``queries.sql``, ``optuna.sql`` and ``pins.sql`` under the name in its heading."""
     found: dict[str, str] = {}
-    for name in ("queries.sql", "optuna.sql"):
+    for name in ("queries.sql", "optuna.sql", "pins.sql"):
         parts = _HEADING.split(script(name))
         found |= {key: text.strip() for key, text in zip(parts[1::2], parts[2::2], strict=True)}
     return found

@@ -1,12 +1,15 @@
-"""What a study pins: a worker with other data must not take part."""
+"""What a study pins: a worker with other data or other software must not take part."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from objectives.base import Objective
 from orchestrator.errors import StudyFailed
 from orchestrator.resolve import pin_data
+from orchestrator.software import differences, software_of
+from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 
 
@@ -35,3 +38,36 @@ def _differences(pinned: dict[str, Any], here: dict[str, Any]) -> str:
         for key in sorted(pinned.keys() | here.keys())
         if pinned.get(key) != here.get(key)
     )
+
+
+def compare_software(database: Database, study: StoredStudy) -> str:
+    """In what this machine's software is not that of the study, in words; empty: in nothing."""
+    row = database.row("read_software", study_id=study.study_id)
+    if row is None:
+        return ""  # the study is of an older orch
+    return differences(row["software"], software_of(study.spec.study.objective))
+
+
+def check_software(database: Database, study: StoredStudy, allow: bool) -> str | None:
+    """Compare this machine's code and versions with those that the study was made with.
+
+    Args:
+        allow: take part all the same; the study keeps a record, and the report says so.
+
+    Returns:
+        A warning where they differ and that is allowed.
+
+    Raises:
+        StudyFailed: they differ; the message says in what.
+    """
+    different = compare_software(database, study)
+    if not different:
+        return None
+    if not allow:
+        raise StudyFailed(
+            f"this machine's software is not that of study '{study.name}' ({different}); install "
+            f"the same, or take part all the same with: orch worker {study.name} --allow-mismatch"
+        )
+    mismatch = f"{socket.gethostname()}: {different}"
+    database.rows("record_mismatch", study_id=study.study_id, mismatch=mismatch)
+    return f"this machine's software is not that of the study ({different}); the report will say so"
