@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -81,7 +80,7 @@ def _problem(url: str) -> str:
 def test_the_pasted_line_is_all_that_another_machine_needs(serving: Serving) -> None:
     orch = Path(sys.executable).parent / "orch"
     shown = serving.pasted(f"{orch} db status; {orch} list")
-    assert "schema in place" in shown and "study" in shown
+    assert "schema in place" in shown and "no studies yet" in shown
     kept = list((serving.user / ".postgresql").iterdir())
     assert len(kept) == 2 and all(each.stat().st_mode & 0o077 == 0 for each in kept)
     password = next(each for each in kept if each.suffix == ".pgpass").read_text()
@@ -106,9 +105,7 @@ def test_doctor_says_what_is_wrong_with_the_way_to_the_server(
     assert "check the host name" in _problem(url.replace("127.0.0.1", "no-such-host.invalid"))
     assert "is the server running" in _problem(url.replace(f":{port}/", ":1/"))
     assert "does not exist" in _problem(url.replace("/postgres?", "/nowhere?"))
-    assert "only by TLS" in _problem(url.replace("verify-full", "disable")).replace(
-        "by TLS only", "only by TLS"
-    )
+    assert "by TLS only" in _problem(url.replace("verify-full", "disable"))
     other = url.replace("orch_worker@", "postgres@")
     assert "only orch_owner, orch_reader, orch_worker may log in" in _problem(other)
     monkeypatch.setenv("PGPASSWORD", "wrong")
