@@ -17,6 +17,7 @@ from orchestrator.cli import (
     enqueue,
     imports,
     inspect,
+    launch,
     manage,
     run,
     tensorboard,
@@ -48,6 +49,7 @@ for module in (
     module.register(app)
 app.add_typer(db.app, name="db")
 app.add_typer(imports.app, name="import")
+app.add_typer(launch.app, name="launch")
 
 
 @app.callback()

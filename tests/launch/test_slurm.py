@@ -1,0 +1,99 @@
+"""orch launch slurm, on a real Slurm: requeue, time limits, scale, cancel; the budget is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Orch
+from fault_site import Site, wait_until
+from launch.slurm_cluster import SlurmCluster, need_slurm
+
+
+@pytest.fixture
+def cluster(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    need_slurm()
+    folder = open_path / "slurm"
+    folder.mkdir()
+    made = SlurmCluster(folder)
+    monkeypatch.setenv("SLURM_CONF", str(made.configuration))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(open_path: Path) -> Iterator[Site]:
+    made = Site(open_path / "home")
+    made.storage = made.server.ensure_running()
+    yield made
+    made.server.stop()
+
+
+def _restart_now(cluster: SlurmCluster, task: str) -> None:
+    """Slurm lets a requeued task wait for its old credential to expire; the test does not."""
+    wait_until(lambda: cluster.states().get(task) == "PENDING", 60)
+    cluster("scontrol", "update", f"JobId={task}", "StartTime=now")
+
+
+def _tasks_at_work(cluster: SlurmCluster) -> list[str]:
+    return [task for task, state in cluster.states().items() if state == "RUNNING"]
+
+
+def test_an_array_survives_requeue_and_its_time_limit_with_an_exact_budget(
+    site: Site, cluster: SlurmCluster
+) -> None:
+    site.create(trials=14, objective__sleep=0.25)
+    assert "array job" in site("launch", "slurm", "s", "--workers", "2").stderr
+    assert "exist" not in site.ok("launch", "status", "slurm", "s")
+    assert "launch scale slurm s" in site.refused(2, "launch", "slurm", "s", "--workers", "2")
+    wait_until(lambda: len(site.trained()) >= 6, 90)
+
+    requeued, late = _tasks_at_work(cluster)
+    cluster("scontrol", "requeue", requeued)
+    _restart_now(cluster, requeued)
+    # What Slurm sends before a time limit; limits themselves are counted in minutes.
+    cluster("scancel", "--signal=USR1", "--batch", late)
+    _restart_now(cluster, late)
+    site.ok("launch", "scale", "slurm", "s", "--workers", "3")
+    wait_until(lambda: cluster.states() == {}, 120)
+
+    report = site.assert_whole(14)
+    assert report["retries"] == 0, "who leaves in order gives its trial back"
+    assert "goes on after step" in site.ok("launch", "logs", "slurm", "s")
+
+
+def test_cancel_gives_the_running_trials_back(site: Site, cluster: SlurmCluster) -> None:
+    site.create(trials=50)
+    site.ok("launch", "slurm", "s", "--workers", "2")
+    wait_until(lambda: len(site.trained()) >= 4, 90)
+    site.ok("launch", "scale", "slurm", "s", "--workers", "1")
+    wait_until(lambda: len(cluster.states()) == 1, 60)
+    site.ok("launch", "cancel", "slurm", "s")
+    wait_until(lambda: cluster.states() == {}, 60)
+    states = site.report()["states"]
+    assert states["running"] == 0 and states["waiting"] >= 1 and states["failed"] == 0
+
+
+def test_without_slurm_one_line_says_what_to_install(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.create(trials=1)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "apt install slurm-client" in site.refused(2, "launch", "slurm", "s", "--workers", "1")
+
+
+def test_the_embedded_server_of_another_machine_is_no_storage_for_a_cluster(orch: Orch) -> None:
+    assert "orch db serve" in orch.refused(2, "launch", "slurm", "s", "--workers", "1")
+
+
+def test_a_dry_run_prints_the_script_without_a_password(orch: Orch) -> None:
+    orch.storage = "postgresql://u:geheim@db.lab/orch"
+    script = orch.ok(
+        "launch", "slurm", "mlp", "--workers", "4", "--processes", "2", "--gpus", "1",
+        "--memory", "8G", "--option=--partition=long", "--dry-run",
+    )  # fmt: skip
+    for words in ("--gres=gpu:1", "--mem=8G", "--partition=long", "--cpus-per-task=2", "--requeue",
+                  "worker mlp --processes 2"):  # fmt: skip
+        assert words in script
+    assert "geheim" not in script
