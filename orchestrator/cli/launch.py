@@ -70,12 +70,69 @@ def slurm(
 
 
 @app.command()
-def status(engine: Which, name: o.NameArgument, namespace: Namespace = None) -> None:
+def kubernetes(
+    name: o.NameArgument,
+    workers: Workers,
+    image: Annotated[str, typer.Option("--image", help="Built from deploy/Dockerfile, or on it.")],
+    processes: Processes = 1,
+    cpus: Cpus = None,
+    gpus: Gpus = 0,
+    memory: Memory = None,
+    secret: Annotated[
+        str, typer.Option("--secret", help="A Secret with url, password and ca.crt.")
+    ] = "orch-storage",
+    namespace: Namespace = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Apply an indexed Job of K pods, each an orch worker.
+
+    Example: orch launch kubernetes mlp --workers 8 --image registry.lab/orch:1 --dry-run
+    """
+    from orchestrator.launch.engine import Job
+    from orchestrator.launch.kubernetes import Kubernetes
+
+    job = Job(name, processes, cpus or processes, gpus, memory)
+    engine = Kubernetes(namespace, image, secret)
+    if dry_run:
+        print(engine.document(job, workers), end="")
+        return
+    # The storage is the cluster's own; it need not be reached from here.
+    _start(engine, name, engine.start(job, workers))
+
+
+@app.command()
+def ray(
+    name: o.NameArgument,
+    workers: Workers,
+    processes: Processes = 1,
+    cpus: Cpus = None,
+    gpus: Gpus = 0,
+    memory: Memory = None,
+    address: Address = "auto",
+    storage: o.StorageOption = None,
+) -> None:
+    """Start K detached actors on a running Ray cluster, each an orch worker.
+
+    Example: orch launch ray mlp --workers 8 --cpus 2 --gpus 1
+    """
+    from orchestrator.launch.engine import Job
+    from orchestrator.launch.ray import Ray
+
+    _check(name, storage)
+    engine = Ray(address)
+    job = Job(name, processes, cpus or processes, gpus, memory)
+    _start(engine, name, engine.start(job, workers))
+
+
+@app.command()
+def status(
+    engine: Which, name: o.NameArgument, namespace: Namespace = None, address: Address = "auto"
+) -> None:
     """List the workers of a study that an engine has.
 
     Example: orch launch status slurm mlp
     """
-    members = _engine(engine, namespace).status(name)
+    members = _engine(engine, namespace, address).status(name)
     if not members:
         print(f"{engine} has no workers of study '{name}'", file=sys.stderr)
         return
@@ -91,6 +148,7 @@ def scale(
     name: o.NameArgument,
     workers: Workers,
     namespace: Namespace = None,
+    address: Address = "auto",
     storage: o.StorageOption = None,
 ) -> None:
     """Have K workers from now on; those that are too many give their trials back.
@@ -98,34 +156,42 @@ def scale(
     Example: orch launch scale slurm mlp --workers 16
     """
     _export(storage)
-    _engine(engine, namespace).scale(name, workers)
+    _engine(engine, namespace, address).scale(name, workers)
     print(f"study '{name}' is to have {workers} workers", file=sys.stderr)
 
 
 @app.command()
-def cancel(engine: Which, name: o.NameArgument, namespace: Namespace = None) -> None:
+def cancel(
+    engine: Which, name: o.NameArgument, namespace: Namespace = None, address: Address = "auto"
+) -> None:
     """End all workers of a study; what they run is given back, and the study stays.
 
     Example: orch launch cancel slurm mlp
     """
-    _engine(engine, namespace).cancel(name)
+    _engine(engine, namespace, address).cancel(name)
     print(f"the workers of study '{name}' are told to end", file=sys.stderr)
 
 
 @app.command()
-def logs(engine: Which, name: o.NameArgument, namespace: Namespace = None) -> None:
+def logs(
+    engine: Which, name: o.NameArgument, namespace: Namespace = None, address: Address = "auto"
+) -> None:
     """Print the last lines that each worker wrote.
 
     Example: orch launch logs slurm mlp
     """
-    print(_engine(engine, namespace).logs(name))
+    print(_engine(engine, namespace, address).logs(name))
 
 
-def _engine(name: EngineName, namespace: str | None) -> Engine:
+def _engine(name: EngineName, namespace: str | None, address: str) -> Engine:
+    from orchestrator.launch.kubernetes import Kubernetes
+    from orchestrator.launch.ray import Ray
     from orchestrator.launch.slurm import Slurm
     from orchestrator.storage.embedded import home
 
-    return Slurm(home() / "launch")
+    if name is EngineName.kubernetes:
+        return Kubernetes(namespace)
+    return Ray(address) if name is EngineName.ray else Slurm(home() / "launch")
 
 
 def _check(name: str, storage: str | None) -> None:
