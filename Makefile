@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test check chaos clean
+.PHONY: help install demo test check chaos cluster clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -37,3 +37,7 @@ chaos: install  ## the long chaos run: 200 kills, 20 server restarts, 20 cuts, 1
 	$(BIN)/python tests/chaos/run.py --kills 200 --restarts 20 --cuts 20 --partitions 10 --seed 1
 	$(BIN)/python tests/chaos/run.py --kills 40 --restarts 6 --cuts 6 --partitions 4 --seed 2 \
 		--objective WitnessedDigits --machines 2 --processes 1 --steps 4 --trials 20
+
+cluster: install  ## the tests of Slurm and Ray; Slurm itself is Debian's package slurm-wlm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest tests/launch tests/deploy -rs

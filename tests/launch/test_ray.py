@@ -82,7 +82,7 @@ def _running(site: Site) -> int:
 
 def test_actors_keep_the_budget_though_a_node_is_killed(site: Site, cluster: RayCluster) -> None:
     cluster.add()
-    site.create(trials=16, objective__sleep=0.25)
+    site.create(trials=40, objective__sleep=0.4)
     wait_until(lambda: site("launch", "status", "ray", "s").returncode == 0, 90)
     site.ok("launch", "ray", "s", "--workers", "2")
     assert "launch scale ray s" in site.refused(2, "launch", "ray", "s", "--workers", "2")
@@ -98,8 +98,9 @@ def test_actors_keep_the_budget_though_a_node_is_killed(site: Site, cluster: Ray
     site.ok("launch", "cancel", "ray", "s")
     assert site.ok("launch", "status", "ray", "s") == ""
     # What the killed node held is taken back after the grace period, by whoever comes next.
-    site.ok("worker", "s")
-    site.assert_whole(16)
+    site.ok("launch", "ray", "s", "--workers", "2")
+    wait_until(lambda: site("launch", "status", "ray", "s").stdout == "", 240)
+    site.assert_whole(40)
 
 
 def test_without_a_cluster_one_line_says_how_to_start_one(
