@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,10 +32,16 @@ def site(open_path: Path) -> Iterator[Site]:
     made.server.stop()
 
 
-def _restart_now(cluster: SlurmCluster, task: str) -> None:
-    """Slurm lets a requeued task wait for its old credential to expire; the test does not."""
-    wait_until(lambda: cluster.states().get(task) == "PENDING", 60)
-    cluster("scontrol", "update", f"JobId={task}", "StartTime=now")
+def _has_restarted(cluster: SlurmCluster, task: str) -> bool:
+    """Whether a requeued task is back; it need not wait for its old credential to expire."""
+    shown = cluster("scontrol", "show", "job", task)
+    if "Restarts=0" in shown:
+        return False
+    if "JobState=PENDING" in shown:
+        with contextlib.suppress(subprocess.CalledProcessError):  # it may have started meanwhile
+            cluster("scontrol", "update", f"JobId={task}", "StartTime=now")
+        return False
+    return "JobState=RUNNING" in shown or "JobState=COMPLETED" in shown
 
 
 def _tasks_at_work(cluster: SlurmCluster) -> list[str]:
@@ -47,14 +55,14 @@ def test_an_array_survives_requeue_and_its_time_limit_with_an_exact_budget(
     assert "array job" in site("launch", "slurm", "s", "--workers", "2").stderr
     assert "exist" not in site.ok("launch", "status", "slurm", "s")
     assert "launch scale slurm s" in site.refused(2, "launch", "slurm", "s", "--workers", "2")
-    wait_until(lambda: len(site.trained()) >= 6, 90)
+    wait_until(lambda: len(site.trained()) >= 6 and len(_tasks_at_work(cluster)) == 2, 90)
 
     requeued, late = _tasks_at_work(cluster)
     cluster("scontrol", "requeue", requeued)
-    _restart_now(cluster, requeued)
     # What Slurm sends before a time limit; limits themselves are counted in minutes.
     cluster("scancel", "--signal=USR1", "--batch", late)
-    _restart_now(cluster, late)
+    wait_until(lambda: _has_restarted(cluster, requeued), 120)
+    wait_until(lambda: _has_restarted(cluster, late), 120)
     site.ok("launch", "scale", "slurm", "s", "--workers", "3")
     wait_until(lambda: cluster.states() == {}, 120)
 
