@@ -11,7 +11,7 @@ _HEADING = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
 @cache
 def statements() -> dict[str, str]:
-    """Each query of ``queries.sql``, ``optuna.sql`` and ``pins.sql`` under the name in its heading."""
+    """Each query of the files of queries under the name in its heading."""
     found: dict[str, str] = {}
     for name in ("queries.sql", "optuna.sql", "pins.sql"):
         parts = _HEADING.split(script(name))
