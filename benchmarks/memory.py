@@ -1,8 +1,9 @@
-"""The memory of worker processes beside a bare TensorFlow process that holds the data once.
+"""The memory of training processes beside a bare TensorFlow process that holds the data once.
 
     python -m benchmarks.memory --json
 
-Two processes train ``--trials`` trials of MNIST as workers do. Resident memory counts shared pages
+Two processes train ``--trials`` trials with the objective alone: Optuna and the database, which a
+real worker has loaded too, are not in. Resident memory counts shared pages
 fully in each process; the proportional set size shares them out.
 """
 
