@@ -8,8 +8,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optuna.artifacts.exceptions import ArtifactNotFound
-
 from orchestrator.errors import OrchError
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
@@ -38,6 +36,8 @@ def attach(
     Raises:
         OrchError: there is no such trial.
     """
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
     row = database.row("trial_of_number", study_id=study.study_id, number=number)
     if row is None:
         raise OrchError(f"study '{study.name}' has no trial {number}")

@@ -1,4 +1,8 @@
-"""Artifact stores: where checkpoints and kept models lie. Optuna's own interface."""
+"""Artifact stores: where checkpoints and kept models lie. Optuna's own interface.
+
+Optuna's stores are imported where one is asked for: they bring the clients of every cloud that is
+installed, which costs each command a quarter of its start.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,15 @@ import hashlib
 import io
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import psycopg2
-from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, GCSArtifactStore
-from optuna.artifacts.exceptions import ArtifactNotFound
 
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.storage.database import Database
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -67,12 +72,12 @@ class PostgresArtifactStore:
         """
         facts = self._database.row("read_artifact", artifact_id=artifact_id)
         if facts is None:
-            raise ArtifactNotFound(f"no artifact {artifact_id}")
+            raise _not_found(f"no artifact {artifact_id}")
         parts = []
         for part in range(-(-facts["size"] // _CHUNK_BYTES)):
             row = self._database.row("read_chunk", artifact_id=artifact_id, part=part)
             if row is None:
-                raise ArtifactNotFound(f"artifact {artifact_id} lacks its part {part}")
+                raise _not_found(f"artifact {artifact_id} lacks its part {part}")
             parts.append(bytes(row["body"]))
         return io.BytesIO(b"".join(parts))
 
@@ -83,23 +88,7 @@ class PostgresArtifactStore:
             ArtifactNotFound: there is none of that name.
         """
         if self._database.row("delete_artifact", artifact_id=artifact_id) is None:
-            raise ArtifactNotFound(f"no artifact {artifact_id}")
-
-
-class FolderArtifactStore(FileSystemArtifactStore):
-    """Keeps artifacts in a folder that all machines share; a file is there whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._folder = folder
-
-    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        from orchestrator.storage.files import write_whole
-
-        write_whole(self._folder / artifact_id, content_body.read())
-
-
-ArtifactStore = PostgresArtifactStore | FolderArtifactStore | Boto3ArtifactStore | GCSArtifactStore
+            raise _not_found(f"no artifact {artifact_id}")
 
 
 def open_artifacts(where: str, database: Database, limit_mb: int) -> ArtifactStore:
@@ -124,6 +113,8 @@ def open_artifacts(where: str, database: Database, limit_mb: int) -> ArtifactSto
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"worker.artifacts '{where}' cannot be used: {error.strerror}") from None
+    from orchestrator.storage.folder import FolderArtifactStore
+
     return FolderArtifactStore(folder)
 
 
@@ -140,6 +131,8 @@ def check_artifacts(where: str) -> None:
 
 
 def _cloud(kind: str, bucket: str) -> ArtifactStore:
+    from optuna.artifacts import Boto3ArtifactStore, GCSArtifactStore
+
     store, extra = (Boto3ArtifactStore, "s3") if kind == "s3" else (GCSArtifactStore, "gcs")
     try:
         made: ArtifactStore = store(bucket)
@@ -148,3 +141,9 @@ def _cloud(kind: str, bucket: str) -> ArtifactStore:
             f"worker.artifacts {kind}://{bucket} needs an extra; pip install 'orch[{extra}]'"
         ) from None
     return made
+
+
+def _not_found(message: str) -> Exception:
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    return ArtifactNotFound(message)

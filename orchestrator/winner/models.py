@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchError
-from orchestrator.storage.artifacts import ArtifactStore, open_artifacts
+from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole
 from orchestrator.study import StoredStudy
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
 
 
 @dataclass(frozen=True)

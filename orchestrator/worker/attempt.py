@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from objectives.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, remove
-from orchestrator.worker.patience import STORAGE_FAILURES, PatienceExceeded, patiently
+from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
 from orchestrator.worker.trial import (
     DatabaseLost,
     Equipment,
@@ -90,7 +90,7 @@ class Attempt:
             ) from None
         except PatienceExceeded:
             raise
-        except STORAGE_FAILURES as error:
+        except storage_failures() as error:
             reason = " ".join(str(error).split())
             raise PatienceExceeded(
                 f"the storage failed in trial {self._number}: {reason}"

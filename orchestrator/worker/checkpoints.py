@@ -11,16 +11,19 @@ import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.errors import OrchError
-from orchestrator.storage.artifacts import ArtifactStore, ArtifactTooLarge
+from orchestrator.storage.artifacts import ArtifactTooLarge
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.writes import Writes
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
 
 _log = logging.getLogger("orch")
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.space import IsActive, Space
-from orchestrator.storage.artifacts import ArtifactStore
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, CheckpointWriter, load_newest
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
-from orchestrator.worker.patience import STORAGE_FAILURES, PatienceExceeded, patiently
+from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
 from orchestrator.worker.unfinished import UnfinishedTrials
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
 
 _log = logging.getLogger("orch")
 
@@ -185,7 +187,7 @@ class WorkerTrial(optuna.Trial):
             return False
         try:
             return super().should_prune()
-        except STORAGE_FAILURES:
+        except storage_failures():
             return False
 
     def checkpoint(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
@@ -351,7 +353,7 @@ class WorkerTrial(optuna.Trial):
         def suggest() -> Any:
             try:
                 return super(WorkerTrial, self)._suggest(name, wanted)
-            except STORAGE_FAILURES:
+            except storage_failures():
                 # The value may have been stored although the answer was lost: look before
                 # drawing again.
                 self._stale = True

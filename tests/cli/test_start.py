@@ -36,6 +36,16 @@ def test_reading_verbs_never_import_tensorflow(orch: Orch, name: str, verb: str)
     subprocess.run([sys.executable, "-c", code], env=orch.environment, check=True)
 
 
+@pytest.mark.parametrize("module", ["worker.loop", "report.summary"])
+def test_neither_a_worker_nor_a_report_loads_what_it_does_not_use(module: str) -> None:
+    code = (
+        f"import sys, orchestrator.{module}\n"
+        "unused = {'sqlalchemy', 'alembic', 'boto3', 'google.cloud', 'grpc', 'jinja2'}\n"
+        "assert not unused & set(sys.modules), unused & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 VERBS = [
     "run", "create", "resume", "worker", "stop", "delete", "list", "show", "report", "best",
     "space", "dashboard", "doctor", "db start", "db stop", "db status", "db url", "db init",

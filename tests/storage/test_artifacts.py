@@ -10,17 +10,17 @@ import boto3
 import numpy as np
 import pytest
 from moto import mock_aws
+from optuna.artifacts._protocol import ArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from orchestrator.errors import UsageError
 from orchestrator.storage.artifacts import (
-    ArtifactStore,
     ArtifactTooLarge,
-    FolderArtifactStore,
     PostgresArtifactStore,
     open_artifacts,
 )
 from orchestrator.storage.database import Database
+from orchestrator.storage.folder import FolderArtifactStore
 from orchestrator.worker.checkpoints import Checkpoint, remove
 
 
