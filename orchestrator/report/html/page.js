@@ -39,10 +39,18 @@ function ring(drawing, point) {
     return;
   }
   if (!drawing.ring) {
+    // On a sheet of its own: ten thousand dots below it are not painted anew.
+    if (!drawing.sheet) {
+      drawing.sheet = document.createElementNS(SVG, "svg");
+      drawing.sheet.setAttribute("class", "drawing sheet");
+      drawing.sheet.setAttribute("viewBox", drawing.svg.getAttribute("viewBox"));
+      drawing.sheet.setAttribute("aria-hidden", "true");
+      drawing.svg.after(drawing.sheet);
+    }
     drawing.ring = document.createElementNS(SVG, "circle");
     drawing.ring.setAttribute("class", "ring");
     drawing.ring.setAttribute("r", "7");
-    drawing.svg.append(drawing.ring);
+    drawing.sheet.append(drawing.ring);
   }
   drawing.ring.setAttribute("cx", point[0]);
   drawing.ring.setAttribute("cy", point[1]);
