@@ -81,9 +81,9 @@ def _running(site: Site) -> int:
 
 
 def test_actors_keep_the_budget_though_a_node_is_killed(site: Site, cluster: RayCluster) -> None:
-    cluster.add()
     site.create(trials=40, objective__sleep=0.4)
     wait_until(lambda: site("launch", "status", "ray", "s").returncode == 0, 90)
+    cluster.add()  # a node that comes before its head is up gives up
     site.ok("launch", "ray", "s", "--workers", "2")
     assert "launch scale ray s" in site.refused(2, "launch", "ray", "s", "--workers", "2")
     wait_until(lambda: _running(site) == 2, 90)
