@@ -21,7 +21,11 @@ class RayCluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.address = f"127.0.0.1:{free_port()}"
-        self.nodes = [self._start("--head", f"--port={self.address.partition(':')[2]}")]
+        self.nodes = [
+            self._start(
+                "--head", "--include-dashboard=false", f"--port={self.address.partition(':')[2]}"
+            )
+        ]
 
     def add(self) -> None:
         self.nodes.append(self._start(f"--address={self.address}"))
@@ -45,7 +49,7 @@ class RayCluster:
         return subprocess.Popen(
             [
                 sys.executable, "-c", code, "start", *arguments, "--num-cpus=1", "--block",
-                "--include-dashboard=false", "--disable-usage-stats",
+                "--disable-usage-stats",
                 f"--object-store-memory={80 * 2**20}",
             ],
             env={**os.environ, "RAY_TMPDIR": str(self._folder)},
@@ -81,7 +85,7 @@ def _running(site: Site) -> int:
 
 
 def test_actors_keep_the_budget_though_a_node_is_killed(site: Site, cluster: RayCluster) -> None:
-    site.create(trials=40, objective__sleep=0.4)
+    site.create(trials=30, objective__sleep=0.3)
     wait_until(lambda: site("launch", "status", "ray", "s").returncode == 0, 90)
     cluster.add()  # a node that comes before its head is up gives up
     site.ok("launch", "ray", "s", "--workers", "2")
@@ -100,7 +104,7 @@ def test_actors_keep_the_budget_though_a_node_is_killed(site: Site, cluster: Ray
     # What the killed node held is taken back after the grace period, by whoever comes next.
     site.ok("launch", "ray", "s", "--workers", "2")
     wait_until(lambda: site("launch", "status", "ray", "s").stdout == "", 240)
-    site.assert_whole(40)
+    site.assert_whole(30)
 
 
 def test_without_a_cluster_one_line_says_how_to_start_one(
