@@ -3,8 +3,9 @@
     python -m benchmarks.many_workers --json
 
 Each simulated worker is a thread with the connections and the statements of a real one: a claim, a
-value every 10 s with what others changed, an end with the next claim; no training. It is late when
-its answer takes more than a second. The process, the server and PgBouncer share this machine.
+value every 10 s, what others changed at Hyperband's rungs, an end with the next claim. It neither
+trains nor looks at what it is told: real workers do that on cores of their own. It is late when its
+answer takes more than a second. The process, the server and PgBouncer share this machine.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from benchmarks.bouncer import pgbouncer
 from benchmarks.storage import _orch
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.storage.mirror import Mirror
 from orchestrator.study import StoredStudy, create
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.writes import Writes
@@ -45,7 +45,7 @@ class SimulatedWorker(threading.Thread):
         super().__init__(daemon=True)
         self._database, self._stop_asked, self._every = Database(url), stop, every
         self._claims = Claims(self._database, study.study_id, uuid.uuid4())
-        self._mirror = Mirror()
+        self._cursor = "0"
         self.answers: list[float] = []
         self.ended = 0
         self.error: Exception | None = None
@@ -62,25 +62,27 @@ class SimulatedWorker(threading.Thread):
             self._database.close()
 
     def _trial(self) -> None:
-        claim = self._ask(lambda: self._claims.claim(self._mirror.cursor))
-        self._mirror.take(claim.changes, claim.trial_id)
+        claim = self._ask(lambda: self._claims.claim(self._cursor))
+        self._cursor = claim.changes["cursor"]
         written = Writes(params={f"x{each}": (random.random(), _DOMAIN) for each in range(7)})
         new = written.copy()
         for step in range(1, random.choice((1, 3, _STEPS)) + 1):
             if self._stop_asked.wait(self._every * random.uniform(0.9, 1.1)):
                 return
             new.values[step] = random.random()
-            if step in (1, 3):
+            rung = step in (1, 3)
+            if rung:
                 new.system_attributes[f"completed_rung_{step // 2}"] = str(new.values[step])
             sent, written = new, _sum(written, new)
             _, changes = self._ask(
-                lambda sent=sent: self._claims.write(
-                    claim.trial_id, sent, durable=False, since=self._mirror.cursor
+                lambda sent=sent, rung=rung: self._claims.write(
+                    claim.trial_id, sent, durable=False, since=self._cursor if rung else None
                 )
             )
-            self._mirror.take(changes, claim.trial_id)
+            if changes is not None:
+                self._cursor = changes["cursor"]
             new = Writes()
-        cursor = self._mirror.cursor
+        cursor = self._cursor
         self._ask(
             lambda: self._claims.finish_and_claim(
                 claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, written, cursor
