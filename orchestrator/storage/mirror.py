@@ -27,7 +27,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self.cursor = "0"
-        self._trials: list[FrozenTrial] = []  # a trial's number is its place
+        self._trials: dict[int, FrozenTrial] = {}  # by number; one that is claimed may be ahead
         self._by_id: dict[int, FrozenTrial] = {}
         self._history: list[int] = []  # the numbers of the trials that changed, in order
         self._lock = threading.Lock()
@@ -40,28 +40,27 @@ class Mirror:
             own: id of the trial that is written here: while it runs it is newer here than there.
         """
         with self._lock:
-            for row in changes["trials"]:
+            for row in [*changes["trials"], *changes.get("own", ())]:
                 if row[0] != own or row[2] != "RUNNING":
                     self._put(frozen_trial(row))
             self.cursor = changes["cursor"]
 
     def _put(self, trial: FrozenTrial) -> None:
-        if trial.number < len(self._trials):
-            self._trials[trial.number] = trial
-        else:
-            self._trials.append(trial)
+        self._trials[trial.number] = trial
         self._by_id[trial._trial_id] = trial
         self._history.append(trial.number)
 
     def trials(self) -> list[FrozenTrial]:
         """All of them, by number."""
         with self._lock:
-            return list(self._trials)
+            return [self._trials[number] for number in sorted(self._trials)]
 
     def unfinished(self) -> list[int]:
         """The ids of those that have not ended."""
         with self._lock:
-            return [each._trial_id for each in self._trials if not each.state.is_finished()]
+            return [
+                each._trial_id for each in self._trials.values() if not each.state.is_finished()
+            ]
 
     def trial(self, trial_id: int) -> FrozenTrial | None:
         """The trial with that id; None: it is not known here."""

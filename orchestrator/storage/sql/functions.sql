@@ -248,15 +248,26 @@ END
 $$;
 
 -- The claim, and the trials that changed since p_since (see orch.changes; NULL: not asked for).
+-- They are read before the study is locked, so that nobody waits for a long answer; afterwards only
+-- the claimed trial and p_ended, which this transaction has changed.
 CREATE OR REPLACE FUNCTION orch.claim(
-    p_study integer, p_worker uuid, p_version integer, p_since text
+    p_study integer, p_worker uuid, p_version integer, p_changes json, p_ended integer
 ) RETURNS TABLE (outcome text, trial_id integer, detail text, changes json) LANGUAGE plpgsql AS $$
 BEGIN
     SELECT * INTO outcome, trial_id, detail FROM orch.claim_trial(p_study, p_worker, p_version);
-    IF outcome IN ('trial', 'plan') AND p_since IS NOT NULL THEN
-        changes := orch.changes(p_study, p_since, '{}');
+    IF outcome IN ('trial', 'plan') AND p_changes IS NOT NULL THEN
+        changes := json_build_object(
+            'cursor', p_changes -> 'cursor', 'trials', p_changes -> 'trials',
+            'own', orch.changes(p_study, NULL, ARRAY[trial_id, p_ended]) -> 'trials');
     END IF;
     RETURN NEXT;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION orch.changes_if_asked(p_study integer, p_since text) RETURNS json
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN CASE WHEN p_since IS NOT NULL THEN orch.changes(p_study, p_since, '{}') END;
 END
 $$;
 
@@ -420,12 +431,14 @@ CREATE OR REPLACE FUNCTION orch.finish_and_claim(
     p_study integer, p_version integer, p_since text
 ) RETURNS TABLE (held boolean, outcome text, trial_id integer, detail text, changes json)
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_changes json := orch.changes_if_asked(p_study, p_since);
 BEGIN
     held := orch.finish_trial(
         p_trial, p_worker, p_state, p_values, p_types, p_attributes, p_writes);
     IF held THEN
-        SELECT * INTO outcome, trial_id, detail, changes
-        FROM orch.claim(p_study, p_worker, p_version, p_since);
+        SELECT c.* INTO outcome, trial_id, detail, changes
+        FROM orch.claim(p_study, p_worker, p_version, v_changes, p_trial) c;
     END IF;
     RETURN NEXT;
 END

@@ -2,7 +2,8 @@
 
 -- claim_trial --
 SELECT outcome, trial_id, detail, changes FROM orch.claim(
-    %(study_id)s, %(worker_id)s, %(version)s, %(since)s
+    %(study_id)s, %(worker_id)s, %(version)s,
+    orch.changes_if_asked(%(study_id)s, %(since)s), NULL
 )
 
 -- enqueue_trials --
