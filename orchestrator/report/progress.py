@@ -110,7 +110,7 @@ class ProgressReader:
         parts = [
             f"{progress.done}/{progress.budget} trials",
             f"{progress.pruned} pruned",
-            f"{progress.workers} workers",
+            f"{progress.workers} worker{'' if progress.workers == 1 else 's'}",
         ]
         saved = self.saved(progress)
         if saved is not None:

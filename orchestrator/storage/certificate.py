@@ -77,7 +77,7 @@ def certificate_for(folder: Path, names: Sequence[str]) -> Certificate:
     private = key.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_whole(found.private, private)
+    write_whole(found.private, private, private=True)
     write_whole(found.public, certificate.public_bytes(pem))
     return found
 

@@ -70,7 +70,7 @@ def write_passwords(passfile: Path, url: str, passwords: Mapping[str, str]) -> N
         lines = passfile.read_text().splitlines() if passfile.exists() else []
         kept = [line for line in lines if line.rpartition(":")[0] not in fresh]
         added = [f"{head}:{password}" for head, password in fresh.items()]
-        write_whole(passfile, ("\n".join([*kept, *added]) + "\n").encode())
+        write_whole(passfile, ("\n".join([*kept, *added]) + "\n").encode(), private=True)
     except OSError as error:
         raise UsageError(f"cannot write the passwords to {passfile}: {error.strerror}") from None
 

@@ -242,6 +242,8 @@ def make_call(storage: BaseStorage, study_id: int, made: list[int], call: tuple[
         else:
             state, values = rest
             values = values if state.is_finished() and state != TrialState.FAIL else None
+            if state == TrialState.COMPLETE:
+                values = values or [0.0]  # Optuna in memory asserts that there is one
             return storage.set_trial_state_values(trial_id, state, values)
     except (KeyError, ValueError, RuntimeError) as error:
         return type(error)
