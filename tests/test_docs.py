@@ -28,7 +28,7 @@ def fresh(open_path: Path) -> Iterator[Orch]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/strategies.md", "docs/reports.md", "docs/cluster.md"]
+    "page", ["README.md", "docs/strategies.md", "docs/reports.md", "docs/deploy.md"]
 )
 def test_the_commands_of_a_page_run_in_their_order(
     fresh: Orch, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
