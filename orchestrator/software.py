@@ -40,7 +40,8 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
         if then == now:
             continue
         if name == "source":
-            words.append("the objective's source is another")
+            state = "not to be found here" if now == "none" else "another"
+            words.append(f"the objective's source is {state}")
         else:
             words.append(f"{name} {now} instead of {then}")
     return ", ".join(words)

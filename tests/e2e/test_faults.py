@@ -229,7 +229,8 @@ def test_a_process_that_dies_before_it_takes_a_trial_is_given_up(
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, os\nif 'orchestrator.worker' in ' '.join(sys.orig_argv): os.abort()\n"
     )
-    command = ["env", f"PYTHONPATH={tmp_path}", *site.command("worker", "s")]
+    path = f"{tmp_path}:{site.environment['PYTHONPATH']}"
+    command = ["env", f"PYTHONPATH={path}", *site.command("worker", "s")]
     done = subprocess.run(
         command, env=site.environment, capture_output=True, text=True, timeout=120, check=False
     )
