@@ -13,6 +13,7 @@ import pytest
 from fault_site import Site, ended, wait_until
 
 from orchestrator.storage.database import Database
+from orchestrator.worker.patience import patiently
 
 
 def test_a_lost_machines_trial_goes_on_elsewhere_from_its_last_checkpoint(site: Site) -> None:
@@ -252,7 +253,9 @@ def test_dropped_tables_end_a_running_worker_with_one_line(site: Site) -> None:
     site.create(trials=50, objective__steps=3)
     shell = site.start("worker", "s")
     wait_until(lambda: sum(site.trained().values()) >= 3)
-    Database(site.server.ensure_running()).execute("DROP SCHEMA orch CASCADE")
+    database = Database(site.server.ensure_running())
+    # It locks every table while the worker writes to them: PostgreSQL may end it as a deadlock.
+    patiently(lambda: database.execute("DROP SCHEMA orch CASCADE"), 30)
     errors = ended(shell)
     assert shell.returncode == 3, errors
     assert "Traceback" not in errors
