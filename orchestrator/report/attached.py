@@ -62,7 +62,7 @@ def attach(
             "encoding": None,
         }
         database.rows(
-            "set_study_attribute",
+            "set_study_system_attribute",
             study_id=study.study_id,
             key=start + artifact_id,
             value=json.dumps(json.dumps(facts)),

@@ -266,11 +266,6 @@ SELECT trial_id FROM trials WHERE study_id = %(study_id)s AND number = %(number)
 SELECT key, value_json FROM study_system_attributes
 WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
 
--- set_study_attribute --
-INSERT INTO study_system_attributes (study_id, key, value_json)
-VALUES (%(study_id)s, %(key)s, %(value)s)
-ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
-
 -- delete_study_attribute --
 DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(key)s
 
