@@ -2,8 +2,8 @@
 
     python -m benchmarks.checkpoints --json
 
-Each pair is one trial of a fixed configuration in a worker process of its own, on the embedded
-server of a temporary ORCH_HOME, in turns. ``--objective mnist`` needs the real MNIST.
+Each pair is a trial of a fixed configuration for each of the workers, on the embedded server of a
+temporary ORCH_HOME, in turns. ``--objective mnist`` needs the real MNIST.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--objective", default="mnist", choices=["mnist", "digits"])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="that train at the same time")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
         Path(folder).chmod(0o755)
@@ -46,6 +47,7 @@ def main() -> int:
         "objective": options.objective,
         "epochs": options.epochs,
         "pairs": options.pairs,
+        "workers": options.workers,
         "with_checkpoints_seconds": [round(each, 2) for each in with_them],
         "without_seconds": [round(each, 2) for each in without],
         "ratio": round(statistics.median(with_them) / statistics.median(without), 4),
@@ -60,18 +62,19 @@ def _trial_seconds(
 ) -> float:
     params = [f"--param={name}={value}" for name, value in PARAMS.items()]
     _orch(
-        "run", options.objective, "--study", study, "--trials", "1", "--workers", "1",
+        "run", options.objective, "--study", study, "--trials", str(options.workers),
+        "--workers", str(options.workers),
         "--epochs", str(options.epochs), "--pruner", "none",
         "--set", f"worker.checkpoint_seconds={between}", "--set", "worker.keep_models=0", *params,
         environment=environment,
     )  # fmt: skip
     report = json.loads(_orch("report", study, "--format", "json", environment=environment))
-    return float(report["trials"][0]["seconds"])
+    return statistics.mean(float(trial["seconds"]) for trial in report["trials"])
 
 
 def _orch(*arguments: str, environment: dict[str, str]) -> str:
     command = [sys.executable, "-m", "orchestrator", *arguments]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
 

@@ -89,9 +89,9 @@ def _worker(trials: int) -> None:
     from objectives.base import Settings
     from objectives.mnist import Mnist
 
-    objective = Mnist(Settings(epochs=1, threads=1))
+    objective = Mnist(Settings(epochs=1))
     objective.check()
-    objective.prepare()
+    objective.prepare(threads=1)
     grown = []
     for number in range(trials):
         objective(_Trial(number))

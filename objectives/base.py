@@ -56,7 +56,6 @@ class Settings:
         data: a data set's name or a PATH.npz; None: the objective's default.
         validation: examples held out of the training set; None: a sixth.
         options: the spec's ``[objective]`` table.
-        threads: CPU threads that this process may use; None: not limited.
     """
 
     metrics: tuple[str, ...] = ()
@@ -66,7 +65,6 @@ class Settings:
     data: str | None = None
     validation: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -178,8 +176,20 @@ class Objective(ABC):
         """
         return None
 
-    def prepare(self) -> None:  # noqa: B027 - most objectives have nothing to prepare
-        """Get a worker process ready for its first trial, as by importing TensorFlow."""
+    def most_threads(self, space: Mapping[str, BaseDistribution]) -> int | None:
+        """How many CPU threads a training can use well, at most; None: as many as it is given.
+
+        Args:
+            space: the domain of every parameter of the study.
+        """
+        return None
+
+    def prepare(self, threads: int | None = None) -> None:  # noqa: B027 - most prepare nothing
+        """Get a worker process ready for its first trial, as by importing TensorFlow.
+
+        Args:
+            threads: CPU threads that this process may use; None: not limited.
+        """
 
     def steps(self) -> int | None:
         """How many values a trial reports that is never pruned; None: unknown."""

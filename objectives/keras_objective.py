@@ -53,8 +53,8 @@ class KerasObjective(Objective):
     def check(self) -> DataFacts:
         return self.dataset.facts(self.settings.validation, self.settings.folds)
 
-    def prepare(self) -> None:
-        training.configure(self.settings.threads)
+    def prepare(self, threads: int | None = None) -> None:
+        training.configure(threads)
 
     def __call__(self, trial: Trial) -> list[float]:
         return training.Training(

@@ -22,12 +22,8 @@ from orchestrator.storage.artifacts import check_artifacts
 IMPORTED = "imported"
 
 
-def make_objective(spec: StudySpec, threads: int | None = None) -> Objective:
+def make_objective(spec: StudySpec) -> Objective:
     """The spec's objective with its settings.
-
-    Args:
-        spec: the study.
-        threads: CPU threads that this process may use; None: not limited.
 
     Raises:
         UsageError: no such objective, or an option that it does not have.
@@ -49,7 +45,6 @@ def make_objective(spec: StudySpec, threads: int | None = None) -> Objective:
         data=spec.data.name,
         validation=spec.data.validation,
         options=spec.objective,
-        threads=threads,
     )
     try:
         return factory(settings)
@@ -70,6 +65,12 @@ def search_space(spec: StudySpec, objective: Objective) -> Space:
     if own:
         return merge(own, objective.catalogue(), spec.space)
     return {name: distribution(name, domain) for name, domain in spec.space.items()}
+
+
+def useful_threads(objective: Objective, space: Space, available: int | None) -> int | None:
+    """CPU threads for a training: those that there are, or fewer where more would not help."""
+    threads = [each for each in (available, objective.most_threads(space)) if each is not None]
+    return min(threads, default=None)
 
 
 def full_steps(spec: StudySpec, objective: Objective) -> int:

@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 
 from objectives.base import Objective
 from orchestrator.errors import OrchError
-from orchestrator.resolve import make_objective, search_space
+from orchestrator.resolve import make_objective, search_space, useful_threads
 from orchestrator.search.space import Space
 from orchestrator.study import StoredStudy
 from orchestrator.worker.checkpoints import Arrays
@@ -97,7 +97,7 @@ def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objectiv
 
     Args:
         study: the study.
-        threads: CPU threads to use; None: not limited.
+        threads: CPU threads to use; None: those that are useful.
 
     Raises:
         StudyFailed: this machine's data are not the study's.
@@ -107,10 +107,11 @@ def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objectiv
         # TensorFlow reads these when it is imported.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    objective = make_objective(study.spec, threads)
+    objective = make_objective(study.spec)
     check_data(study, objective)
-    objective.prepare()
-    return objective, search_space(study.spec, objective)
+    space = search_space(study.spec, objective)
+    objective.prepare(useful_threads(objective, space, None) if threads is None else threads)
+    return objective, space
 
 
 def find_trial(trials: list[FrozenTrial], number: int, study: str) -> FrozenTrial:

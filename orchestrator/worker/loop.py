@@ -17,7 +17,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from orchestrator.errors import OrchError, StorageError, StudyFailed
-from orchestrator.resolve import full_steps, make_objective, search_space
+from orchestrator.resolve import full_steps, make_objective, search_space, useful_threads
 from orchestrator.search.promotion import Brackets, pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
@@ -86,8 +86,9 @@ class Worker:
         # A silent connection must be given up while the lease can still be saved.
         answer_within(min(30.0, max(1.0, self._study.spec.worker.grace_seconds / 3)))
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
-        self._objective = make_objective(self._study.spec, options.threads)
+        self._objective = make_objective(self._study.spec)
         self._space = search_space(self._study.spec, self._objective)
+        self._threads = options.threads
         self._replica: Replica | None = None
         self._deadline = _deadline(options.timeout)
         self._search_goes_on: Callable[[], bool] = lambda: False
@@ -113,7 +114,8 @@ class Worker:
             StorageError: the database is out of reach.
         """
         check_data(self._study, self._objective)
-        self._objective.prepare()
+        self._threads = useful_threads(self._objective, self._space, self._options.threads)
+        self._objective.prepare(self._threads)
         spec = self._study.spec
         optuna.logging.set_verbosity(logging.WARNING)
         patience = spec.worker.storage_patience
@@ -251,7 +253,7 @@ class Worker:
                 equipment=equipment,
             )
 
-        facts = {"orch:worker": self.name, "orch:threads": self._options.threads}
+        facts = {"orch:worker": self.name, "orch:threads": self._threads}
         attempt = Attempt(equipment, self._objective, facts, trial_id, frozen.number)
         try:
             attempt.run(make_trial)

@@ -64,7 +64,7 @@ def build(objective: Digits, **changes: Any) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared() -> None:
-    Digits(Settings(threads=2)).prepare()
+    Digits(Settings()).prepare(threads=2)
 
 
 def test_validation_accuracy_is_reported_after_every_epoch_and_returned() -> None:
