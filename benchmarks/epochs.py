@@ -4,8 +4,9 @@
 
 Seconds are of an epoch with its validation, on MNIST with the article's network (50,000 examples to
 train, 10,000 to validate); the first epoch, in which the graphs are made, stands by itself. Both
-fits run in processes of their own, in turns: alone with all cores, and as workers of a study, one
-process a core with one thread each. ``--seeds`` trains both from so many seeds, on fewer
+fits run in processes of their own, in turns: alone, Keras's as it is by default and the fast one
+with the threads that a worker would give it; and as workers of a study, one process a core with one
+thread each, to which no goal applies. ``--seeds`` trains both from so many seeds, on fewer
 examples, and compares the accuracies.
 """
 
@@ -21,7 +22,7 @@ import sys
 import time
 from typing import Any
 
-# As issue 6 sets them: the fast fit's epoch in units of Keras's.
+# As issue 6 sets them: the fast fit's epoch in units of Keras's default.
 MOST_RATIO = {32: 0.4, 128: 0.45}
 PARAMS = {
     "activation": "relu", "units": 256, "units_2": 40, "units_3": 40, "units_4": 32,
@@ -49,32 +50,43 @@ def main() -> int:
     result: dict[str, Any] = {"cores": cores, "epochs": []}
     for batch in batches:
         for processes in (options.processes or sorted({1, cores})) if options.epochs > 1 else ():
-            result["epochs"].append(_times(batch, processes, cores // processes, options.epochs))
+            result["epochs"].append(_times(batch, processes, options.epochs))
     if options.seeds:
         result["accuracy"] = [_accuracies(batch, options) for batch in batches]
     print(json.dumps(result) if options.json else json.dumps(result, indent=2))
-    return 0 if all(each["ratio"] <= each["most_ratio"] for each in result["epochs"]) else 1
+    goals = [each for each in result["epochs"] if "most_ratio" in each]
+    return 0 if all(each["ratio"] <= each["most_ratio"] for each in goals) else 1
 
 
-def _times(batch: int, processes: int, threads: int, epochs: int) -> dict[str, Any]:
-    job = {"batch": batch, "threads": threads, "epochs": epochs, "seeds": [0], "examples": None}
+def _times(batch: int, processes: int, epochs: int) -> dict[str, Any]:
+    job = {"batch": batch, "epochs": epochs, "seeds": [0], "examples": None}
+    alone = processes == 1
+    threads = {"fast": _worker_threads() if alone else 1, "keras": None if alone else 1}
     seconds: dict[str, list[list[float]]] = {}
     for fit in FITS:
-        parts = _run_parts([{**job, "fit": fit}] * processes)
+        parts = _run_parts([{**job, "fit": fit, "threads": threads[fit]}] * processes)
         seconds[fit] = [part["seconds"] for part in parts]
     later = {fit: statistics.median(s for each in seconds[fit] for s in each[1:]) for fit in FITS}
     first = {fit: statistics.median(each[0] for each in seconds[fit]) for fit in FITS}
     return {
         "batch": batch,
         "processes": processes,
-        "threads": threads,
+        **{f"{fit}_threads": threads[fit] for fit in FITS},
         "fast_seconds": round(later["fast"], 3),
         "keras_seconds": round(later["keras"], 3),
         "ratio": round(later["fast"] / later["keras"], 3),
-        "most_ratio": MOST_RATIO.get(batch, 1.0),
+        **({"most_ratio": MOST_RATIO[batch]} if alone and batch in MOST_RATIO else {}),
         "fast_first_epoch_seconds": round(first["fast"], 3),
         "keras_first_epoch_seconds": round(first["keras"], 3),
     }
+
+
+def _worker_threads() -> int | None:
+    from objectives.base import Settings
+    from objectives.mnist import Mnist
+
+    objective = Mnist(Settings())
+    return objective.most_threads(objective.space())
 
 
 def _accuracies(batch: int, options: argparse.Namespace) -> dict[str, Any]:
