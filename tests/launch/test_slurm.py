@@ -24,14 +24,6 @@ def cluster(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmC
     made.close()
 
 
-@pytest.fixture
-def site(open_path: Path) -> Iterator[Site]:
-    made = Site(open_path / "home")
-    made.storage = made.server.ensure_running()
-    yield made
-    made.server.stop()
-
-
 def _has_restarted(cluster: SlurmCluster, task: str) -> bool:
     """Whether a requeued task is back; it need not wait for its old credential to expire."""
     shown = cluster("scontrol", "show", "job", task)
