@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from orchestrator.launch.engine import Engine, Job, Member, label
 
 _NAMESPACE = "orch"
 # The rest of the environment is that of the machine where the actor runs.
-_HANDED_ON = ("ORCH_STORAGE", "ORCH_PASSWORD_FILE", "PGPASSFILE", "PGSERVICEFILE", "PYTHONPATH")
+_HANDED_ON = (
+    "ORCH_STORAGE", "ORCH_PASSWORD_FILE", "PGPASSFILE", "PGSERVICEFILE", "PGSSLMODE",
+    "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PYTHONPATH",
+)  # fmt: skip
+_KNOCK_SECONDS = 5.0
 _LEAVE_SECONDS, _ANSWER_SECONDS, _RESTART_SECONDS = 120.0, 10.0, 10.0
 _TAIL_BYTES = 4000
 _FINAL_CODES = {0, 1, 2}  # done, failed, wrong use: another start would do no better
@@ -38,7 +43,7 @@ class WorkerActor:
         self._environment = {**os.environ, **environment}
         self._folder = folder if os.path.isdir(folder) else None
         self._log = Path(tempfile.mkdtemp(prefix="orch-ray-")) / "worker.log"
-        self._leaving = False
+        self._leaving = threading.Event()
         self._process = self._run()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -56,7 +61,7 @@ class WorkerActor:
 
     def leave(self) -> None:
         """End the worker in order, which gives its trial back."""
-        self._leaving = True
+        self._leaving.set()
         self._process.terminate()
         self._process.wait(_LEAVE_SECONDS)
 
@@ -73,8 +78,8 @@ class WorkerActor:
     def _watch(self) -> None:
         import ray
 
-        while self._process.wait() not in _FINAL_CODES and not self._leaving:
-            time.sleep(_RESTART_SECONDS)  # no storage, or a crash
+        # Other codes are no storage, or a crash.
+        while self._process.wait() not in _FINAL_CODES and not self._leaving.wait(_RESTART_SECONDS):
             self._process = self._run()
         # Without this, its CPUs would stay taken for a study that is done.
         ray.kill(ray.get_actor(self._name, namespace=_NAMESPACE), no_restart=True)
@@ -93,7 +98,7 @@ class Ray(Engine):
         self._address = address
 
     def start(self, job: Job, workers: int) -> str:
-        if self._names(job.study):
+        if self._actors(job.study):
             raise UsageError(
                 f"Ray has workers of study '{job.study}' already; change their number with: "
                 f"orch launch scale ray {job.study} --workers {workers}"
@@ -109,9 +114,11 @@ class Ray(Engine):
         ]
 
     def scale(self, study: str, workers: int) -> None:
-        names = self._names(study)
-        if workers < len(names):
-            self._end(names[workers:])
+        members = self.status(study)
+        if workers < len(members):
+            # Those that wait go first.
+            idlest = sorted(members, key=lambda member: member.state == "RUNNING")
+            self._end(study, idlest[: len(members) - workers])
             return
         job = next((job for job in self._ask(study, "job").values() if job is not None), None)
         if job is None:
@@ -119,12 +126,12 @@ class Ray(Engine):
                 f"Ray has no running workers of study '{study}'; start with: "
                 f"orch launch ray {study} --workers {workers}"
             )
-        taken = {int(name.rpartition("/")[2]) for name in names}
-        free = (index for index in range(workers + len(names)) if index not in taken)
-        self._add(job, [next(free) for _ in range(workers - len(names))])
+        taken = {int(member.name.rpartition("/")[2]) for member in members}
+        free = (index for index in range(workers + len(members)) if index not in taken)
+        self._add(job, [next(free) for _ in range(workers - len(members))])
 
     def cancel(self, study: str) -> None:
-        self._end(self._names(study))
+        self._end(study, self.status(study))
 
     def logs(self, study: str) -> str:
         tails = self._ask(study, "tail")
@@ -150,19 +157,23 @@ class Ray(Engine):
                 max_concurrency=4,  # it answers while it leaves
             ).remote(name, job, environment, os.getcwd())
 
-    def _names(self, study: str) -> list[str]:
+    def _actors(self, study: str) -> dict[str, Any]:
+        """Each actor by its name, in the order of their numbers."""
         ray = self._connect()
-        actors = ray.util.list_named_actors(all_namespaces=True)
-        names = [each["name"] for each in actors if each["namespace"] == _NAMESPACE]
+        listed = ray.util.list_named_actors(all_namespaces=True)
+        names = [each["name"] for each in listed if each["namespace"] == _NAMESPACE]
         own = [name for name in names if name.rpartition("/")[0] == label(study)]
-        return sorted(own, key=lambda name: int(name.rpartition("/")[2]))
+        found = {}
+        for name in sorted(own, key=lambda name: int(name.rpartition("/")[2])):
+            with contextlib.suppress(ValueError):  # it has just ended itself
+                found[name] = ray.get_actor(name, namespace=_NAMESPACE)
+        return found
 
     def _ask(self, study: str, method: str) -> dict[str, Any]:
         """What each actor answers; None: it does not, for now."""
         ray = self._connect()
         asked = {
-            name: getattr(ray.get_actor(name, namespace=_NAMESPACE), method).remote()
-            for name in self._names(study)
+            name: getattr(actor, method).remote() for name, actor in self._actors(study).items()
         }
         if not asked:
             return {}
@@ -175,15 +186,19 @@ class Ray(Engine):
                 answers[name] = None  # it is being restarted, or has just ended
         return answers
 
-    def _end(self, names: Sequence[str]) -> None:
+    def _end(self, study: str, members: Sequence[Member]) -> None:
         ray = self._connect()
-        actors = [ray.get_actor(name, namespace=_NAMESPACE) for name in names]
-        if not actors:
-            return
-        leaving = [actor.leave.remote() for actor in actors]
-        ray.wait(leaving, num_returns=len(leaving), timeout=_LEAVE_SECONDS)
-        for actor in actors:
-            ray.kill(actor, no_restart=True)
+        actors = self._actors(study)
+        leaving = [
+            actors[member.name].leave.remote()
+            for member in members
+            if member.state == "RUNNING" and member.name in actors
+        ]
+        if leaving:
+            ray.wait(leaving, num_returns=len(leaving), timeout=_LEAVE_SECONDS)
+        for member in members:
+            if member.name in actors:
+                ray.kill(actors[member.name], no_restart=True)
 
     def _connect(self) -> Any:
         try:
@@ -192,14 +207,29 @@ class Ray(Engine):
             raise UsageError("Ray is not installed; pip install 'orch[ray]'") from None
         if not ray.is_initialized():
             try:
+                _knock(self._address)
                 ray.init(self._address, namespace=_NAMESPACE, log_to_driver=False,
                          logging_level="ERROR")  # fmt: skip
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise OrchError(
                     f"no Ray cluster at {self._address}: {str(error).splitlines()[0]}; start one "
                     "with: ray start --head"
                 ) from None
         return ray
+
+
+def _knock(address: str) -> None:
+    """Whether anybody listens there: Ray itself tries for ten minutes before it says no.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: that is no address.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    if address != "auto":  # else Ray looks for one on this machine, at once
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
 
 
 def _bytes(memory: str | None) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from objectives.base import Objective
 from orchestrator.errors import StudyFailed
 from orchestrator.resolve import pin_data
-from orchestrator.software import differences, software_of
+from orchestrator.software import differences, software_here
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 
@@ -45,7 +45,8 @@ def compare_software(database: Database, study: StoredStudy) -> str:
     row = database.row("read_software", study_id=study.study_id)
     if row is None:
         return ""  # the study is of an older orch
-    return differences(row["software"], software_of(study.spec.study.objective))
+    pinned = row["software"]
+    return differences(pinned, software_here(study.spec.study.objective, pinned))
 
 
 def check_software(database: Database, study: StoredStudy, allow: bool) -> str | None:

@@ -70,14 +70,35 @@ def test_compose_runs_what_orch_has(orch: Orch) -> None:
     assert (DEPLOY / "postgres" / "orch.conf").exists()
 
 
-def test_compose_config_takes_the_file(tmp_path: Path) -> None:
-    docker = _need("docker", "Docker's command line with its compose plugin")
-    if (
-        subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode
-        != 0
-    ):
-        pytest.skip("this docker has no compose plugin")
-    _ok(docker, "compose", "--file", str(DEPLOY / "compose.yaml"), "config", "--quiet")
+def _compose() -> list[str]:
+    """Compose 2; it reads a file without an engine."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) is None:
+            continue
+        asked = [*command, "version", "--short"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if told.returncode == 0 and not told.stdout.startswith("1."):
+            return command
+    pytest.skip("needs Compose 2 (a plugin of docker, or Debian 13's package docker-compose)")
+
+
+def test_compose_itself_takes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compose = _compose()
+    monkeypatch.setenv("ORCH_STUDY", "night")
+    text = _ok(*compose, "--file", str(DEPLOY / "compose.yaml"), "config", "--format", "json")
+    read = json.loads(text)
+    worker, postgres = read["services"]["worker"], read["services"]["postgres"]
+    assert worker["command"] == ["worker", "night", "--wait"]
+    assert Path(worker["build"]["context"], worker["build"]["dockerfile"]) == DEPLOY / "Dockerfile"
+    mounted = [each["source"] for each in postgres["volumes"] if each["type"] == "bind"]
+    assert mounted == [str(DEPLOY / "postgres" / "orch.conf")]
+    assert read["secrets"]["password"]["file"] == str(DEPLOY / "secrets" / "password")
+    assert "proxy_pass http://127.0.0.1:8080" in read["configs"]["nginx"]["content"]
+
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "compose.yaml").read_text().replace("cap_drop:", "cap_dropped:"))
+    with pytest.raises(AssertionError, match="cap_dropped"):
+        _ok(*compose, "--file", str(wrong), "config", "--quiet")
 
 
 def _rendered() -> list[dict[str, Any]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import Orch
 
 from orchestrator.doctor import examine_study
-from orchestrator.software import software_of
+from orchestrator.software import differences, software_here, software_of
 from orchestrator.storage.database import Database
 
 _OBJECTIVE = "def objective(trial):\n    return trial.suggest_float('x', 0, {high})\n"
@@ -63,8 +64,77 @@ def test_another_version_is_refused_in_one_line(
     assert "4.9.1" in versions.text and not versions.ok and data.ok
 
 
+def test_a_module_that_the_objective_imports_from_beside_it_is_pinned_too(
+    orch: Orch, database: Database, url: str, name: str, tuned: Path
+) -> None:
+    helper = tuned.with_name(f"{tuned.stem}_helper.py")
+    helper.write_text("HIGH = 1\n")
+    tuned.write_text(f"from {helper.stem} import HIGH\n" + _OBJECTIVE.format(high="HIGH"))
+    study = f"{name}-two"
+    orch.ok("create", study, "--objective", f"{tuned.stem}:objective", "--trials", "1")
+
+    helper.write_text("HIGH = 2\n")
+    refusal = orch.refused(1, "worker", study)
+    assert f"the module {helper.stem} is another" in refusal and "source" not in refusal
+    # A study of an orch that pinned no modules is not refused.
+    database.execute(
+        "UPDATE study_user_attributes SET value_json = (value_json::jsonb - %(key)s)::text "
+        "FROM studies WHERE studies.study_id = study_user_attributes.study_id "
+        "AND key = 'orch:software' AND study_name = %(study)s",
+        {"study": study, "key": f"module {helper.stem}"},
+    )
+    assert all(each.ok for each in examine_study(url, study))
+
+
+def _pinned(objective: str) -> set[str]:
+    return {key for key in software_of(objective) if key.startswith("module ")}
+
+
+def test_the_modules_beside_are_found_through_each_other_and_nothing_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for path, text in {
+        "lab/__init__.py": "raise RuntimeError('this was run')",
+        "lab/train.py": "from . import layers\nfrom lab.deep.parts import relu\nimport lab.train",
+        "lab/layers.py": "def build():\n    import beside, numpy, json",
+        "lab/deep/__init__.py": "",
+        "lab/deep/parts.py": "from .. import optimisers as o\nfrom ..layers import build",
+        "lab/optimisers.py": "this is no Python",
+        "lab/unused.py": "",
+        "beside.py": "",
+        "unused.py": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    within = {f"module {each}" for each in ("lab", "lab.layers", "lab.deep", "lab.deep.parts", "lab.optimisers")}  # fmt: skip
+    assert _pinned("lab.train:objective") == within | {"module beside"}
+
+    pinned = software_of("lab.train:objective")
+    (tmp_path / "lab" / "unused.py").write_text("x = 1")
+    assert differences(pinned, software_here("lab.train:objective", pinned)) == ""
+    (tmp_path / "lab" / "deep" / "parts.py").unlink()
+    (tmp_path / "beside.py").write_text("x = 1")
+    assert differences(pinned, software_here("lab.train:objective", pinned)) == (
+        "the module beside is another, the module lab.deep.parts is not to be found here"
+    )
+
+    assert differences({f"module {each}": "" for each in "abcdef"}, {}).endswith(", and 2 more")
+
+    # What is installed beside it has versions; the rest of its own package is pinned all the same.
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    for each in ("lab", "beside.py"):
+        (tmp_path / each).rename(installed / each)
+    monkeypatch.syspath_prepend(str(installed))
+    assert _pinned("lab.train:objective") == {"module lab", "module lab.deep", "module lab.layers"}
+
+
 def test_the_pins_name_the_packages_and_the_source_without_importing_them() -> None:
     pins = software_of("mnist")
-    assert set(pins) == {"orch", "optuna", "keras", "tensorflow", "source"}
+    assert {"orch", "optuna", "keras", "tensorflow", "source", "module objectives.training"} <= set(
+        pins
+    )
     assert software_of("kt:hypermodels:build_model").get("source") is not None
     assert "source" not in software_of("nowhere:function")

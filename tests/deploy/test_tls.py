@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from conftest import Orch, open_folder
 from e2e.test_server_faults import free_port
 
-from orchestrator.storage.certificate import certificate_for
+from orchestrator.storage.certificate import Certificate, certificate_for
 
 
 class TlsServer:
@@ -24,15 +25,24 @@ class TlsServer:
         self.port = free_port()
         self.data = folder / "data"
         self.certificate = certificate_for(folder / "tls", ["localhost"])
+        # Who comes as orch_worker shows this one, which is of a client named "orch".
+        self.client = certificate_for(folder / "client", ["laptop"])
         self._run("initdb", "--auth=trust", "--username=postgres", "-D", str(self.data), at=folder)
         (self.data / "pg_hba.conf").write_text(
-            "local all postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+            "local all postgres trust\n"
+            "hostssl all orch_worker 127.0.0.1/32 cert map=lab\n"
+            "hostssl all all 127.0.0.1/32 scram-sha-256\n"
         )
+        (self.data / "pg_ident.conf").write_text("lab orch orch_worker\n")
+        shutil.copy(self.client.public, self.data / "clients.crt")
         for name in ("server.crt", "server.key"):
             shutil.copy(folder / "tls" / name, self.data / name)
             shutil.chown(self.data / name, self.data.owner())
         (self.data / "server.key").chmod(0o600)
-        options = f"-k {self.data} -p {self.port} -c ssl=on -c listen_addresses=127.0.0.1"
+        options = (
+            f"-k {self.data} -p {self.port} -c ssl=on -c listen_addresses=127.0.0.1 "
+            "-c ssl_ca_file=clients.crt"
+        )
         self._run("pg_ctl", "-w", "-D", str(self.data), "-l", str(self.data / "log"),
                   "-o", options, "start")  # fmt: skip
 
@@ -40,9 +50,9 @@ class TlsServer:
     def admin(self) -> str:
         return f"postgresql://postgres@/postgres?host={self.data}&port={self.port}"
 
-    def url(self, host: str, root: Path) -> str:
+    def url(self, host: str, root: Path, role: str = "orch_owner") -> str:
         tls = f"sslmode=verify-full&sslrootcert={root}"
-        return f"postgresql://orch_owner@{host}:{self.port}/postgres?{tls}"
+        return f"postgresql://{role}@{host}:{self.port}/postgres?{tls}"
 
     def stop(self) -> None:
         self._run("pg_ctl", "-w", "-D", str(self.data), "-m", "fast", "stop")
@@ -60,7 +70,7 @@ class TlsServer:
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[TlsServer]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not found:
@@ -95,3 +105,29 @@ def test_verify_full_works_and_a_wrong_certificate_is_refused(
         ),
     ):
         assert mend in Orch(tmp_path, storage=url).refused(3, "list")
+
+
+def test_a_certificate_of_the_clients_stands_for_a_password(
+    server: TlsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = Orch(tmp_path, storage=server.admin)
+    admin.ok("db", "roles", "--passfile", str(tmp_path / "pgpass"))
+    admin.ok("create", "s", "--objective", "quadratic", "--trials", "2")
+    asked = server.url("localhost", server.certificate.public, "orch_worker")
+
+    def named(client: Certificate) -> Orch:
+        return Orch(tmp_path, f"{asked}&sslcert={client.public}&sslkey={client.private}")
+
+    other = certificate_for(tmp_path / "other", ["laptop"])
+    for orch, mend in (
+        (Orch(tmp_path, asked), "name yours in sslcert and sslkey"),
+        (named(other), "ssl_ca_file must name who signed"),
+        (named(Certificate(server.client.public, other.private)), "sslkey must name the key"),
+    ):
+        assert mend in orch.refused(3, "list")
+
+    named(server.client).ok("worker", "s")
+    monkeypatch.setenv("PGSSLCERT", str(server.client.public))
+    monkeypatch.setenv("PGSSLKEY", str(server.client.private))
+    states = json.loads(Orch(tmp_path, asked).ok("report", "s", "--format", "json"))["states"]
+    assert states["complete"] + states["pruned"] == 2
