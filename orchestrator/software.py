@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+from packaging.version import Version
+
 from objectives.base import ObjectiveError, locate
 
 # Each under the names by which it may be installed.
@@ -25,9 +27,12 @@ def software_of(objective: str) -> dict[str, str]:
 
     Returns:
         The version of each package that is installed, and under ``source`` the SHA-256 of the file
-        that defines the objective, whatever its line endings; none where no file does.
+        that defines the objective, whatever its line endings; none where no file does. Of orch it
+        is the release alone: commits after it work together.
     """
     found = {name: _version(names) for name, names in _PACKAGES.items()}
+    if found["orch"] is not None:
+        found["orch"] = Version(found["orch"]).base_version
     found["source"] = _fingerprint(objective)
     return {name: value for name, value in found.items() if value is not None}
 
