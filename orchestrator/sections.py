@@ -135,7 +135,10 @@ class PrunerSection(StrategySection):
 
 
 class TerminatorSection(StrategySection):
-    """``[terminator]``: ends the study when no worthwhile gain is expected; off unless named."""
+    """``[terminator]``: ends the study when no worthwhile gain is expected; off unless named.
+
+    ``min_n_trials`` (20) must be complete before it may; further keys go to the Optuna class.
+    """
 
     name: str = Field(
         default="none",
