@@ -8,7 +8,7 @@ from posixpath import dirname, join, normpath, relpath
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from reference import command_line, spec_file
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in sorted(linked):
         source_file = ROOT / path.removeprefix("code/")
         if path.startswith("code/") and source_file.is_file():
-            files.append(File.generated(config, path, abs_src_path=str(source_file)))
+            files.append(
+                File.generated(
+                    config,
+                    path,
+                    abs_src_path=str(source_file),
+                    inclusion=InclusionLevel.INCLUDED,
+                )
+            )
     return files
 
 
