@@ -27,12 +27,9 @@ def software_of(objective: str) -> dict[str, str]:
 
     Returns:
         The version of each package that is installed, and under ``source`` the SHA-256 of the file
-        that defines the objective, whatever its line endings; none where no file does. Of orch it
-        is the release alone: commits after it work together.
+        that defines the objective, whatever its line endings; none where no file does.
     """
     found = {name: _version(names) for name, names in _PACKAGES.items()}
-    if found["orch"] is not None:
-        found["orch"] = Version(found["orch"]).base_version
     found["source"] = _fingerprint(objective)
     return {name: value for name, value in found.items() if value is not None}
 
@@ -55,9 +52,11 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
 def _version(names: tuple[str, ...]) -> str | None:
     for name in names:
         try:
-            return version(name)
+            found = version(name)
         except PackageNotFoundError:
             continue
+        # Of orch the release alone: the commits after it have versions too, and work together.
+        return Version(found).base_version if name == "orch" else found
     return None
 
 
