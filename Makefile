@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test check chaos cluster clean
+.PHONY: help install demo test check docs chaos cluster clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -29,6 +29,9 @@ check: install  ## formatting, lint and types
 
 test: check  ## all checks and all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+docs: install  ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

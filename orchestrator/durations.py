@@ -31,7 +31,10 @@ def format_duration(seconds: float) -> str:
 
 
 Duration = Annotated[
-    float, BeforeValidator(parse_duration), Field(gt=0), PlainSerializer(format_duration)
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0, json_schema_extra={"format": "duration"}),
+    PlainSerializer(format_duration),
 ]
 OptionalDuration = Annotated[
     Duration | None, BeforeValidator(lambda value: None if value == "none" else value)

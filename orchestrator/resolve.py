@@ -15,7 +15,8 @@ from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.search.space import Space, distribution, merge, values_of
 from orchestrator.search.terminators import build_terminator
-from orchestrator.spec import PrunerSection, StudySpec, describe
+from orchestrator.sections import PrunerSection
+from orchestrator.spec import StudySpec, describe
 from orchestrator.storage.artifacts import check_artifacts
 
 # What stands for the objective of a study that was taken over from elsewhere.

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from packaging.version import Version
+
 from objectives.base import ObjectiveError, locate
 
 # Each under the names by which it may be installed.
@@ -76,9 +78,11 @@ def _versions_and_source(objective: str) -> dict[str, str]:
 def _version(names: tuple[str, ...]) -> str | None:
     for name in names:
         try:
-            return version(name)
+            found = version(name)
         except PackageNotFoundError:
             continue
+        # Of orch the release alone: the commits after it have versions too, and work together.
+        return Version(found).base_version if name == "orch" else found
     return None
 
 

@@ -8,50 +8,36 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any
 
 import tomlkit
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     InstanceOf,
     PlainSerializer,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from orchestrator.domains import Domain, parse_domain
-from orchestrator.durations import Duration, OptionalDuration
 from orchestrator.errors import UsageError, nearest
-
-Direction = Literal["minimize", "maximize"]
+from orchestrator.sections import (
+    DataSection,
+    PrunerSection,
+    SamplerSection,
+    Section,
+    StorageSection,
+    StudySection,
+    TerminatorSection,
+    TrainingSection,
+    WorkerSection,
+)
 
 _KIND = re.compile(r"(str|tuple\[.*|literal\[.*)$")
 
 
-def _one_or_more(value: object) -> object:
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return value[0]
-    if isinstance(value, list | tuple) and not value:
-        raise ValueError("an empty list; name one or more, or leave the key out")
-    return value
-
-
-def _study_name(value: str) -> str:
-    # The name is part of file names, pages and command lines.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
-        raise ValueError(
-            f"'{value}' is no study name; use letters, digits, '.', '_' and '-', 100 at most"
-        )
-    return value
-
-
-Item = TypeVar("Item")
-OneOrMore = Annotated[Item | tuple[Item, ...], BeforeValidator(_one_or_more)]
 SpaceDomain = Annotated[
     InstanceOf[Domain],
     BeforeValidator(parse_domain),
@@ -59,131 +45,7 @@ SpaceDomain = Annotated[
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class StudySection(_Section):
-    """``[study]``: the name, what is optimised, and the budget."""
-
-    name: Annotated[str, AfterValidator(_study_name)]
-    objective: str = Field(min_length=1)
-    # Several metrics, each with its direction, make a multi-objective study.
-    metric: OneOrMore[str] | None = None
-    direction: OneOrMore[Direction] | None = None
-    # User attributes of a trial that must be 0 or less for it to be feasible.
-    constraints: tuple[str, ...] = ()
-    trials: int = Field(default=20, ge=1, le=1_000_000)
-    timeout: Duration | None = None
-    note: str | None = None  # Markdown, shown by optuna-dashboard
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The metrics in order; empty: the objective's default."""
-        return _several(self.metric)
-
-    @property
-    def directions(self) -> tuple[Direction, ...]:
-        """The directions in the metrics' order; empty: they follow from the metrics."""
-        return _several(self.direction)
-
-
-class StrategySection(BaseModel):
-    """A strategy's name; further keys go to the Optuna class."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class SamplerSection(StrategySection):
-    """``[sampler]``; TPE unless named."""
-
-    name: str = "tpe"
-
-
-class PrunerSection(StrategySection):
-    """``[pruner]``; Hyperband unless named."""
-
-    name: str = "hyperband"
-
-
-class TerminatorSection(StrategySection):
-    """``[terminator]``: ends the study when no worthwhile gain is expected; off unless named."""
-
-    name: str = "none"
-
-
-class TrainingSection(_Section):
-    """``[training]``: how one trial trains."""
-
-    epochs: int = Field(default=8, ge=1, le=100_000)
-    # Trainings of one trial with different seeds, averaged.
-    repeats: int = Field(default=1, ge=1, le=1000)
-    # Stratified k-fold cross-validation; 0: one split.
-    folds: int = Field(default=0, ge=0, le=1000)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-
-    @field_validator("folds")
-    @classmethod
-    def _not_one_fold(cls, folds: int) -> int:
-        if folds == 1:
-            raise ValueError("one fold leaves nothing to train on; write 0 for one split, or 2 up")
-        return folds
-
-    @property
-    def rounds(self) -> int:
-        """How many trainings one trial is."""
-        return max(1, self.folds) * self.repeats
-
-
-class DataSection(_Section):
-    """``[data]``: the data set (a name or a PATH.npz) and the examples held out to validate."""
-
-    name: str | None = None
-    validation: int | None = Field(default=None, ge=1)
-
-
-class StorageSection(_Section):
-    """``[storage]``: how workers read and write Optuna's tables."""
-
-    # "orch" is ours; "rdb" is Optuna's own RDBStorage, for comparison.
-    driver: Literal["orch", "rdb"] = "orch"
-
-
-class WorkerSection(_Section):
-    """``[worker]``: leases and retries. Seconds are the server's."""
-
-    heartbeat_seconds: float = Field(default=10, gt=0)
-    grace_seconds: float = Field(default=60, gt=0)
-    max_retries: int = Field(default=3, ge=0)
-    max_failures: int = Field(default=5, ge=1)
-    # Longer than this, and a trial's process is ended: the attempt hangs.
-    trial_timeout: OptionalDuration = None
-    # How long a worker trains on without the database.
-    storage_patience: Duration = 600.0
-    # At least so long between two checkpoints of a trial; 0: after every epoch.
-    checkpoint_seconds: float = Field(default=0, ge=0)
-    # "postgresql", a folder that all machines share, or s3://BUCKET or gs://BUCKET.
-    artifacts: str = Field(default="postgresql", min_length=1)
-    artifact_limit_mb: int = Field(default=256, ge=1, le=1024)
-    keep_models: int = Field(default=1, ge=0)
-
-    @model_validator(mode="after")
-    def _heartbeat_within_grace(self) -> WorkerSection:
-        if self.grace_seconds < 2 * self.heartbeat_seconds:
-            raise ValueError(
-                f"grace_seconds {self.grace_seconds:g} must be at least twice "
-                f"heartbeat_seconds {self.heartbeat_seconds:g}; raise one or lower the other"
-            )
-        return self
-
-
-class StudySpec(_Section):
+class StudySpec(Section):
     """The whole specification of a study. Immutable; equal specs are the same study."""
 
     study: StudySection
@@ -192,10 +54,14 @@ class StudySpec(_Section):
     terminator: TerminatorSection = TerminatorSection()
     training: TrainingSection = TrainingSection()
     data: DataSection = DataSection()
-    objective: dict[str, Any] = Field(default_factory=dict)
+    objective: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the objective itself."
+    )
     worker: WorkerSection = WorkerSection()
     storage: StorageSection = StorageSection()
-    space: dict[str, SpaceDomain] = Field(default_factory=dict)
+    space: dict[str, SpaceDomain] = Field(
+        default_factory=dict, description="Replaces or adds domains of the objective's own space."
+    )
 
     @model_validator(mode="after")
     def _one_way_to_validate(self) -> StudySpec:
@@ -294,12 +160,6 @@ def _keys_beside(model: type[BaseModel], parents: list[str]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
-
-
-def _several(value: Item | tuple[Item, ...] | None) -> tuple[Item, ...]:
-    if value is None:
-        return ()
-    return value if isinstance(value, tuple) else (value,)
 
 
 def _toml_table(values: Mapping[str, Any]) -> tomlkit.items.Table:

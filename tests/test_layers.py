@@ -18,6 +18,7 @@ _LAYERS = [
     {"resolve"},
     {"search", "storage", "software"},
     {"spec"},
+    {"sections"},
     {"domains", "durations"},
     {"errors"},
 ]

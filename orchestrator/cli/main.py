@@ -52,9 +52,28 @@ app.add_typer(imports.app, name="import")
 app.add_typer(launch.app, name="launch")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import platform
+        from importlib.metadata import version
+
+        python = platform.python_version()
+        print(f"orch {version('orch')} (Python {python}, Optuna {version('optuna')})")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions of orch, Python and Optuna, and end.",
+        ),
+    ] = False,
 ) -> None:
     if debug:
         os.environ["ORCH_DEBUG"] = "1"

@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.spec import Direction
+from orchestrator.sections import Direction
 
 # fANOVA grows a forest over all trials that it is given; more than these change little.
 _MOST_TRIALS_OF_FANOVA = 500

@@ -9,7 +9,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel
 
-from orchestrator.spec import TrainingSection
+from orchestrator.sections import TrainingSection
 
 
 class Spread(BaseModel):

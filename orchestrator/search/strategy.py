@@ -39,6 +39,13 @@ class Strategy:
     # A package that the class needs, and imports only when it is well under way.
     package: str | None = None
 
+    def options(self) -> set[str]:
+        """What a spec may say beside the name."""
+        return set(inspect.signature(self._class()).parameters) - _NOT_WRITABLE - self.reserved
+
+    def _class(self) -> Any:
+        return getattr(importlib.import_module(self.module), self.class_name)
+
     def build(self, section: str, options: Mapping[str, Any], **filled: Any) -> Any:
         """Make the sampler or pruner.
 
@@ -55,8 +62,7 @@ class Strategy:
                 f"{section}: Optuna's {self.class_name} needs {self.package}; "
                 f"pip install {self.package}"
             )
-        cls = getattr(importlib.import_module(self.module), self.class_name)
-        known = set(inspect.signature(cls).parameters) - _NOT_WRITABLE - self.reserved
+        known = self.options()
         for option in options:
             if option not in known:
                 raise UsageError(
@@ -66,7 +72,7 @@ class Strategy:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Optuna marks half of its options experimental
-                return cls(**{**self.defaults, **filled, **options})
+                return self._class()(**{**self.defaults, **filled, **options})
         except (ValueError, TypeError) as error:
             raise UsageError(f"{section}: {' '.join(str(error).split())}") from None
         except ImportError as error:

@@ -17,7 +17,8 @@ from scipy import stats
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.noise import spread
 from orchestrator.report.summary import ranking
-from orchestrator.spec import PrunerSection, SamplerSection, StudySpec, TerminatorSection
+from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
+from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy, create_or_resume
 from orchestrator.worker.seeds import derive

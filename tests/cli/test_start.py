@@ -11,10 +11,11 @@ from conftest import Orch
 HEAVY = {"tensorflow", "keras", "optuna", "sqlalchemy", "psycopg2", "numpy", "pydantic", "sklearn"}
 
 
-def test_help_imports_neither_tensorflow_nor_optuna() -> None:
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_neither_tensorflow_nor_optuna(option: str) -> None:
     code = (
         "import sys; from orchestrator.cli.main import app\n"
-        "try: app(['--help'], standalone_mode=False)\n"
+        f"try: app(['{option}'], standalone_mode=False)\n"
         "finally: print('\\nLOADED', *{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
