@@ -19,7 +19,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.replica import Replica
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
-from orchestrator.worker.writes import Writes
+from orchestrator.worker.writes import Account, Writes
 
 _log = logging.getLogger("orch")
 
@@ -48,6 +48,7 @@ class Courier(Background):
         self._trial_id: int | None = None
         self._pending = Writes()
         self._sent = Writes()
+        self._serial = self._arrived = 0
         self._collected = False
         self._replica: Replica | None = None
         self._wants_changes = False
@@ -92,8 +93,9 @@ class Courier(Background):
         with self._changed:
             self._trial_id, self._held, self._collected = trial_id, True, False
             self._pending, self._sent = Writes(), Writes()
+            self._serial = self._arrived = 0
 
-    def collect(self) -> Writes:
+    def collect(self) -> Account:
         """All that the trial wrote, delivered or not, to go with its end.
 
         What is not delivered yet is not delivered by itself any more.
@@ -102,7 +104,7 @@ class Courier(Background):
             self._collected = True
             everything = self._sent.copy()
             everything.add(self._pending)
-            return everything
+            return Account(everything, self._pending.copy(), self._arrived)
 
     def undelivered(self, trial_id: int) -> Writes:
         """What this trial wrote, if it is the running one, that is not known to have arrived."""
@@ -211,8 +213,15 @@ class Courier(Background):
             kept = self._claims.renew()
             held = trial_id is None or trial_id in kept
         else:
-            since = replica.cursor if replica is not None and self._wants_changes else None
-            held, changes = self._claims.write(trial_id, batch, durable=False, since=since)
+            self._serial += 1
+            held, changes = self._claims.write(
+                trial_id,
+                batch,
+                durable=False,
+                since=replica.cursor if replica is not None and self._wants_changes else None,
+                serial=self._serial,
+                after=self._arrived,
+            )
         if replica is not None and changes is not None:
             replica.take(changes)
         with self._changed:
@@ -223,6 +232,7 @@ class Courier(Background):
                 self._held = self._held and held
                 self._sent.add(batch)
                 self._pending.remove(batch)
+                self._arrived = self._serial
                 self._wants_changes = self._wants_changes and changes is None
             self._changed.notify_all()
 
@@ -232,6 +242,6 @@ class Courier(Background):
                 self._outage_began = time.monotonic()
                 # A server that crashed may have lost what it had taken.
                 self._sent.add(self._pending)
-                self._pending, self._sent = self._sent, Writes()
+                self._pending, self._sent, self._arrived = self._sent, Writes(), 0
                 _log.warning("training goes on without the database: %s", error)
             self._changed.notify_all()
