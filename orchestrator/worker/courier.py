@@ -25,7 +25,7 @@ _log = logging.getLogger("orch")
 
 # How long a report waits for its delivery before training goes on without.
 _ANSWER_SECONDS = 5.0
-# What was drawn or noted waits so long for the first value, to go with it.
+# What nobody waits for is sent so much later, with what came meanwhile.
 _GATHER_SECONDS = 0.005
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 
@@ -52,6 +52,7 @@ class Courier(Background):
         self._collected = False
         self._replica: Replica | None = None
         self._wants_changes = False
+        self._urgent = False
         self._held = True
         self._outage_began: float | None = None
         self._broken: StorageError | None = None
@@ -74,12 +75,6 @@ class Courier(Background):
     def held(self) -> bool:
         """Whether the trial is still this worker's, as far as is known."""
         return self._held
-
-    @property
-    def pending(self) -> dict[int, float]:
-        """The values, by step, that are not delivered yet."""
-        with self._changed:
-            return dict(self._pending.values)
 
     def begin(self, trial_id: int) -> None:
         """From now on what is written is of this trial."""
@@ -131,8 +126,18 @@ class Courier(Background):
             if first:
                 self._changed.notify_all()
 
+    def post(self, step: int, value: float) -> None:
+        """Send a value that nobody waits for: a moment later, or with the next that is delivered.
+
+        Raises:
+            StorageError: the database answers, but can never take it.
+        """
+        self._write(lambda pending: pending.values.update({step: value}))
+        if self._broken is not None:
+            raise self._broken
+
     def deliver(self, step: int, value: float, changes: bool = False) -> bool:
-        """Send a value.
+        """Send a value, and wait until it has arrived.
 
         Args:
             step: the value's step.
@@ -149,6 +154,7 @@ class Courier(Background):
         with self._changed:
             self._pending.values[step] = value
             self._wants_changes = self._wants_changes or changes
+            self._urgent = True
             self._changed.notify_all()
             self._changed.wait_for(
                 lambda: self._settled() or self._outage_began is not None, _ANSWER_SECONDS
@@ -196,8 +202,7 @@ class Courier(Background):
         ):
             return True
         self._changed.wait_for(
-            lambda: self._stopped or bool(self._pending.values) or self._collected,
-            _GATHER_SECONDS,
+            lambda: self._stopped or self._urgent or self._collected, _GATHER_SECONDS
         )
         return self._sendable()
 
@@ -205,6 +210,7 @@ class Courier(Background):
         return bool(self._pending) and not self._collected
 
     def _batch(self) -> Writes:
+        self._urgent = False
         return self._pending.copy() if self._sendable() else Writes()
 
     def _send(self, trial_id: int | None, batch: Writes) -> None:
