@@ -112,7 +112,7 @@ $$;
 CREATE OR REPLACE FUNCTION orch.changes(
     p_study integer, p_since text, p_also integer[], p_but integer DEFAULT NULL
 ) RETURNS json LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_cursor text := orch.cursor_now();
     v_trials integer[] := array_remove(orch.changed(p_study, p_since) || p_also, p_but);

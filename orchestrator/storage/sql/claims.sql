@@ -173,7 +173,7 @@ $$;
 CREATE OR REPLACE FUNCTION orch.claim_trial(
     p_study integer, p_worker uuid, p_version integer, p_since text,
     OUT outcome text, OUT trial_id integer, OUT detail text, OUT changes json
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_cursor text := orch.cursor_now();
     v_changed json := orch.read_trials(orch.changed(p_study, p_since));

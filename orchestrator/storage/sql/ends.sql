@@ -13,7 +13,7 @@ CREATE OR REPLACE FUNCTION orch.finish_trial(
     p_trial integer, p_worker uuid, p_state trialstate, p_values double precision[],
     p_types text[], p_attributes jsonb, p_serial integer, p_writes jsonb
 ) RETURNS text LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_study integer;
     v_taken timestamptz;
@@ -75,7 +75,7 @@ CREATE OR REPLACE FUNCTION orch.finish_and_claim(
     p_types text[], p_attributes jsonb, p_serial integer, p_writes jsonb,
     p_study integer, p_version integer, p_since text,
     OUT ended text, OUT outcome text, OUT trial_id integer, OUT detail text, OUT changes json
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_cursor text := orch.cursor_now();
     v_changed json := orch.read_trials(orch.changed(p_study, p_since));
