@@ -17,15 +17,10 @@ from optuna.trial import TrialState
 
 from objectives.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, remove
+from orchestrator.worker.equipment import Equipment
+from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
-from orchestrator.worker.trial import (
-    DatabaseLost,
-    Equipment,
-    LeaseLost,
-    TrialInterrupted,
-    TrialPaused,
-    WorkerTrial,
-)
+from orchestrator.worker.trial import WorkerTrial
 
 _log = logging.getLogger("orch")
 
