@@ -8,6 +8,7 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from orchestrator.errors import UsageError, nearest
@@ -39,9 +40,9 @@ class Strategy:
     # A package that the class needs, and imports only when it is well under way.
     package: str | None = None
 
-    def options(self) -> set[str]:
+    def options(self) -> frozenset[str]:
         """What a spec may say beside the name."""
-        return set(inspect.signature(self._class()).parameters) - _NOT_WRITABLE - self.reserved
+        return _parameters(self._class()) - _NOT_WRITABLE - self.reserved
 
     def _class(self) -> Any:
         return getattr(importlib.import_module(self.module), self.class_name)
@@ -80,6 +81,11 @@ class Strategy:
             raise UsageError(
                 f"{section}: Optuna's {self.class_name} needs {missing}; pip install {missing}"
             ) from None
+
+
+@cache
+def _parameters(cls: type) -> frozenset[str]:
+    return frozenset(inspect.signature(cls).parameters)
 
 
 def choose(strategies: Mapping[str, Strategy], section: str, name: str) -> Strategy:

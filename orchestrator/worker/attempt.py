@@ -17,15 +17,10 @@ from optuna.trial import TrialState
 
 from objectives.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, remove
+from orchestrator.worker.equipment import Equipment
+from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
-from orchestrator.worker.trial import (
-    DatabaseLost,
-    Equipment,
-    LeaseLost,
-    TrialInterrupted,
-    TrialPaused,
-    WorkerTrial,
-)
+from orchestrator.worker.trial import WorkerTrial
 
 _log = logging.getLogger("orch")
 
@@ -110,7 +105,8 @@ class Attempt:
 
     def _write_all(self) -> None:
         """Once more, and durably: a crash of the server may have lost some of it."""
-        equipment, writes = self._equipment, self._equipment.courier.collect()
+        equipment = self._equipment
+        writes = equipment.courier.collect().everything
         if writes:
             self._call(lambda: equipment.claims.write(self._trial_id, writes))
 
@@ -181,12 +177,12 @@ class Attempt:
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
 
     def _finish(self, state: State, values: list[float] | None, attributes: dict[str, Any]) -> bool:
-        equipment, writes = self._equipment, self._equipment.courier.collect()
+        equipment, account = self._equipment, self._equipment.courier.collect()
         if equipment.takes_next():
             return equipment.claims.finish_and_claim(
-                self._trial_id, state, values, attributes, writes, equipment.cursor()
+                self._trial_id, state, values, attributes, account, equipment.cursor()
             )
-        return equipment.claims.finish(self._trial_id, state, values, attributes, writes)
+        return equipment.claims.finish(self._trial_id, state, values, attributes, account)
 
     def _keep_model(self, model: bytes) -> None:
         equipment = self._equipment

@@ -32,11 +32,12 @@ from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter
 from orchestrator.worker.claim import Claim, Claims
 from orchestrator.worker.courier import Courier
+from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
 from orchestrator.worker.pinned import check_data
 from orchestrator.worker.planner import Planner
 from orchestrator.worker.seeds import derive
-from orchestrator.worker.trial import Equipment, WorkerTrial
+from orchestrator.worker.trial import WorkerTrial
 from orchestrator.worker.unfinished import UnfinishedTrials
 
 _log = logging.getLogger("orch")

@@ -16,8 +16,8 @@ from orchestrator.search.space import Space
 from orchestrator.search.terminators import build_terminator
 from orchestrator.spec import StudySpec
 from orchestrator.worker.checkpoints import remove
+from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
-from orchestrator.worker.trial import Equipment
 
 Result = TypeVar("Result")
 _ALL_TRIED = "every configuration has been tried"

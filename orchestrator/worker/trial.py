@@ -7,9 +7,8 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from numpy.typing import NDArray
@@ -18,14 +17,10 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.space import IsActive, Space
-from orchestrator.worker.checkpoints import Arrays, Checkpoint, CheckpointWriter, load_newest
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.courier import Courier
-from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
-from orchestrator.worker.unfinished import UnfinishedTrials
-
-if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+from orchestrator.worker.checkpoints import Arrays, Checkpoint, load_newest
+from orchestrator.worker.equipment import Equipment
+from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
+from orchestrator.worker.patience import patiently, storage_failures
 
 _log = logging.getLogger("orch")
 
@@ -39,55 +34,6 @@ Place = list[int]
 def place(step: int, arrays: Mapping[str, NDArray[Any]]) -> Place:
     """Which checkpoint of a trial it is: the step, and the epoch within a fold or repeat."""
     return [step, int(arrays.get("epoch", 0))]
-
-
-class TrialLeft(BaseException):
-    """The trial does not go on in this process. An objective must not catch it: no Exception."""
-
-
-class TrialInterrupted(TrialLeft):
-    """The worker was asked to leave; the trial is given back."""
-
-
-class TrialPaused(TrialLeft):
-    """The trial has ended its round, and waits for a promotion."""
-
-
-class LeaseLost(TrialLeft):
-    """The trial is no longer this worker's; whoever took it over knows better."""
-
-
-class DatabaseLost(TrialLeft):
-    """The database stayed away too long; the trial is kept on this machine's disk."""
-
-
-@dataclass(frozen=True)
-class Equipment:
-    """What a worker lends to each of its trials.
-
-    Attributes:
-        claims: the worker's claims.
-        courier: delivers values.
-        writer: writes checkpoints.
-        store: has the checkpoints.
-        unfinished: this machine's disk, for when the database stays away.
-        patience_seconds: how long a trial goes on without the database.
-        keep_models: how many models of the best trials are kept.
-        leaving: tells whether the worker was asked to leave.
-        takes_next: tells whether the worker wants another trial after this one.
-        cursor: from where changes are to be asked for; None: they are not.
-    """
-
-    claims: Claims
-    courier: Courier
-    writer: CheckpointWriter
-    store: ArtifactStore
-    unfinished: UnfinishedTrials
-    patience_seconds: float
-    keep_models: int
-    leaving: Callable[[], bool]
-    takes_next: Callable[[], bool]
-    cursor: Callable[[], str | None]
 
 
 class WorkerTrial(optuna.Trial):
@@ -131,6 +77,7 @@ class WorkerTrial(optuna.Trial):
         self.checkpoints = checkpoints
         self.fresh = fresh
         self._equipment = equipment
+        self._has_arrived = True  # the last value; without it nobody decides
         self.model: bytes | None = None
         # Where training went on from a checkpoint; a replay does the same.
         self.restarts: list[Place] = []
@@ -172,18 +119,19 @@ class WorkerTrial(optuna.Trial):
             self.study.pruner,
             self._cached_frozen_trial,
         )
-        changes = False
-        if len(self.study.directions) == 1:
+        if len(self.study.directions) == 1 and reads_others(pruner, self.study, trial):
             for key, noted in noted_rung(pruner, self.study, trial).items():
                 courier.write_system_attribute(key, json.dumps(noted))
-            changes = reads_others(pruner, self.study, trial)
-        courier.deliver(step, value, changes)
+            self._has_arrived = courier.deliver(step, value, changes=True)
+        else:
+            courier.post(step, value)  # no other trial's values decide about it
+            self._has_arrived = courier.outage_seconds == 0
         if not courier.held:
             raise LeaseLost
 
     def should_prune(self) -> bool:
         """Ask the pruner; while the database is out of reach the trial goes on."""
-        if self._equipment.courier.pending or len(self.study.directions) > 1:
+        if not self._has_arrived or len(self.study.directions) > 1:
             return False
         try:
             return super().should_prune()
@@ -372,16 +320,3 @@ class WorkerTrial(optuna.Trial):
     def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:
             super()._check_distribution(name, distribution)
-
-
-__all__ = [
-    "DatabaseLost",
-    "Equipment",
-    "LeaseLost",
-    "PatienceExceeded",
-    "TrialInterrupted",
-    "TrialLeft",
-    "TrialPaused",
-    "WorkerTrial",
-    "place",
-]

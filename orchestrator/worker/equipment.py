@@ -1,0 +1,44 @@
+"""Equipment: what a worker has for all of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.worker.checkpoints import CheckpointWriter
+from orchestrator.worker.claim import Claims
+from orchestrator.worker.courier import Courier
+from orchestrator.worker.unfinished import UnfinishedTrials
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What a worker lends to each of its trials.
+
+    Attributes:
+        claims: the worker's claims.
+        courier: delivers values.
+        writer: writes checkpoints.
+        store: has the checkpoints.
+        unfinished: this machine's disk, for when the database stays away.
+        patience_seconds: how long a trial goes on without the database.
+        keep_models: how many models of the best trials are kept.
+        leaving: tells whether the worker was asked to leave.
+        takes_next: tells whether the worker wants another trial after this one.
+        cursor: from where changes are to be asked for; None: they are not.
+    """
+
+    claims: Claims
+    courier: Courier
+    writer: CheckpointWriter
+    store: ArtifactStore
+    unfinished: UnfinishedTrials
+    patience_seconds: float
+    keep_models: int
+    leaving: Callable[[], bool]
+    takes_next: Callable[[], bool]
+    cursor: Callable[[], str | None]
