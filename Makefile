@@ -22,10 +22,13 @@ demo: install  ## a real study with two workers: MNIST, or digits where MNIST ca
 	echo "orch run $$objective --study demo --trials 12 --workers 2 --epochs 3" >&2; \
 	$(BIN)/orch run $$objective --study demo --trials 12 --workers 2 --epochs 3
 
-check: install  ## formatting, lint and types
+check: install  ## formatting, lint, types, imports that run one way, dead and repeated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/vulture
+	$(BIN)/pylint orchestrator objectives benchmarks examples tests
 
 test: check  ## all checks and all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

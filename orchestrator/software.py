@@ -11,13 +11,21 @@ from importlib.metadata import PackageNotFoundError, version
 
 from objectives.base import ObjectiveError, locate
 
-# Each under the names by which it may be installed.
-_PACKAGES = {
+# What a study pins, each under the names by which it may be installed.
+_PINNED = {
     "orch": ("orch",),
     "optuna": ("optuna",),
     "keras": ("keras",),
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
 }
+# What a report names beside: it has its part in the numbers, but another version is no fault.
+_NAMED = {"scikit-learn": ("scikit-learn",), "numpy": ("numpy",)}
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide what a training does, with the versions that are installed here."""
+    found = {name: _version(names) for name, names in (_PINNED | _NAMED).items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def software_of(objective: str) -> dict[str, str]:
@@ -27,7 +35,7 @@ def software_of(objective: str) -> dict[str, str]:
         The version of each package that is installed, and under ``source`` the SHA-256 of the file
         that defines the objective, whatever its line endings; none where no file does.
     """
-    found = {name: _version(names) for name, names in _PACKAGES.items()}
+    found = {name: _version(names) for name, names in _PINNED.items()}
     found["source"] = _fingerprint(objective)
     return {name: value for name, value in found.items() if value is not None}
 

@@ -21,7 +21,7 @@ from orchestrator.search.space import IsActive, Space
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, CheckpointWriter, load_newest
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
-from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
+from orchestrator.worker.patience import patiently, storage_failures
 from orchestrator.worker.unfinished import UnfinishedTrials
 
 if TYPE_CHECKING:
@@ -372,16 +372,3 @@ class WorkerTrial(optuna.Trial):
     def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:
             super()._check_distribution(name, distribution)
-
-
-__all__ = [
-    "DatabaseLost",
-    "Equipment",
-    "LeaseLost",
-    "PatienceExceeded",
-    "TrialInterrupted",
-    "TrialLeft",
-    "TrialPaused",
-    "WorkerTrial",
-    "place",
-]
