@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,15 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 
 from objectives.base import Objective, Trial
 
-# What a test puts in place: after each step's report, and as a plain function.
-after_step: Callable[[Any, int], None] = lambda trial, step: None
-function: Callable[[Any], Any] = lambda trial: 0.0
+# A test puts its own in their place.
+
+
+def after_step(trial: Any, step: int) -> None:
+    """Comes after each step's report."""
+
+
+def function(trial: Any) -> Any:
+    """The plain objective."""
 
 
 class Hooked(Objective):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,9 +15,11 @@ import hooked
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from orchestrator.errors import StorageError, StudyFailed
+from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
 from orchestrator.study import delete, stop
 from orchestrator.worker.loop import abandon
 from orchestrator.worker.patience import PatienceExceeded
@@ -305,6 +310,50 @@ def test_a_trial_that_was_taken_back_is_dropped_at_its_end(
     assert "dropped" in caplog.text
 
 
+def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
+    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.create(worker={"max_failures": 2})
+    worker = place.worker()
+    claim = worker._claims.claim
+
+    def claim_and_lose(since: str | None) -> Any:
+        claimed = claim(since)
+        if not hooked.Hooked.trained:
+            place.execute("UPDATE orch.lease SET worker_id = %(other)s", other=str(uuid4()))
+            place.execute(
+                "INSERT INTO trial_intermediate_values "
+                "(trial_id, step, intermediate_value, intermediate_value_type) "
+                "SELECT trial_id, 1, 0.5, 'FINITE' FROM trials WHERE study_id = %(study)s"
+            )
+            monkeypatch.setattr(worker._claims, "claim", claim)
+            worker.leave()
+            return dataclasses.replace(claimed, detail=None)
+        return claimed
+
+    monkeypatch.setattr(worker._claims, "claim", claim_and_lose)
+    worker.run()
+    assert hooked.Hooked.trained == [] and place.only().state == TrialState.RUNNING
+
+
+def test_a_trial_that_was_taken_back_is_not_paused(place: Any, after_step: Any) -> None:
+    def act(trial: Any, step: int) -> None:
+        if trial.number == 0:
+            # The values have arrived, so that nothing but the pause can notice.
+            place.lose_the_lease()
+            trial._equipment.courier._held = True
+
+    after_step(act)
+    place.create(
+        pruner={"name": "hyperband", "promote": True, "reduction_factor": 2},
+        worker={"max_failures": 3, "heartbeat_seconds": 20},
+        trials=4,
+    )
+    place.worker().run()
+    first = place.trials()[0]
+    assert first.state == TrialState.FAIL and "orch:paused" not in first.system_attrs
+
+
 def test_a_deleted_study_is_said_once(place: Any, after_step: Any) -> None:
     place.create(trials=3)
     after_step(lambda trial, step: delete(place.site.database, place.study) if step == 2 else None)
@@ -406,6 +455,87 @@ def test_what_is_kept_of_other_parameters_is_not_taken_up(
     assert "what is kept here has other parameters" in caplog.text
 
 
+def test_a_function_beyond_its_patience_ends_the_worker_and_keeps_nothing(
+    place: Any, function: Any, tmp_path: Path
+) -> None:
+    def run(trial: Any) -> float:
+        place.site.goes_away()
+        for step in range(1, 1000):
+            trial.report(0.5, step)
+            time.sleep(0.02)
+        return 0.0
+
+    function(run)
+    place.create("hooked:plain", worker={"storage_patience": 0.3})
+    with pytest.raises(PatienceExceeded, match=r"longer than worker\.storage_patience"):
+        place.worker().run()
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
+    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    after_step(lambda trial, step: place.site.goes_away() if step == 1 else None)
+    place.create(worker={"storage_patience": 0.3}, study={"trials": 1})
+    mine = uuid4()
+    with pytest.raises(PatienceExceeded):
+        place.worker(mine).run()
+    place.site.comes_back()
+    x = place.only().params["x"]
+    place.execute("DELETE FROM trial_intermediate_values")
+    place.execute("DELETE FROM trial_params")
+    after_step(lambda trial, step: None)
+    place.worker(mine).run()
+    assert place.only().params == {"x": x}
+    assert place.only().intermediate_values == {step: x + step for step in range(1, 5)}
+
+
+def test_a_draw_whose_answer_was_lost_is_looked_up_before_it_is_repeated(
+    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RDBStorage.set_trial_param
+    broken = []
+
+    def store_and_lose(self: Any, *arguments: Any) -> None:
+        store(self, *arguments)
+        if not broken:
+            broken.append(True)
+            raise StorageUnavailable("the answer was lost")
+
+    monkeypatch.setattr(RDBStorage, "set_trial_param", store_and_lose)
+
+    def run(trial: Any) -> float:
+        trial.report(0.5, 1)
+        return trial.suggest_float("x", 0, 1)
+
+    function(run)
+    place.create("hooked:plain", storage={"driver": "rdb"})
+    place.worker().run()
+    assert place.only().value == place.only().params["x"]
+    assert place.only().intermediate_values == {1: 0.5}
+
+
+def test_a_pruner_that_cannot_read_lets_the_trial_go_on(place: Any, function: Any) -> None:
+    def run(trial: Any) -> float:
+        trial.report(0.5, 1)
+        trial._equipment.courier.deliver(1, 0.5)
+        place.execute("ALTER TABLE trials RENAME TO trials_away")
+        trial.study.pruner = Reads()
+        pruned = trial.should_prune()
+        place.execute("ALTER TABLE trials_away RENAME TO trials")
+        return float(pruned)
+
+    class Reads(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: Any) -> bool:
+            study._storage.get_all_trials(study._study_id, deepcopy=False)
+            return True
+
+    function(run)
+    place.create("hooked:plain", storage={"driver": "rdb"}, worker={"heartbeat_seconds": 20})
+    place.worker().run()
+    assert place.only().value == 0.0
+
+
 def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
     place: Any, function: Any
 ) -> None:
@@ -459,6 +589,52 @@ def test_a_grid_is_tried_once_and_the_study_is_done(place: Any) -> None:
     place.create(trials=9, sampler={"name": "grid"}, space={"x": {"choice": [0.25, 0.5, 0.75]}})
     place.worker().run()
     assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5, 0.75]
+
+
+def test_a_grid_with_a_cell_that_fails_ends_without_it(
+    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile a second worker finds neither work nor an end, and waits."""
+    place.create(
+        trials=9,
+        sampler={"name": "grid"},
+        space={"x": {"choice": [0.25, 0.5]}},
+        worker={"max_failures": 5},
+    )
+    waiting = place.worker()
+
+    def act(trial: Any, step: int) -> None:
+        if trial.number == 0:
+            raise ValueError("on purpose")
+        if step == 1:
+            thread.start()
+            wait_for(lambda: len(asked) == 3)
+
+    asked: list[Any] = []
+    claim = waiting._claims.claim
+    monkeypatch.setattr(waiting._claims, "claim", lambda since: asked.append(since) or claim(since))
+    thread = threading.Thread(target=waiting.run)
+    after_step(act)
+    place.worker().run()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [trial.state for trial in place.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    [row] = place.execute("SELECT reason FROM orch.study WHERE study_id = %(study)s")
+    assert row["reason"] == "every configuration has been tried"
+
+
+def test_parameters_that_do_not_exist_beside_the_others_are_not_drawn(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_active(self: Any, name: str, chosen: Any) -> bool:
+        return name == "x" or chosen["x"] > 0.9
+
+    monkeypatch.setattr(hooked.Hooked, "is_active", is_active)
+    domains = {"x": FloatDistribution(0.0, 0.8), "z": FloatDistribution(0.0, 1.0)}
+    monkeypatch.setattr(hooked.Hooked, "space", lambda self: domains)
+    place.create()
+    place.worker().run()
+    assert list(place.only().params) == ["x"]
 
 
 def test_a_sampler_that_has_tried_everything_ends_the_study(place: Any) -> None:
