@@ -99,7 +99,12 @@ def open_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """An ``ORCH_HOME`` whose server the whole test session shares."""
+    """An ``ORCH_HOME`` whose server the whole test session shares, or many sessions one after
+    the other: mutation testing names it in ``ORCH_TEST_HOME``."""
+    given = os.environ.get("ORCH_TEST_HOME")
+    if given:
+        yield Path(given)
+        return
     with open_folder() as folder:
         yield folder
         EmbeddedServer(folder).stop()
