@@ -24,7 +24,13 @@ from orchestrator.storage.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parent.parent.parent
 SQL = Path("orchestrator/storage/sql/functions.sql")
-TESTS = ["test_claim.py", "test_parts.py", "test_worker.py", "test_claim_model.py"]
+TESTS = [
+    "test_lease_rules.py",
+    "test_claim.py",
+    "test_parts.py",
+    "test_worker.py",
+    "test_claim_model.py",
+]
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ class Copy:
                 env={**os.environ, "ORCH_TEST_HOME": str(self.home)},
                 capture_output=True,
                 text=True,
-                timeout=180,
+                timeout=90,
                 check=False,
             )
         except subprocess.TimeoutExpired:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, StorageUnavailable, UsageError
 from orchestrator.storage import connect, embedded
+from orchestrator.storage import replica as replica_module
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
@@ -120,6 +121,7 @@ def test_a_server_that_cannot_start_or_answer_is_one_line(
     (server.data / "log").unlink()
     assert server._last_log_line() == "it left no log"
     settings.write_text(kept)
+    monkeypatch.undo()
     server.ensure_running()
 
 
@@ -256,8 +258,12 @@ def type_of_another_kind() -> Any:
 
 
 def test_what_came_a_moment_ago_is_not_asked_for_again(
-    storage: PostgresStorage, database: Database, study_id: int
+    storage: PostgresStorage,
+    database: Database,
+    study_id: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(replica_module, "_FRESH_SECONDS", 1000.0)
     replica = Replica(database, study_id, Kept())
     replica.sync()
     storage.create_new_trial(study_id)

@@ -157,15 +157,12 @@ def test_a_checkpoint_without_the_lease_leaves_nothing(
     assert load_newest(claims, store, trial_id) is None
 
 
-def test_the_first_checkpoint_is_due_when_its_time_has_come(claimed: tuple[Claims, int]) -> None:
+def test_a_checkpoint_is_due_when_its_time_has_come(claimed: tuple[Claims, int]) -> None:
     claims, _ = claimed
-    writer = CheckpointWriter(claims, None, 0.2, lambda trial: Writes())  # type: ignore[arg-type]
-    writer.begin()
-    assert not writer.due()
-    time.sleep(0.25)
-    assert writer.due()
-    writer.begin()
-    assert not writer.due()
+    for least_seconds, due in ((0, True), (1000, False)):
+        writer = CheckpointWriter(claims, None, least_seconds, lambda trial: Writes())  # type: ignore[arg-type]
+        writer.begin()
+        assert writer.due() == due
 
 
 def test_a_checkpoint_out_of_reach_is_no_damaged_one(

@@ -414,14 +414,15 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     with pytest.raises(PatienceExceeded, match=r"longer than worker.storage_patience"):
         place.worker(mine).run()
     trained = list(hooked.Hooked.trained)
-    assert trained[-1] == (0, 3), "its step was trained, and is not trained again"
+    last = trained[-1][1]
+    assert last in (2, 3), "on a busy machine the second step itself is beyond the patience"
     place.site.comes_back()
     after_step(lambda trial, step: None)
     place.worker(mine).run()
-    assert hooked.Hooked.trained[len(trained) :] == [(0, 4)]
+    assert hooked.Hooked.trained[len(trained) :] == [(0, step) for step in range(last + 1, 5)]
     trial = place.only()
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
-    assert trial.user_attrs["orch:restarts"] == [[3, 0]]
+    assert trial.user_attrs["orch:restarts"] == [[last, 0]]
 
 
 def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
