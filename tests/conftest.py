@@ -132,7 +132,9 @@ def database(url: str) -> Iterator[Database]:
 @pytest.fixture
 def name() -> str:
     """A study name of the test's own: the server is shared."""
-    return f"study-{next(_numbers)}"
+    # With other sessions too, where one is given; some of them may have ended badly.
+    session = f"{os.getpid()}-" if "ORCH_TEST_HOME" in os.environ else ""
+    return f"study-{session}{next(_numbers)}"
 
 
 @pytest.fixture

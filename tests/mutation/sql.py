@@ -165,8 +165,8 @@ class Copy:
     def _empty(self) -> None:
         # The schema is only made where it is missing.
         outside = Database(self.url.replace("/postgres?", "/template1?"))
-        for name in ("away", "postgres"):
-            outside.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        for row in outside.execute("SELECT datname FROM pg_database WHERE NOT datistemplate"):
+            outside.execute(f"DROP DATABASE {row['datname']} WITH (FORCE)")
         outside.execute("CREATE DATABASE postgres")
         outside.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,39 +21,38 @@ from orchestrator.study import StoredStudy, create
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.loop import Worker, WorkerOptions
 
-NAME = "away"
-
 
 class Site:
     """A database of the tests' own on the session's server."""
 
     def __init__(self, url: str) -> None:
         self.server = Database(url)
-        self.url = url.replace("/postgres?", f"/{NAME}?")
+        self.name = f"away_{os.getpid()}"
+        self.url = url.replace("/postgres?", f"/{self.name}?")
         self.database = Database(self.url)
 
     def goes_away(self) -> None:
         """Every connection ends, and no new one is let in."""
-        self.server.execute(f"ALTER DATABASE {NAME} ALLOW_CONNECTIONS false")
+        self.server.execute(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
         self.server.execute(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
             "WHERE datname = %(name)s",
-            {"name": NAME},
+            {"name": self.name},
         )
 
     def comes_back(self) -> None:
-        self.server.execute(f"ALTER DATABASE {NAME} ALLOW_CONNECTIONS true")
+        self.server.execute(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
         self.database.close()
 
 
 @pytest.fixture(scope="module")
 def own_database(url: str) -> Iterator[Site]:
-    Database(url).execute(f"CREATE DATABASE {NAME}")
     site = Site(url)
+    site.server.execute(f"CREATE DATABASE {site.name}")
     prepare(site.database)
     yield site
     site.database.close()
-    site.server.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
+    site.server.execute(f"DROP DATABASE {site.name} WITH (FORCE)")
     site.server.close()
 
 

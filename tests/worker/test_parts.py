@@ -170,7 +170,7 @@ def test_a_checkpoint_out_of_reach_is_no_damaged_one(
 ) -> None:
     claims, trial_id = claimed
     claims.save_checkpoint(trial_id, 1, "made", "0", Writes())
-    other = Database(place.site.url.replace("/away?", "/nowhere?"))
+    other = Database(place.site.url.replace(f"/{place.site.name}?", "/nowhere?"))
     with pytest.raises(StorageUnavailable):
         load_newest(claims, open_artifacts("postgresql", other, 8), trial_id)
 
