@@ -23,7 +23,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parent.parent.parent
-SQL = Path("orchestrator/storage/sql/functions.sql")
+SQL = Path("orchestrator/storage/sql")
 TESTS = [
     "test_lease_rules.py",
     "test_claim.py",
@@ -122,24 +122,22 @@ class Copy:
         for name in ("orchestrator", "objectives", "tests"):
             shutil.copytree(ROOT / name, self.folder / name)
         shutil.copy(ROOT / "pyproject.toml", self.folder)
-        self.right = (self.folder / SQL).read_text()
+        self.right = {path: path.read_text() for path in (self.folder / SQL).glob("*.sql")}
         self.home = folder / "home"
         self.url = EmbeddedServer(self.home).ensure_running()
 
     def apply(self, mutant: Mutant) -> bool:
         """False: the text is not there."""
         pattern = rf"FUNCTION orch\.{mutant.function}\(.*?^\$\$;"
-        body = re.search(pattern, self.right, re.S | re.M)
-        if body is None or mutant.text not in body.group():
-            return False
-        wrong = body.group().replace(mutant.text, mutant.instead, 1)
-        (self.folder / SQL).write_text(
-            self.right[: body.start()] + wrong + self.right[body.end() :]
-        )
-        return True
-
-    def restore(self) -> None:
-        (self.folder / SQL).write_text(self.right)
+        for path, right in self.right.items():
+            path.write_text(right)
+        for path, right in self.right.items():
+            body = re.search(pattern, right, re.S | re.M)
+            if body is not None and mutant.text in body.group():
+                wrong = body.group().replace(mutant.text, mutant.instead, 1)
+                path.write_text(right[: body.start()] + wrong + right[body.end() :])
+                return True
+        return False
 
     def killer(self) -> str | None:
         """The first test that fails; None: all pass."""
@@ -152,7 +150,7 @@ class Copy:
                 env={**os.environ, "ORCH_TEST_HOME": str(self.home)},
                 capture_output=True,
                 text=True,
-                timeout=90,
+                timeout=45,
                 check=False,
             )
         except subprocess.TimeoutExpired:
