@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests of the claim, the lease, the storage and the budget, which are measured.
+MEASURED := tests/worker tests/storage tests/search
 
-.PHONY: help install demo test check docs chaos cluster clean
+.PHONY: help install demo test check coverage mutation docs chaos cluster clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -22,19 +24,30 @@ demo: install  ## a real study with two workers: MNIST, or digits where MNIST ca
 	echo "orch run $$objective --study demo --trials 12 --workers 2 --epochs 3" >&2; \
 	$(BIN)/orch run $$objective --study demo --trials 12 --workers 2 --epochs 3
 
-check: install  ## formatting, lint and types
+check: install  ## formatting, lint, types, imports that run one way, dead and repeated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/vulture
+	$(BIN)/pylint orchestrator objectives benchmarks examples tests
 
-test: check  ## all checks and all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: check coverage  ## all checks and all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(MEASURED:%=--ignore=%)
+
+coverage: install  ## which branches of the claim, lease, storage and budget code their tests run
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(MEASURED) --cov
 
 docs: install  ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
+
+mutation: install  ## wrong lines in that code: which of them do the tests notice? (hours)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	$(BIN)/python tests/mutation/sql.py
+	$(BIN)/python tests/mutation/python.py
 
 chaos: install  ## the long chaos run: 200 kills, 20 server restarts, 20 cuts, 10 partitions
 	$(BIN)/python tests/chaos/run.py --kills 200 --restarts 20 --cuts 20 --partitions 10 --seed 1

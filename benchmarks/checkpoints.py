@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
+
+from benchmarks.home import orch, temporary_home
 
 MOST_RATIO = 1.05
 PARAMS = {
@@ -32,17 +30,11 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1, help="that train at the same time")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        environment = {**os.environ, "ORCH_HOME": folder}
-        environment.pop("ORCH_STORAGE", None)
-        try:
-            with_them, without = [], []
-            for pair in range(options.pairs):
-                with_them.append(_trial_seconds(options, f"with-{pair}", 0, environment))
-                without.append(_trial_seconds(options, f"without-{pair}", 10**9, environment))
-        finally:
-            _orch("db", "stop", environment=environment)
+    with temporary_home():
+        with_them, without = [], []
+        for pair in range(options.pairs):
+            with_them.append(_trial_seconds(options, f"with-{pair}", 0))
+            without.append(_trial_seconds(options, f"without-{pair}", 10**9))
     result = {
         "objective": options.objective,
         "epochs": options.epochs,
@@ -57,25 +49,16 @@ def main() -> int:
     return 0 if result["ratio"] <= MOST_RATIO else 1
 
 
-def _trial_seconds(
-    options: argparse.Namespace, study: str, between: int, environment: dict[str, str]
-) -> float:
+def _trial_seconds(options: argparse.Namespace, study: str, between: int) -> float:
     params = [f"--param={name}={value}" for name, value in PARAMS.items()]
-    _orch(
+    orch(
         "run", options.objective, "--study", study, "--trials", str(options.workers),
         "--workers", str(options.workers),
         "--epochs", str(options.epochs), "--pruner", "none",
         "--set", f"worker.checkpoint_seconds={between}", "--set", "worker.keep_models=0", *params,
-        environment=environment,
     )  # fmt: skip
-    report = json.loads(_orch("report", study, "--format", "json", environment=environment))
+    report = json.loads(orch("report", study, "--format", "json"))
     return statistics.mean(float(trial["seconds"]) for trial in report["trials"])
-
-
-def _orch(*arguments: str, environment: dict[str, str]) -> str:
-    command = [sys.executable, "-m", "orchestrator", *arguments]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout
 
 
 if __name__ == "__main__":

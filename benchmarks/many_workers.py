@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
 import sys
-import tempfile
 import threading
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 from optuna.distributions import FloatDistribution, distribution_to_json
 
 from benchmarks.bouncer import pgbouncer
-from benchmarks.storage import _orch
+from benchmarks.home import orch, temporary_home
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy, create
@@ -107,17 +104,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=100.0)
     parser.add_argument("--report-seconds", type=float, default=10.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        os.environ["ORCH_HOME"] = folder
-        os.environ.pop("ORCH_STORAGE", None)
-        try:
-            url = _orch("db", "url").strip()
-            _orch("db", "init")
-            with pgbouncer(Path(folder), url, options.connections) as through:
-                result = _simulate(url, through, options)
-        finally:
-            _orch("db", "stop")
+    with temporary_home() as folder:
+        url = orch("db", "url").strip()
+        orch("db", "init")
+        with pgbouncer(folder, url, options.connections) as through:
+            result = _simulate(url, through, options)
     print(json.dumps(result) if options.json else json.dumps(result, indent=2))
     return 0 if result["late_share"] <= MOST_LATE_SHARE and not result["errors"] else 1
 

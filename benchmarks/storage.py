@@ -18,13 +18,13 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from pathlib import Path
 from typing import Any
+
+from benchmarks.home import orch, temporary_home
 
 LEAST_RATIO, MOST_GROWTH, MOST_JOIN_SECONDS = 10.0, 1.5, 2.0
 _STEPS = 8
@@ -45,20 +45,14 @@ def objective(trial: Any) -> float:
 
 def main() -> int:
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        os.environ["ORCH_HOME"] = folder
-        os.environ.pop("ORCH_STORAGE", None)
-        try:
-            url = _orch("db", "url").strip()
-            _orch("db", "init")
-            result: dict[str, Any] = {"fsync_ms": round(_fsync_ms(Path(folder)), 3)}
-            for sampler in options.samplers:
-                result[sampler] = _compare(sampler, options, url)
-            if options.big:
-                result["flat"] = _flat(url, options.trials, options.big)
-        finally:
-            _orch("db", "stop")
+    with temporary_home() as folder:
+        url = orch("db", "url").strip()
+        orch("db", "init")
+        result: dict[str, Any] = {"fsync_ms": round(_fsync_ms(folder), 3)}
+        for sampler in options.samplers:
+            result[sampler] = _compare(sampler, options, url)
+        if options.big:
+            result["flat"] = _flat(url, options.trials, options.big)
     print(json.dumps(result) if options.json else json.dumps(result, indent=2))
     return 0 if _goals_are_met(result) else 1
 
@@ -143,7 +137,7 @@ def _rdb_worker(sampler: str, address: str, name: str, trials: int) -> None:
 
 def _ours(sampler: str, workers: int, trials: int, url: str) -> float:
     name = f"orch-{sampler}-{workers}"
-    _orch(
+    orch(
         "run", "benchmarks.storage:objective", "--study", name, "--trials", str(trials),
         "--workers", str(workers), "--sampler", sampler, "--epochs", str(_STEPS),
     )  # fmt: skip
@@ -167,7 +161,7 @@ def _flat(url: str, trials: int, big: int) -> dict[str, float]:
     sizes = (100, big)
     for size in sizes:
         name = f"flat-{size}"
-        _orch(
+        orch(
             "create", name, "--objective", "benchmarks.storage:objective", "--sampler", "random",
             "--epochs", str(_STEPS), "--trials", str(size + _TURNS * trials),
         )  # fmt: skip
@@ -234,12 +228,6 @@ def _fsync_ms(folder: Path) -> float:
             os.fdatasync(file.fileno())
             times.append((time.perf_counter() - started) * 1000)
     return statistics.median(times)
-
-
-def _orch(*arguments: str) -> str:
-    command = [sys.executable, "-m", "orchestrator", *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from objectives.base import ObjectiveError, locate
 
-# Each under the names by which it may be installed.
+# What a study pins, each under the names by which it may be installed.
 _PACKAGES = {
     "orch": ("orch",),
     "optuna": ("optuna",),
@@ -24,6 +24,14 @@ _PACKAGES = {
 _MODULE = "module "  # and its name: a module that the objective imports from beside it
 _INSTALLED = {"site-packages", "dist-packages"}
 _MOST_NAMED = 4
+# What a report names beside: it has its part in the numbers, but another version is no fault.
+_NAMED = {"scikit-learn": ("scikit-learn",), "numpy": ("numpy",)}
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide what a training does, with the versions that are installed here."""
+    found = {name: _version(names) for name, names in (_PACKAGES | _NAMED).items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def software_of(objective: str) -> dict[str, str]:

@@ -99,7 +99,12 @@ def open_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """An ``ORCH_HOME`` whose server the whole test session shares."""
+    """An ``ORCH_HOME`` whose server the whole test session shares, or many sessions one after
+    the other: mutation testing names it in ``ORCH_TEST_HOME``."""
+    given = os.environ.get("ORCH_TEST_HOME")
+    if given:
+        yield Path(given)
+        return
     with open_folder() as folder:
         yield folder
         EmbeddedServer(folder).stop()
@@ -127,7 +132,9 @@ def database(url: str) -> Iterator[Database]:
 @pytest.fixture
 def name() -> str:
     """A study name of the test's own: the server is shared."""
-    return f"study-{next(_numbers)}"
+    # With other sessions too, where one is given; some of them may have ended badly.
+    session = f"{os.getpid()}-" if "ORCH_TEST_HOME" in os.environ else ""
+    return f"study-{session}{next(_numbers)}"
 
 
 @pytest.fixture

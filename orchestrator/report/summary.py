@@ -23,10 +23,10 @@ from orchestrator.report.importance import fanova, ped_anova
 from orchestrator.report.noise import epochs_of_one_training, rounds_of, spread
 from orchestrator.report.rungs import Ladder
 from orchestrator.report.verdict import verdict
-from orchestrator.report.versions import versions
 from orchestrator.resolve import full_steps, make_objective
 from orchestrator.search.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
+from orchestrator.software import versions
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage

@@ -29,18 +29,15 @@ def prepare(database: Database) -> None:
     """Check the server, and make Optuna's tables and ours where they are missing.
 
     Raises:
-        StorageError: the server is too old or read-only, or holds a schema that is not ours.
+        StorageError: the server is too old, or holds a schema that is not ours.
     """
     facts = database.row("server_facts")
     assert facts is not None
-    where = mask(database.url)
     if facts["version"] < OLDEST_SERVER * 10_000:
         raise StorageError(
-            f"the server at {where} is PostgreSQL {facts['version'] // 10_000}; "
+            f"the server at {mask(database.url)} is PostgreSQL {facts['version'] // 10_000}; "
             f"orch needs {OLDEST_SERVER} or newer"
         )
-    if facts["in_recovery"]:
-        raise StorageError(f"the server at {where} is read-only (in recovery); name the primary")
     if facts["has_optuna"]:
         _check_optuna(database)
     if facts["has_orch"] and facts["has_optuna"] and _is_current(database):

@@ -15,8 +15,8 @@ from psycopg2.extras import Json
 from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.summary import ranking
-from orchestrator.report.versions import versions
 from orchestrator.resolve import make_objective
+from orchestrator.software import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole
 from orchestrator.study import StoredStudy

@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +181,3 @@ def remove(store: ArtifactStore, artifact_ids: list[str]) -> None:
             store.remove(artifact_id)
         except Exception as error:
             _log.debug("artifact %s: %s", artifact_id, error)
-
-
-Capture = Callable[[], Mapping[str, NDArray[Any]]]

@@ -239,7 +239,6 @@ ORDER BY t.datetime_complete, t.number
 
 -- server_facts --
 SELECT current_setting('server_version_num')::integer AS version,
-       pg_is_in_recovery() AS in_recovery,
        to_regclass('alembic_version') IS NOT NULL AS has_optuna,
        to_regclass('orch.schema_version') IS NOT NULL AS has_orch
 

@@ -1,0 +1,209 @@
+"""Mutation testing of the claim's SQL: each mutant is one wrong line; the tests must notice it.
+
+    python tests/mutation/sql.py            # all
+    python tests/mutation/sql.py hold_lease # those of one function
+
+Works on a copy, on a server of its own. Prints a line for each mutant; exits 1 when one survives that
+is not explained here, or when a mutant's text is not in the SQL any more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+
+ROOT = Path(__file__).parent.parent.parent
+SQL = Path("orchestrator/storage/sql")
+TESTS = [
+    "test_lease_rules.py",
+    "test_claim.py",
+    "test_parts.py",
+    "test_worker.py",
+    "test_claim_model.py",
+]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A text of a function, and what stands there instead.
+
+    Attributes:
+        function: without its schema.
+        text: its first occurrence in the function is replaced.
+        instead: by this.
+        survives: why no test can notice; empty: one must.
+    """
+
+    function: str
+    text: str
+    instead: str = ""
+    survives: str = ""
+
+
+MUTANTS = [
+    # The budget
+    Mutant("lock_study", " FOR NO KEY UPDATE"),
+    Mutant("claim_trial", "v_finished >= v_study.budget", "v_finished > v_study.budget"),
+    Mutant("claim_trial", "v_running >= v_study.budget", "v_running > v_study.budget"),
+    Mutant("claim_trial", "v_finished + v_running >=", "v_finished >="),
+    Mutant("claim_trial", "p_version <> (", "false AND p_version <> ("),
+    Mutant("claim_trial", "v_study.state <> 'open'", "false"),
+    Mutant("claim_trial", "clock_timestamp() > v_study", "clock_timestamp() < v_study"),
+    Mutant("claim_trial", "ORDER BY number LIMIT", "ORDER BY number DESC LIMIT"),
+    Mutant("claim_trial", "a.key = 'orch:paused'", "false"),
+    Mutant("claim_trial", "v_trial IS NULL AND v_study.planned", "false"),
+    Mutant("take_stage", "AND stage = coalesce(p_stage, stage)"),
+    # The lease: taken back
+    Mutant("claim_trial", "PERFORM orch.take_back_lost(p_study);"),
+    Mutant("claim_trial", "AND t.state = 'RUNNING'"),
+    Mutant("claim_trial", "UPDATE orch.lease SET renewed_at = clock_timestamp()", "UPDATE orch.lease SET renewed_at = renewed_at"),
+    Mutant("take_back_lost", "l.renewed_at <", "l.renewed_at >"),
+    Mutant("take_back_lost", "AND pg_postmaster_start_time() <", "AND now() >"),
+    Mutant("take_back_lost", "WHERE l.study_id = p_study", "WHERE true"),
+    Mutant("take_back_lost", "SKIP LOCKED"),
+    Mutant("take_back_lost", "v_lost.state = 'RUNNING'", "true"),
+    # The lease: held
+    Mutant("hold_lease", "PERFORM orch.lock_study((SELECT study_id FROM trials WHERE trial_id = p_trial));"),
+    Mutant("hold_lease", "AND worker_id = p_worker"),
+    Mutant("hold_lease", "AND state = 'RUNNING'"),
+    Mutant("hold_lease", "FOR UPDATE"),
+    Mutant("write_trial", "AND l.worker_id = p_worker"),
+    Mutant("write_trial", "AND t.state = 'RUNNING'"),
+    Mutant("write_trial", "SET renewed_at = clock_timestamp()", "SET renewed_at = l.renewed_at"),
+    Mutant("write_trial", "NOT p_durable", "true"),
+    Mutant("save_checkpoint", "AND worker_id = p_worker"),
+    Mutant("save_checkpoint", "OFFSET 2", "OFFSET 3"),
+    Mutant("save_checkpoint", "PERFORM orch.store(p_trial, p_writes);"),
+    # The end of an attempt
+    Mutant("end_attempt", "v_attempt <= orch", "v_attempt < orch"),
+    Mutant("end_attempt", "v_attempt + 1", "v_attempt"),
+    Mutant("end_attempt", "failures_in_row >= orch", "failures_in_row > orch"),
+    Mutant("end_attempt", "coalesce(orch.attribute(p_trial, 'orch:retry_of'), to_jsonb(v_number))", "to_jsonb(v_number)"),
+    Mutant("end_attempt", "UPDATE orch.checkpoint SET trial_id = v_retry WHERE trial_id = p_trial;"),
+    Mutant("end_attempt", "PERFORM orch.rewind(v_retry, orch.last_checkpoint(v_retry));"),
+    Mutant("end_attempt", "DELETE FROM orch.lease WHERE trial_id = p_trial;"),
+    Mutant("end_attempt", "PERFORM orch.forget_checkpoints(p_trial);"),
+    # The end of a trial
+    Mutant("finish_trial", "AND state = p_state"),
+    Mutant("finish_trial", "= to_jsonb(p_worker::text)", "IS NOT NULL"),
+    Mutant("finish_trial", "PERFORM orch.store(p_trial, p_writes);"),
+    Mutant("finish_trial", "SET failures_in_row = 0", "SET failures_in_row = failures_in_row"),
+    Mutant("finish_trial", "PERFORM orch.forget_checkpoints(p_trial);"),
+    Mutant("leave_trial", "trials = trials + 1", "trials = trials"),
+    Mutant("give_back_trial", "PERFORM orch.rewind(p_trial, orch.last_checkpoint(p_trial));"),
+    Mutant("give_back_trial", "DELETE FROM orch.lease WHERE trial_id = p_trial;"),
+    Mutant("pause_trial", "'orch:paused', 'true'", "'orch:waits', 'true'"),
+    Mutant("rewind", "step > p_step", "step >= p_step"),
+    Mutant("rewind", "AND p_step < 0", "AND false"),
+    # What a plan does, and which models are kept
+    Mutant("advance_plan", "step DESC", "step ASC"),
+    Mutant("advance_plan", "AND state = 'WAITING'"),
+    Mutant("advance_plan", "PERFORM orch.forget_checkpoints(trial_id)", "PERFORM trial_id"),
+    Mutant("is_model_wanted", "< p_keep", "<= p_keep"),
+    Mutant("keep_model", "r.place > p_keep AND m", "r.place >= p_keep AND m"),
+]  # fmt: skip
+
+
+class Copy:
+    """A copy of the project whose SQL may be wrong, and a server that all runs share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "copy"
+        for name in ("orchestrator", "objectives", "tests"):
+            shutil.copytree(ROOT / name, self.folder / name)
+        shutil.copy(ROOT / "pyproject.toml", self.folder)
+        self.right = {path: path.read_text() for path in (self.folder / SQL).glob("*.sql")}
+        self.home = folder / "home"
+        self.url = EmbeddedServer(self.home).ensure_running()
+
+    def apply(self, mutant: Mutant) -> bool:
+        """False: the text is not there."""
+        pattern = rf"FUNCTION orch\.{mutant.function}\(.*?^\$\$;"
+        for path, right in self.right.items():
+            path.write_text(right)
+        for path, right in self.right.items():
+            body = re.search(pattern, right, re.S | re.M)
+            if body is not None and mutant.text in body.group():
+                wrong = body.group().replace(mutant.text, mutant.instead, 1)
+                path.write_text(right[: body.start()] + wrong + right[body.end() :])
+                return True
+        return False
+
+    def killer(self) -> str | None:
+        """The first test that fails; None: all pass."""
+        self._empty()
+        command = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-p", "no:cacheprovider"]
+        try:
+            done = subprocess.run(
+                [*command, *(f"tests/worker/{each}" for each in TESTS)],
+                cwd=self.folder,
+                env={**os.environ, "ORCH_TEST_HOME": str(self.home)},
+                capture_output=True,
+                text=True,
+                timeout=45,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "it does not end"
+        if done.returncode == 0:
+            return None
+        failed = re.search(r"^(?:FAILED|ERROR) \S+?::(\S+)", done.stdout, re.M)
+        return failed.group(1) if failed else done.stdout + done.stderr
+
+    def _empty(self) -> None:
+        # The schema is only made where it is missing.
+        outside = Database(self.url.replace("/postgres?", "/template1?"))
+        for row in outside.execute("SELECT datname FROM pg_database WHERE NOT datistemplate"):
+            outside.execute(f"DROP DATABASE {row['datname']} WITH (FORCE)")
+        outside.execute("CREATE DATABASE postgres")
+        outside.close()
+
+
+def judge(copy: Copy, mutant: Mutant) -> tuple[bool, str]:
+    """Whether all is as it should be, and a word about it."""
+    if not copy.apply(mutant):
+        return False, "its text is not in the SQL"
+    began = time.monotonic()
+    killer = copy.killer()
+    if killer is not None:
+        return True, f"killed by {killer} ({time.monotonic() - began:.0f} s)"
+    return bool(mutant.survives), f"SURVIVES: {mutant.survives or 'no test notices'}"
+
+
+def main() -> int:
+    wanted = [each for each in MUTANTS if not sys.argv[1:] or each.function in sys.argv[1:]]
+    folder = Path(tempfile.mkdtemp(prefix="orch-mutation-"))
+    folder.chmod(0o755)
+    copy = Copy(folder)
+    try:
+        killer = copy.killer()
+        if killer is not None:
+            print(f"the tests fail without a mutant: {killer}")
+            return 1
+        right = []
+        for mutant in wanted:
+            as_it_should, word = judge(copy, mutant)
+            right.append(as_it_should)
+            shown = f"'{mutant.text}'" + (
+                f" -> '{mutant.instead}'" if mutant.instead else " dropped"
+            )
+            print(f"{mutant.function}: {shown}: {word}", flush=True)
+        print(f"{len(right)} mutants, {right.count(False)} to look at")
+        return 0 if all(right) else 1
+    finally:
+        EmbeddedServer(copy.home).stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""What the storage is made of, part by part: connections, the embedded server, files, a replica."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from orchestrator.errors import StorageError, StorageUnavailable, UsageError
+from orchestrator.storage import connect, embedded
+from orchestrator.storage import replica as replica_module
+from orchestrator.storage.artifacts import open_artifacts
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+from orchestrator.storage.files import write_whole
+from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.replica import Replica
+
+DOMAIN = FloatDistribution(0.0, 1.0)
+
+
+# Connections
+
+
+def test_no_statement_is_waited_for_without_an_end(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_answer_seconds", 30.0)
+    database = Database(url)
+    assert database.execute("SELECT 1 AS one") == [{"one": 1}]
+    connect.answer_within(0.2)
+    with pytest.raises(StorageUnavailable, match=r"timeout expired: no answer in 0\.2 s"):
+        database.execute("SELECT pg_sleep(60)")
+    connect.answer_within(30)
+    assert database.execute("SELECT 2 AS two") == [{"two": 2}], "on a connection of its own"
+    database.close()
+
+
+def test_the_password_is_read_from_a_file_unless_the_url_has_one(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "password"
+    path.write_text("se cret\n")
+    monkeypatch.setenv("ORCH_PASSWORD_FILE", str(path))
+    assert connect._password_of_file(url) == {"password": "se cret"}
+    assert connect._password_of_file("postgresql://u:own@h/d") == {}
+    Database(url).execute("SELECT 1")
+    monkeypatch.setenv("ORCH_PASSWORD_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(StorageError, match=r"ORCH_PASSWORD_FILE .*nowhere: No such file"):
+        Database(url).execute("SELECT 1")
+
+
+def test_a_fault_of_the_statement_is_no_outage(url: str) -> None:
+    database = Database(url)
+    before = database.execute("SELECT pg_backend_pid() AS pid")
+    with pytest.raises(StorageError) as refused:
+        database.execute("SELECT nonsense")
+    assert not isinstance(refused.value, StorageUnavailable)
+    assert database.execute("SELECT pg_backend_pid() AS pid") == before, "the same connection"
+    other = Database(url)
+    other.execute("SELECT pg_terminate_backend(%(pid)s, 10000)", dict(before[0]))
+    with pytest.raises(StorageUnavailable):
+        database.execute("SELECT 1")
+    assert database.execute("SELECT pg_backend_pid() AS pid") != before
+    database.close()
+    other.close()
+
+
+def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
+    database.execute("CREATE TEMP TABLE noted (n integer)")
+    with database.transaction():
+        database.execute("INSERT INTO noted VALUES (1)")
+    with pytest.raises(ZeroDivisionError), database.transaction():
+        database.execute("INSERT INTO noted VALUES (2)")
+        raise ZeroDivisionError
+    assert database.execute("SELECT n FROM noted") == [{"n": 1}]
+    # One whose connection has ended has nothing to roll back.
+    with pytest.raises(StorageUnavailable), database.transaction():
+        database.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert database.execute("SELECT 1 AS one") == [{"one": 1}]
+
+
+# The embedded server
+
+
+@pytest.fixture
+def server(open_path: Path) -> Iterator[EmbeddedServer]:
+    """A server of the test's own, which it may break."""
+    server = EmbeddedServer(open_path / "home")
+    server.ensure_running()
+    yield server
+    server.stop()
+
+
+def test_a_server_that_cannot_start_or_answer_is_one_line(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "START_PATIENCE_SECONDS", 0.0)
+    assert server.stop() and not server.stop()
+    hba = server.data / "pg_hba.conf"
+    right = hba.read_text()
+    hba.write_text("local all all reject\n")
+    with pytest.raises(StorageError, match=r"started but does not answer: .*reject"):
+        server.ensure_running()
+    hba.write_text(right)
+    assert server.stop()
+    settings = server.data / "postgresql.conf"
+    kept = settings.read_text()
+    settings.write_text("no_such_setting = 1\n")
+    with pytest.raises(StorageError, match=r"does not start: .*postgresql\.conf"):
+        server.ensure_running()
+    (server.data / "log").unlink()
+    assert server._last_log_line() == "it left no log"
+    settings.write_text(kept)
+    monkeypatch.undo()
+    server.ensure_running()
+
+
+def test_a_server_that_does_not_stop_is_named(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCTLTIMEOUT", "1")
+    pid = server.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StorageError, match="does not stop"):
+            server.stop()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_that_listens_on_tcp_alone_is_found(server: EmbeddedServer) -> None:
+    server.stop()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    hba = server.data / "pg_hba.conf"
+    hba.write_text("host all all 127.0.0.1/32 trust\n")
+    options = f"-c unix_socket_directories= -c listen_addresses=127.0.0.1 -p {port}"
+    server._postgres(
+        "pg_ctl", "-w", "-D", str(server.data), "-l", str(server.data / "log"), "-o", options,
+        "start",
+    )  # fmt: skip
+    assert server.url() == f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+
+def test_the_home_is_the_users_data_folder_unless_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ORCH_HOME", "~/there")
+    assert embedded.home() == Path.home() / "there"
+    monkeypatch.delenv("ORCH_HOME")
+    assert embedded.home().name == "orch"
+
+
+# Files and stores
+
+
+def test_a_file_is_as_it_was_when_it_cannot_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.mkdir()
+    with pytest.raises(OSError):
+        write_whole(path, b"new")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_store_that_cannot_be_opened_names_the_mend(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot be used: Not a directory"):
+        open_artifacts(str(tmp_path / "file" / "folder"), database, 1)
+    for module in [each for each in sys.modules if each.startswith(("boto3", "optuna.artifacts"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(UsageError, match=r"s3://bucket needs an extra; pip install 'orch\[s3\]'"):
+        open_artifacts("s3://bucket", database, 1)
+
+
+# The replica
+
+
+class Kept:
+    """An outbox that keeps what goes into it."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+
+    def write_param(self, name: str, value: float, distribution: str) -> None:
+        self.written.append((name, value))
+
+    def write_user_attribute(self, key: str, value: str) -> None:
+        self.written.append((key, value))
+
+    def write_system_attribute(self, key: str, value: str) -> None:
+        self.written.append((key, value))
+
+
+@pytest.fixture
+def storage(database: Database) -> PostgresStorage:
+    return PostgresStorage(database)
+
+
+@pytest.fixture
+def study_id(storage: PostgresStorage, name: str) -> Iterator[int]:
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
+    yield study_id
+    storage.delete_study(study_id)
+
+
+def test_a_replica_writes_its_own_trial_in_memory_and_others_at_once(
+    storage: PostgresStorage, database: Database, study_id: int
+) -> None:
+    outbox = Kept()
+    replica = Replica(database, study_id, outbox)
+    own, other = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
+    assert replica.begin(own) is None, "it is not known here yet"
+    replica.sync()
+    assert replica.begin(own) is not None
+    for trial_id in (own, other):
+        replica.set_trial_param(trial_id, "x", 0.5, DOMAIN)
+        replica.set_trial_user_attr(trial_id, "user", [1])
+        replica.set_trial_system_attr(trial_id, "system", {"a": None})
+    assert outbox.written == [("x", 0.5), ("user", "[1]"), ("system", '{"a": null}')]
+    # What is read of its own trial is what was written, though the database has not seen it.
+    for trial_id in (own, other):
+        seen = replica.get_trial(trial_id)
+        assert (seen.params, seen.distributions) == ({"x": 0.5}, {"x": DOMAIN})
+        assert (seen.user_attrs, seen.system_attrs) == ({"user": [1]}, {"system": {"a": None}})
+    assert storage.get_trial(own).params == {} and storage.get_trial(other).params == {"x": 0.5}
+    with pytest.raises(ValueError):
+        replica.set_trial_param(own, "x", 1, type_of_another_kind())
+    # While it runs it is newer here; once it has ended, the server knows better.
+    storage.set_trial_user_attr(own, "user", "theirs")
+    replica.sync()
+    assert replica.get_trial(own).user_attrs == {"user": [1]}
+    storage.set_trial_state_values(own, TrialState.COMPLETE, [1.0])
+    replica.sync()
+    replica.end()
+    assert replica.get_trial(own).user_attrs == {"user": "theirs"}
+    assert replica.get_all_trials(study_id)[0].state == TrialState.COMPLETE
+
+
+def type_of_another_kind() -> Any:
+    from optuna.distributions import IntDistribution
+
+    return IntDistribution(0, 3)
+
+
+def test_what_came_a_moment_ago_is_not_asked_for_again(
+    storage: PostgresStorage,
+    database: Database,
+    study_id: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replica_module, "_FRESH_SECONDS", 1000.0)
+    replica = Replica(database, study_id, Kept())
+    replica.sync()
+    storage.create_new_trial(study_id)
+    assert replica.get_all_trials(study_id) == []
+    replica.end()
+    assert len(replica.get_all_trials(study_id)) == 1
+    changed, position = replica.changed_since(0)
+    assert [trial.number for trial in changed] == [0]
+    assert replica.changed_since(position) == ([], position)
+
+
+def test_a_replica_answers_for_other_studies_as_the_storage_does(
+    storage: PostgresStorage, database: Database, study_id: int, name: str
+) -> None:
+    replica = Replica(database, study_id, Kept())
+    other = storage.create_new_study([StudyDirection.MINIMIZE] * 2, f"{name}-other")
+    storage.create_new_trial(other)
+    assert replica.get_study_id_from_name(name) == study_id
+    assert replica.get_study_id_from_name(f"{name}-other") == other
+    assert replica.get_study_directions(study_id) == [StudyDirection.MAXIMIZE]
+    assert replica.get_study_directions(other) == [StudyDirection.MINIMIZE] * 2
+    assert len(replica.get_all_trials(other)) == 1 and replica.get_all_trials(study_id) == []
+    gone = Replica(database, other, Kept())
+    storage.delete_study(other)
+    with pytest.raises(KeyError):
+        gone.sync()

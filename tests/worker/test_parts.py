@@ -1,0 +1,252 @@
+"""What a worker is made of, part by part: courier, checkpoints, patience, what is kept on disk."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import psycopg2
+import pytest
+
+from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.storage.artifacts import open_artifacts
+from orchestrator.storage.database import Database
+from orchestrator.worker.checkpoints import Checkpoint, CheckpointWriter, load_newest
+from orchestrator.worker.claim import Claims
+from orchestrator.worker.courier import Courier
+from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
+from orchestrator.worker.unfinished import UnfinishedTrials
+from orchestrator.worker.writes import Writes
+
+
+@pytest.fixture
+def claimed(place: Any) -> tuple[Claims, int]:
+    place.create()
+    claims = place.claims()
+    trial_id = claims.claim().trial_id
+    assert trial_id is not None
+    return claims, trial_id
+
+
+def make_courier(place: Any, claims: Claims, beat_seconds: float = 1000.0) -> Courier:
+    return Courier(place.site.url, place.study.study_id, claims.worker_id, beat_seconds)
+
+
+def test_what_the_database_can_never_take_is_raised_at_the_report(
+    place: Any, claimed: tuple[Claims, int]
+) -> None:
+    claims, trial_id = claimed
+    with make_courier(place, claims) as courier:
+        courier.begin(trial_id)
+        courier.write_param("x", 0.5, "no JSON of a distribution")
+        place.execute("ALTER FUNCTION orch.write_trial RENAME TO write_away")
+        try:
+            with pytest.raises(StorageError, match="does not exist"):
+                courier.deliver(1, 0.5)
+        finally:
+            place.execute("ALTER FUNCTION orch.write_away RENAME TO write_trial")
+        with pytest.raises(StorageError, match="does not exist"):
+            courier.deliver(2, 0.5)
+    courier.close()
+
+
+def test_an_idle_couriers_beats_keep_the_lease_and_notice_its_loss(
+    place: Any, claimed: tuple[Claims, int]
+) -> None:
+    claims, trial_id = claimed
+    renewed = "SELECT renewed_at FROM orch.lease WHERE study_id = %(study)s"
+    [before] = place.execute(renewed)
+    with make_courier(place, claims, beat_seconds=0.05) as courier:
+        courier.begin(trial_id)
+        wait_for(lambda: place.execute(renewed) != [before])
+        assert courier.held and courier.outage_seconds == 0
+        claims.give_back(trial_id)
+        wait_for(lambda: not courier.held)
+        assert not courier.deliver(1, 0.5)
+        # Without a trial there is nothing to hold; the next one is held until it is known better.
+        courier.end()
+        time.sleep(0.2)
+        assert courier.held
+    courier.close()
+
+
+def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
+    claims, trial_id = claimed
+    with make_courier(place, claims) as courier:
+        courier.begin(trial_id)
+        courier.write_system_attribute("a", "1")
+        assert courier.deliver(1, 0.5)
+        courier.write_system_attribute("a", "1")
+        assert not courier.undelivered(trial_id)
+        courier.collect()
+        courier.write_system_attribute("a", "2")
+        assert courier.undelivered(trial_id) == Writes(system_attributes={"a": "2"})
+        assert not courier.undelivered(trial_id + 1)
+        time.sleep(0.1)  # collected: it goes with the end, not by itself
+        assert courier.undelivered(trial_id)
+        assert claims.finish(trial_id, "COMPLETE", [0.5], {}, courier.collect())
+    courier.close()
+    trial = place.only()
+    assert (trial.intermediate_values, trial.system_attrs) == ({1: 0.5}, {"a": 2})
+
+
+def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
+    claims, trial_id = claimed
+    with make_courier(place, claims, beat_seconds=0.2) as courier:
+        courier.begin(trial_id)
+        assert courier.deliver(1, 0.5) and courier.deliver(2, 0.25)
+        place.site.goes_away()
+        assert not courier.deliver(3, 0.125)
+        assert courier.undelivered(trial_id).values == {1: 0.5, 2: 0.25, 3: 0.125}
+        assert courier.outage_seconds > 0
+        place.site.comes_back()
+        # As after a crash of the server that lost what it had not waited for.
+        place.execute("DELETE FROM trial_intermediate_values")
+        wait_for(lambda: not courier.undelivered(trial_id))
+        assert courier.outage_seconds == 0
+    courier.close()
+    assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
+
+
+def test_what_is_written_anew_while_it_is_sent_is_sent_again() -> None:
+    sent = Writes({1: float("nan")}, {"x": (0.5, "{}")}, {"a": "1"}, {"b": "1"})
+    mine = sent.copy()
+    mine.user_attributes["a"] = "2"
+    mine.remove(sent)
+    assert mine == Writes(user_attributes={"a": "2"}) and mine
+    mine.remove(Writes(user_attributes={"other": "1"}))
+    assert mine
+    mine.add(sent)
+    assert mine.user_attributes == {"a": "1"} and mine.params and mine.system_attributes
+    for each in (Writes({1: 1.0}), Writes(params={"x": (0.5, "{}")})):
+        assert each
+    assert not Writes()
+
+
+def test_two_checkpoints_are_kept_and_the_older_ones_removed(
+    place: Any, claimed: tuple[Claims, int]
+) -> None:
+    claims, trial_id = claimed
+    store = open_artifacts("postgresql", place.site.database, 8)
+    writer = CheckpointWriter(claims, store, 0, lambda trial: Writes({9: 0.5}))
+    with writer:
+        for step in (1, 2, 3):
+            writer.save(trial_id, Checkpoint(step, {"a": np.array([step])}))
+            assert writer.flush(30)
+    assert [step for _, step, _ in claims.checkpoints(trial_id)] == [3, 2]
+    assert len(place.execute("SELECT * FROM orch.artifact")) == 2
+    assert place.only().intermediate_values == {9: 0.5}, "what was undelivered goes with it"
+    newest = load_newest(claims, store, trial_id)
+    assert newest is not None and newest.step == 3 and newest.arrays["a"] == [3]
+
+
+def test_a_checkpoint_without_the_lease_leaves_nothing(
+    place: Any, claimed: tuple[Claims, int]
+) -> None:
+    claims, trial_id = claimed
+    claims.give_back(trial_id)
+    store = open_artifacts("postgresql", place.site.database, 8)
+    with CheckpointWriter(claims, store, 0, lambda trial: Writes()) as writer:
+        writer.save(trial_id, Checkpoint(1, {}))
+        assert writer.flush(30)
+    assert place.execute("SELECT * FROM orch.artifact") == []
+    assert load_newest(claims, store, trial_id) is None
+
+
+def test_a_checkpoint_is_due_when_its_time_has_come(claimed: tuple[Claims, int]) -> None:
+    claims, _ = claimed
+    for least_seconds, due in ((0, True), (1000, False)):
+        writer = CheckpointWriter(claims, None, least_seconds, lambda trial: Writes())  # type: ignore[arg-type]
+        writer.begin()
+        assert writer.due() == due
+
+
+def test_a_checkpoint_out_of_reach_is_no_damaged_one(
+    place: Any, claimed: tuple[Claims, int]
+) -> None:
+    claims, trial_id = claimed
+    claims.save_checkpoint(trial_id, 1, "made", "0", Writes())
+    other = Database(place.site.url.replace(f"/{place.site.name}?", "/nowhere?"))
+    with pytest.raises(StorageUnavailable):
+        load_newest(claims, open_artifacts("postgresql", other, 8), trial_id)
+
+
+def test_a_model_is_wanted_while_fewer_than_so_many_are_better(
+    place: Any, claimed: tuple[Claims, int]
+) -> None:
+    claims, trial_id = claimed
+    assert claims.is_model_wanted(9.0, 1)
+    assert not claims.is_model_wanted(9.0, 0)
+    assert claims.finish(trial_id, "COMPLETE", [1.0], {})
+    store = open_artifacts("postgresql", place.site.database, 8)
+    store.write("model", io.BytesIO(b"m"))
+    assert claims.keep_model(trial_id, "model", "0", 1) == []
+    assert not claims.is_model_wanted(9.0, 1) and claims.is_model_wanted(9.0, 2)
+    assert claims.is_model_wanted(0.5, 1), "smaller is better here"
+
+
+def test_patience_waits_for_the_database_and_not_for_a_fault(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Any] = [StorageUnavailable("one\nline"), psycopg2.OperationalError("two"), 3]
+
+    def call() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(call, 60) == 3
+    assert caplog.text.count("waiting for the database: one line") == 1
+    answers = [StorageUnavailable("again")] * 2
+    with pytest.raises(PatienceExceeded, match="the storage is out of reach: again"):
+        patiently(call, 0)
+    with pytest.raises(PatienceExceeded):
+        patiently(call, 60, lambda: True)
+    answers = [StorageError("never")]
+    with pytest.raises(StorageError, match="never"):
+        patiently(call, 60)
+    for module in [each for each in sys.modules if each.partition(".")[0] == "sqlalchemy"]:
+        monkeypatch.delitem(sys.modules, module)
+    assert len(storage_failures()) == 3
+
+
+def test_what_is_kept_on_disk_is_whole_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ORCH_HOME", str(tmp_path))
+    kept, other = UnfinishedTrials("one"), UnfinishedTrials("two")
+    assert kept.load(7) is None
+    path = kept.save(7, Checkpoint(3, {"a": np.arange(3)}, {"seed": 1}))
+    found = kept.load(7)
+    assert found is not None and (found.step, found.facts) == (3, {"seed": 1})
+    assert other.load(7) is None and kept.load(8) is None
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert kept.load(7) is None
+    assert "cannot be used (its checksum is wrong)" in caplog.text
+    kept.remove(7)
+    kept.remove(7)
+    assert not path.exists()
+
+
+def test_signing_off_is_seen(place: Any, claimed: tuple[Claims, int]) -> None:
+    claims, trial_id = claimed
+    assert claims.held() == [trial_id] and claims.renew() == {trial_id}
+    [row] = place.execute("SELECT name, left_at FROM orch.worker WHERE study_id = %(study)s")
+    assert row == {"name": "another", "left_at": None}
+    claims.leave()
+    [row] = place.execute("SELECT left_at FROM orch.worker WHERE study_id = %(study)s")
+    assert row["left_at"] is not None
+    assert Claims(place.site.database, place.study.study_id, uuid4()).held() == []
+
+
+def wait_for(condition: Any, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

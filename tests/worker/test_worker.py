@@ -1,0 +1,775 @@
+"""A worker in this process: what becomes of a trial, however its training or its database ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import hooked
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
+from orchestrator.storage.setup import ORCH_VERSION
+from orchestrator.study import delete, stop
+from orchestrator.worker.loop import abandon
+from orchestrator.worker.patience import PatienceExceeded
+
+Act = Callable[[Any, int], None]
+
+
+# How a trial ends
+
+
+def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Any) -> None:
+    place.create(trials=2)
+    worker = place.worker(threads=3)
+    worker.run()
+    for trial in place.trials():
+        x = trial.params["x"]
+        assert (trial.state, trial.value) == (TrialState.COMPLETE, x)
+        assert trial.intermediate_values == {step: x + step for step in range(1, 5)}
+        assert trial.user_attrs["orch:worker"] == worker.name
+        assert trial.user_attrs["orch:threads"] == 3
+        assert trial.user_attrs["orch:seed"] is not None
+        assert 0 <= trial.user_attrs["orch:seconds"] < 60
+        assert "orch:restarts" not in trial.user_attrs and "orch:reason" not in trial.user_attrs
+    [row] = place.execute("SELECT trials, left_at FROM orch.worker WHERE study_id = %(study)s")
+    assert row["trials"] == 2 and row["left_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ("forty-two", "TypeError: the objective returned 'forty-two'; it must return a number"),
+        ([1.0, 2.0], "ValueError: the objective returned 2 values, and the study has 1 metrics"),
+        (ValueError("no such\n layer"), "ValueError: no such layer"),
+    ],
+)
+def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
+    place: Any, function: Any, returned: Any, reason: str
+) -> None:
+    def run(trial: optuna.Trial) -> Any:
+        trial.set_user_attr("noted", 1)
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    function(run)
+    place.create("hooked:plain")
+    with pytest.raises(StudyFailed, match=r"failed: 1 configurations in a row failed"):
+        place.worker().run()
+    trial = place.only()
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["orch:reason"].startswith(reason)
+    log = trial.user_attrs["orch:log"].splitlines()
+    assert 2 <= len(log) <= 20
+    assert trial.user_attrs["noted"] == 1, "what it wrote before is there"
+
+
+def test_pruned_trials_keep_their_last_value_and_the_reason(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> Any:
+        for step, value in [[], [(1, 0.5), (2, 0.25)], [(1, float("nan"))], [(0, 1.0)]][
+            trial.number
+        ]:
+            trial.report(value, step)
+        if trial.number == 3:
+            return float("nan")
+        raise optuna.TrialPruned("enough" if trial.number == 1 else "")
+
+    function(run)
+    place.create("hooked:plain", trials=4)
+    place.worker().run()
+    trials = place.trials()
+    assert [trial.state for trial in trials] == [TrialState.PRUNED] * 4
+    assert [trial.value for trial in trials] == [None, 0.25, None, None]
+    assert [trial.user_attrs.get("orch:reason") for trial in trials] == [
+        None, "enough", None, "the objective returned nan",
+    ]  # fmt: skip
+
+
+def test_with_several_metrics_nothing_is_pruned(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> Any:
+        trial.report(1.0, 1)
+        assert not trial.should_prune()
+        if trial.number == 1:
+            raise optuna.TrialPruned
+        return (1, 2.0)
+
+    function(run)
+    place.create(
+        "hooked:plain", trials=2, study={"metric": ["a", "b"], "direction": ["minimize"] * 2}
+    )
+    place.worker().run()
+    first, second = place.trials()
+    assert first.values == [1.0, 2.0]
+    assert second.state == TrialState.PRUNED and second.values is None
+
+
+def test_a_step_is_reported_once_and_is_not_negative(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        trial.report(1.0, 1)
+        trial.report(2.0, 1)
+        with pytest.raises(ValueError, match="step must not be negative, but it is -1"):
+            trial.report(1.0, -1)
+        return 0.0
+
+    function(run)
+    place.create("hooked:plain")
+    place.worker().run()
+    assert place.only().intermediate_values == {1: 1.0}
+
+
+def test_the_specs_domain_stands_in_place_of_the_functions(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        free = trial.suggest_float("free", 0, 1)
+        assert trial.suggest_float("free", 0, 1) == free
+        return trial.suggest_float("x", 0, 1)
+
+    function(run)
+    place.create("hooked:plain", space={"x": {"float": [5.0, 6.0]}})
+    place.worker().run()
+    assert 5 <= place.only().params["x"] <= 6 and 0 <= place.only().params["free"] <= 1
+
+
+def test_a_pruner_that_has_seen_enough_ends_a_trial(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        for step in range(1, 5):
+            trial.report(trial.number, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return float(trial.number)
+
+    function(run)
+    place.create(
+        "hooked:plain", trials=6, pruner={"name": "median", "n_startup_trials": 2},
+    )  # fmt: skip
+    place.worker().run()
+    assert [trial.state for trial in place.trials()][2:] == [TrialState.PRUNED] * 4
+
+
+def test_optunas_own_storage_gives_the_same_trials(place: Any) -> None:
+    place.create(trials=2, storage={"driver": "rdb"})
+    place.worker().run()
+    for trial in place.trials():
+        assert trial.value == trial.params["x"]
+        assert len(trial.intermediate_values) == 4
+
+
+# Leaving, and going on
+
+
+def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
+    place: Any, after_step: Any
+) -> None:
+    place.create(worker={"checkpoint_seconds": 1000})
+    leaving = place.worker()
+    after_step(lambda trial, step: leaving.leave() if step == 2 else None)
+    leaving.run()
+    assert place.only().state == TrialState.WAITING
+    assert list(place.only().intermediate_values) == [1, 2]
+    place.worker().run()
+    trial = place.only()
+    assert trial.state == TrialState.COMPLETE and "orch:attempt" not in trial.user_attrs
+    assert trial.user_attrs["orch:restarts"] == [[2, 0]]
+    assert hooked.Hooked.trained == [(0, step) for step in (1, 2, 3, 4)]
+    assert place.execute("SELECT * FROM orch.checkpoint") == []
+    assert place.execute("SELECT * FROM orch.artifact") == []
+
+
+def test_who_leaves_at_the_last_step_ends_the_trial(place: Any, after_step: Any) -> None:
+    place.create(trials=2)
+    leaving = place.worker()
+    after_step(lambda trial, step: leaving.leave() if step == 4 else None)
+    leaving.run()
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
+
+
+def test_a_function_is_left_after_its_report_and_starts_anew(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        trial.report(x, 1)
+        leaving.leave()
+        trial.report(x, 2)
+        return x
+
+    function(run)
+    place.create("hooked:plain")
+    leaving = place.worker()
+    leaving.run()
+    waiting = place.only()
+    assert waiting.state == TrialState.WAITING and waiting.intermediate_values == {}
+    function(lambda trial: trial.suggest_float("x", 0, 1))
+    place.worker().run()
+    assert place.only().value == waiting.params["x"]
+
+
+def test_the_next_trial_that_came_with_an_end_is_given_back(
+    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.create(trials=2)
+    leaving = place.worker()
+    finish = leaving._claims.finish_and_claim
+
+    def finish_then_leave(*arguments: Any) -> bool:
+        held = finish(*arguments)
+        leaving.leave()
+        return held
+
+    monkeypatch.setattr(leaving._claims, "finish_and_claim", finish_then_leave)
+    leaving.run()
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE, TrialState.WAITING]
+
+
+def test_a_worker_whose_time_is_up_takes_no_trial(place: Any) -> None:
+    place.create()
+    place.worker(timeout=0).run()
+    assert place.trials() == []
+
+
+def test_who_stays_waits_for_more_budget(place: Any) -> None:
+    place.create()
+    staying = place.worker(stay=True)
+    thread = threading.Thread(target=staying.run)
+    thread.start()
+    while not (place.trials() and place.trials()[0].state.is_finished()):
+        thread.join(0.05)
+    thread.join(0.5)
+    assert thread.is_alive()
+    staying.leave()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_stopped_study_lets_its_workers_go(place: Any, after_step: Any) -> None:
+    place.create(trials=5)
+    after_step(lambda trial, step: stop(place.site.database, place.study))
+    place.worker().run()
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
+
+
+def test_a_worker_leaves_a_schema_that_is_not_its_own(place: Any, after_step: Any) -> None:
+    place.create(trials=2)
+    after_step(lambda trial, step: place.execute("UPDATE orch.schema_version SET version = 99"))
+    try:
+        with pytest.raises(StorageError, match="is now of another orch version"):
+            place.worker().run()
+    finally:
+        place.execute("UPDATE orch.schema_version SET version = %(right)s", right=ORCH_VERSION)
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
+
+
+# The lease is gone
+
+
+def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
+    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def act(trial: Any, step: int) -> None:
+        if (trial.number, step) == (0, 2):
+            arrived(trial)
+            place.lose_the_lease()
+        if (trial.number, step) == (0, 3):
+            wait_for(lambda: not trial._equipment.courier.held)
+
+    place.create(worker={"max_failures": 2}, trials=1)
+    after_step(act)
+    with caplog.at_level(logging.INFO):
+        place.worker().run()
+    first, second = place.trials()
+    assert first.state == TrialState.FAIL and list(first.intermediate_values) == [1, 2]
+    assert second.state == TrialState.COMPLETE
+    assert "trial 0 was taken back meanwhile; dropped" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["returns", "fails", "is pruned"])
+def test_a_trial_that_was_taken_back_is_dropped_at_its_end(
+    place: Any, function: Any, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        if trial.number == 0:
+            place.lose_the_lease()
+            if end == "fails":
+                raise ValueError("on purpose")
+            if end == "is pruned":
+                raise optuna.TrialPruned
+        return 7.0
+
+    function(run)
+    place.create("hooked:plain", worker={"max_failures": 2})
+    with caplog.at_level(logging.INFO):
+        place.worker().run()
+    first, second = place.trials()
+    assert first.state == TrialState.FAIL and first.user_attrs["orch:reason"] == "lost"
+    assert second.value == 7.0
+    assert "dropped" in caplog.text
+
+
+def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
+    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.create(worker={"max_failures": 2})
+    worker = place.worker()
+    claim = worker._claims.claim
+
+    def claim_and_lose(since: str | None) -> Any:
+        claimed = claim(since)
+        if not hooked.Hooked.trained:
+            place.execute("UPDATE orch.lease SET worker_id = %(other)s", other=str(uuid4()))
+            place.execute(
+                "INSERT INTO trial_intermediate_values "
+                "(trial_id, step, intermediate_value, intermediate_value_type) "
+                "SELECT trial_id, 1, 0.5, 'FINITE' FROM trials WHERE study_id = %(study)s"
+            )
+            monkeypatch.setattr(worker._claims, "claim", claim)
+            worker.leave()
+            return dataclasses.replace(claimed, detail=None)
+        return claimed
+
+    monkeypatch.setattr(worker._claims, "claim", claim_and_lose)
+    worker.run()
+    assert hooked.Hooked.trained == [] and place.only().state == TrialState.RUNNING
+
+
+def test_a_trial_that_was_taken_back_is_not_paused(place: Any, after_step: Any) -> None:
+    def act(trial: Any, step: int) -> None:
+        if trial.number == 0:
+            # The values have arrived, so that nothing but the pause can notice.
+            place.lose_the_lease()
+            trial._equipment.courier._held = True
+
+    after_step(act)
+    place.create(
+        pruner={"name": "hyperband", "promote": True, "reduction_factor": 2},
+        worker={"max_failures": 3, "heartbeat_seconds": 20},
+        trials=4,
+    )
+    place.worker().run()
+    first = place.trials()[0]
+    assert first.state == TrialState.FAIL and "orch:paused" not in first.system_attrs
+
+
+def test_a_deleted_study_is_said_once(place: Any, after_step: Any) -> None:
+    place.create(trials=3)
+    after_step(lambda trial, step: delete(place.site.database, place.study) if step == 2 else None)
+    with pytest.raises(StudyFailed, match="was deleted; this worker ends"):
+        place.worker().run()
+
+
+def test_a_trial_that_was_ended_elsewhere_is_dropped_by_optunas_own_storage(
+    place: Any, function: Any
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        if trial.number == 0:
+            place.lose_the_lease()
+            trial.set_user_attr("late", 1)
+        return 7.0
+
+    function(run)
+    place.create("hooked:plain", storage={"driver": "rdb"}, worker={"max_failures": 2})
+    place.worker().run()
+    first, second = place.trials()
+    assert "late" not in first.user_attrs and second.value == 7.0
+
+
+# The database is away
+
+
+def test_training_goes_on_without_the_database_and_every_value_arrives(
+    place: Any, after_step: Any
+) -> None:
+    def act(trial: Any, step: int) -> None:
+        if step == 1:
+            place.site.goes_away()
+        if step == 3:
+            assert trial.values == pytest.approx({n: trial.params["x"] + n for n in (1, 2, 3)})
+            assert not trial.should_prune()
+            place.site.comes_back()
+
+    after_step(act)
+    place.create()
+    place.worker().run()
+    trial = place.only()
+    assert trial.state == TrialState.COMPLETE
+    assert list(trial.intermediate_values) == [1, 2, 3, 4]
+
+
+def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
+    place: Any, after_step: Any
+) -> None:
+    def act(trial: Any, step: int) -> None:
+        if step == 2:
+            place.site.goes_away()
+        if step > 2:
+            wait_for(lambda: trial._equipment.courier.outage_seconds > 0.3)
+
+    after_step(act)
+    place.create(worker={"storage_patience": 0.3})
+    mine = uuid4()
+    with pytest.raises(PatienceExceeded, match=r"longer than worker.storage_patience"):
+        place.worker(mine).run()
+    trained = list(hooked.Hooked.trained)
+    last = trained[-1][1]
+    assert last in (2, 3), "on a busy machine the second step itself is beyond the patience"
+    place.site.comes_back()
+    after_step(lambda trial, step: None)
+    place.worker(mine).run()
+    assert hooked.Hooked.trained[len(trained) :] == [(0, step) for step in range(last + 1, 5)]
+    trial = place.only()
+    assert list(trial.intermediate_values) == [1, 2, 3, 4]
+    assert trial.user_attrs["orch:restarts"] == [[last, 0]]
+
+
+def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
+    place: Any, after_step: Any
+) -> None:
+    after_step(lambda trial, step: place.site.goes_away() if step == 4 else None)
+    place.create(worker={"storage_patience": 0.3})
+    mine = uuid4()
+    with pytest.raises(PatienceExceeded, match="the storage is out of reach"):
+        place.worker(mine).run()
+    place.site.comes_back()
+    place.worker(mine).run()
+    assert hooked.Hooked.trained == [(0, step) for step in (1, 2, 3, 4)], "nothing twice"
+    trial = place.only()
+    assert trial.state == TrialState.COMPLETE and list(trial.intermediate_values) == [1, 2, 3, 4]
+
+
+def test_what_is_kept_of_other_parameters_is_not_taken_up(
+    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    after_step(lambda trial, step: (arrived(trial), place.site.goes_away()) if step == 4 else None)
+    place.create(worker={"storage_patience": 0.3})
+    mine = uuid4()
+    with pytest.raises(PatienceExceeded):
+        place.worker(mine).run()
+    place.site.comes_back()
+    after_step(lambda trial, step: None)
+    place.execute("UPDATE trial_params SET param_value = 0.987654")
+    place.worker(mine).run()
+    assert place.only().value == 0.987654
+    assert "what is kept here has other parameters" in caplog.text
+
+
+def test_a_function_beyond_its_patience_ends_the_worker_and_keeps_nothing(
+    place: Any, function: Any, tmp_path: Path
+) -> None:
+    def run(trial: Any) -> float:
+        place.site.goes_away()
+        for step in range(1, 1000):
+            trial.report(0.5, step)
+            time.sleep(0.02)
+        return 0.0
+
+    function(run)
+    place.create("hooked:plain", worker={"storage_patience": 0.3})
+    with pytest.raises(PatienceExceeded, match=r"longer than worker\.storage_patience"):
+        place.worker().run()
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
+    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    after_step(lambda trial, step: (arrived(trial), place.site.goes_away()) if step == 1 else None)
+    place.create(worker={"storage_patience": 0.3}, study={"trials": 1})
+    mine = uuid4()
+    with pytest.raises(PatienceExceeded):
+        place.worker(mine).run()
+    place.site.comes_back()
+    x = place.only().params["x"]
+    place.execute("DELETE FROM trial_intermediate_values")
+    place.execute("DELETE FROM trial_params")
+    after_step(lambda trial, step: None)
+    place.worker(mine).run()
+    assert place.only().params == {"x": x}
+    assert place.only().intermediate_values == {step: x + step for step in range(1, 5)}
+
+
+def test_a_draw_whose_answer_was_lost_is_looked_up_before_it_is_repeated(
+    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RDBStorage._set_trial_param
+    broken = []
+
+    def store_and_lose(self: Any, *arguments: Any) -> None:
+        store(self, *arguments)
+        if not broken:
+            broken.append(True)
+            raise StorageUnavailable("the answer was lost")
+
+    monkeypatch.setattr(RDBStorage, "_set_trial_param", store_and_lose)
+
+    def run(trial: Any) -> float:
+        trial.report(0.5, 1)
+        return trial.suggest_float("x", 0, 1)
+
+    function(run)
+    place.create("hooked:plain", storage={"driver": "rdb"})
+    place.worker().run()
+    assert broken
+    assert place.only().value == place.only().params["x"]
+    assert place.only().intermediate_values == {1: 0.5}
+
+
+def test_a_pruner_that_cannot_read_lets_the_trial_go_on(place: Any, function: Any) -> None:
+    def run(trial: Any) -> float:
+        trial.report(0.5, 1)
+        trial._equipment.courier.deliver(1, 0.5)
+        place.execute("ALTER TABLE trials RENAME TO trials_away")
+        trial.study.pruner = Reads()
+        pruned = trial.should_prune()
+        place.execute("ALTER TABLE trials_away RENAME TO trials")
+        return float(pruned)
+
+    class Reads(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: Any) -> bool:
+            study._storage.get_all_trials(study._study_id, deepcopy=False)
+            return True
+
+    function(run)
+    place.create("hooked:plain", storage={"driver": "rdb"}, worker={"heartbeat_seconds": 20})
+    place.worker().run()
+    assert place.only().value == 0.0
+
+
+def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
+    place: Any, function: Any
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        trial.report(0.5, 1)
+        place.site.goes_away()
+        trial.study.trials  # noqa: B018 - not waited for: the objective's own question
+        return 0.0
+
+    function(run)
+    place.create("hooked:plain", worker={"storage_patience": 0.3}, storage={"driver": "rdb"})
+    with pytest.raises(PatienceExceeded, match=r"^the storage failed in trial 0: "):
+        place.worker().run()
+
+
+def test_who_ends_at_once_gives_back_what_it_holds(
+    place: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.create()
+    claims = place.claims()
+    assert claims.claim().outcome == "trial"
+    place.site.goes_away()
+    abandon(place.site.url, place.study.study_id, claims.worker_id)
+    assert "its trial is taken back after the grace period" in caplog.text
+    place.site.comes_back()
+    assert place.only().state == TrialState.RUNNING
+    abandon(place.site.url, place.study.study_id, claims.worker_id)
+    assert place.only().state == TrialState.WAITING
+
+
+# What is tried next
+
+
+def test_hyperband_with_promotion_trains_each_step_once(place: Any) -> None:
+    place.create(
+        trials=8,
+        pruner={"name": "hyperband", "promote": True, "reduction_factor": 2},
+        study={"direction": "minimize"},
+    )
+    place.worker().run()
+    trials = place.trials()
+    assert len(trials) == 8 and all(trial.state.is_finished() for trial in trials)
+    assert len(set(hooked.Hooked.trained)) == len(hooked.Hooked.trained)
+    # Seven begin with one step, as the first bracket of 4 steps has; its best go on.
+    steps = sorted(len(trial.intermediate_values) for trial in trials)
+    assert steps[0] == 1 and steps[-1] == 4
+    assert place.execute("SELECT * FROM orch.checkpoint") == []
+
+
+def test_a_grid_is_tried_once_and_the_study_is_done(place: Any) -> None:
+    place.create(trials=9, sampler={"name": "grid"}, space={"x": {"choice": [0.25, 0.5, 0.75]}})
+    place.worker().run()
+    assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5, 0.75]
+
+
+def test_a_grid_with_a_cell_that_fails_ends_without_it(
+    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile a second worker finds neither work nor an end, and waits."""
+    place.create(
+        trials=9,
+        sampler={"name": "grid"},
+        space={"x": {"choice": [0.25, 0.5]}},
+        worker={"max_failures": 5},
+    )
+    waiting = place.worker()
+
+    def act(trial: Any, step: int) -> None:
+        if trial.number == 0:
+            raise ValueError("on purpose")
+        if step == 1:
+            thread.start()
+            wait_for(lambda: len(asked) == 3)
+
+    asked: list[Any] = []
+    claim = waiting._claims.claim
+    monkeypatch.setattr(waiting._claims, "claim", lambda since: asked.append(since) or claim(since))
+    thread = threading.Thread(target=waiting.run)
+    after_step(act)
+    place.worker().run()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [trial.state for trial in place.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    [row] = place.execute("SELECT reason FROM orch.study WHERE study_id = %(study)s")
+    assert row["reason"] == "every configuration has been tried"
+
+
+def test_parameters_that_do_not_exist_beside_the_others_are_not_drawn(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_active(self: Any, name: str, chosen: Any) -> bool:
+        return name == "x" or chosen["x"] > 0.9
+
+    monkeypatch.setattr(hooked.Hooked, "is_active", is_active)
+    domains = {"x": FloatDistribution(0.0, 0.8), "z": FloatDistribution(0.0, 1.0)}
+    monkeypatch.setattr(hooked.Hooked, "space", lambda self: domains)
+    place.create()
+    place.worker().run()
+    assert list(place.only().params) == ["x"]
+
+
+def test_a_sampler_that_has_tried_everything_ends_the_study(place: Any) -> None:
+    place.create(trials=9, sampler={"name": "bruteforce"}, space={"x": {"choice": [0.25, 0.5]}})
+    place.worker().run()
+    assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5]
+    [row] = place.execute("SELECT state, reason FROM orch.study WHERE study_id = %(study)s")
+    assert row == {"state": "exhausted", "reason": "every configuration has been tried"}
+
+
+def test_a_terminator_that_expects_no_gain_ends_the_study(place: Any, function: Any) -> None:
+    function(lambda trial: 1.0)
+    place.create(
+        "hooked:plain", trials=99,
+        terminator={"name": "stagnation", "min_n_trials": 3, "max_stagnation_trials": 2},
+    )  # fmt: skip
+    place.worker().run()
+    assert len(place.trials()) < 20
+    [row] = place.execute("SELECT reason FROM orch.study WHERE study_id = %(study)s")
+    assert row["reason"] == "no worthwhile gain is expected"
+
+
+# Checkpoints and models
+
+
+def test_a_checkpoint_above_the_cap_stops_checkpoints_not_the_trial(
+    place: Any, after_step: Any, function: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.create(worker={"artifact_limit_mb": 1})
+
+    def act(trial: Any, step: int) -> None:
+        trial.checkpoint(step, lambda: {"state": np.zeros(200_000)})
+        trial._equipment.writer.flush(30)
+
+    after_step(act)
+    place.worker().run()
+    assert place.only().state == TrialState.COMPLETE
+    assert caplog.text.count("no checkpoints for this study") == 1
+
+
+def test_a_store_that_fails_is_said_once_and_the_trial_ends_well(
+    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def act(trial: Any, step: int) -> None:
+        place.execute("ALTER TABLE IF EXISTS orch.artifact_chunk RENAME TO chunk_away")
+        trial.checkpoint(step, lambda: {"state": np.zeros(1)})
+        trial._equipment.writer.flush(30)
+
+    place.create()
+    after_step(act)
+    try:
+        place.worker().run()
+    finally:
+        place.execute("ALTER TABLE orch.chunk_away RENAME TO artifact_chunk")
+    assert place.only().state == TrialState.COMPLETE
+    assert caplog.text.count("a checkpoint was not saved") == 1
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.create()
+    leaving = place.worker()
+
+    def act(trial: Any, step: int) -> None:
+        trial._equipment.writer.flush(30)
+        if step == 3:
+            leaving.leave()
+
+    after_step(act)
+    leaving.run()
+    place.execute("UPDATE orch.checkpoint SET sha256 = 'wrong' WHERE step = 3")
+    after_step(lambda trial, step: None)
+    place.worker().run()
+    assert "checkpoint of step 3 cannot be used (its checksum is wrong)" in caplog.text
+    assert hooked.Hooked.trained == [(0, 1), (0, 2), (0, 3), (0, 3), (0, 4)]
+    assert list(place.only().intermediate_values) == [1, 2, 3, 4]
+
+
+def test_models_of_the_best_are_kept_and_the_others_fall_out(
+    place: Any, function: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = [3.0, 1.0, 2.0, 5.0, 0.5]
+
+    def run(trial: Any) -> float:
+        value = values[trial.number]
+        trial.offer_model(value, lambda path: path.write_bytes(b"model of %r" % value))
+        if trial.number == 4:
+            trial.model = bytes(2 * 1024 * 1024)  # above the cap: not kept, and no fault
+        return value
+
+    function(run)
+    place.create(
+        "hooked:plain", trials=5, study={"direction": "minimize"},
+        worker={"keep_models": 2, "artifact_limit_mb": 1},
+    )  # fmt: skip
+    place.worker().run()
+    assert all(trial.state == TrialState.COMPLETE for trial in place.trials())
+    kept = place.execute(
+        "SELECT number FROM orch.model JOIN trials USING (trial_id) ORDER BY number"
+    )
+    assert [row["number"] for row in kept] == [1, 2]
+    assert place.execute("SELECT count(*) AS n FROM orch.artifact") == [{"n": 2}]
+    assert "the model of trial 4 is not kept" in caplog.text
+
+
+def test_a_model_is_not_worth_a_trial(place: Any, function: Any) -> None:
+    def run(trial: Any) -> float:
+        place.site.goes_away()
+        trial.offer_model(1.0, lambda path: path.write_bytes(b""))
+        place.site.comes_back()
+        return 1.0
+
+    function(run)
+    place.create("hooked:plain")
+    place.worker().run()
+    assert place.only().value == 1.0
+
+
+def arrived(trial: Any) -> None:
+    """Wait until the database has what the trial wrote."""
+    wait_for(lambda: not trial._equipment.courier.undelivered(trial._trial_id))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    event = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        event.wait(0.02)
+    raise AssertionError("waited in vain")
