@@ -80,7 +80,7 @@ MUTANTS = [
     Mutant("write_trial", "AND l.worker_id = p_worker"),
     Mutant("write_trial", "AND t.state = 'RUNNING'"),
     Mutant("write_trial", "SET renewed_at = clock_timestamp()", "SET renewed_at = l.renewed_at"),
-    Mutant("write_trial", "NOT p_durable", "true"),
+    Mutant("write_trial", "NOT p_durable", "true", "only a crash of the server at that moment shows it"),
     Mutant("save_checkpoint", "AND worker_id = p_worker"),
     Mutant("save_checkpoint", "OFFSET 2", "OFFSET 3"),
     Mutant("save_checkpoint", "PERFORM orch.store(p_trial, p_writes);"),
