@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import typer
@@ -128,7 +128,7 @@ def _strategies(section: str) -> str:
     return "\n| name | Optuna's | further keys |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def _listed(names: set[str]) -> str:
+def _listed(names: Set[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
 
 
