@@ -2,21 +2,26 @@
 
     python -m benchmarks.memory --json
 
-Two processes train ``--trials`` trials with the objective alone: Optuna and the database, which a
-real worker has loaded too, are not in. Resident memory counts shared pages
-fully in each process; the proportional set size shares them out.
+Two processes train ``--trials`` trials each with the objective alone. With ``--study`` two workers
+of ``orch run mnist`` share ``--trials`` trials, and are looked at every second. Resident memory
+counts shared pages fully in each process; the proportional set size shares them out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from benchmarks.home import temporary_home
 
 MOST_RATIO = 1.2
 _PROCESSES = 2
@@ -26,15 +31,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--trials", type=int, default=10, help="that each process trains")
+    parser.add_argument("--study", action="store_true", help="real workers of a study")
     parser.add_argument("--part", choices=["bare", "worker"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         (_bare if options.part == "bare" else _worker)(options.trials)
         return 0
-    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as home:
-        os.environ["ORCH_HOME"] = home
+    with temporary_home():
         [bare] = _measure("bare", 1, options.trials)
-        workers = _measure("worker", _PROCESSES, options.trials)
+        workers = (
+            _study(options.trials)
+            if options.study
+            else _measure("worker", _PROCESSES, options.trials)
+        )
     largest = max(each["rss_mib"] for each in workers)
     result = {
         "trials": options.trials,
@@ -65,6 +74,31 @@ def _measure(part: str, processes: int, trials: int) -> list[dict[str, Any]]:
     for process in running:
         process.communicate("\n")
     return found
+
+
+def _study(trials: int) -> list[dict[str, Any]]:
+    """The workers of a study, looked at as long as it runs."""
+    command = [sys.executable, "-m", "orchestrator", "run", "mnist", "--study", "memory"]
+    command += ["--trials", str(trials), "--workers", str(_PROCESSES), "--epochs", "1"]
+    running = subprocess.Popen([*command, "--pruner", "none"], stdout=subprocess.DEVNULL)
+    seen: dict[int, list[dict[str, Any]]] = {}
+    while running.poll() is None:
+        for child in psutil.Process(running.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error, OSError, IndexError, KeyError):
+                if "orchestrator.worker" in child.cmdline():
+                    seen.setdefault(child.pid, []).append(_memory(child.pid))
+        time.sleep(1.0)
+    if running.returncode:
+        raise SystemExit(f"orch run ended with exit code {running.returncode}")
+    return [
+        {
+            "rss_mib": max(each["rss_mib"] for each in looks),
+            "pss_mib": max(each["pss_mib"] for each in looks),
+            "rss_mib_at_a_fifth": looks[len(looks) // 5]["rss_mib"],
+            "rss_mib_at_the_end": looks[-2 if len(looks) > 1 else -1]["rss_mib"],
+        }
+        for looks in seen.values()
+    ]
 
 
 def _memory(pid: int) -> dict[str, Any]:
