@@ -28,7 +28,7 @@ from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy, create
 from orchestrator.worker.claim import Claims
-from orchestrator.worker.writes import Writes
+from orchestrator.worker.writes import Account, Writes
 
 LATE_SECONDS, MOST_LATE_SHARE = 1.0, 0.01
 _STEPS = 8
@@ -62,7 +62,7 @@ class SimulatedWorker(threading.Thread):
         claim = self._ask(lambda: self._claims.claim(self._cursor))
         self._cursor = claim.changes["cursor"]
         written = Writes(params={f"x{each}": (random.random(), _DOMAIN) for each in range(7)})
-        new = written.copy()
+        new, serial = written.copy(), 0
         for step in range(1, random.choice((1, 3, _STEPS)) + 1):
             if self._stop_asked.wait(self._every * random.uniform(0.9, 1.1)):
                 return
@@ -71,18 +71,20 @@ class SimulatedWorker(threading.Thread):
             if rung:
                 new.system_attributes[f"completed_rung_{step // 2}"] = str(new.values[step])
             sent, written = new, _sum(written, new)
+            since = self._cursor if rung else None
             _, changes = self._ask(
-                lambda sent=sent, rung=rung: self._claims.write(
-                    claim.trial_id, sent, durable=False, since=self._cursor if rung else None
+                lambda sent=sent, since=since, serial=serial: self._claims.write(
+                    claim.trial_id, sent, False, since, serial=serial + 1, after=serial
                 )
             )
+            serial += 1
             if changes is not None:
                 self._cursor = changes["cursor"]
             new = Writes()
-        cursor = self._cursor
+        cursor, account = self._cursor, Account(written, new, serial)
         self._ask(
             lambda: self._claims.finish_and_claim(
-                claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, written, cursor
+                claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, account, cursor
             )
         )
         self.ended += 1

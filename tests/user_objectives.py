@@ -77,6 +77,15 @@ def seven_params(trial: optuna.Trial) -> float:
     return total
 
 
+def reports_nan(trial: optuna.Trial) -> float:
+    """Never a number; goes on until it is pruned."""
+    for step in range(1, 10):
+        trial.report(float("nan"), step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return 0.0
+
+
 def two_metrics(trial: optuna.Trial) -> tuple[float, float]:
     """The smaller the error, the bigger the model."""
     x = trial.suggest_float("x", 0.0, 1.0)

@@ -8,6 +8,7 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from orchestrator.errors import UsageError, nearest
@@ -56,7 +57,7 @@ class Strategy:
                 f"pip install {self.package}"
             )
         cls = getattr(importlib.import_module(self.module), self.class_name)
-        known = set(inspect.signature(cls).parameters) - _NOT_WRITABLE - self.reserved
+        known = _parameters(cls) - _NOT_WRITABLE - self.reserved
         for option in options:
             if option not in known:
                 raise UsageError(
@@ -74,6 +75,11 @@ class Strategy:
             raise UsageError(
                 f"{section}: Optuna's {self.class_name} needs {missing}; pip install {missing}"
             ) from None
+
+
+@cache
+def _parameters(cls: type) -> frozenset[str]:
+    return frozenset(inspect.signature(cls).parameters)
 
 
 def choose(strategies: Mapping[str, Strategy], section: str, name: str) -> Strategy:

@@ -11,7 +11,18 @@ from orchestrator.storage.url import mask
 
 OLDEST_SERVER = 13
 OPTUNA_REVISION = "v3.2.0.a"  # the head of Optuna 5's migrations
-ORCH_VERSION = 3
+ORCH_VERSION = 4
+# In this order: SQL functions are checked as they are made.
+_SCHEMA = (
+    "schema.sql",
+    "trials.sql",
+    "changes.sql",
+    "writes.sql",
+    "claims.sql",
+    "ends.sql",
+    "plans.sql",
+    "artifacts.sql",
+)
 
 
 def prepare(database: Database) -> None:
@@ -67,9 +78,8 @@ def _create(database: Database) -> None:
             _create_optuna_tables(database.url)
         if not facts["has_orch"] or not _is_current(database):
             # Workers of the older version see the new number at their next claim, and leave.
-            database.execute(script("schema.sql"))
-            database.execute(script("functions.sql"))
-            database.execute(script("changes.sql"))
+            for name in _SCHEMA:
+                database.execute(script(name))
             database.rows("set_orch_version", version=ORCH_VERSION)
 
 

@@ -110,7 +110,8 @@ class Attempt:
 
     def _write_all(self) -> None:
         """Once more, and durably: a crash of the server may have lost some of it."""
-        equipment, writes = self._equipment, self._equipment.courier.collect()
+        equipment = self._equipment
+        writes = equipment.courier.collect().everything
         if writes:
             self._call(lambda: equipment.claims.write(self._trial_id, writes))
 
@@ -181,12 +182,12 @@ class Attempt:
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
 
     def _finish(self, state: State, values: list[float] | None, attributes: dict[str, Any]) -> bool:
-        equipment, writes = self._equipment, self._equipment.courier.collect()
+        equipment, account = self._equipment, self._equipment.courier.collect()
         if equipment.takes_next():
             return equipment.claims.finish_and_claim(
-                self._trial_id, state, values, attributes, writes, equipment.cursor()
+                self._trial_id, state, values, attributes, account, equipment.cursor()
             )
-        return equipment.claims.finish(self._trial_id, state, values, attributes, writes)
+        return equipment.claims.finish(self._trial_id, state, values, attributes, account)
 
     def _keep_model(self, model: bytes) -> None:
         equipment = self._equipment

@@ -13,14 +13,14 @@ from orchestrator.search.plan import Step
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.mirror import Changes, stored_number
 from orchestrator.storage.setup import ORCH_VERSION
-from orchestrator.worker.writes import Writes
+from orchestrator.worker.writes import Account, Writes
 
 Outcome = Literal["trial", "plan", "wait", "done", "timeout", "drained", "failed", "gone", "schema"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The answer to a worker that asks for work; ``functions.sql`` lists the outcomes."""
+    """The answer to a worker that asks for work; ``claims.sql`` lists the outcomes."""
 
     outcome: Outcome
     trial_id: int | None
@@ -119,7 +119,13 @@ class Claims:
         return {row["trial_id"] for row in rows}
 
     def write(
-        self, trial_id: int, writes: Writes, durable: bool = True, since: str | None = None
+        self,
+        trial_id: int,
+        writes: Writes,
+        durable: bool = True,
+        since: str | None = None,
+        serial: int = 0,
+        after: int = 0,
     ) -> tuple[bool, Changes | None]:
         """Record what a trial has drawn, noted and reported; repeating it changes nothing.
 
@@ -128,6 +134,8 @@ class Claims:
             writes: what is recorded.
             durable: wait for the server's disk. Otherwise a crash of the server may lose it.
             since: a replica's cursor; its changes are the answer. None: they are not wanted.
+            serial: the number of this write, by which the trial's end knows that it has arrived.
+            after: the number of the newest one before it that has arrived.
 
         Returns:
             Whether the lease is held (otherwise nothing was written), and the changes.
@@ -136,6 +144,8 @@ class Claims:
             "write_trial",
             trial_id=trial_id,
             worker_id=self.worker_id,
+            serial=serial,
+            after=after,
             writes=writes.document(),
             durable=durable,
             since=since,
@@ -193,7 +203,7 @@ class Claims:
         state: Literal["COMPLETE", "PRUNED"],
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
-        writes: Writes | None = None,
+        account: Account | None = None,
     ) -> bool:
         """End the trial.
 
@@ -202,13 +212,13 @@ class Claims:
             state: how it ended.
             values: one for each metric; None for a pruned trial that reported nothing.
             attributes: user attributes to record with it.
-            writes: all that the trial wrote, to be stored again, durably.
+            account: what the trial wrote. What a server lost of it in a crash is written again.
 
         Returns:
             False: the lease is gone; nothing was written.
         """
-        end = self._end(trial_id, state, values, attributes, writes)
-        return self._held("finish_trial", **end)
+        end = self._end(trial_id, state, values, attributes)
+        return self._finish("finish_trial", end, account) is not None
 
     def finish_and_claim(
         self,
@@ -216,41 +226,45 @@ class Claims:
         state: Literal["COMPLETE", "PRUNED"],
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
-        writes: Writes | None,
+        account: Account | None,
         since: str | None,
     ) -> bool:
         """End the trial, and take what :meth:`claim` will answer next, in one transaction."""
-        end = self._end(trial_id, state, values, attributes, writes)
-        row = self._database.row(
-            "finish_and_claim",
-            worker_id=self.worker_id,
-            study_id=self._study_id,
-            version=ORCH_VERSION,
-            since=since,
-            **end,
-        )
-        assert row is not None
-        if row.pop("held"):
-            self._next = Claim(**row)
-            return True
-        return False
+        end = self._end(trial_id, state, values, attributes)
+        end |= {"study_id": self._study_id, "version": ORCH_VERSION, "since": since}
+        row = self._finish("finish_and_claim", end, account)
+        if row is None:
+            return False
+        self._next = Claim(**row)
+        return True
 
-    @staticmethod
+    def _finish(self, query: str, end: Row, account: Account | None) -> Row | None:
+        """The answer to an end; None: the lease is gone."""
+        account = account or Account()
+        late, serial = account.late, account.serial
+        while True:
+            row = self._database.row(query, serial=serial, writes=late.document(), **end)
+            assert row is not None
+            ended = row.pop("ended")
+            if ended != "lacking":
+                return row if ended == "ended" else None
+            late, serial = account.everything, 0
+
     def _end(
+        self,
         trial_id: int,
         state: str,
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
-        writes: Writes | None,
     ) -> Row:
         stored = [stored_number(value) for value in values or ()]
         return {
             "trial_id": trial_id,
+            "worker_id": self.worker_id,
             "state": state,
             "values": [value for value, _ in stored],
             "types": [kind for _, kind in stored],
             "attributes": Json(dict(attributes)),
-            "writes": (writes or Writes()).document(),
         }
 
     def fail(self, trial_id: int, reason: str, attributes: Mapping[str, Any]) -> bool:

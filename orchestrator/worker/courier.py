@@ -19,13 +19,13 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.replica import Replica
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
-from orchestrator.worker.writes import Writes
+from orchestrator.worker.writes import Account, Writes
 
 _log = logging.getLogger("orch")
 
 # How long a report waits for its delivery before training goes on without.
 _ANSWER_SECONDS = 5.0
-# What was drawn or noted waits so long for the first value, to go with it.
+# What nobody waits for is sent so much later, with what came meanwhile.
 _GATHER_SECONDS = 0.005
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 
@@ -48,9 +48,11 @@ class Courier(Background):
         self._trial_id: int | None = None
         self._pending = Writes()
         self._sent = Writes()
+        self._serial = self._arrived = 0
         self._collected = False
         self._replica: Replica | None = None
         self._wants_changes = False
+        self._urgent = False
         self._held = True
         self._outage_began: float | None = None
         self._broken: StorageError | None = None
@@ -74,12 +76,6 @@ class Courier(Background):
         """Whether the trial is still this worker's, as far as is known."""
         return self._held
 
-    @property
-    def pending(self) -> dict[int, float]:
-        """The values, by step, that are not delivered yet."""
-        with self._changed:
-            return dict(self._pending.values)
-
     def begin(self, trial_id: int) -> None:
         """From now on what is written is of this trial."""
         self._start(trial_id)
@@ -92,8 +88,9 @@ class Courier(Background):
         with self._changed:
             self._trial_id, self._held, self._collected = trial_id, True, False
             self._pending, self._sent = Writes(), Writes()
+            self._serial = self._arrived = 0
 
-    def collect(self) -> Writes:
+    def collect(self) -> Account:
         """All that the trial wrote, delivered or not, to go with its end.
 
         What is not delivered yet is not delivered by itself any more.
@@ -102,7 +99,7 @@ class Courier(Background):
             self._collected = True
             everything = self._sent.copy()
             everything.add(self._pending)
-            return everything
+            return Account(everything, self._pending.copy(), self._arrived)
 
     def undelivered(self, trial_id: int) -> Writes:
         """What this trial wrote, if it is the running one, that is not known to have arrived."""
@@ -129,8 +126,18 @@ class Courier(Background):
             if first:
                 self._changed.notify_all()
 
+    def post(self, step: int, value: float) -> None:
+        """Send a value that nobody waits for: a moment later, or with the next that is delivered.
+
+        Raises:
+            StorageError: the database answers, but can never take it.
+        """
+        self._write(lambda pending: pending.values.update({step: value}))
+        if self._broken is not None:
+            raise self._broken
+
     def deliver(self, step: int, value: float, changes: bool = False) -> bool:
-        """Send a value.
+        """Send a value, and wait until it has arrived.
 
         Args:
             step: the value's step.
@@ -147,6 +154,7 @@ class Courier(Background):
         with self._changed:
             self._pending.values[step] = value
             self._wants_changes = self._wants_changes or changes
+            self._urgent = True
             self._changed.notify_all()
             self._changed.wait_for(
                 lambda: self._settled() or self._outage_began is not None, _ANSWER_SECONDS
@@ -194,8 +202,7 @@ class Courier(Background):
         ):
             return True
         self._changed.wait_for(
-            lambda: self._stopped or bool(self._pending.values) or self._collected,
-            _GATHER_SECONDS,
+            lambda: self._stopped or self._urgent or self._collected, _GATHER_SECONDS
         )
         return self._sendable()
 
@@ -203,6 +210,7 @@ class Courier(Background):
         return bool(self._pending) and not self._collected
 
     def _batch(self) -> Writes:
+        self._urgent = False
         return self._pending.copy() if self._sendable() else Writes()
 
     def _send(self, trial_id: int | None, batch: Writes) -> None:
@@ -211,8 +219,15 @@ class Courier(Background):
             kept = self._claims.renew()
             held = trial_id is None or trial_id in kept
         else:
-            since = replica.cursor if replica is not None and self._wants_changes else None
-            held, changes = self._claims.write(trial_id, batch, durable=False, since=since)
+            self._serial += 1
+            held, changes = self._claims.write(
+                trial_id,
+                batch,
+                durable=False,
+                since=replica.cursor if replica is not None and self._wants_changes else None,
+                serial=self._serial,
+                after=self._arrived,
+            )
         if replica is not None and changes is not None:
             replica.take(changes)
         with self._changed:
@@ -223,6 +238,7 @@ class Courier(Background):
                 self._held = self._held and held
                 self._sent.add(batch)
                 self._pending.remove(batch)
+                self._arrived = self._serial
                 self._wants_changes = self._wants_changes and changes is None
             self._changed.notify_all()
 
@@ -232,6 +248,6 @@ class Courier(Background):
                 self._outage_began = time.monotonic()
                 # A server that crashed may have lost what it had taken.
                 self._sent.add(self._pending)
-                self._pending, self._sent = self._sent, Writes()
+                self._pending, self._sent, self._arrived = self._sent, Writes(), 0
                 _log.warning("training goes on without the database: %s", error)
             self._changed.notify_all()

@@ -131,6 +131,7 @@ class WorkerTrial(optuna.Trial):
         self.checkpoints = checkpoints
         self.fresh = fresh
         self._equipment = equipment
+        self._has_arrived = True  # the last value; without it nobody decides
         self.model: bytes | None = None
         # Where training went on from a checkpoint; a replay does the same.
         self.restarts: list[Place] = []
@@ -172,18 +173,19 @@ class WorkerTrial(optuna.Trial):
             self.study.pruner,
             self._cached_frozen_trial,
         )
-        changes = False
-        if len(self.study.directions) == 1:
+        if len(self.study.directions) == 1 and reads_others(pruner, self.study, trial):
             for key, noted in noted_rung(pruner, self.study, trial).items():
                 courier.write_system_attribute(key, json.dumps(noted))
-            changes = reads_others(pruner, self.study, trial)
-        courier.deliver(step, value, changes)
+            self._has_arrived = courier.deliver(step, value, changes=True)
+        else:
+            courier.post(step, value)  # no other trial's values decide about it
+            self._has_arrived = courier.outage_seconds == 0
         if not courier.held:
             raise LeaseLost
 
     def should_prune(self) -> bool:
         """Ask the pruner; while the database is out of reach the trial goes on."""
-        if self._equipment.courier.pending or len(self.study.directions) > 1:
+        if not self._has_arrived or len(self.study.directions) > 1:
             return False
         try:
             return super().should_prune()

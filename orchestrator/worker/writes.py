@@ -65,6 +65,21 @@ class Writes:
         return Json({name: part for name, part in parts.items() if part})
 
 
+@dataclass
+class Account:
+    """All that a trial wrote, for its end.
+
+    Attributes:
+        everything: all of it.
+        late: what is not known to have arrived.
+        serial: the number of the newest write that has arrived; 0: everything is late.
+    """
+
+    everything: Writes = field(default_factory=Writes)
+    late: Writes = field(default_factory=Writes)
+    serial: int = 0
+
+
 def _remove_same(mine: dict[Any, Any], sent: dict[Any, Any]) -> None:
     for key, value in sent.items():
         # The very object: a NaN is not equal to itself.

@@ -164,6 +164,41 @@ def test_a_worker_misses_nothing_that_is_committed_late(study_id: int, url: str)
         each.close()
 
 
+def test_what_a_transaction_notes_by_hand_hides_nothing_else(
+    study_id: int, database: Database
+) -> None:
+    storage = PostgresStorage(database)
+    first, second = (storage.create_new_trial(study_id) for _ in range(2))
+    since = storage.mirror(study_id).cursor
+
+    def changed() -> list[int]:
+        answer = database.row("changed_trials", study_id=study_id, since=since, also=[])
+        assert answer is not None
+        return [row[0] for row in answer["changes"]["trials"]]
+
+    write = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (%(id)s, %(key)s, '1')"
+    assert changed() == []
+    with database.transaction():
+        database.execute("SELECT orch.note(%(id)s)", {"id": first})
+        database.execute(write, {"id": first, "key": "a"})
+        database.execute(write, {"id": second, "key": "a"})
+    assert changed() == [first, second], "the other trial is noted, too"
+    since = storage.mirror(study_id).cursor
+    assert changed() == []
+    database.execute(write, {"id": first, "key": "b"})
+    assert changed() == [first], "and so is the next transaction"
+
+
+def test_what_every_trial_calls_keeps_its_plans(database: Database) -> None:
+    rows = database.execute(
+        "SELECT proname AS name FROM pg_proc WHERE pronamespace = 'orch'::regnamespace "
+        "AND proconfig @> '{plan_cache_mode=force_generic_plan,enable_seqscan=off,jit=off}'"
+    )
+    assert {row["name"] for row in rows} == {
+        "claim_trial", "write_trial", "finish_trial", "finish_and_claim", "changes",
+    }  # fmt: skip
+
+
 def test_plain_optuna_workers_and_ours_at_once_agree(
     study_id: int, database: Database, url: str, theirs: BaseStorage
 ) -> None:

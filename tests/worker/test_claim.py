@@ -17,7 +17,7 @@ from orchestrator.storage.database import Database, Row
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.study import StoredStudy, create, delete, open_study, raise_budget, reopen, stop
 from orchestrator.worker.claim import Claims
-from orchestrator.worker.writes import Writes
+from orchestrator.worker.writes import Account, Writes
 
 MakeStudy = Callable[..., StoredStudy]
 MakeWorker = Callable[[StoredStudy], Claims]
@@ -130,6 +130,68 @@ def test_a_finished_trial_carries_its_value_and_attributes(
     assert value == database.execute(
         "SELECT value FROM trial_values WHERE trial_id = %(id)s", {"id": trial}
     ), "nothing is overwritten"
+
+
+def test_an_end_writes_again_only_what_is_not_known_to_have_arrived(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    claims = make_worker(make_study(trials=2))
+    arrived, otherwise = Writes({1: 0.1}), Writes({1: 0.9})
+    for known, expected in ((3, 0.1), (4, 0.9)):
+        trial = take(claims)
+        assert claims.write(trial, arrived, durable=False, serial=3)[0]
+        # What the account says is not what was written; so it shows whether it is written again.
+        account = Account(otherwise, Writes({2: 0.2}), known)
+        assert claims.finish(trial, "COMPLETE", [0.5], {}, account)
+        rows = database.execute(
+            "SELECT step, intermediate_value AS value FROM trial_intermediate_values "
+            "WHERE trial_id = %(id)s ORDER BY step",
+            {"id": trial},
+        )
+        values = {row["step"]: row["value"] for row in rows}
+        assert values == ({1: expected, 2: 0.2} if known == 3 else {1: expected})
+
+
+def test_a_write_behind_a_lost_one_is_not_counted(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    claims = make_worker(make_study())
+    trial = take(claims)
+    for serial, after, counted in ((1, 0, 1), (2, 1, 2), (5, 4, 2), (6, 0, 6)):
+        assert claims.write(trial, Writes({serial: 0.5}), serial=serial, after=after)[0]
+        rows = database.execute(
+            "SELECT serial FROM orch.lease WHERE trial_id = %(id)s", {"id": trial}
+        )
+        assert rows[0]["serial"] == counted
+
+
+def test_what_an_end_and_its_claim_have_changed_is_told_once(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study(trials=5)
+    mine, lost = make_worker(study), make_worker(study)
+    first = mine.claim("0")
+    fallen = take(lost)
+    assert first.trial_id is not None and first.changes is not None
+    database.execute(
+        "UPDATE orch.lease SET renewed_at = renewed_at - interval '1 hour' WHERE trial_id = %(id)s",
+        {"id": fallen},
+    )
+    assert mine.finish_and_claim(
+        first.trial_id, "COMPLETE", [0.5], {}, None, first.changes["cursor"]
+    )
+    claim = mine.claim()
+    assert claim.trial_id is not None and claim.changes is not None
+    retry = claim.trial_id  # of the lost one, made in the same transaction
+    own = {row[0]: row[2] for row in claim.changes["own"]}
+    assert own == {first.trial_id: "COMPLETE", fallen: "FAIL", retry: "RUNNING"}
+    _, changes = mine.write(retry, Writes({1: 0.5}), since=claim.changes["cursor"])
+    assert changes is not None and changes["trials"] == []
+    database.execute(
+        "UPDATE trial_values SET value = 0.6 WHERE trial_id = %(id)s", {"id": first.trial_id}
+    )
+    _, changes = mine.write(retry, Writes({2: 0.5}), since=changes["cursor"])
+    assert changes is not None and [row[0] for row in changes["trials"]] == [first.trial_id]
 
 
 def test_infinite_values_are_stored_as_optuna_stores_them(

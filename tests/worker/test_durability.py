@@ -17,6 +17,7 @@ from orchestrator.storage.setup import prepare
 from orchestrator.study import create
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
+from orchestrator.worker.writes import Account, Writes
 
 DISTRIBUTION = (
     '{"name": "FloatDistribution", '
@@ -37,7 +38,7 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
         database = Database(server.ensure_running())
         study = create(
             database,
-            StudySpec.parse({"study": {"name": "s", "objective": "quadratic", "trials": 1}}),
+            StudySpec.parse({"study": {"name": "s", "objective": "quadratic", "trials": 2}}),
         )
         claims = Claims(database, study.study_id, uuid4())
         claims.join("worker")
@@ -62,6 +63,20 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
         assert trial.intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
         assert trial.params == {"x": 0.25} and trial.user_attrs["note"] == "kept"
         assert trial.system_attrs == {f"completed_rung_{step}": 0.5 for step in range(1, 4)}
+        second = claims.claim().trial_id
+        assert second is not None
+        written = Writes({1: 0.1}, {"x": (0.25, DISTRIBUTION)})
+        assert claims.write(second, written, durable=False, serial=1)[0]
+        # The connections of a pooler survive what its server does not: nobody tells the worker.
+        kill(server)
+        database.close()
+        database = Database(server.ensure_running())
+        claims = Claims(database, study.study_id, claims.worker_id)
+        assert claims.write(second, Writes({2: 0.2}), durable=False, serial=2, after=1)[0]
+        written.values[2] = 0.2
+        assert claims.finish(second, "COMPLETE", [0.2], {}, Account(written, Writes(), 2))
+        trial = PostgresStorage(database).get_trial(second)
+        assert trial.intermediate_values == {1: 0.1, 2: 0.2} and trial.params == {"x": 0.25}
         # And the end itself is there after a crash.
         kill(server)
         database.close()

@@ -18,7 +18,6 @@ from orchestrator.worker import courier
 from orchestrator.worker.loop import Worker, WorkerOptions
 
 TRIALS = 12
-TABLES = ("trial_params", "trial_intermediate_values")
 
 
 @pytest.fixture
@@ -36,15 +35,16 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     yield counts
 
 
-def rows_of(database: Database, study: StoredStudy, table: str) -> int:
+def rows_of(database: Database, study: StoredStudy, table: str, key: str = "") -> int:
     query = (
         f"SELECT count(*) AS n FROM {table} JOIN trials USING (trial_id) WHERE study_id = %(id)s"
     )
-    return int(database.execute(query, {"id": study.study_id})[0]["n"])
+    query += " AND starts_with(key, %(key)s)" if key else ""
+    return int(database.execute(query, {"id": study.study_id, "key": key})[0]["n"])
 
 
 @pytest.mark.parametrize("pruner", ["none", "hyperband"])
-def test_a_report_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
+def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
     database: Database, name: str, sent: Counter[str], monkeypatch: pytest.MonkeyPatch, pruner: str
 ) -> None:
     # A machine that is busy elsewhere may take its time between the draw and the first report.
@@ -59,12 +59,19 @@ def test_a_report_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
     sent.clear()
     Worker(database.url, name, WorkerOptions(uuid4())).run()
     counts = dict(sent)
-    stored = {table: rows_of(database, study, table) for table in TABLES}
-    assert stored["trial_params"] == 7 * TRIALS
+    assert rows_of(database, study, "trial_params") == 7 * TRIALS
+    decisions = rows_of(database, study, "trial_system_attributes", "completed_rung_")
+    if pruner == "none":
+        assert rows_of(database, study, "trial_intermediate_values") == 8 * TRIALS
+        assert decisions == 0
+    else:
+        assert decisions >= TRIALS
     once = {"read_study", "join_worker", "plain_studies", "leave_worker"}
     assert {query: count for query, count in counts.items() if query not in once} == {
         "claim_trial": 1,  # the first one only
-        "write_trial": stored["trial_intermediate_values"],  # the parameters go with the first
-        "finish_and_claim": TRIALS,  # and no sign of life beside the reports
+        # The parameters, and the values that nobody decides about, go with the next decision or
+        # with the end; and there is no sign of life beside.
+        **({"write_trial": decisions} if decisions else {}),
+        "finish_and_claim": TRIALS,
     }
     delete(database, study)

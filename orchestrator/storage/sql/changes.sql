@@ -1,22 +1,35 @@
 -- What Optuna's storage interface needs: which trials changed, and the writes of one trial. Run
 -- after schema.sql, in the same transaction.
 
--- The triggers run with their owner's rights: a plain Optuna worker may know nothing of our schema.
-CREATE OR REPLACE FUNCTION orch.note_trials() RETURNS trigger LANGUAGE plpgsql
+-- Note that this transaction changes a trial. The setting, which ends with the transaction, tells
+-- the triggers that nothing is left to note of that trial.
+CREATE OR REPLACE FUNCTION orch.note(p_trial integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_setting text;
+BEGIN
+    UPDATE orch.change SET xid = pg_current_xact_id()
+    WHERE trial_id = p_trial AND xid <> pg_current_xact_id();
+    v_setting := set_config('orch.noted', p_trial::text, true);
+END
+$$;
+
+-- What others write, plain Optuna workers above all, is noted by triggers. They run with their
+-- owner's rights: such a worker may know nothing of our schema.
+CREATE OR REPLACE FUNCTION orch.note_trial() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     INSERT INTO orch.change (trial_id, study_id, xid)
-    SELECT trial_id, study_id, pg_current_xact_id() FROM changed ORDER BY trial_id
+    VALUES (NEW.trial_id, NEW.study_id, pg_current_xact_id())
     ON CONFLICT (trial_id) DO UPDATE SET xid = excluded.xid WHERE orch.change.xid <> excluded.xid;
     RETURN NULL;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION orch.note_parts() RETURNS trigger LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION orch.note_part() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     UPDATE orch.change SET xid = pg_current_xact_id()
-    WHERE trial_id IN (SELECT trial_id FROM changed) AND xid <> pg_current_xact_id();
+    WHERE trial_id = NEW.trial_id AND xid <> pg_current_xact_id();
     RETURN NULL;
 END
 $$;
@@ -24,20 +37,19 @@ $$;
 DO $$
 DECLARE
     v_table text;
-    v_event text;
-    v_function text;
 BEGIN
     FOREACH v_table IN ARRAY ARRAY['trials', 'trial_params', 'trial_values',
                                    'trial_user_attributes', 'trial_system_attributes'] LOOP
-        v_function := CASE v_table WHEN 'trials' THEN 'note_trials' ELSE 'note_parts' END;
-        FOREACH v_event IN ARRAY ARRAY['INSERT', 'UPDATE'] LOOP
-            EXECUTE format('DROP TRIGGER IF EXISTS orch_%s ON %I', lower(v_event), v_table);
-            EXECUTE format(
-                'CREATE TRIGGER orch_%s AFTER %s ON %I REFERENCING NEW TABLE AS changed
-                 FOR EACH STATEMENT EXECUTE FUNCTION orch.%I()',
-                lower(v_event), v_event, v_table, v_function);
-        END LOOP;
+        EXECUTE format('DROP TRIGGER IF EXISTS orch_insert ON %I', v_table);
+        EXECUTE format('DROP TRIGGER IF EXISTS orch_update ON %I', v_table);
+        EXECUTE format('DROP TRIGGER IF EXISTS orch_note ON %I', v_table);
+        EXECUTE format(
+            'CREATE TRIGGER orch_note AFTER INSERT OR UPDATE ON %I FOR EACH ROW
+             WHEN (current_setting(''orch.noted'', true) IS DISTINCT FROM NEW.trial_id::text)
+             EXECUTE FUNCTION orch.%I()',
+            v_table, CASE v_table WHEN 'trials' THEN 'note_trial' ELSE 'note_part' END);
     END LOOP;
+    DROP FUNCTION IF EXISTS orch.note_trials, orch.note_parts;
 END
 $$;
 
@@ -45,40 +57,67 @@ $$;
 INSERT INTO orch.change (trial_id, study_id, xid)
 SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHING;
 
--- The study's trials that were written by the transaction p_since or a newer one (NULL: none), and
--- those in p_also, but not p_but; in the order of their numbers. And the cursor, the p_since of the
--- next call: the oldest transaction that is still running, so that nothing is missed, and little is
--- seen twice. Attributes and distributions are Optuna's JSON text, which may hold NaN. Times are
--- naive UTC.
+-- From where the next call of orch.changes goes on: the oldest transaction that is still running, so
+-- that nothing is missed, and little is seen twice. To be asked for before what has changed.
+CREATE OR REPLACE FUNCTION orch.cursor_now() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN pg_snapshot_xmin(pg_current_snapshot());
+END
+$$;
+
+-- The study's trials that were written by the transaction p_since or a newer one (NULL: none). The
+-- cursor may name a second transaction, as 12-34: what that one wrote is known.
+CREATE OR REPLACE FUNCTION orch.changed(p_study integer, p_since text) RETURNS integer[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_since xid8 := split_part(p_since, '-', 1);
+    v_known xid8 := coalesce(nullif(split_part(p_since, '-', 2), ''), '0');
+BEGIN
+    RETURN ARRAY(SELECT trial_id FROM orch.change
+                 WHERE study_id = p_study AND xid >= v_since AND xid <> v_known);
+END
+$$;
+
+-- Trials as storage/mirror.py reads them, in the order of their numbers. Attributes and
+-- distributions are Optuna's JSON text, which may hold NaN. Times are naive UTC.
+CREATE OR REPLACE FUNCTION orch.read_trials(p_trials integer[]) RETURNS json
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(p_trials) = 0 THEN
+        RETURN '[]';
+    END IF;
+    RETURN (
+        SELECT coalesce(json_agg(json_build_array(
+            t.trial_id, t.number, t.state, t.datetime_start, t.datetime_complete,
+            (SELECT json_agg(json_build_array(value, value_type) ORDER BY objective)
+             FROM trial_values v WHERE v.trial_id = t.trial_id),
+            (SELECT json_agg(json_build_array(param_name, param_value, distribution_json)
+                             ORDER BY param_id)
+             FROM trial_params p WHERE p.trial_id = t.trial_id),
+            (SELECT json_agg(json_build_array(step, intermediate_value, intermediate_value_type)
+                             ORDER BY step)
+             FROM trial_intermediate_values i WHERE i.trial_id = t.trial_id),
+            (SELECT json_agg(json_build_array(key, value_json) ORDER BY trial_user_attribute_id)
+             FROM trial_user_attributes u WHERE u.trial_id = t.trial_id),
+            (SELECT json_agg(json_build_array(key, value_json)
+                             ORDER BY trial_system_attribute_id)
+             FROM trial_system_attributes s WHERE s.trial_id = t.trial_id)
+        ) ORDER BY t.number), '[]')
+        FROM trials t WHERE t.trial_id = ANY (p_trials)
+    );
+END
+$$;
+
+-- The changed trials of the study and those in p_also, but not p_but; and the next cursor.
 CREATE OR REPLACE FUNCTION orch.changes(
     p_study integer, p_since text, p_also integer[], p_but integer DEFAULT NULL
-) RETURNS json LANGUAGE plpgsql AS $$
+) RETURNS json LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    v_cursor text := orch.cursor_now();
+    v_trials integer[] := array_remove(orch.changed(p_study, p_since) || p_also, p_but);
 BEGIN
-    RETURN (
-        SELECT json_build_object(
-            'cursor', pg_snapshot_xmin(pg_current_snapshot())::text,
-            'trials', coalesce(json_agg(json_build_array(
-                t.trial_id, t.number, t.state, t.datetime_start, t.datetime_complete,
-                (SELECT json_agg(json_build_array(value, value_type) ORDER BY objective)
-                 FROM trial_values v WHERE v.trial_id = t.trial_id),
-                (SELECT json_agg(json_build_array(param_name, param_value, distribution_json)
-                                 ORDER BY param_id)
-                 FROM trial_params p WHERE p.trial_id = t.trial_id),
-                (SELECT json_agg(json_build_array(step, intermediate_value, intermediate_value_type)
-                                 ORDER BY step)
-                 FROM trial_intermediate_values i WHERE i.trial_id = t.trial_id),
-                (SELECT json_agg(json_build_array(key, value_json) ORDER BY trial_user_attribute_id)
-                 FROM trial_user_attributes u WHERE u.trial_id = t.trial_id),
-                (SELECT json_agg(json_build_array(key, value_json)
-                                 ORDER BY trial_system_attribute_id)
-                 FROM trial_system_attributes s WHERE s.trial_id = t.trial_id)
-            ) ORDER BY t.number), '[]'))
-        FROM trials t
-        WHERE t.trial_id IN (
-            SELECT trial_id FROM orch.change WHERE study_id = p_study AND xid >= p_since::xid8
-            UNION SELECT unnest(p_also)
-        ) AND t.trial_id IS DISTINCT FROM p_but
-    );
+    RETURN json_build_object('cursor', v_cursor, 'trials', orch.read_trials(v_trials));
 END
 $$;
 

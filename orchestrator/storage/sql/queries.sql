@@ -1,9 +1,8 @@
 -- Every query of orch by name; storage/statements.py reads them. %(name)s are parameters.
 
 -- claim_trial --
-SELECT outcome, trial_id, detail, changes FROM orch.claim(
-    %(study_id)s, %(worker_id)s, %(version)s,
-    orch.changes_if_asked(%(study_id)s, %(since)s), NULL
+SELECT outcome, trial_id, detail, changes FROM orch.claim_trial(
+    %(study_id)s, %(worker_id)s, %(version)s, %(since)s
 )
 
 -- enqueue_trials --
@@ -23,13 +22,13 @@ SELECT orch.pause_trial(%(trial_id)s, %(worker_id)s) AS held
 -- finish_trial --
 SELECT orch.finish_trial(
     %(trial_id)s, %(worker_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[],
-    %(attributes)s, %(writes)s
-) AS held
+    %(attributes)s, %(serial)s, %(writes)s
+) AS ended
 
 -- finish_and_claim --
-SELECT held, outcome, trial_id, detail, changes FROM orch.finish_and_claim(
+SELECT ended, outcome, trial_id, detail, changes FROM orch.finish_and_claim(
     %(trial_id)s, %(worker_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[],
-    %(attributes)s, %(writes)s, %(study_id)s, %(version)s, %(since)s
+    %(attributes)s, %(serial)s, %(writes)s, %(study_id)s, %(version)s, %(since)s
 )
 
 -- fail_trial --
@@ -283,7 +282,7 @@ SELECT extract(epoch FROM clock_timestamp())::double precision AS seconds
 
 -- write_trial --
 SELECT held, changes FROM orch.write_trial(
-    %(trial_id)s, %(worker_id)s, %(writes)s, %(durable)s, %(since)s
+    %(trial_id)s, %(worker_id)s, %(serial)s, %(after)s, %(writes)s, %(durable)s, %(since)s
 )
 
 -- save_checkpoint --

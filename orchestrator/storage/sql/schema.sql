@@ -91,9 +91,17 @@ ALTER TABLE orch.study ADD CONSTRAINT study_state_check
 -- counts the plans that were queued: of two workers that plan at once, one is too late.
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS planned boolean NOT NULL DEFAULT false;
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS stage integer NOT NULL DEFAULT 0;
+-- Functions whose parameters are now others.
 DROP FUNCTION IF EXISTS orch.report_values;
+DROP FUNCTION IF EXISTS orch.claim;
+DROP FUNCTION IF EXISTS orch.claim_trial;
+DROP FUNCTION IF EXISTS orch.changes_if_asked;
+DROP FUNCTION IF EXISTS orch.write_trial;
 DROP FUNCTION IF EXISTS orch.finish_trial;
+DROP FUNCTION IF EXISTS orch.finish_and_claim;
 DROP FUNCTION IF EXISTS orch.save_checkpoint;
+-- The last write of the trial that the server has taken, counted by the worker.
+ALTER TABLE orch.lease ADD COLUMN IF NOT EXISTS serial integer NOT NULL DEFAULT 0;
 
 -- By whom a trial was last changed. A reader that knows the oldest transaction that was running
 -- when it last read needs no more than what has been written since by that one or a newer one.
@@ -105,6 +113,8 @@ CREATE TABLE IF NOT EXISTS orch.change (
 );
 
 CREATE INDEX IF NOT EXISTS change_study ON orch.change (study_id, xid);
+-- The worker that ended the trial: a worker whose connection broke asks again.
+ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS ended_by uuid;
 
 -- The claim's counts: the newest number, and the trials that are not COMPLETE or PRUNED.
 CREATE INDEX IF NOT EXISTS orch_trials_number ON trials (study_id, number);

@@ -1,0 +1,105 @@
+-- What a trial writes while it runs.
+
+-- Lock the trial for its worker. False: the lease is gone, and with it the right to write.
+CREATE OR REPLACE FUNCTION orch.hold_lease(p_trial integer, p_worker uuid)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM orch.lock_study((SELECT study_id FROM trials WHERE trial_id = p_trial));
+    PERFORM 1 FROM orch.lease JOIN trials USING (trial_id)
+    WHERE trial_id = p_trial AND worker_id = p_worker AND state = 'RUNNING'
+    FOR UPDATE;
+    RETURN FOUND;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION orch.set_values(
+    p_trial integer, p_values double precision[], p_types text[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO trial_values (trial_id, objective, value, value_type)
+    SELECT p_trial, n - 1, v, t::trialvaluetype
+    FROM unnest(p_values, p_types) WITH ORDINALITY AS u(v, t, n)
+    ON CONFLICT (trial_id, objective)
+    DO UPDATE SET value = excluded.value, value_type = excluded.value_type;
+END
+$$;
+
+-- Store what a trial has drawn, noted and reported; repeating it changes nothing. p_writes has
+-- values ([step, value, type]), params ([name, value, distribution as JSON text]), and the
+-- attributes user and system (JSON text by key). A key may be missing.
+CREATE OR REPLACE FUNCTION orch.store(p_trial integer, p_writes jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_writes ? 'params' THEN
+        INSERT INTO trial_params AS o (trial_id, param_name, param_value, distribution_json)
+        SELECT p_trial, p ->> 0, (p ->> 1)::double precision, p ->> 2
+        FROM jsonb_array_elements(p_writes -> 'params') AS e(p)
+        ON CONFLICT (trial_id, param_name) DO UPDATE
+        SET param_value = excluded.param_value, distribution_json = excluded.distribution_json
+        WHERE (o.param_value, o.distribution_json)
+            IS DISTINCT FROM (excluded.param_value, excluded.distribution_json);
+    END IF;
+    IF p_writes ? 'values' THEN
+        INSERT INTO trial_intermediate_values AS o
+            (trial_id, step, intermediate_value, intermediate_value_type)
+        SELECT p_trial, (v ->> 0)::integer, (v ->> 1)::double precision,
+               (v ->> 2)::trialintermediatevaluetype
+        FROM jsonb_array_elements(p_writes -> 'values') AS e(v)
+        ON CONFLICT (trial_id, step) DO UPDATE
+        SET intermediate_value = excluded.intermediate_value,
+            intermediate_value_type = excluded.intermediate_value_type
+        WHERE (o.intermediate_value, o.intermediate_value_type)
+            IS DISTINCT FROM (excluded.intermediate_value, excluded.intermediate_value_type);
+    END IF;
+    IF p_writes ? 'user' THEN
+        INSERT INTO trial_user_attributes AS o (trial_id, key, value_json)
+        SELECT p_trial, e.key, e.value FROM jsonb_each_text(p_writes -> 'user') AS e
+        ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+        WHERE o.value_json <> excluded.value_json;
+    END IF;
+    IF p_writes ? 'system' THEN
+        INSERT INTO trial_system_attributes AS o (trial_id, key, value_json)
+        SELECT p_trial, e.key, e.value FROM jsonb_each_text(p_writes -> 'system') AS e
+        ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+        WHERE o.value_json <> excluded.value_json;
+    END IF;
+END
+$$;
+
+-- What a trial writes while it runs; a sign of life too. It may wait for the disk only when it is
+-- durable: what a crash of the server loses, the worker writes again with the trial's end, which
+-- looks for the newest write's number in the lease (see orch.finish_trial). p_after is the number of
+-- the newest one that had arrived before; where that one is lost, this one is not counted either.
+CREATE OR REPLACE FUNCTION orch.write_trial(
+    p_trial integer, p_worker uuid, p_serial integer, p_after integer, p_writes jsonb,
+    p_durable boolean, p_since text, OUT held boolean, OUT changes json
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    v_study integer;
+    v_setting text;
+BEGIN
+    IF NOT p_durable THEN
+        v_setting := set_config('synchronous_commit', 'off', true);
+    END IF;
+    -- The lease's row is locked against its being taken back until all is in.
+    UPDATE orch.lease l SET renewed_at = clock_timestamp(),
+        serial = CASE WHEN l.serial < p_after THEN l.serial ELSE p_serial END FROM trials t
+    WHERE l.trial_id = p_trial AND l.worker_id = p_worker
+      AND t.trial_id = l.trial_id AND t.state = 'RUNNING'
+    RETURNING t.study_id INTO v_study;
+    held := FOUND;
+    IF held THEN
+        IF p_writes ?| '{params,user,system}' THEN
+            PERFORM orch.note(p_trial);
+        END IF;
+        PERFORM orch.store(p_trial, p_writes);
+        -- The worker's row is looked at in seconds; it need not be written more often.
+        UPDATE orch.worker SET last_seen_at = clock_timestamp()
+        WHERE worker_id = p_worker AND last_seen_at < clock_timestamp() - interval '0.1 s';
+        IF p_since IS NOT NULL THEN
+            -- Its own trial it knows best.
+            changes := orch.changes(v_study, p_since, '{}', p_trial);
+        END IF;
+    END IF;
+END
+$$;

@@ -1,0 +1,106 @@
+"""The courier between a trial and the server: what is waited for, and what is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from optuna.trial import TrialState
+
+from orchestrator.spec import StudySpec
+from orchestrator.storage.database import Database
+from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.study import StoredStudy, create, delete
+from orchestrator.worker import courier as courier_module
+from orchestrator.worker.claim import Claims
+from orchestrator.worker.courier import Courier
+from orchestrator.worker.loop import Worker, WorkerOptions
+
+
+@pytest.fixture
+def make_study(database: Database, name: str) -> Iterator[Callable[..., StoredStudy]]:
+    made: list[StoredStudy] = []
+
+    def make(objective: str, **sections: dict[str, Any]) -> StoredStudy:
+        document = {"study": {"name": name, "objective": objective, "trials": 3}, **sections}
+        made.append(create(database, StudySpec.parse(document)))
+        return made[-1]
+
+    yield make
+    for study in made:
+        delete(database, study)
+
+
+@pytest.fixture
+def carried(
+    database: Database, make_study: Callable[..., StoredStudy]
+) -> Iterator[tuple[Courier, int]]:
+    """A courier at work on a claimed trial."""
+    study = make_study("quadratic")
+    claims = Claims(database, study.study_id, uuid4())
+    claims.join("worker")
+    courier = Courier(database.url, study.study_id, claims.worker_id, beat_seconds=1000.0)
+    trial_id = claims.claim().trial_id
+    assert trial_id is not None
+    with courier:
+        courier.begin(trial_id)
+        yield courier, trial_id
+    courier.close()
+
+
+def values(database: Database, trial_id: int) -> dict[int, float]:
+    return PostgresStorage(database).get_trial(trial_id).intermediate_values
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_posted_value_arrives_by_itself(database: Database, carried: tuple[Courier, int]) -> None:
+    courier, trial_id = carried
+    courier.post(1, 0.5)
+    wait_until(lambda: values(database, trial_id) == {1: 0.5})
+
+
+def test_a_posted_value_goes_with_the_next_that_is_waited_for(
+    database: Database, carried: tuple[Courier, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "_GATHER_SECONDS", 60.0)
+    courier, trial_id = carried
+    courier.post(1, 0.5)
+    assert values(database, trial_id) == {}, "it waits"
+    assert courier.deliver(2, 0.25)
+    assert values(database, trial_id) == {1: 0.5, 2: 0.25}
+    account = courier.collect()
+    assert (account.everything.values, account.late.values) == ({1: 0.5, 2: 0.25}, {})
+
+
+def test_a_posted_value_tells_that_the_lease_is_gone(
+    database: Database, carried: tuple[Courier, int]
+) -> None:
+    courier, trial_id = carried
+    database.execute("DELETE FROM orch.lease WHERE trial_id = %(id)s", {"id": trial_id})
+    assert courier.held
+    courier.post(1, 0.5)
+    wait_until(lambda: not courier.held)
+    assert values(database, trial_id) == {}
+
+
+def test_a_value_that_needs_no_other_trial_still_prunes(
+    database: Database, make_study: Callable[..., StoredStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hyperband prunes a NaN at a rung whatever others have: the value is posted, and decided on."""
+    monkeypatch.setattr(courier_module, "_GATHER_SECONDS", 60.0)
+    pruner = {"name": "hyperband", "max_resource": 9}
+    study = make_study("user_objectives:reports_nan", pruner=pruner)
+    Worker(database.url, study.name, WorkerOptions(uuid4())).run()
+    storage = PostgresStorage(database)
+    for trial in storage.get_all_trials(study.study_id):
+        assert trial.state == TrialState.PRUNED
+        assert trial.last_step in (1, 3, 9), "the first rung of its bracket"
