@@ -89,9 +89,10 @@ def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Cl
         assert not courier.undelivered(trial_id + 1)
         time.sleep(0.1)  # collected: it goes with the end, not by itself
         assert courier.undelivered(trial_id)
-        everything = courier.collect()
-        assert everything == Writes({1: 0.5}, system_attributes={"a": "2"})
+        assert claims.finish(trial_id, "COMPLETE", [0.5], {}, courier.collect())
     courier.close()
+    trial = place.only()
+    assert (trial.intermediate_values, trial.system_attrs) == ({1: 0.5}, {"a": 2})
 
 
 def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
@@ -101,12 +102,12 @@ def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Cla
         assert courier.deliver(1, 0.5) and courier.deliver(2, 0.25)
         place.site.goes_away()
         assert not courier.deliver(3, 0.125)
-        assert courier.pending == {1: 0.5, 2: 0.25, 3: 0.125}
+        assert courier.undelivered(trial_id).values == {1: 0.5, 2: 0.25, 3: 0.125}
         assert courier.outage_seconds > 0
         place.site.comes_back()
         # As after a crash of the server that lost what it had not waited for.
         place.execute("DELETE FROM trial_intermediate_values")
-        wait_for(lambda: not courier.pending)
+        wait_for(lambda: not courier.undelivered(trial_id))
         assert courier.outage_seconds == 0
     courier.close()
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}

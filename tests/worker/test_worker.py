@@ -20,6 +20,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
+from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.study import delete, stop
 from orchestrator.worker.loop import abandon
 from orchestrator.worker.patience import PatienceExceeded
@@ -264,7 +265,7 @@ def test_a_worker_leaves_a_schema_that_is_not_its_own(place: Any, after_step: An
         with pytest.raises(StorageError, match="is now of another orch version"):
             place.worker().run()
     finally:
-        place.execute("UPDATE orch.schema_version SET version = 3")
+        place.execute("UPDATE orch.schema_version SET version = %(right)s", right=ORCH_VERSION)
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
 
 
