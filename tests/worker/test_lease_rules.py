@@ -65,10 +65,12 @@ def test_a_claim_takes_back_the_lost_trials_of_its_own_study(place: Any) -> None
     take(place.claims())
     document = {"study": {"name": f"{place.name}-b", "objective": "quadratic"}, "worker": GRACE}
     study = create(place.site.database, StudySpec.parse(document))
+    silent, beside = (Claims(place.site.database, study.study_id, uuid4()) for _ in range(2))
+    for claims in (silent, beside):
+        claims.join("beside")
+    lost = take(silent)
     place.execute(LOST)
-    beside = Claims(place.site.database, study.study_id, uuid4())
-    beside.join("beside")
-    take(beside)
+    assert take(beside) != lost
     assert place.only().state == TrialState.RUNNING
     take(place.claims())
     assert [trial.state for trial in place.trials()] == [TrialState.FAIL, TrialState.RUNNING]

@@ -499,7 +499,7 @@ def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
 def test_a_draw_whose_answer_was_lost_is_looked_up_before_it_is_repeated(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = RDBStorage.set_trial_param
+    store = RDBStorage._set_trial_param
     broken = []
 
     def store_and_lose(self: Any, *arguments: Any) -> None:
@@ -508,7 +508,7 @@ def test_a_draw_whose_answer_was_lost_is_looked_up_before_it_is_repeated(
             broken.append(True)
             raise StorageUnavailable("the answer was lost")
 
-    monkeypatch.setattr(RDBStorage, "set_trial_param", store_and_lose)
+    monkeypatch.setattr(RDBStorage, "_set_trial_param", store_and_lose)
 
     def run(trial: Any) -> float:
         trial.report(0.5, 1)
@@ -517,6 +517,7 @@ def test_a_draw_whose_answer_was_lost_is_looked_up_before_it_is_repeated(
     function(run)
     place.create("hooked:plain", storage={"driver": "rdb"})
     place.worker().run()
+    assert broken
     assert place.only().value == place.only().params["x"]
     assert place.only().intermediate_values == {1: 0.5}
 
