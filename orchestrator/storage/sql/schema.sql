@@ -91,15 +91,10 @@ ALTER TABLE orch.study ADD CONSTRAINT study_state_check
 -- counts the plans that were queued: of two workers that plan at once, one is too late.
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS planned boolean NOT NULL DEFAULT false;
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS stage integer NOT NULL DEFAULT 0;
--- Functions whose parameters are now others.
 DROP FUNCTION IF EXISTS orch.report_values;
-DROP FUNCTION IF EXISTS orch.claim;
-DROP FUNCTION IF EXISTS orch.claim_trial;
-DROP FUNCTION IF EXISTS orch.changes_if_asked;
-DROP FUNCTION IF EXISTS orch.write_trial;
-DROP FUNCTION IF EXISTS orch.finish_trial;
-DROP FUNCTION IF EXISTS orch.finish_and_claim;
 DROP FUNCTION IF EXISTS orch.save_checkpoint;
+-- Other functions whose parameters are now others stay beside the new ones, so that a worker of the
+-- version before can report and end its trial; its next claim tells it of the new version.
 -- The last write of the trial that the server has taken, counted by the worker.
 ALTER TABLE orch.lease ADD COLUMN IF NOT EXISTS serial integer NOT NULL DEFAULT 0;
 
