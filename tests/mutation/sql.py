@@ -76,7 +76,7 @@ MUTANTS = [
     Mutant("hold_lease", "PERFORM orch.lock_study((SELECT study_id FROM trials WHERE trial_id = p_trial));"),
     Mutant("hold_lease", "AND worker_id = p_worker"),
     Mutant("hold_lease", "AND state = 'RUNNING'"),
-    Mutant("hold_lease", "FOR UPDATE"),
+    Mutant("hold_lease", "FOR UPDATE", "", "who calls it changes the lease next, and waits there"),
     Mutant("write_trial", "AND l.worker_id = p_worker"),
     Mutant("write_trial", "AND t.state = 'RUNNING'"),
     Mutant("write_trial", "SET renewed_at = clock_timestamp()", "SET renewed_at = l.renewed_at"),
