@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from objectives.base import ObjectiveError, locate
 
 # What a study pins, each under the names by which it may be installed.
-_PINNED = {
+_PACKAGES = {
     "orch": ("orch",),
     "optuna": ("optuna",),
     "keras": ("keras",),
@@ -24,7 +24,7 @@ _NAMED = {"scikit-learn": ("scikit-learn",), "numpy": ("numpy",)}
 
 def versions() -> dict[str, str]:
     """The packages that decide what a training does, with the versions that are installed here."""
-    found = {name: _version(names) for name, names in (_PINNED | _NAMED).items()}
+    found = {name: _version(names) for name, names in (_PACKAGES | _NAMED).items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -35,7 +35,7 @@ def software_of(objective: str) -> dict[str, str]:
         The version of each package that is installed, and under ``source`` the SHA-256 of the file
         that defines the objective, whatever its line endings; none where no file does.
     """
-    found = {name: _version(names) for name, names in _PINNED.items()}
+    found = {name: _version(names) for name, names in _PACKAGES.items()}
     found["source"] = _fingerprint(objective)
     return {name: value for name, value in found.items() if value is not None}
 
