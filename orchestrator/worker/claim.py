@@ -44,10 +44,11 @@ class Claims:
         self._next: Claim | None = None
 
     def join(self, name: str) -> None:
-        """Register the worker under a name for people."""
+        """Register the worker under a name for people, and sweep what dead workers left behind."""
         self._database.rows(
             "join_worker", worker_id=self.worker_id, study_id=self._study_id, name=name
         )
+        self._database.rows("delete_orphans")
 
     def leave(self) -> None:
         """Sign off: the worker no longer counts as alive."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from optuna.trial import TrialState
 
 from orchestrator.search.plan import Step
 from orchestrator.spec import StudySpec
+from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.study import StoredStudy, create, delete, open_study, raise_budget, reopen, stop
@@ -453,3 +455,30 @@ def test_a_deleted_study_is_gone_for_its_workers(
     delete(database, study)
     assert claims.claim().outcome == "gone"
     assert not claims.finish(trial, "COMPLETE", [1.0], {})
+
+
+def test_bytes_that_were_stored_and_never_recorded_go_after_a_day(
+    database: Database, make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study()
+    worker = make_worker(study)
+    store = PostgresArtifactStore(database, limit_bytes=100)
+    names = {"orphan", "fresh", "checkpoint", "noted"}
+    for each in names:
+        store.write(each, io.BytesIO(b"bytes"))
+    trial = take(worker)
+    worker.save_checkpoint(trial, 1, "checkpoint", "0", Writes())
+    database.execute(
+        "INSERT INTO trial_system_attributes (trial_id, key, value_json) "
+        "VALUES (%(trial)s, 'artifacts:noted', '{}')",
+        {"trial": trial},
+    )
+    database.execute(
+        "UPDATE orch.artifact SET created_at = now() - interval '25 hours' "
+        "WHERE artifact_id <> 'fresh'"
+    )
+    make_worker(study)
+    left = {row["artifact_id"] for row in database.execute("SELECT artifact_id FROM orch.artifact")}
+    for each in names & left:
+        store.remove(each)
+    assert names - left == {"orphan"}

@@ -323,6 +323,15 @@ SELECT size, sha256 FROM orch.artifact WHERE artifact_id = %(artifact_id)s
 -- read_chunk --
 SELECT body FROM orch.artifact_chunk WHERE artifact_id = %(artifact_id)s AND part = %(part)s
 
+-- delete_orphans --
+-- Bytes that were stored, and whoever stored them died or was cut off before they were recorded.
+DELETE FROM orch.artifact a
+WHERE created_at < now() - interval '1 day'
+  AND NOT EXISTS (SELECT FROM orch.checkpoint c WHERE c.artifact_id = a.artifact_id)
+  AND NOT EXISTS (SELECT FROM orch.model m WHERE m.artifact_id = a.artifact_id)
+  AND NOT EXISTS (SELECT FROM trial_system_attributes t WHERE t.key = 'artifacts:' || a.artifact_id)
+  AND NOT EXISTS (SELECT FROM study_system_attributes s WHERE s.key = 'artifacts:' || a.artifact_id)
+
 -- delete_artifact --
 DELETE FROM orch.artifact WHERE artifact_id = %(artifact_id)s RETURNING artifact_id
 
