@@ -66,7 +66,7 @@ def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
         assert decisions == 0
     else:
         assert decisions >= TRIALS
-    once = {"read_study", "join_worker", "plain_studies", "leave_worker"}
+    once = {"read_study", "join_worker", "delete_orphans", "plain_studies", "leave_worker"}
     assert {query: count for query, count in counts.items() if query not in once} == {
         "claim_trial": 1,  # the first one only
         # The parameters, and the values that nobody decides about, go with the next decision or
