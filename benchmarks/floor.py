@@ -2,27 +2,25 @@
 
     python -m benchmarks.floor --json
 
-The rows of a trial of benchmarks.storage that Hyperband prunes at its third step, in the same three
-transactions: parameters and first report, further reports, end with the next trial. No lease is
-checked, no budget counted, nothing read; the triggers that note changes are off.
+The rows of a trial of benchmarks.storage that Hyperband prunes at its third step, in one
+transaction with the next trial, as a worker writes those of a trial that takes a moment. No lease
+is checked, no budget counted, nothing read; the triggers that note changes are off.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from optuna.distributions import FloatDistribution, distribution_to_json
 
-from benchmarks.storage import _fsync_ms, _orch
+from benchmarks.home import orch, temporary_home
+from benchmarks.storage import fsync_ms
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.study import create
@@ -31,7 +29,6 @@ _TABLES = (
     "trials", "trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes",
 )  # fmt: skip
 _PREPARED = """
-PREPARE lease(int) AS UPDATE orch.lease SET renewed_at = now() WHERE trial_id = $1;
 PREPARE params(int, text[], float8[], text[]) AS
     INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
     SELECT $1, * FROM unnest($2, $3, $4);
@@ -62,21 +59,16 @@ PREPARE leased(int, int, uuid) AS
 SET plan_cache_mode = force_generic_plan;
 """
 _DOMAIN = distribution_to_json(FloatDistribution(0.0, 1.0))
-_FIRST = """BEGIN; SET LOCAL synchronous_commit = off;
-EXECUTE lease({trial}); EXECUTE note({trial});
-EXECUTE params({trial}, '{{x0,x1,x2,x3,x4,x5,x6}}', '{{.1,.2,.3,.4,.5,.6,.7}}',
-               array_fill('{domain}'::text, '{{7}}'));
-EXECUTE reported({trial}, '{{1}}', '{{0.5}}'); EXECUTE rung({trial}, 'completed_rung_0'); COMMIT"""
-_FURTHER = """BEGIN; SET LOCAL synchronous_commit = off;
-EXECUTE lease({trial}); EXECUTE note({trial});
-EXECUTE reported({trial}, '{{2,3}}', '{{0.5,0.5}}'); EXECUTE rung({trial}, 'completed_rung_1');
-COMMIT"""
 _BEGIN = """EXECUTE begun({next}, {number}, {study}); EXECUTE noted({next}, {study});
 EXECUTE leased({next}, {study}, '{worker}')"""
-_END = (
+_TRIAL = (
     """BEGIN; EXECUTE locked({study}); EXECUTE released({trial}); EXECUTE note({trial});
-EXECUTE attributes({trial}, '{{a,b,c,d}}'); EXECUTE result({trial}); EXECUTE ended({trial});
-EXECUTE worker('{worker}'); """
+EXECUTE params({trial}, '{{x0,x1,x2,x3,x4,x5,x6}}', '{{.1,.2,.3,.4,.5,.6,.7}}',
+               array_fill('{domain}'::text, '{{7}}'));
+EXECUTE reported({trial}, '{{1,2,3}}', '{{0.5,0.5,0.5}}');
+EXECUTE rung({trial}, 'completed_rung_0'); EXECUTE rung({trial}, 'completed_rung_1');
+EXECUTE attributes({trial}, '{{a,b,c,d}}');
+EXECUTE result({trial}); EXECUTE ended({trial}); EXECUTE worker('{worker}'); """
     + _BEGIN
     + "; COMMIT"
 )
@@ -87,19 +79,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--trials", type=int, default=2000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="orch-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        os.environ["ORCH_HOME"] = folder
-        os.environ.pop("ORCH_STORAGE", None)
-        try:
-            url = _orch("db", "url").strip()
-            _orch("db", "init")
-            result = {
-                "fsync_ms": round(_fsync_ms(Path(folder)), 3),
-                **_measure(url, options.trials),
-            }
-        finally:
-            _orch("db", "stop")
+    with temporary_home() as folder:
+        url = orch("db", "url").strip()
+        orch("db", "init")
+        result = {"fsync_ms": round(fsync_ms(folder), 3), **_measure(url, options.trials)}
     print(json.dumps(result) if options.json else json.dumps(result, indent=2))
     return 0
 
@@ -117,21 +100,19 @@ def _measure(url: str, trials: int) -> dict[str, float]:
         database.execute(f"ALTER TABLE {table} DISABLE TRIGGER orch_note")
     database.execute(_PREPARED)
     database.execute(_BEGIN.format(next=1, number=0, **names))
-    times: dict[str, list[float]] = {"trial": [], "first": [], "further": [], "end": []}
+    times = []
     for trial in range(1, trials + 1):
-        began = time.perf_counter()
-        for name, text in (("first", _FIRST), ("further", _FURTHER), ("end", _END)):
-            asked = time.perf_counter()
-            database.execute(text.format(trial=trial, next=trial + 1, number=trial, **names))
-            times[name].append(time.perf_counter() - asked)
-        times["trial"].append(time.perf_counter() - began)
+        text = _TRIAL.format(trial=trial, next=trial + 1, number=trial, **names)
+        asked = time.perf_counter()
+        database.execute(text)
+        times.append(time.perf_counter() - asked)
     bare = []
     for _ in range(trials):
         asked = time.perf_counter()
         database.execute("SELECT 1")
         bare.append(time.perf_counter() - asked)
     database.close()
-    found = {**times, "round_trip": bare}
+    found = {"trial": times, "round_trip": bare}
     return {f"{name}_ms": round(statistics.median(each) * 1e3, 3) for name, each in found.items()}
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 from optuna import Study, pruners
 from optuna.pruners import BasePruner, NopPruner
@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial
 _RUNG = "completed_rung_"
 
 
-@runtime_checkable
 class ChangeReader(Protocol):
     """A storage that tells which trials changed since it was last asked."""
 
@@ -72,8 +71,8 @@ class SuccessiveHalvingPruner(pruners.SuccessiveHalvingPruner):
     _index: RungIndex | None = None
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        storage = study._storage
-        if self._min_resource is None or not isinstance(storage, ChangeReader):
+        storage = _change_reader(study)
+        if self._min_resource is None or storage is None:
             return super().prune(study, trial)
         self._index = self._index or RungIndex()
         for each in self._index.changed(storage):
@@ -89,10 +88,25 @@ class HyperbandPruner(pruners.HyperbandPruner):
     """Optuna's; see there for its options."""
 
     _index: RungIndex | None = None
+    _bracket_study: Study | None = None
+
+    def _create_bracket_study(self, study: Study, bracket_id: int) -> Study:
+        # Optuna makes one, and a class for it, at each parameter; one a trial is enough. It is the
+        # sampler, made anew for each trial, that tells whether it is still the same trial.
+        known: Any = self._bracket_study
+        if (
+            known is None
+            or known._study is not study
+            or known.sampler is not study.sampler
+            or known._bracket_id != bracket_id
+        ):
+            self._bracket_study = super()._create_bracket_study(study, bracket_id)
+        assert self._bracket_study is not None
+        return self._bracket_study
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        storage = study._storage
-        if not isinstance(storage, ChangeReader) or not self._ready(study):
+        storage = _change_reader(study)
+        if storage is None or not self._ready(study):
             return super().prune(study, trial)
         self._index = self._index or RungIndex()
         for each in self._index.changed(storage):
@@ -110,6 +124,12 @@ class HyperbandPruner(pruners.HyperbandPruner):
         if not self._pruners and self._max_resource != "auto":
             self._try_initialization(study)
         return bool(self._pruners)
+
+
+def _change_reader(study: Study) -> ChangeReader | None:
+    # isinstance with a protocol would cost as much as the decision.
+    storage = study._storage
+    return cast(ChangeReader, storage) if hasattr(storage, "changed_since") else None
 
 
 _SORTED = (SuccessiveHalvingPruner, HyperbandPruner)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import time
+from functools import lru_cache
 from typing import Any, Protocol
 
 from optuna.distributions import (
     BaseDistribution,
+    CategoricalDistribution,
     check_distribution_compatibility,
     distribution_to_json,
 )
@@ -25,6 +27,16 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 
 # What came with an answer a moment ago need not be asked for again.
 _FRESH_SECONDS = 0.2
+
+
+_number_document = lru_cache(maxsize=1024)(distribution_to_json)
+
+
+def _document(distribution: BaseDistribution) -> str:
+    # Choices that are equal may be written differently: 1 and True. Numbers may not.
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution_to_json(distribution)
+    return _number_document(distribution)
 
 
 class Outbox(Protocol):
@@ -62,6 +74,11 @@ class Replica(PostgresStorage):
         """From where changes are to be asked for."""
         return self._mirror.cursor
 
+    @property
+    def age_seconds(self) -> float:
+        """How long ago this worker was last told what others did."""
+        return time.monotonic() - self._synced
+
     def take(self, changes: Changes) -> None:
         """Take in what came with the answer to a claim or a report."""
         self._mirror.take(changes, None if self._own is None else self._own._trial_id)
@@ -96,7 +113,7 @@ class Replica(PostgresStorage):
     def mirror(self, study_id: int) -> Mirror:
         if study_id != self._study_id:
             return super().mirror(study_id)
-        if time.monotonic() - self._synced > _FRESH_SECONDS:
+        if self.age_seconds > _FRESH_SECONDS:
             self.sync()
         return self._mirror
 
@@ -120,7 +137,7 @@ class Replica(PostgresStorage):
         check_distribution_compatibility(known, distribution)
         own.distributions[param_name] = distribution
         own.params[param_name] = distribution.to_external_repr(param_value_internal)
-        text = distribution_to_json(distribution)
+        text = _document(distribution)
         self._outbox.write_param(param_name, param_value_internal, text)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:

@@ -27,6 +27,9 @@ _log = logging.getLogger("orch")
 _ANSWER_SECONDS = 5.0
 # What nobody waits for is sent so much later, with what came meanwhile.
 _GATHER_SECONDS = 0.005
+# A decision need not ask again for what others did when the worker was told so short a time ago:
+# their own values may be on their way for as long.
+_FRESH_SECONDS = 0.005
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 
 
@@ -135,6 +138,21 @@ class Courier(Background):
         self._write(lambda pending: pending.values.update({step: value}))
         if self._broken is not None:
             raise self._broken
+
+    def deliver_for_decision(self, step: int, value: float) -> bool:
+        """Send a value that the pruner decides about, with what it notes and what it reads.
+
+        Raises:
+            StorageError: the database answers, but can never take it.
+
+        Returns:
+            Whether what others did is known here as of now. False: as for :meth:`deliver`.
+        """
+        replica = self._replica
+        if replica is None or replica.age_seconds > _FRESH_SECONDS:
+            return self.deliver(step, value, changes=True)
+        self.post(step, value)
+        return self._outage_began is None and self._held
 
     def deliver(self, step: int, value: float, changes: bool = False) -> bool:
         """Send a value, and wait until it has arrived.

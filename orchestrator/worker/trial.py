@@ -122,7 +122,7 @@ class WorkerTrial(optuna.Trial):
         if len(self.study.directions) == 1 and reads_others(pruner, self.study, trial):
             for key, noted in noted_rung(pruner, self.study, trial).items():
                 courier.write_system_attribute(key, json.dumps(noted))
-            self._has_arrived = courier.deliver(step, value, changes=True)
+            self._has_arrived = courier.deliver_for_decision(step, value)
         else:
             courier.post(step, value)  # no other trial's values decide about it
             self._has_arrived = courier.outage_seconds == 0

@@ -18,6 +18,7 @@ from orchestrator.worker import courier
 from orchestrator.worker.loop import Worker, WorkerOptions
 
 TRIALS = 12
+ONCE = {"read_study", "join_worker", "delete_orphans", "plain_studies", "leave_worker"}
 
 
 @pytest.fixture
@@ -43,19 +44,25 @@ def rows_of(database: Database, study: StoredStudy, table: str, key: str = "") -
     return int(database.execute(query, {"id": study.study_id, "key": key})[0]["n"])
 
 
-@pytest.mark.parametrize("pruner", ["none", "hyperband"])
-def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
-    database: Database, name: str, sent: Counter[str], monkeypatch: pytest.MonkeyPatch, pruner: str
-) -> None:
-    # A machine that is busy elsewhere may take its time between the draw and the first report.
-    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
+def seven_params(name: str, pruner: str) -> StudySpec:
     document = {
         "study": {"name": name, "objective": "user_objectives:seven_params", "trials": TRIALS},
         "sampler": {"name": "random"},
         "pruner": {"name": pruner},
         "worker": {"heartbeat_seconds": 100, "grace_seconds": 1000},
     }
-    study = create(database, StudySpec.parse(document))
+    return StudySpec.parse(document)
+
+
+@pytest.mark.parametrize("pruner", ["none", "hyperband"])
+def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
+    database: Database, name: str, sent: Counter[str], monkeypatch: pytest.MonkeyPatch, pruner: str
+) -> None:
+    # A machine that is busy elsewhere may take its time between the draw and the first report.
+    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
+    # As where training takes its time: what others did meanwhile is asked for.
+    monkeypatch.setattr(courier, "_FRESH_SECONDS", -1.0)
+    study = create(database, seven_params(name, pruner))
     sent.clear()
     Worker(database.url, name, WorkerOptions(uuid4())).run()
     counts = dict(sent)
@@ -66,12 +73,28 @@ def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
         assert decisions == 0
     else:
         assert decisions >= TRIALS
-    once = {"read_study", "join_worker", "delete_orphans", "plain_studies", "leave_worker"}
-    assert {query: count for query, count in counts.items() if query not in once} == {
+    assert {query: count for query, count in counts.items() if query not in ONCE} == {
         "claim_trial": 1,  # the first one only
         # The parameters, and the values that nobody decides about, go with the next decision or
         # with the end; and there is no sign of life beside.
         **({"write_trial": decisions} if decisions else {}),
         "finish_and_claim": TRIALS,
     }
+    delete(database, study)
+
+
+def test_a_decision_a_moment_after_an_answer_asks_nothing(
+    database: Database, name: str, sent: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(courier, "_FRESH_SECONDS", 60.0)
+    study = create(database, seven_params(name, "hyperband"))
+    sent.clear()
+    Worker(database.url, name, WorkerOptions(uuid4())).run()
+    counts = {query: count for query, count in sent.items() if query not in ONCE}
+    assert counts == {"claim_trial": 1, "finish_and_claim": TRIALS}
+    assert rows_of(database, study, "trial_params") == 7 * TRIALS
+    # It decides all the same: the first trial of a bracket goes on, those that are worse do not.
+    assert rows_of(database, study, "trial_system_attributes", "completed_rung_") >= TRIALS
+    assert 8 * TRIALS > rows_of(database, study, "trial_intermediate_values") >= TRIALS
     delete(database, study)
