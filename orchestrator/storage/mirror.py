@@ -62,9 +62,13 @@ class Mirror:
                 each._trial_id for each in self._trials.values() if not each.state.is_finished()
             ]
 
-    def trial(self, trial_id: int) -> FrozenTrial | None:
-        """The trial with that id; None: it is not known here."""
-        return self._by_id.get(trial_id)
+    def trial(self, trial_id: int) -> FrozenTrial:
+        """The trial with that id.
+
+        Raises:
+            KeyError: it is not known here.
+        """
+        return self._by_id[trial_id]
 
     def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed since an earlier answer (0: all); the position of this one."""

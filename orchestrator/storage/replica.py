@@ -97,8 +97,12 @@ class Replica(PostgresStorage):
             raise KeyError(f"no study with id {self._study_id}")
         self.take(row["changes"])
 
-    def begin(self, trial_id: int) -> FrozenTrial | None:
-        """From now on this is the trial that is written here. None: it is gone."""
+    def begin(self, trial_id: int) -> FrozenTrial:
+        """From now on this is the trial that is written here.
+
+        Raises:
+            KeyError: it is not known here.
+        """
         self._own = self._mirror.trial(trial_id)
         return self._own
 

@@ -14,7 +14,8 @@ from types import FrameType
 from uuid import UUID
 
 from orchestrator.errors import OrchError
-from orchestrator.worker.loop import Worker, WorkerOptions, abandon
+from orchestrator.worker.leaving import abandon
+from orchestrator.worker.loop import Worker, WorkerOptions
 
 CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
 _ORPHAN_PATIENCE_SECONDS = 5.0

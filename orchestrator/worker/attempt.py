@@ -38,6 +38,7 @@ class Attempt:
         worker: facts about the worker, recorded as user attributes.
         trial_id: Optuna's id of the trial.
         number: its number.
+        takes_next: tells whether the worker wants another trial after this one.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Attempt:
         worker: Mapping[str, Any],
         trial_id: int,
         number: int,
+        takes_next: Callable[[], bool],
     ) -> None:
         self._equipment = equipment
         self._objective = objective
         self._worker = worker
         self._trial_id = trial_id
         self._number = number
+        self._takes_next = takes_next
         self._started = time.monotonic()
         self._trial: WorkerTrial | None = None
 
@@ -178,7 +181,7 @@ class Attempt:
 
     def _finish(self, state: State, values: list[float] | None, attributes: dict[str, Any]) -> bool:
         equipment, account = self._equipment, self._equipment.courier.collect()
-        if equipment.takes_next():
+        if self._takes_next():
             return equipment.claims.finish_and_claim(
                 self._trial_id, state, values, attributes, account, equipment.cursor()
             )

@@ -28,7 +28,6 @@ class Equipment:
         patience_seconds: how long a trial goes on without the database.
         keep_models: how many models of the best trials are kept.
         leaving: tells whether the worker was asked to leave.
-        takes_next: tells whether the worker wants another trial after this one.
         cursor: from where changes are to be asked for; None: they are not.
     """
 
@@ -40,5 +39,4 @@ class Equipment:
     patience_seconds: float
     keep_models: int
     leaving: Callable[[], bool]
-    takes_next: Callable[[], bool]
     cursor: Callable[[], str | None]

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from uuid import UUID
+
+from orchestrator.errors import OrchError
+from orchestrator.storage.database import Database
+from orchestrator.worker.claim import Claims
+
+_log = logging.getLogger("orch")
+
 
 class TrialLeft(BaseException):
     """The trial does not go on in this process. An objective must not catch it: no Exception."""
@@ -21,3 +30,17 @@ class LeaseLost(TrialLeft):
 
 class DatabaseLost(TrialLeft):
     """The database stayed away too long; the trial is kept on this machine's disk."""
+
+
+def abandon(url: str, study_id: int, worker_id: UUID) -> None:
+    """Give back whatever a worker that is ending at once still holds."""
+    database = Database(url)
+    try:
+        claims = Claims(database, study_id, worker_id)
+        for trial_id in claims.held():
+            claims.give_back(trial_id)
+        claims.leave()
+    except OrchError as error:
+        _log.warning("its trial is taken back after the grace period: %s", error)
+    finally:
+        database.close()

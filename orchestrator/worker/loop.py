@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
-from orchestrator.errors import OrchError, StorageError, StudyFailed
+from orchestrator.errors import StorageError, StudyFailed
 from orchestrator.resolve import full_steps, make_objective, search_space, useful_threads
-from orchestrator.search.promotion import Brackets, pause_after
+from orchestrator.search.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.storage.artifacts import open_artifacts
@@ -34,6 +34,7 @@ from orchestrator.worker.claim import Claim, Claims
 from orchestrator.worker.courier import Courier
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
+from orchestrator.worker.pause import Pause
 from orchestrator.worker.pinned import check_data
 from orchestrator.worker.planner import Planner
 from orchestrator.worker.seeds import derive
@@ -42,9 +43,7 @@ from orchestrator.worker.unfinished import UnfinishedTrials
 
 _log = logging.getLogger("orch")
 
-# How long an idle worker waits before it asks again; long enough to spare the server.
 _START_PATIENCE_SECONDS = 600.0
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 2.0
 
 
 class WorkerStudy(optuna.Study):
@@ -92,7 +91,6 @@ class Worker:
         self._threads = options.threads
         self._replica: Replica | None = None
         self._deadline = _deadline(options.timeout)
-        self._search_goes_on: Callable[[], bool] = lambda: False
         self.leaving = False
 
     @property
@@ -168,20 +166,18 @@ class Worker:
                 patience_seconds=settings.storage_patience,
                 keep_models=settings.keep_models,
                 leaving=lambda: self.leaving,
-                takes_next=lambda: not self._must_end() and self._search_goes_on(),
                 cursor=lambda: self._replica.cursor if self._replica else None,
             )
         courier.close()
         beside.close()
 
     def _take_trials(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
-        pause = _Pause()
+        pause = Pause()
         planner = Planner(self._study.spec, self._objective, self._space, optuna_study, equipment)
-        self._search_goes_on = lambda: not (planner.may_end_search or optuna_study.exhausted)
         while not self._must_end():
             claim = self._claim(equipment)
             if claim.outcome == "trial":
-                self._run_trial(optuna_study, claim, planner.brackets, equipment)
+                self._run_trial(optuna_study, claim, planner, equipment)
                 planner.end_search(optuna_study.exhausted)
                 pause.reset()
             elif claim.outcome == "plan":
@@ -220,85 +216,68 @@ class Worker:
 
     def _run_trial(
         self,
-        optuna_study: optuna.Study,
+        optuna_study: WorkerStudy,
         claim: Claim,
-        brackets: Brackets | None,
+        planner: Planner,
         equipment: Equipment,
     ) -> None:
-        spec = self._study.spec
         trial_id = claim.trial_id
         assert trial_id is not None
-        frozen = patiently(lambda: self._begin(optuna_study, trial_id), equipment.patience_seconds)
-        if frozen is None:
+        try:
+            frozen = patiently(
+                lambda: self._begin(optuna_study, trial_id), equipment.patience_seconds
+            )
+        except KeyError:
             return  # the study was deleted after the claim; the next claim says so
-        # A retry is the same configuration again, with the same draws.
-        first_number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
 
-        def make_trial() -> WorkerTrial:
-            # As Study.ask does: samplers read the trials of this moment, not those of the last.
-            optuna_study._thread_local.cached_all_trials = None
-            optuna_study.sampler = build_sampler(
-                spec, derive(spec.training.seed, "sampler", frozen.number)
-            )
-            return WorkerTrial(
-                optuna_study,
-                trial_id,
-                self._space,
-                seed=derive(spec.training.seed, "training", first_number),
-                first_number=first_number,
-                steps=self._objective.steps(),
-                is_active=self._objective.is_active,
-                pause_after=None if brackets is None else pause_after(frozen, brackets),
-                checkpoints=self._objective.checkpoints,
-                fresh=claim.detail == "fresh",
-                equipment=equipment,
-            )
+        def takes_next() -> bool:
+            search_may_end = planner.may_end_search or optuna_study.exhausted
+            return not (search_may_end or self._must_end())
 
         facts = {"orch:worker": self.name, "orch:threads": self._threads}
-        attempt = Attempt(equipment, self._objective, facts, trial_id, frozen.number)
+        attempt = Attempt(equipment, self._objective, facts, trial_id, frozen.number, takes_next)
+        fresh = claim.detail == "fresh"
         try:
-            attempt.run(make_trial)
+            attempt.run(lambda: self._make_trial(optuna_study, frozen, fresh, planner, equipment))
         finally:
             if self._replica is not None:
                 self._replica.end()
 
-    def _begin(self, optuna_study: optuna.Study, trial_id: int) -> optuna.trial.FrozenTrial | None:
+    def _make_trial(
+        self,
+        optuna_study: WorkerStudy,
+        frozen: FrozenTrial,
+        fresh: bool,
+        planner: Planner,
+        equipment: Equipment,
+    ) -> WorkerTrial:
+        spec, brackets = self._study.spec, planner.brackets
+        # A retry is the same configuration again, with the same draws.
+        first_number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
+        # As Study.ask does: samplers read the trials of this moment, not those of the last.
+        optuna_study._thread_local.cached_all_trials = None
+        optuna_study.sampler = build_sampler(
+            spec, derive(spec.training.seed, "sampler", frozen.number)
+        )
+        return WorkerTrial(
+            optuna_study,
+            frozen._trial_id,
+            self._objective,
+            self._space,
+            seed=derive(spec.training.seed, "training", first_number),
+            first_number=first_number,
+            pause_after=None if brackets is None else pause_after(frozen, brackets),
+            fresh=fresh,
+            equipment=equipment,
+        )
+
+    def _begin(self, optuna_study: optuna.Study, trial_id: int) -> FrozenTrial:
         if self._replica is not None:
             return self._replica.begin(trial_id)
         # Optuna's cache must have seen a trial before it takes values for it.
-        trials = optuna_study.get_trials(deepcopy=False)
-        return next((each for each in reversed(trials) if each._trial_id == trial_id), None)
-
-
-class _Pause:
-    """Waits that grow, a little different for each worker, so that they do not ask in step."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._seconds = _FIRST_WAIT_SECONDS
-
-    def wait(self, until: Callable[[], bool]) -> None:
-        end = time.monotonic() + self._seconds * random.uniform(0.7, 1.3)
-        while time.monotonic() < end and not until():
-            time.sleep(0.05)
-        self._seconds = min(self._seconds * 1.5, _LONGEST_WAIT_SECONDS)
+        optuna_study.get_trials(deepcopy=False)
+        return optuna_study._storage.get_trial(trial_id)
 
 
 def _deadline(timeout: float | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + timeout
-
-
-def abandon(url: str, study_id: int, worker_id: UUID) -> None:
-    """Give back whatever a worker that is ending at once still holds."""
-    database = Database(url)
-    try:
-        claims = Claims(database, study_id, worker_id)
-        for trial_id in claims.held():
-            claims.give_back(trial_id)
-        claims.leave()
-    except OrchError as error:
-        _log.warning("its trial is taken back after the grace period: %s", error)
-    finally:
-        database.close()

@@ -14,9 +14,10 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 
+from objectives.base import Objective
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import noted_rung, reads_others
-from orchestrator.search.space import IsActive, Space
+from orchestrator.search.space import Space
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, load_newest
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
@@ -42,28 +43,28 @@ class WorkerTrial(optuna.Trial):
     Args:
         study: the study with its sampler and pruner.
         trial_id: the claimed trial.
+        objective: which is going to run.
         space: domains that stand in place of those that the objective suggests.
         seed: the trial's own seed.
         first_number: the number of the first attempt at this configuration.
-        steps: how many values a full trial reports; None: unknown.
-        is_active: which parameters of the space exist beside the others.
         pause_after: the step after which it waits for a promotion; None: it trains to its end.
-        checkpoints: whether the objective calls :meth:`checkpoint`.
         fresh: it is the first attempt, and no worker had it before.
         equipment: the worker's.
+
+    Attributes:
+        steps: how many values a full trial reports; None: unknown.
+        checkpoints: whether the objective calls :meth:`checkpoint`.
     """
 
     def __init__(
         self,
         study: optuna.Study,
         trial_id: int,
+        objective: Objective,
         space: Space,
         seed: int,
         first_number: int,
-        steps: int | None,
-        is_active: IsActive,
         pause_after: int | None,
-        checkpoints: bool,
         fresh: bool,
         equipment: Equipment,
     ) -> None:
@@ -71,10 +72,10 @@ class WorkerTrial(optuna.Trial):
         self.seed = seed
         self.first_number = first_number
         self._space = space
-        self.steps = steps
-        self._is_active = is_active
+        self.steps = objective.steps()
+        self._is_active = objective.is_active
         self._pause_after = pause_after
-        self.checkpoints = checkpoints
+        self.checkpoints = objective.checkpoints
         self.fresh = fresh
         self._equipment = equipment
         self._has_arrived = True  # the last value; without it nobody decides

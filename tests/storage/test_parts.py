@@ -224,9 +224,10 @@ def test_a_replica_writes_its_own_trial_in_memory_and_others_at_once(
     outbox = Kept()
     replica = Replica(database, study_id, outbox)
     own, other = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
-    assert replica.begin(own) is None, "it is not known here yet"
+    with pytest.raises(KeyError):
+        replica.begin(own)  # it is not known here yet
     replica.sync()
-    assert replica.begin(own) is not None
+    assert replica.begin(own)._trial_id == own
     for trial_id in (own, other):
         replica.set_trial_param(trial_id, "x", 0.5, DOMAIN)
         replica.set_trial_user_attr(trial_id, "user", [1])

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.study import delete, stop
-from orchestrator.worker.loop import abandon
+from orchestrator.worker.leaving import abandon
 from orchestrator.worker.patience import PatienceExceeded
 
 Act = Callable[[Any, int], None]
@@ -364,6 +364,23 @@ def test_a_deleted_study_is_said_once(place: Any, after_step: Any) -> None:
     after_step(lambda trial, step: delete(place.site.database, place.study) if step == 2 else None)
     with pytest.raises(StudyFailed, match="was deleted; this worker ends"):
         place.worker().run()
+
+
+@pytest.mark.parametrize("driver", ["orch", "rdb"])
+def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
+    place: Any, driver: str
+) -> None:
+    place.create(trials=3, storage={"driver": driver})
+    worker = place.worker()
+    begin = worker._begin
+
+    def delete_before(*arguments: Any) -> Any:
+        delete(place.site.database, place.study)
+        return begin(*arguments)
+
+    worker._begin = delete_before
+    with pytest.raises(StudyFailed, match="was deleted; this worker ends"):
+        worker.run()
 
 
 def test_a_trial_that_was_ended_elsewhere_is_dropped_by_optunas_own_storage(
