@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from objectives.data import Array, Dataset
 
 # Below that, a file is not worth its while.
 _LEAST_BYTES = 16 * 2**20
+_UNUSED_SECONDS = 30 * 24 * 3600
 
 
 def mapped(dataset: Dataset, pixels: Array) -> Array | None:
@@ -32,6 +34,7 @@ def mapped(dataset: Dataset, pixels: Array) -> Array | None:
     found = _open(path, pixels)
     if found is None:
         with contextlib.suppress(OSError):  # a full or read-only disk: everybody has a copy
+            _remove_unused(path.parent)
             _write(path, pixels)
             found = _open(path, pixels)
     return found
@@ -42,6 +45,14 @@ def _folder() -> Path:
     return (Path(home).expanduser() if home else platformdirs.user_data_path("orch")) / "data"
 
 
+def _remove_unused(folder: Path) -> None:
+    """Make room: data sets that nobody has opened for a month, and what was never whole."""
+    for path in folder.glob("*.npy"):
+        with contextlib.suppress(OSError):  # another process may have been quicker
+            if time.time() - path.stat().st_mtime > _UNUSED_SECONDS:
+                path.unlink()
+
+
 def _open(path: Path, pixels: Array) -> Array | None:
     try:
         array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
@@ -50,6 +61,8 @@ def _open(path: Path, pixels: Array) -> Array | None:
     same = array.shape == pixels.shape and array.dtype == pixels.dtype
     if not same or zlib.crc32(array.data) != zlib.crc32(np.ascontiguousarray(pixels).data):
         return None
+    with contextlib.suppress(OSError):
+        path.touch()  # it is wanted
     return array.view(np.ndarray)
 
 

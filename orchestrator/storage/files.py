@@ -1,9 +1,12 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and go when nobody wants them any more."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -30,3 +33,11 @@ def write_whole(path: Path, content: bytes, private: bool = False) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_old(paths: Iterable[Path], days: float) -> None:
+    """Remove the files that nobody has written for so long."""
+    for path in paths:
+        with contextlib.suppress(OSError):  # another process may have been quicker
+            if time.time() - path.stat().st_mtime > days * 24 * 3600:
+                path.unlink()

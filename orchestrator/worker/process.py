@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 _LOG_LINES = 50
-_OLD_SECONDS = 7 * 24 * 3600
 
 
 class WorkerProcess:
@@ -96,14 +94,6 @@ class WorkerProcess:
     def remove_log(self) -> None:
         """What mattered of it has been said or recorded."""
         self._log.unlink(missing_ok=True)
-
-
-def remove_old_logs(logs: Path) -> None:
-    """Remove what crews left behind that were killed with their supervisor, a week ago or more."""
-    for path in logs.glob("*.log"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
-                path.unlink()
 
 
 def describe_exit(code: int) -> str:

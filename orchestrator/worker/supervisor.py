@@ -13,15 +13,18 @@ from uuid import UUID
 
 from orchestrator.errors import StorageError
 from orchestrator.storage.database import Database
+from orchestrator.storage.files import remove_old
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.devices import cores, divide_threads
-from orchestrator.worker.process import WorkerProcess, describe_exit, remove_old_logs
+from orchestrator.worker.process import WorkerProcess, describe_exit
+from orchestrator.worker.unfinished import kept_files
 
 _FINAL_CODES = {0, 1, 2, 3}
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 # A process that dies so often without ending a trial will not do better the next time.
 _MOST_CRASHES = 5
 _LOOK_SECONDS = 1.0
+_OLD_LOG_DAYS, _OLD_TRIAL_DAYS = 7, 30
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ class Supervisor:
         handled = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP"):
             handled.append(signal.SIGHUP)
-        remove_old_logs(self._crew.logs)
+        # Of crews that were killed with their supervisor; of trials that ended on other machines.
+        remove_old(self._crew.logs.glob("*.log"), _OLD_LOG_DAYS)
+        remove_old(kept_files(), _OLD_TRIAL_DAYS)
         before = {each: signal.signal(each, self._on_signal) for each in handled}
         try:
             yield self

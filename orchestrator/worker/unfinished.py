@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.storage.embedded import home
@@ -21,7 +22,7 @@ class UnfinishedTrials:
     """
 
     def __init__(self, study_key: str) -> None:
-        self._folder = home() / "unfinished" / hashlib.sha256(study_key.encode()).hexdigest()[:16]
+        self._folder = _folder() / hashlib.sha256(study_key.encode()).hexdigest()[:16]
 
     def save(self, number: int, checkpoint: Checkpoint) -> Path:
         """Keep the state of the configuration whose first attempt is trial ``number``.
@@ -54,3 +55,12 @@ class UnfinishedTrials:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"trial-{number}.npz"
+
+
+def kept_files() -> Iterator[Path]:
+    """What is kept on this machine, of all studies."""
+    return _folder().glob("*/trial-*.npz")
+
+
+def _folder() -> Path:
+    return home() / "unfinished"

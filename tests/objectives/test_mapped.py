@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,19 @@ def test_a_damaged_file_is_written_anew(folder: Path, damage: bytes | None) -> N
     again = module.mapped(data, pixels)
     assert again is not None and np.array_equal(again, pixels)
     assert file.read_bytes() == whole and [file] == list(folder.iterdir())
+
+
+def test_data_that_nobody_has_opened_for_a_month_make_room_for_others(folder: Path) -> None:
+    data = load("digits")
+    module.mapped(data, scaled(data.x_train))
+    [file] = folder.iterdir()
+    unused = [folder / "other-float32.npy", folder / "new-never-whole.npy"]
+    for path in (file, *unused):
+        path.touch()
+        os.utime(path, (0, time.time() - 31 * 24 * 3600))
+    assert module.mapped(data, scaled(data.x_train)) is not None, "this one is wanted"
+    module.mapped(data, scaled(data.x_test))
+    assert [path.exists() for path in (file, *unused)] == [True, False, False]
 
 
 def test_without_a_folder_everybody_has_a_copy(

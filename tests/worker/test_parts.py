@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from orchestrator.worker.checkpoints import Checkpoint, CheckpointWriter, load_n
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
 from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
+from orchestrator.worker.supervisor import Crew, Supervisor
 from orchestrator.worker.unfinished import UnfinishedTrials
 from orchestrator.worker.writes import Writes
 
@@ -232,6 +234,21 @@ def test_what_is_kept_on_disk_is_whole_or_nothing(
     kept.remove(7)
     kept.remove(7)
     assert not path.exists()
+
+
+def test_what_nobody_takes_up_is_removed_after_a_month(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCH_HOME", str(tmp_path))
+    kept, logs = UnfinishedTrials("one"), tmp_path / "logs"
+    paths = [kept.save(number, Checkpoint(1, {}, {})) for number in (1, 2)]
+    logs.mkdir()
+    paths += [logs / "s-3.log", logs / "s-4.log"]
+    for path, days in zip(paths, [31, 29, 8, 6], strict=True):
+        path.touch()
+        os.utime(path, (0, time.time() - days * 24 * 3600))
+    with Supervisor(database, Crew("s", 0, processes=0, logs=logs)).running():
+        assert [path.exists() for path in paths] == [False, True, False, True]
 
 
 def test_signing_off_is_seen(place: Any, claimed: tuple[Claims, int]) -> None:
