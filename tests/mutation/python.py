@@ -1,36 +1,96 @@
 """mutmut on the files that ``pyproject.toml`` names, with one server for all its runs.
 
-    python tests/mutation/python.py                                # all; goes on where it stopped
-    python tests/mutation/python.py 'orchestrator.worker.claim.*'  # of one module
+    python tests/mutation/python.py                                 # all; goes on where it stopped
+    python tests/mutation/python.py orchestrator.worker.claim       # of one module
+    python tests/mutation/python.py --sample 60 orchestrator.worker # 60 of each module, by chance
 
-``mutmut results`` lists the survivors afterwards, ``mutmut show NAME`` one of them.
+Prints for each module how many mutants there are, were run, were noticed, and the names of those
+that no test noticed. ``mutmut show NAME`` prints one of them; run it with this folder's Python.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 from orchestrator.storage.embedded import EmbeddedServer
 
+ROOT = Path(__file__).parent.parent.parent
+SURVIVED, NO_TEST = 0, 33
+# Drawn anew, the same mutants are drawn.
+SEED = 1
+
+
+def run_mutmut(home: Path, *names: str, quiet: bool = False) -> None:
+    # Not two at once: mutants that hang would fill the server's connections.
+    subprocess.run(
+        [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names],
+        cwd=ROOT,
+        env={**os.environ, "ORCH_TEST_HOME": str(home)},
+        check=False,
+        capture_output=quiet,
+    )
+
+
+def verdicts(prefixes: list[str]) -> dict[str, dict[str, int | None]]:
+    """By module and mutant: the tests' exit status; None: not run."""
+    found: dict[str, dict[str, int | None]] = defaultdict(dict)
+    for meta in sorted((ROOT / "mutants").rglob("*.py.meta")):
+        module = str(meta.relative_to(ROOT / "mutants")).removesuffix(".py.meta").replace("/", ".")
+        if not prefixes or any(module.startswith(each) for each in prefixes):
+            found[module] |= json.loads(meta.read_text())["exit_code_by_key"]
+    return {module: statuses for module, statuses in found.items() if statuses}
+
+
+def draw(statuses: dict[str, int | None], module: str, sample: int | None) -> list[str]:
+    names = sorted(statuses)
+    if sample is None or sample >= len(names):
+        return names
+    return random.Random(f"{SEED} {module}").sample(names, sample)
+
+
+def report(module: str, statuses: dict[str, int | None], drawn: list[str]) -> bool:
+    """Whether each that was drawn has been noticed."""
+    run = [name for name in drawn if statuses[name] is not None]
+    left = sorted(name for name in run if statuses[name] in (SURVIVED, NO_TEST))
+    print(
+        f"{module}: {len(statuses)} mutants, {len(drawn)} drawn, {len(run)} run, "
+        f"{len(run) - len(left)} noticed, {len(left)} not noticed"
+    )
+    for name in left:
+        print(f"    {name}{': no test calls it' if statuses[name] == NO_TEST else ''}")
+    return not left and len(run) == len(drawn)
+
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sample", type=int, help="so many of each module, drawn by chance")
+    parser.add_argument("module", nargs="*", help="beginnings of module names")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="orch-mutation-") as folder:
-        Path(folder).chmod(0o755)
-        server = EmbeddedServer(Path(folder))
+        home = Path(folder)
+        home.chmod(0o755)
+        server = EmbeddedServer(home)
         server.ensure_running()
         try:
-            # Not two at once: mutants that hang would fill the server's connections.
-            command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *sys.argv[1:]]
-            done = subprocess.run(
-                command, env={**os.environ, "ORCH_TEST_HOME": folder}, check=False
-            )
+            # Of no mutant: it makes them, looks which test calls what, and stops.
+            run_mutmut(home, "no such mutant", quiet=True)
+            found = verdicts(options.module)
+            drawn = {each: draw(found[each], each, options.sample) for each in found}
+            names = [name for each in found for name in drawn[each] if found[each][name] is None]
+            if names:
+                run_mutmut(home, *names)
         finally:
             server.stop()
-    return done.returncode
+    found = verdicts(options.module)
+    return 0 if all([report(each, found[each], drawn[each]) for each in found]) and found else 1
 
 
 if __name__ == "__main__":

@@ -137,11 +137,12 @@ def test_a_finished_trial_carries_its_value_and_attributes(
 def test_an_end_writes_again_only_what_is_not_known_to_have_arrived(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
-    claims = make_worker(make_study(trials=2))
+    claims = make_worker(make_study(trials=3))
     arrived, otherwise = Writes({1: 0.1}), Writes({1: 0.9})
-    for known, expected in ((3, 0.1), (4, 0.9)):
+    # The newest write that the server has, and the one that the worker knows to have arrived.
+    for has, known, expected in ((3, 3, 0.1), (3, 4, 0.9), (0, 1, 0.9)):
         trial = take(claims)
-        assert claims.write(trial, arrived, durable=False, serial=3)[0]
+        assert claims.write(trial, arrived, durable=False, serial=has)[0]
         # What the account says is not what was written; so it shows whether it is written again.
         account = Account(otherwise, Writes({2: 0.2}), known)
         assert claims.finish(trial, "COMPLETE", [0.5], {}, account)
@@ -151,7 +152,7 @@ def test_an_end_writes_again_only_what_is_not_known_to_have_arrived(
             {"id": trial},
         )
         values = {row["step"]: row["value"] for row in rows}
-        assert values == ({1: expected, 2: 0.2} if known == 3 else {1: expected})
+        assert values == ({1: expected, 2: 0.2} if known == has else {1: expected})
 
 
 def test_a_write_behind_a_lost_one_is_not_counted(

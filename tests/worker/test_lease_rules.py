@@ -14,6 +14,7 @@ from orchestrator.search.plan import Step
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.study import create, delete, open_study, reopen
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.writes import Writes
@@ -182,6 +183,18 @@ def test_a_trial_that_has_ended_is_not_given_out_again(place: Any) -> None:
         trial_id, TrialState.COMPLETE, [1.0]
     )
     assert take(claims) != trial_id
+
+
+def test_a_schema_of_another_version_gives_out_nothing(place: Any) -> None:
+    place.create()
+    claims = place.claims()
+    place.execute("UPDATE orch.schema_version SET version = 99")
+    try:
+        assert claims.claim().outcome == "schema"
+    finally:
+        place.execute("UPDATE orch.schema_version SET version = %(right)s", right=ORCH_VERSION)
+    assert place.trials() == []
+    take(claims)
 
 
 def test_a_study_whose_time_is_up_gives_out_nothing(place: Any) -> None:

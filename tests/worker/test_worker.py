@@ -20,8 +20,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
+from orchestrator.storage import replica
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.study import delete, stop
+from orchestrator.worker import courier
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.patience import PatienceExceeded
 
@@ -156,6 +158,28 @@ def test_a_pruner_that_has_seen_enough_ends_a_trial(place: Any, function: Any) -
     )  # fmt: skip
     place.worker().run()
     assert [trial.state for trial in place.trials()][2:] == [TrialState.PRUNED] * 4
+
+
+def test_what_others_did_comes_with_the_value_that_is_decided_about(
+    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sampler and the pruner find it without a question of their own."""
+    monkeypatch.setattr(courier, "_FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(replica, "_FRESH_SECONDS", 1000.0)
+    seen: list[list[TrialState]] = []
+
+    def run(trial: optuna.Trial) -> float:
+        other = place.claims()
+        other.finish(other.claim().trial_id, "COMPLETE", [1.0], {})
+        for step in (1, 2):
+            seen.append([each.state for each in trial.study.get_trials(deepcopy=False)])
+            trial.report(0.5, step)
+        return 0.5
+
+    function(run)
+    place.create("hooked:plain", trials=2, pruner={"name": "median", "n_startup_trials": 1})
+    place.worker().run()
+    assert seen == [[TrialState.RUNNING], [TrialState.RUNNING, TrialState.COMPLETE]]
 
 
 def test_optunas_own_storage_gives_the_same_trials(place: Any) -> None:
