@@ -9,7 +9,8 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from objectives.base import ObjectiveError, locate
+from objectives.errors import ObjectiveError
+from objectives.registry import locate
 from orchestrator.modules import modules_beside, path_of
 
 # What a study pins, each under the names by which it may be installed.
