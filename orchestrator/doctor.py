@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from objectives.base import ObjectiveError
 from objectives.data import load
+from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError
 from orchestrator.resolve import make_objective
 from orchestrator.storage.embedded import home

@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from objectives.base import NoOptions, Objective, ObjectiveError, Settings, default_direction, find
+from objectives.base import NoOptions, Objective, Settings
+from objectives.errors import ObjectiveError
+from objectives.registry import default_direction, find
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.search.combination import check_combination
 from orchestrator.search.plan import Plan

@@ -42,7 +42,7 @@ def enqueue(
     Example: orch enqueue demo --params 'units=64, learning_rate=0.001'
     """
     from orchestrator import study as studies
-    from orchestrator.report.summary import ranking, read_trials
+    from orchestrator.report.trials import ranking, read_trials
     from orchestrator.storage.open import open_database
 
     if not params and source is None:

@@ -112,7 +112,7 @@ def space(
 
     Example: orch space mnist
     """
-    from objectives.base import known
+    from objectives.registry import known
     from orchestrator.report.listing import space_page
     from orchestrator.resolve import full_steps, make_objective, search_space
     from orchestrator.storage.open import open_database

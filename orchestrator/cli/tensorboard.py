@@ -42,8 +42,8 @@ def tensorboard(
 
     from orchestrator.report.follow import follow
     from orchestrator.report.hparams import HParamsLogs
-    from orchestrator.report.summary import read_trials
     from orchestrator.report.tensorboard import tensorboard as serving
+    from orchestrator.report.trials import read_trials
     from orchestrator.storage.embedded import home
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study

@@ -12,7 +12,6 @@ from orchestrator.cli import options as o
 if TYPE_CHECKING:
     from orchestrator.report.progress import ProgressReader
     from orchestrator.storage.database import Database
-    from orchestrator.study import StoredStudy
 
 _LOOK_SECONDS = 1.0
 
@@ -27,6 +26,7 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
     Example: orch watch demo --storage postgresql://orch@db.lab/orch
     """
     from orchestrator.cli.display import display, say
+    from orchestrator.report.epochs import EpochCounter
     from orchestrator.report.progress import ProgressReader
     from orchestrator.report.summary import summarise
     from orchestrator.report.text import render
@@ -35,7 +35,7 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
 
     database = open_database(storage)
     study = open_study(database, name)
-    reader = ProgressReader(database, study, _steps(study))
+    reader = ProgressReader(database, study, EpochCounter(study.spec).steps)
     progress = reader.read()
     say(f"study {name}: {reader.headline(progress)}; {reader.best_line(progress)}")
     with display(reader) as show:
@@ -65,13 +65,3 @@ def _is_over(database: Database, name: str, reader: ProgressReader) -> bool:
     if progress.done >= progress.budget:
         return True
     return state != "open" and (progress.running == 0 or progress.workers == 0)
-
-
-def _steps(study: StoredStudy) -> int:
-    from orchestrator.errors import OrchError
-    from orchestrator.resolve import full_steps, make_objective
-
-    try:
-        return full_steps(study.spec, make_objective(study.spec))
-    except OrchError:
-        return study.spec.training.epochs  # the objective's module is not on this machine

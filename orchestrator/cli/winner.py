@@ -36,7 +36,7 @@ def refit(
 
     Example: orch refit demo --out model.keras
     """
-    from orchestrator.report.summary import read_trials
+    from orchestrator.report.trials import read_trials
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.winner.refit import refit as refit_winner
@@ -112,7 +112,7 @@ def confirm(
     Example: orch confirm demo --top 3 --seeds 5 --workers 2
     """
     from orchestrator.cli.session import work_quietly
-    from orchestrator.report.summary import read_trials
+    from orchestrator.report.trials import read_trials
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.winner.confirm import confirm_study, confirmed
@@ -146,7 +146,7 @@ def replay(
 
     Example: orch replay demo 3
     """
-    from orchestrator.report.summary import read_trials
+    from orchestrator.report.trials import read_trials
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.winner.replay import replay as replay_trial

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from optuna.trial import FrozenTrial
 
-from orchestrator.report.summary import read_trials
+from orchestrator.report.trials import read_trials
 from orchestrator.storage.database import Database
 from orchestrator.study import open_study
 

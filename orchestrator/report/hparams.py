@@ -25,6 +25,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
+from orchestrator.report.trials import is_retried
 from orchestrator.spec import StudySpec
 
 _COMPLETE = "complete"  # a file that says that a trial's folder is final
@@ -76,9 +77,7 @@ class HParamsLogs:
             OrchError: the folder cannot be written.
         """
         shown = [
-            trial
-            for trial in trials
-            if trial.state != TrialState.WAITING and "orch:retried_as" not in trial.user_attrs
+            trial for trial in trials if trial.state != TrialState.WAITING and not is_retried(trial)
         ]
         domains = {name: each for trial in shown for name, each in trial.distributions.items()}
         try:

@@ -138,7 +138,7 @@ def best_page(summary: Summary, top: int) -> str:
     if summary.is_multi_objective:
         ranked = [trial for trial in ranked if trial.number in summary.pareto]
     if not ranked:
-        return "no trial is complete yet"
+        return summary.verdict[0] if summary.states.complete else "no trial is complete yet"
     lines = [
         f"trial {trial.number}: {values_line(summary.metrics, trial.values or [])}"
         f"{plus_minus(trial.standard_error)}, {params_line(trial.params)}"

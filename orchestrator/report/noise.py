@@ -39,8 +39,3 @@ def rounds_of(trial: FrozenTrial, training: TrainingSection) -> list[float]:
     if training.rounds == 1:
         return []
     return [value for _, value in sorted(trial.intermediate_values.items())]
-
-
-def epochs_of_one_training(trial: FrozenTrial, training: TrainingSection) -> int:
-    """How many epochs one full training of the trial has: ``epochs`` may be searched."""
-    return int(trial.params.get("epochs", training.epochs))

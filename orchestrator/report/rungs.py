@@ -49,7 +49,9 @@ class Ladder:
         self._brackets = brackets
         by_hyperband = isinstance(pruner, HyperbandPruner)
         self._factor = int(options.get("reduction_factor", 3 if by_hyperband else 4))
-        self._least = int(options.get("min_resource", 1))
+        least = options.get("min_resource", 1)
+        # ASHA's "auto": each process finds its own, from a trial that is complete.
+        self._least = int(least) if least != "auto" else None
         self._early = int(options.get("min_early_stopping_rate", 0))
 
     def bracket_of(self, trial: FrozenTrial) -> int | None:
@@ -79,6 +81,8 @@ class Ladder:
     def _resources(self, bracket: int, members: list[FrozenTrial]) -> list[int]:
         if self._brackets is not None:
             return [self._brackets.epochs(bracket, each) for each in range(bracket + 1)]
+        if self._least is None:
+            return []
         furthest = max((trial.last_step or 0 for trial in members), default=0)
         resources = []
         resource = self._least * self._factor ** (self._early + bracket)

@@ -100,8 +100,8 @@ def _best(summary: Summary) -> str:
     best = summary.best
     if summary.is_multi_objective:
         return _pareto(summary)
-    if best is None:
-        return "Best   no trial is complete yet"
+    if best is None:  # where some are complete, the verdict says why none of them wins
+        return "" if summary.states.complete else "Best   no trial is complete yet"
     spread = "one training"
     if best.std is not None:
         spread = (
@@ -139,7 +139,7 @@ def _trials(summary: Summary) -> str:
 def _pareto(summary: Summary) -> str:
     by_number = {trial.number: trial for trial in summary.trials}
     if not summary.pareto:
-        return "Pareto front: no trial is complete yet"
+        return "" if summary.states.complete else "Pareto front: no trial is complete yet"
     front = sorted(summary.pareto, key=lambda each: (by_number[each].values or [0.0])[0])
     lines = [f"Pareto front: {len(front)} trials that no other beats in every metric"]
     lines.append(f"{'trial':>5}" + "".join(f"  {metric:>12}" for metric in summary.metrics))

@@ -28,7 +28,7 @@ def _decision(summary: Summary) -> list[str]:
         sentence = _pareto(summary) if summary.is_multi_objective else _best(summary)
         return [(so_far + sentence)[:1].upper() + (so_far + sentence)[1:]]
     if states.complete:
-        return [f"None of the {counted(states.complete, 'complete trial')} keeps the constraints."]
+        return [_why_none_wins(summary)]
     if states.pruned:
         return [
             f"There is no winner: all {counted(ended, 'trial')} that ended were pruned.",
@@ -41,6 +41,16 @@ def _decision(summary: Summary) -> list[str]:
     if states.running:
         return [f"No trial has ended yet; {counted(states.running, 'trial')} running."]
     return ["No trial has run yet.", f"Start workers with: orch worker {summary.study}"]
+
+
+def _why_none_wins(summary: Summary) -> str:
+    complete = [trial for trial in summary.trials if trial.state == "COMPLETE"]
+    wanted = []
+    if any(trial.feasible is False for trial in complete):
+        wanted.append("keeps the constraints")
+    if any(trial.value is None for trial in complete):
+        wanted.append("has a finite value")
+    return f"None of the {counted(len(complete), 'complete trial')} {' and '.join(wanted)}."
 
 
 def _best(summary: Summary) -> str:

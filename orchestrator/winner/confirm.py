@@ -16,7 +16,7 @@ from scipy import stats
 
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.noise import spread
-from orchestrator.report.summary import ranking
+from orchestrator.report.trials import ranking
 from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database

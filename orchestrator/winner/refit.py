@@ -14,7 +14,7 @@ from psycopg2.extras import Json
 
 from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.report.summary import ranking
+from orchestrator.report.trials import ranking
 from orchestrator.resolve import make_objective
 from orchestrator.software import versions
 from orchestrator.storage.database import Database

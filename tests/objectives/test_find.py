@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import Orch
 
-from objectives.base import (
-    Objective,
-    ObjectiveError,
-    Settings,
-    UnknownObjective,
-    default_direction,
-    find,
-    known,
-)
+from objectives.base import Objective, Settings
+from objectives.errors import ObjectiveError, UnknownObjective
+from objectives.registry import default_direction, find, known
 
 
 def test_the_built_in_objectives_are_known() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,16 @@ def stored(url: str) -> Database:
     store(database, "report-empty", [])
     store(database, "report-one", [Made("COMPLETE", params, [0.9], [0.8, 0.9])])
     store(database, "report-pruned", [Made("PRUNED", params, [0.5], [0.5])] * 4)
+    infinite = Made("COMPLETE", params, [math.inf])
+    store(database, "report-infinite", [infinite] * 3)
+    store(
+        database, "report-one-finite", [infinite, Made("COMPLETE", params, [0.5])],
+        direction="maximize",
+    )  # fmt: skip
+    store(
+        database, "report-auto", [Made("PRUNED", params, [0.5], [0.5])],
+        pruner={"name": "asha", "min_resource": "auto"},
+    )  # fmt: skip
     failed = Made("FAIL", params, attributes={"orch:reason": "ValueError: no"})
     store(database, "report-failed", [failed] * 3)
     attributes = {"orch:reason": hostile, "orch:worker": hostile}

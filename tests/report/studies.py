@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -46,9 +47,11 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
     """Create the study of ``quadratic`` and write its trials, each a second long."""
     training = {"epochs": 9, "seed": study.pop("seed", 0)}
     sampler = {"name": study.pop("sampler", "tpe")}
+    tables = {"pruner": study.pop("pruner")} if "pruner" in study else {}
     document = {
         "study": {"name": name, "objective": "quadratic", "trials": max(1, len(trials)), **study},
         "sampler": sampler,
+        **tables,
         "training": training,
     }
     stored = create(database, StudySpec.parse(document))
@@ -81,7 +84,7 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
         )
         insert(
             "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES %s",
-            ((i, at, v, "FINITE") for i, trial in pairs for at, v in enumerate(trial.values)),
+            ((i, at, *_typed(v)) for i, trial in pairs for at, v in enumerate(trial.values)),
         )
         insert(
             "INSERT INTO trial_intermediate_values"
@@ -108,6 +111,13 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
             )
     connection.close()
     return open_study(database, name)
+
+
+def _typed(value: float) -> tuple[float | None, str]:
+    """A value as Optuna's tables have it."""
+    if math.isinf(value):
+        return None, "INF_POS" if value > 0 else "INF_NEG"
+    return value, "FINITE"
 
 
 def searched(count: int, seed: int = 0, lift: float = 0.0) -> list[Made]:

@@ -18,7 +18,7 @@ from orchestrator.report.render import render, schema, write
 
 pytestmark = pytest.mark.usefixtures("stored")
 
-STUDIES = ["empty", "one", "pruned", "failed", "hostile", "pareto", "many"]
+STUDIES = ["empty", "one", "pruned", "failed", "hostile", "pareto", "many", "infinite", "auto"]
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 
 
@@ -84,3 +84,18 @@ def test_csv_has_a_line_for_each_configuration(
     report = json.loads(render(summary_of("report-many"), "json"))
     assert int(first["number"]) == report["best"]["number"]
     assert float(first["mean_test_score"]) == report["best"]["value"]
+
+
+def test_an_infinite_value_wins_nowhere(summary_of: Callable[[str], Summary]) -> None:
+    none = summary_of("report-infinite")
+    assert none.best is None and none.ranked() == []
+    assert none.verdict[0] == "None of the 3 complete trials has a finite value."
+    one = summary_of("report-one-finite")
+    assert one.best is not None and one.best.number == one.ranked()[0].number == 1
+
+
+def test_rungs_that_each_process_finds_for_itself_are_left_out(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    summary = summary_of("report-auto")
+    assert summary.rungs == [] and summary.trials[0].bracket == 0

@@ -1,0 +1,59 @@
+"""Epochs: how many a study trained, and how many the same trials cost without pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.errors import OrchError
+from orchestrator.report.document import Epochs
+from orchestrator.resolve import full_steps, make_objective
+from orchestrator.spec import StudySpec
+
+
+class EpochCounter:
+    """Turns the values that trials report into epochs.
+
+    Args:
+        spec: the study. Where its objective's module is not installed, a value counts as an epoch
+            of ``training.epochs``: a report can be read anywhere.
+
+    Attributes:
+        steps: how many values a trial reports that is never pruned.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        self._training = spec.training
+        try:
+            objective = make_objective(spec)
+            self.steps, self._uses_epochs = full_steps(spec, objective), objective.uses_epochs
+        except OrchError:
+            self.steps, self._uses_epochs = spec.training.epochs, True
+
+    def count(self, trials: Sequence[FrozenTrial]) -> Epochs:
+        """Of all trials together."""
+        trained = sum(len(trial.intermediate_values) * self._of_value(trial) for trial in trials)
+        ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        full = sum(map(self._of_full_trial, ended))
+        saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
+        return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
+
+    def of_one_training(self, trial: FrozenTrial) -> int:
+        """Of one training of a complete trial."""
+        if self._training.rounds == 1:
+            return len(trial.intermediate_values)
+        return self._of_value(trial)
+
+    def _of_value(self, trial: FrozenTrial) -> int:
+        # A fold or repeat is one value, and a whole training.
+        one = self._training.rounds == 1 or not self._uses_epochs
+        return 1 if one else self._of_full_training(trial)
+
+    def _of_full_trial(self, trial: FrozenTrial) -> int:
+        if self._training.rounds == 1 and "epochs" in trial.params:
+            return self._of_full_training(trial)
+        return self.steps * self._of_value(trial)
+
+    def _of_full_training(self, trial: FrozenTrial) -> int:
+        return int(trial.params.get("epochs", self._training.epochs))  # they may be searched
