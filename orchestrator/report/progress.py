@@ -65,6 +65,7 @@ class ProgressReader:
             "best_trial",
             study_id=study_id,
             maximize=self._study.spec.study.directions[0] == "maximize",
+            constraints=list(self._study.spec.study.constraints),
         )
         progress = Progress(
             budget=row["budget"],

@@ -223,6 +223,11 @@ WHERE o.study_id = %(study_id)s GROUP BY o.study_id
 SELECT t.trial_id, t.number, v.value FROM trials t JOIN trial_values v USING (trial_id)
 WHERE t.study_id = %(study_id)s AND t.state = 'COMPLETE' AND v.objective = 0
   AND v.value_type = 'FINITE'
+  AND NOT EXISTS (
+      -- A constraint is kept by a number that is 0 or less; what is no number keeps none.
+      SELECT 1 FROM unnest(%(constraints)s::text[]) AS c(key)
+      LEFT JOIN trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = c.key
+      WHERE CASE WHEN u.value_json ~ '^-?[0-9]' THEN u.value_json::double precision > 0 ELSE true END)
 ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT 1
 
 -- params_of_trial --
@@ -307,6 +312,11 @@ SELECT artifact_id FROM orch.keep_model(%(trial_id)s, %(artifact_id)s, %(sha256)
 SELECT t.number, m.artifact_id, m.sha256 FROM orch.model m
 JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
 WHERE m.study_id = %(study_id)s AND v.objective = 0
+  AND NOT EXISTS (
+      -- A constraint is kept by a number that is 0 or less; what is no number keeps none.
+      SELECT 1 FROM unnest(%(constraints)s::text[]) AS c(key)
+      LEFT JOIN trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = c.key
+      WHERE CASE WHEN u.value_json ~ '^-?[0-9]' THEN u.value_json::double precision > 0 ELSE true END)
 ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT %(top)s
 
 -- insert_artifact --
