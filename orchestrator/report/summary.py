@@ -195,6 +195,8 @@ def _epochs(trials: list[FrozenTrial], steps: int, spec: StudySpec, uses_epochs:
     trained = sum(len(trial.intermediate_values) * of_one_value(trial) for trial in trials)
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     full = sum(map(of_full_trial, ended))
+    if trained == 0:  # an objective that reports nothing has no epochs to save
+        full = 0
     saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
     return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
 
