@@ -30,10 +30,7 @@ def _decision(summary: Summary) -> list[str]:
     if states.complete:
         return [f"None of the {counted(states.complete, 'complete trial')} keeps the constraints."]
     if states.pruned:
-        return [
-            f"There is no winner: all {counted(ended, 'trial')} that ended were pruned.",
-            "A milder pruner, or --pruner none, lets some finish.",
-        ]
+        return _all_pruned(summary, ended)
     if states.failed:
         reasons = [trial.reason for trial in summary.trials if trial.reason]
         last = f" The last reason: {reasons[-1]}." if reasons else ""
@@ -41,6 +38,14 @@ def _decision(summary: Summary) -> list[str]:
     if states.running:
         return [f"No trial has ended yet; {counted(states.running, 'trial')} running."]
     return ["No trial has run yet.", f"Start workers with: orch worker {summary.study}"]
+
+
+def _all_pruned(summary: Summary, ended: int) -> list[str]:
+    none = f"There is no winner: all {counted(ended, 'trial')} that ended were pruned."
+    reasons = [trial.reason for trial in summary.trials if trial.reason]
+    if reasons:  # the objective pruned them itself, or returned no number
+        return [none, f"The last reason: {reasons[-1]}."]
+    return [none, "A milder pruner, or --pruner none, lets some finish."]
 
 
 def _best(summary: Summary) -> str:
