@@ -15,12 +15,14 @@ install: $(VENV)/.installed  ## make .venv with everything that development need
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "orch needs Python 3.11 or newer; name one: make PYTHON=python3.12 install" >&2; exit 2; }
+	@echo "installing orch, TensorFlow and the tools into $(VENV): minutes, and about 3 GB" >&2
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: install  ## a real study with two workers: MNIST, or digits where MNIST cannot be had
-	@objective=mnist; $(BIN)/python -m objectives.data mnist || objective=digits; \
+	@objective=mnist; $(BIN)/python -m objectives.data mnist || { objective=digits; \
+		echo "so the demo tunes digits instead" >&2; }; \
 	echo "orch run $$objective --study demo --trials 12 --workers 2 --epochs 3" >&2; \
 	$(BIN)/orch run $$objective --study demo --trials 12 --workers 2 --epochs 3
 

@@ -37,6 +37,8 @@ def find(reference: str) -> Callable[[Settings], Objective]:
     if reference.startswith(_KERAS_TUNER):
         from objectives.keras_tuner import KerasTunerObjective
 
+        if ":" not in reference.removeprefix(_KERAS_TUNER):
+            raise ObjectiveError(f"'{reference}' names no function; write {reference}:build_model")
         hypermodel = _attribute(reference.removeprefix(_KERAS_TUNER))
         return lambda settings: KerasTunerObjective(settings, hypermodel)
     return _from_module(locate(reference))
@@ -56,8 +58,8 @@ def locate(reference: str) -> str:
     if reference in _BUILT_IN:
         return _BUILT_IN[reference]
     raise UnknownObjective(
-        f"unknown objective '{reference}'; {_nearest(reference, known())}, "
-        "or write package.module:function"
+        f"unknown objective '{reference}'; a function of your own is package.module:function; "
+        f"{_nearest(reference, known())}"
     )
 
 
@@ -77,6 +79,9 @@ def _from_module(reference: str) -> Callable[[Settings], Objective]:
         return target
     if not callable(target):
         raise ObjectiveError(f"'{reference}' cannot be called; name a function of a trial")
+    code = getattr(target, "__code__", None)
+    if code is not None and code.co_varnames[: code.co_argcount] == ("hp",):
+        raise ObjectiveError(f"'{reference}' takes hp, as KerasTuner has it; write kt:{reference}")
     from objectives.function import FunctionObjective
 
     return lambda settings: FunctionObjective(settings, target)
@@ -87,6 +92,9 @@ def _attribute(reference: str) -> Any:
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
         raise ObjectiveError(f"'{reference}' is no objective; write package.module:function")
+    if module_name.endswith(".py"):
+        dotted = module_name.removesuffix(".py").replace(os.sep, ".")
+        raise ObjectiveError(f"'{module_name}' is a file; name its module: {dotted}:{attribute}")
     # Like `python -m`: a module beside the user is found, installed or not.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -94,7 +102,12 @@ def _attribute(reference: str) -> Any:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script without a main guard may exit
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ObjectiveError(f"cannot import {module_name} for '{reference}': {reason}") from error
+        first, mend = module_name.split(".")[0], ""
+        if isinstance(error, ModuleNotFoundError) and error.name == first:
+            mend = f"; run orch in the folder where {first} is, or install it"
+        raise ObjectiveError(
+            f"cannot import {module_name} for '{reference}': {reason}{mend}"
+        ) from error
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ObjectiveError(

@@ -62,7 +62,7 @@ def examine_storage(storage: str | None) -> Iterator[Finding]:
     # Nothing depends on this clock, but logs of several machines are read side by side.
     well = abs(skew) <= _MOST_SKEW_SECONDS
     mend = "" if well else "; set this machine's clock, as with NTP"
-    yield Finding("clock", well, f"{skew:+.2f} s from the server's{mend}")
+    yield Finding("clock", well, f"{round(skew, 2) + 0.0:+.2f} s from the server's{mend}")
 
 
 def examine_study(storage: str | None, name: str) -> Iterator[Finding]:

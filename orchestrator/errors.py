@@ -33,6 +33,12 @@ class StorageError(OrchError):
     exit_code: ClassVar[int] = 3
 
 
+class StorageRefused(StorageError):
+    """The storage is there, and this role may not do that."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class StorageUnavailable(StorageError):
     """The storage does not serve now; asking again later may help."""
 

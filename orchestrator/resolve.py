@@ -81,7 +81,9 @@ def full_steps(spec: StudySpec, objective: Objective) -> int:
     epochs = search_space(spec, objective).get("epochs")
     if objective.uses_epochs and spec.training.rounds == 1 and epochs is not None:
         return int(max(map(int, values_of("epochs", epochs))))
-    return objective.steps() or spec.training.epochs
+    # Of a function, only the pruner may have been told how often it reports.
+    told = spec.pruner.options.get("max_resource")
+    return objective.steps() or (told if isinstance(told, int) else spec.training.epochs)
 
 
 def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:

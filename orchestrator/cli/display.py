@@ -59,6 +59,8 @@ class Show:
 class _PlainLines(Show):
     """A line for each trial that ended, with where the study stands then."""
 
+    _best_number: int | None = None
+
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
@@ -68,7 +70,11 @@ class _PlainLines(Show):
         progress = look()
         for line in news[:-1]:
             say(line)
-        state = f"{self.reader.headline(progress)}; {self.reader.best_line(progress)}"
+        state = self.reader.headline(progress)
+        # All its parameters again with every trial would hide what is new.
+        if progress.best_number is None or progress.best_number != self._best_number:
+            state += f"; {self.reader.best_line(progress)}"
+        self._best_number = progress.best_number
         say(f"{news[-1]}; {state}")
 
 

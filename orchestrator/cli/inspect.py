@@ -104,7 +104,7 @@ def best(
 
 
 def space(
-    name: Annotated[str, typer.Argument(metavar="OBJECTIVE|NAME")],
+    name: Annotated[str, typer.Argument(metavar="OBJECTIVE|FILE.toml|NAME")],
     params: o.ParamOption = None,
     storage: o.StorageOption = None,
 ) -> None:
@@ -118,10 +118,12 @@ def space(
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
 
+    file = Path(name) if name.endswith(".toml") else None
     # A registered objective wins over a study that carries its name.
-    if name in known() or ":" in name:
+    if file is not None or name in known() or ":" in name:
+        objective_name = None if file else name
         spec = o.write_spec(
-            file=None, objective=name, name=None, settings={}, sets=None, params=params
+            file=file, objective=objective_name, name=None, settings={}, sets=None, params=params
         )
     else:
         spec = open_study(open_database(storage), name).spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect as introspection
 import os
 import sys
 from typing import Annotated
@@ -24,7 +25,7 @@ from orchestrator.cli import (
     watch,
     winner,
 )
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError
 
 app = typer.Typer(
     name="orch",
@@ -50,6 +51,19 @@ for module in (
 app.add_typer(db.app, name="db")
 app.add_typer(imports.app, name="import")
 app.add_typer(launch.app, name="launch")
+
+
+def _list_whole_sentences(app: typer.Typer) -> None:
+    # Of a long first sentence, the list of commands would show the beginning and "...".
+    for command in app.registered_commands:
+        text = introspection.getdoc(command.callback) or ""
+        command.short_help = " ".join(text.split("\n\n")[0].split())
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _list_whole_sentences(group.typer_instance)
+
+
+_list_whole_sentences(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -88,6 +102,9 @@ def main() -> None:
     except OrchError as error:
         _end(error, str(error), error.exit_code)
     except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
+            print(error.format_message(), file=sys.stderr)  # the help, on its lines
+            sys.exit(UsageError.exit_code)
         _end(error, error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort) as error:
         _end(error, "interrupted", 130)

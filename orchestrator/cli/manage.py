@@ -48,13 +48,14 @@ def stop(name: o.NameArgument, storage: o.StorageOption = None) -> None:
     Example: orch stop demo
     """
     from orchestrator import study as studies
+    from orchestrator.report.words import counted
     from orchestrator.storage.open import open_database
 
     database = open_database(storage)
     live = studies.stop(database, studies.open_study(database, name))
+    ends = f"{counted(live, 'live worker')} will leave after the trial" if live else "nobody works"
     print(
-        f"study '{name}' is stopping; {live} live workers end after their trial. "
-        f"Go on with: orch resume {name}",
+        f"study '{name}' is stopping: {ends}. Go on with: orch resume {name}",
         file=sys.stderr,
     )
 

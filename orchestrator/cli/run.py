@@ -20,7 +20,12 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    objective: Annotated[str, typer.Argument(metavar="OBJECTIVE|FILE.toml")],
+    objective: Annotated[
+        str,
+        typer.Argument(
+            metavar="OBJECTIVE|FILE.toml", help="As mnist, pkg.mod:f, kt:pkg.mod:f or study.toml."
+        ),
+    ],
     study: Annotated[
         str | None, typer.Option("--study", help="Default: the objective's name.")
     ] = None,
@@ -81,7 +86,9 @@ def create(
     objective: Annotated[
         str | None, typer.Option("--objective", help="As mnist or pkg.mod:f.")
     ] = None,
-    spec: Annotated[Path | None, typer.Option("--spec", metavar="FILE.toml")] = None,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="FILE.toml", help="The study as a file.")
+    ] = None,
     trials: o.TrialsOption = None,
     sampler: o.SamplerOption = None,
     pruner: o.PrunerOption = None,
@@ -162,7 +169,9 @@ def resume(
 
 def worker(
     name: o.NameArgument,
-    processes: Annotated[int, typer.Option("--processes", min=1, max=256)] = 1,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, max=256, help="Workers on this machine.")
+    ] = 1,
     gpus: o.GpusOption = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Take no trial after this time.")

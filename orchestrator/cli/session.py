@@ -11,6 +11,7 @@ from orchestrator.errors import StorageError, UsageError
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
+from orchestrator.report.words import counted
 from orchestrator.resolve import full_steps, make_objective
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import home
@@ -69,7 +70,10 @@ def _supervise(
         say(f"study {study.name}: all {progress.budget} trials are done")
         return supervisor
     _compare_software(database, study, allow_mismatch)
-    say(f"study {study.name}: {crew.processes} workers, budget {progress.budget} trials")
+    say(
+        f"study {study.name}: {counted(crew.processes, 'worker')}, "
+        f"budget {counted(progress.budget, 'trial')}"
+    )
     with supervisor.running(), display(reader) as show:
         next_look = 0.0
         while supervisor.poll():
@@ -109,6 +113,8 @@ def work(
             _echo(supervisor)
             time.sleep(_POLL_SECONDS)
     _echo(supervisor)
+    if not supervisor.interrupted and not supervisor.exit_code():
+        say(f"these workers have ended; see what is found with: orch report {study.name}")
     return 130 if supervisor.interrupted else supervisor.exit_code()
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError
 
 
 class Format(StrEnum):
@@ -80,6 +80,8 @@ def predict(
     from orchestrator.winner.predict import explain
     from orchestrator.winner.predict import predict as predict_digits
 
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out} must end in .png, as digits.png")
     database = open_database(storage)
     study = open_study(database, name)
     predictions = predict_digits(database, study, model, count, seed)

@@ -35,7 +35,8 @@ class EpochCounter:
         """Of all trials together."""
         trained = sum(len(trial.intermediate_values) * self._of_value(trial) for trial in trials)
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        full = sum(map(self._of_full_trial, ended))
+        # An objective that reports nothing has no epochs to save.
+        full = sum(map(self._of_full_trial, ended)) if trained else 0
         saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
         return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
 

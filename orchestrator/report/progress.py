@@ -99,9 +99,12 @@ class ProgressReader:
         return pace * max(0, progress.budget - progress.done)
 
     def saved(self, progress: Progress) -> int | None:
-        """The epochs that pruning has saved so far; None where each trial has its own number."""
+        """The epochs that pruning has saved so far.
+
+        None where each trial has its own number, or none: a function may report nothing.
+        """
         spec = self._study.spec
-        if "epochs" in spec.space:
+        if "epochs" in spec.space or not progress.values:
             return None
         epochs_of_a_value = 1 if spec.training.rounds == 1 else spec.training.epochs
         return max(0, progress.done * self._steps - progress.values) * epochs_of_a_value
@@ -120,7 +123,9 @@ class ProgressReader:
             parts.insert(2, f"{progress.failed} failed")
         left = self.seconds_left(progress)
         if left is not None and progress.done < progress.budget:
-            parts.append(f"about {duration(left)} left")
+            # A guess to a tenth of a second would be too good.
+            rough = f"{left:.0f} s" if left < 59.5 else duration(left)
+            parts.append(f"about {rough} left")
         return ", ".join(parts)
 
     def best_line(self, progress: Progress) -> str:

@@ -78,6 +78,8 @@ def write_file(content: bytes, path: Path) -> None:
     Raises:
         OrchError: it cannot be written.
     """
+    if not path.parent.is_dir():
+        raise OrchError(f"no folder {path.parent}; make it, or correct --out")
     try:
         write_whole(path, content)
     except OSError as error:

@@ -7,7 +7,7 @@ from textwrap import wrap
 from orchestrator.report.document import Summary
 from orchestrator.report.plots import Plot, sparkline
 from orchestrator.report.ranges import value_range
-from orchestrator.report.words import duration, number, params_line, percent
+from orchestrator.report.words import counted, duration, number, params_line, percent
 
 _BAR_WIDTH = 30
 _MOST_TRIALS = 5
@@ -39,11 +39,18 @@ def _head(summary: Summary) -> str:
         f"{summary.sampler} with {summary.pruner}",
         f"Trials {done} of {summary.budget}: {states.complete} complete, {states.pruned} pruned"
         f", {states.failed} failed, {states.running} running, {states.waiting} waiting"
-        f"; {summary.retries} retries",
-        f"Epochs {summary.epochs.trained} trained of {summary.epochs.without_pruning}"
-        f" without pruning ({percent(summary.epochs.saved_ratio)} saved)"
-        f" in {duration(summary.elapsed_seconds)}",
+        f"{_retries(summary.retries)}",
     ]
+    # A function that reports nothing has no epochs.
+    if summary.epochs.trained:
+        lines.append(
+            f"Epochs {summary.epochs.trained} trained of {summary.epochs.without_pruning}"
+            f" without pruning ({percent(summary.epochs.saved_ratio)} saved)"
+            f" in {duration(summary.elapsed_seconds)}",
+        )
+    if states.failed and summary.ranked():
+        reasons = [trial.reason for trial in summary.trials if trial.reason]
+        lines += [f"Failed {reason}" for reason in reasons[-1:]]
     if summary.data:
         data = summary.data
         lines.append(
@@ -52,6 +59,10 @@ def _head(summary: Summary) -> str:
         )
     lines += [f"Mixed  software on {mismatch}" for mismatch in summary.mismatches]
     return "\n".join("\n".join(wrap(line, 80, subsequent_indent=" " * 7)) for line in lines)
+
+
+def _retries(count: int) -> str:
+    return f"; {count} {'retry' if count == 1 else 'retries'}" if count else ""
 
 
 def _verdict(summary: Summary) -> str:
@@ -108,9 +119,9 @@ def _best(summary: Summary) -> str:
             f"mean of {best.trainings} trainings, standard deviation {number(best.std)}, "
             f"standard error {number(best.standard_error)}"
         )
+    after = f" after {counted(best.epochs, 'epoch')}" if best.epochs else ""
     lines = [
-        f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}"
-        f" after {best.epochs} epochs",
+        f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}{after}",
         f"       ({spread})",
     ]
     width = max((len(name) for name in best.params), default=0)
@@ -125,7 +136,8 @@ def _trials(summary: Summary) -> str:
     noisy = summary.rounds > 1
     error_head = f"  {'± error':>8}" if noisy else ""
     lines = [f"{'trial':>5}  {summary.metrics[0]:>12}{error_head}  {'seconds':>7}  parameters"]
-    varied = summary.varied_params()
+    # Of a single trial, nothing varies.
+    varied = summary.varied_params() or list(ranked[0].params)
     for trial in ranked[:_MOST_TRIALS]:
         seconds = "-" if trial.seconds is None else f"{trial.seconds:.1f}"
         error = "-" if trial.standard_error is None else number(trial.standard_error)

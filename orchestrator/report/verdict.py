@@ -30,10 +30,7 @@ def _decision(summary: Summary) -> list[str]:
     if states.complete:
         return [_why_none_wins(summary)]
     if states.pruned:
-        return [
-            f"There is no winner: all {counted(ended, 'trial')} that ended were pruned.",
-            "A milder pruner, or --pruner none, lets some finish.",
-        ]
+        return _all_pruned(summary, ended)
     if states.failed:
         reasons = [trial.reason for trial in summary.trials if trial.reason]
         last = f" The last reason: {reasons[-1]}." if reasons else ""
@@ -51,6 +48,14 @@ def _why_none_wins(summary: Summary) -> str:
     if any(trial.value is None for trial in complete):
         wanted.append("has a finite value")
     return f"None of the {counted(len(complete), 'complete trial')} {' and '.join(wanted)}."
+
+
+def _all_pruned(summary: Summary, ended: int) -> list[str]:
+    none = f"There is no winner: all {counted(ended, 'trial')} that ended were pruned."
+    reasons = [trial.reason for trial in summary.trials if trial.reason]
+    if reasons:  # the objective pruned them itself, or returned no number
+        return [none, f"The last reason: {reasons[-1]}."]
+    return [none, "A milder pruner, or --pruner none, lets some finish."]
 
 
 def _best(summary: Summary) -> str:

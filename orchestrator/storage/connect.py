@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection
 
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.errors import StorageError, StorageRefused, StorageUnavailable
 from orchestrator.storage.url import mask
 
 # A statement without an answer for so long: the server or the way to it is gone, even where
@@ -65,6 +66,7 @@ _MENDS = (
 )
 
 # The server is there but cannot serve now: it restarts, recovers, is full, or was demoted.
+_NOT_ALLOWED = "42501"  # insufficient_privilege
 _PASSING_CODES = ("08", "53", "57P", "58", "25006", "40")
 
 
@@ -108,6 +110,8 @@ def answer_within(seconds: float) -> None:
 def storage_error(error: psycopg2.Error, url: str) -> StorageError:
     """The error as ours: :class:`StorageUnavailable` when asking again later may help."""
     code = error.pgcode or ""
+    if code == _NOT_ALLOWED:
+        return StorageRefused(explain(error, url))
     lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
     passing = code.startswith(_PASSING_CODES) if code else lost
     return (StorageUnavailable if passing else StorageError)(explain(error, url))
@@ -117,7 +121,10 @@ def explain(error: psycopg2.Error, url: str) -> str:
     """Why the storage does not work, and the mend, in one line and without a password."""
     text = " ".join(str(error).split()) or type(error).__name__
     mend = next((mend for sign, mend in _MENDS if sign in text), "check --storage and ORCH_STORAGE")
-    return f"no storage at {mask(url)}: {mask(text)}; {mend}"
+    # libpq asks what our mend asks; once is enough.
+    text = re.sub(r" Is the server running[^?]*\?", "", text)
+    trouble = "refused by the storage" if error.pgcode == _NOT_ALLOWED else "no storage at"
+    return f"{trouble} {mask(url)}: {mask(text)}; {mend}"
 
 
 def _wait(connection: Connection) -> None:

@@ -26,6 +26,7 @@ def main() -> int:
     logging.basicConfig(format=f"[{os.getpid()}] %(message)s", stream=sys.stderr)
     logging.getLogger("orch").setLevel(logging.INFO)
     faulthandler.enable()
+    _quieten_tensorflow()
     url = os.environ["ORCH_STORAGE"]
     started: list[Worker] = []
     _leave_with_parent(url, started)
@@ -45,6 +46,11 @@ def main() -> int:
         logging.getLogger("orch").exception("an error of orch itself; please report it")
         return CRASHED
     return 0
+
+
+def _quieten_tensorflow() -> None:
+    # Another trial has another network, so that it is traced again is no news.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _options() -> argparse.Namespace:

@@ -180,7 +180,7 @@ def test_the_studys_note_is_the_dashboards(orch: Orch, name: str, url: str) -> N
 
 
 def test_the_best_trial_keeps_the_constraints(orch: Orch, name: str) -> None:
-    orch.ok(
+    done = orch(
         "run", "user_objectives:constrained", "--study", name, "--trials", "20", "--workers", "2",
         "--pruner", "none", "--set", 'study.constraints=["too_big"]',
     )  # fmt: skip
@@ -188,6 +188,7 @@ def test_the_best_trial_keeps_the_constraints(orch: Orch, name: str) -> None:
     best = whole["trials"][whole["best"]["number"]]
     assert best["feasible"] and best["attributes"]["too_big"] <= 0
     assert any(not trial["feasible"] for trial in whole["trials"])
+    assert f"(trial {best['number']}:" in done.stderr.strip().splitlines()[-1], "and the progress"
 
 
 def test_a_terminator_ends_the_study_before_its_budget(orch: Orch, name: str) -> None:
