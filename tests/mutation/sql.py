@@ -29,6 +29,7 @@ TESTS = [
     "test_claim.py",
     "test_parts.py",
     "test_worker.py",
+    "test_courier.py",
     "test_claim_model.py",
 ]
 
@@ -116,6 +117,34 @@ MUTANTS = [
     Mutant("advance_plan", "PERFORM orch.forget_checkpoints(trial_id)", "PERFORM trial_id"),
     Mutant("is_model_wanted", "< p_keep", "<= p_keep"),
     Mutant("keep_model", "r.place > p_keep AND m", "r.place >= p_keep AND m"),
+    # What a worker is told with its claim and with its end
+    Mutant("next_trial", "'FAIL');", "'WAITING');"),
+    Mutant("next_trial", "coalesce(datetime_start, orch.utc_now())", "orch.utc_now()"),
+    Mutant("claim_trial", "left_at = NULL", "left_at = left_at"),
+    Mutant("claim_trial", "p_since IS NOT NULL AND", "false AND"),
+    Mutant("changes_and_own", "v_own || p_claimed", "v_own"),
+    Mutant("changes_and_own", "v_own || p_claimed", "ARRAY[p_claimed]"),
+    Mutant("changed", "AND xid <> v_known"),
+    Mutant("finish_and_claim", "ended <> 'ended'", "false"),
+    Mutant("finish_and_claim", "p_version <> (", "false AND p_version <> ("),
+    Mutant("finish_and_claim", "p_since IS NOT NULL AND", "false AND"),
+    Mutant("why_not_ended", "orch.hold_lease(p_trial, p_worker)", "false"),
+    Mutant("why_not_ended", "AND ended_by = p_worker"),
+    Mutant("why_not_ended", "AND state = p_state"),
+    Mutant("finish_trial", "left_at = NULL", "left_at = left_at"),
+    Mutant("fail_trial", "PERFORM orch.set_attribute(p_trial, key, value) FROM jsonb_each(p_attributes);"),
+    Mutant("give_back_trial", "datetime_start = NULL", "datetime_start = datetime_start"),
+    Mutant("write_trial", "CASE WHEN l.serial < p_after THEN l.serial ELSE p_serial END", "p_serial"),
+    Mutant("write_trial", "PERFORM orch.store(p_trial, p_writes);"),
+    Mutant("write_trial", "p_since IS NOT NULL", "false"),
+    Mutant("store", "UPDATE\n        SET intermediate_value =", "UPDATE\n        SET intermediate_value = o.intermediate_value +"),
+    # Plans
+    Mutant("queue_trials", "ORDER BY number"),
+    Mutant("advance_plan", "integer + 1", "integer"),
+    Mutant("advance_plan", "p_promote || p_prune", "p_promote"),
+    Mutant("advance_plan", "PERFORM orch.queue_trials(p_study, p_configurations, NULL, p_attributes);"),
+    Mutant("advance_plan", "<> 'NAN'", "= intermediate_value_type"),
+    Mutant("pause_trial", "DELETE FROM orch.lease WHERE trial_id = p_trial RETURNING taken_at INTO v_taken;"),
 ]  # fmt: skip
 
 

@@ -164,6 +164,23 @@ def test_a_worker_misses_nothing_that_is_committed_late(study_id: int, url: str)
         each.close()
 
 
+def test_a_workers_own_trial_is_newer_here_than_what_comes_of_it(
+    study_id: int, database: Database
+) -> None:
+    storage = PostgresStorage(database)
+    own = storage.create_new_trial(study_id)
+    replica = Replica(database, study_id, NoOutbox())
+    replica.sync()
+    replica.begin(own)
+    for name in ("rate", "kind"):  # of two kinds, each with its own domain
+        replica.set_trial_param(own, name, 1.0, DOMAINS[name])
+    with pytest.raises(ValueError, match="distribution"):
+        replica.set_trial_param(own, "rate", 1.0, DOMAINS["kind"])
+    storage.set_trial_user_attr(own, "by", "another")
+    replica.sync()
+    assert list(replica.get_all_trials(study_id)[0].params) == ["rate", "kind"]
+
+
 def test_what_a_transaction_notes_by_hand_hides_nothing_else(
     study_id: int, database: Database
 ) -> None:
