@@ -164,7 +164,7 @@ def _load_mnist() -> Dataset:
     if not cached.exists() and not (_download_mnist() and cached.exists()):
         raise DataError(
             "MNIST cannot be had: it is not in ORCH_MNIST, not in Keras's cache, and the download "
-            "failed; set ORCH_MNIST or --data to a mnist.npz, or use the objective digits"
+            "failed; set ORCH_MNIST or --data to a mnist.npz, or use the objective or --data digits"
         )
     return _read_npz(cached, "mnist", hint=" (Keras's cache; delete it to load it anew)")
 

@@ -6,15 +6,18 @@ import hashlib
 import io
 import logging
 import math
+import sysconfig
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+import objectives
 from objectives.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, remove
 from orchestrator.worker.equipment import Equipment
@@ -25,6 +28,12 @@ from orchestrator.worker.trial import WorkerTrial
 _log = logging.getLogger("orch")
 
 _LOG_LINES = 20
+# Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
+_NOT_USERS = (
+    Path(__file__).parents[1],
+    Path(objectives.__file__).parent,
+    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+)
 Result = TypeVar("Result")
 State = Literal["COMPLETE", "PRUNED"]
 
@@ -201,7 +210,7 @@ class Attempt:
             _log.warning("the model of trial %d is not kept: %s", self._number, error)
 
     def _fail(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
         lines = "".join(traceback.format_exception(error)).strip().splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
         self._write_all()
@@ -246,6 +255,17 @@ def _last_value(trial: WorkerTrial) -> list[float] | None:
     values = trial.values
     last = values[max(values)] if values else math.nan
     return None if math.isnan(last) or len(trial.study.directions) > 1 else [last]
+
+
+def _where(error: Exception) -> str:
+    """The line of the user's own code that it came through last; empty: of none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_users(Path(frame.filename))]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
+def _is_users(path: Path) -> bool:
+    return path.is_file() and not any(path.is_relative_to(folder) for folder in _NOT_USERS)
 
 
 def _frozen(trial: WorkerTrial) -> Any:

@@ -55,7 +55,7 @@ def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Any) -> None:
     [
         ("forty-two", "TypeError: the objective returned 'forty-two'; it must return a number"),
         ([1.0, 2.0], "ValueError: the objective returned 2 values, and the study has 1 metrics"),
-        (ValueError("no such\n layer"), "ValueError: no such layer"),
+        (ValueError("no such\n layer"), "ValueError: no such layer (test_worker.py, line "),
     ],
 )
 def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
