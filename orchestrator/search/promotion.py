@@ -110,13 +110,12 @@ class PromotionPlan(Plan):
         place, round_ = int(active[0].system_attrs[BRACKET]), int(active[0].system_attrs[ROUND])
         bracket = bracket_at(place, self._brackets.count)
         epochs = self._brackets.epochs(bracket, round_)
-        ranked = sorted(
-            active,
-            key=lambda trial: (
-                self._sign * trial.intermediate_values.get(epochs, math.inf * self._sign),
-                trial.number,
-            ),
-        )
+
+        def rank(trial: FrozenTrial) -> tuple[float, int]:
+            value = trial.intermediate_values.get(epochs, math.nan)
+            return math.inf if math.isnan(value) else self._sign * value, trial.number
+
+        ranked = sorted(active, key=rank)
         keep = self._brackets.size(bracket, round_ + 1)
         return Step(
             promote=[trial._trial_id for trial in ranked[:keep]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -57,6 +58,14 @@ def test_the_best_of_a_paused_bracket_go_on_and_the_others_end() -> None:
     assert (step.promote, sorted(step.prune), step.queue) == ([1, 3], [0, 2, 4], [])
     step = PromotionPlan(EIGHT, maximize=False).step(paused, budget=20)
     assert (step.promote, sorted(step.prune)) == ([2, 4], [0, 1, 3])
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+def test_a_paused_trial_without_a_number_comes_last(maximize: bool) -> None:
+    paused = [trial(n, value) for n, value in enumerate([0.5, math.nan, 0.5, 0.5, 0.5])]
+    paused[2].intermediate_values.clear()
+    step = PromotionPlan(EIGHT, maximize=maximize).step(paused, budget=20)
+    assert step.promote == [0, 3] and set(step.prune) == {1, 2, 4}
 
 
 def test_while_one_of_a_bracket_still_trains_the_next_bracket_is_queued() -> None:

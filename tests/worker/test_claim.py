@@ -59,7 +59,8 @@ def make_worker(url: str) -> Iterator[MakeWorker]:
 
 def trials(database: Database, study: StoredStudy) -> list[Row]:
     return database.execute(
-        "SELECT trial_id, number, state::text FROM trials WHERE study_id = %(id)s ORDER BY number",
+        "SELECT trial_id, number, state::text, datetime_start FROM trials "
+        "WHERE study_id = %(id)s ORDER BY number",
         {"id": study.study_id},
     )
 
@@ -387,6 +388,7 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
     bracket = {"orch:bracket": 0, "orch:round": 0}
     assert claims.advance(Step(queue=[({}, bracket), ({}, bracket)]), 0)
     held = [take(claims)]
+    started = trials(database, planned)[0]["datetime_start"]
     assert claims.write(held[0], Writes({3: 0.7}))[0] and claims.pause(held[0])
     held.append(take(claims))
     assert held[1] != held[0]
@@ -395,6 +397,7 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
     assert claims.advance(Step(promote=[held[0]], prune=[held[1]]), 1)
     assert take(claims) == held[0]
     assert [row["state"] for row in trials(database, planned)] == ["RUNNING", "PRUNED"]
+    assert trials(database, planned)[0]["datetime_start"] == started is not None
     rounds = database.execute(
         "SELECT value_json FROM trial_system_attributes WHERE trial_id = %(id)s "
         "AND key = 'orch:round'",

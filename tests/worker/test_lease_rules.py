@@ -197,6 +197,15 @@ def test_a_schema_of_another_version_gives_out_nothing(place: Any) -> None:
     take(claims)
 
 
+def test_a_worker_that_claims_again_has_not_left(place: Any) -> None:
+    place.create()
+    claims = place.claims()
+    claims.leave()
+    take(claims)
+    [row] = place.execute("SELECT left_at FROM orch.worker WHERE study_id = %(study)s")
+    assert row["left_at"] is None
+
+
 def test_a_study_whose_time_is_up_gives_out_nothing(place: Any) -> None:
     place.create(trials=3, study={"timeout": "1h"})
     claims = place.claims()
