@@ -26,6 +26,7 @@ from orchestrator.study import delete, stop
 from orchestrator.worker import courier
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.patience import PatienceExceeded
+from orchestrator.worker.unfinished import kept_files
 
 Act = Callable[[Any, int], None]
 
@@ -462,6 +463,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     trained = list(hooked.Hooked.trained)
     last = trained[-1][1]
     assert last in (2, 3), "on a busy machine the second step itself is beyond the patience"
+    assert len(list(kept_files())) == 1
     place.site.comes_back()
     after_step(lambda trial, step: None)
     place.worker(mine).run()
@@ -469,6 +471,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     trial = place.only()
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
     assert trial.user_attrs["orch:restarts"] == [[last, 0]]
+    assert not list(kept_files()), "what is kept goes with its trial's end"
 
 
 def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
