@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import logging
 import math
@@ -17,7 +18,6 @@ from typing import Any, Literal, TypeVar
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-import objectives
 from objectives.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, remove
 from orchestrator.worker.equipment import Equipment
@@ -31,7 +31,7 @@ _LOG_LINES = 20
 # Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
 _NOT_USERS = (
     Path(__file__).parents[1],
-    Path(objectives.__file__).parent,
+    Path(inspect.getfile(Objective)).parent,
     *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
 )
 Result = TypeVar("Result")
