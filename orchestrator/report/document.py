@@ -153,6 +153,11 @@ class Summary(BaseModel):
         ]
         return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
+    def last_reason(self) -> str | None:
+        """Why the latest trial failed or was pruned that says why; None: none says."""
+        reasons = [trial.reason for trial in self.trials if trial.reason]
+        return reasons[-1] if reasons else None
+
     def best_so_far(self) -> list[tuple[int, float]]:
         """The trials that were better in the first metric than all before: number and value."""
         maximize = self.directions[0] == "maximize"

@@ -48,9 +48,9 @@ def _head(summary: Summary) -> str:
             f" without pruning ({percent(summary.epochs.saved_ratio)} saved)"
             f" in {duration(summary.elapsed_seconds)}",
         )
-    if states.failed and summary.ranked():
-        reasons = [trial.reason for trial in summary.trials if trial.reason]
-        lines += [f"Failed {reason}" for reason in reasons[-1:]]
+    reason = summary.last_reason()
+    if states.failed and summary.ranked() and reason:
+        lines.append(f"Failed {reason}")
     if summary.data:
         data = summary.data
         lines.append(

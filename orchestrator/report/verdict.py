@@ -32,8 +32,8 @@ def _decision(summary: Summary) -> list[str]:
     if states.pruned:
         return _all_pruned(summary, ended)
     if states.failed:
-        reasons = [trial.reason for trial in summary.trials if trial.reason]
-        last = f" The last reason: {reasons[-1]}." if reasons else ""
+        reason = summary.last_reason()
+        last = f" The last reason: {reason}." if reason else ""
         return [f"There is no winner: {counted(states.failed, 'configuration')} failed.{last}"]
     if states.running:
         return [f"No trial has ended yet; {counted(states.running, 'trial')} running."]
@@ -52,9 +52,9 @@ def _why_none_wins(summary: Summary) -> str:
 
 def _all_pruned(summary: Summary, ended: int) -> list[str]:
     none = f"There is no winner: all {counted(ended, 'trial')} that ended were pruned."
-    reasons = [trial.reason for trial in summary.trials if trial.reason]
-    if reasons:  # the objective pruned them itself, or returned no number
-        return [none, f"The last reason: {reasons[-1]}."]
+    reason = summary.last_reason()
+    if reason:  # the objective pruned them itself, or returned no number
+        return [none, f"The last reason: {reason}."]
     return [none, "A milder pruner, or --pruner none, lets some finish."]
 
 

@@ -65,8 +65,8 @@ _MENDS = (
     ("No space left", "free some disk on the server"),
 )
 
-# The server is there but cannot serve now: it restarts, recovers, is full, or was demoted.
 _NOT_ALLOWED = "42501"  # insufficient_privilege
+# The server is there but cannot serve now: it restarts, recovers, is full, or was demoted.
 _PASSING_CODES = ("08", "53", "57P", "58", "25006", "40")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from psycopg2.extras import execute_values
 from orchestrator.spec import StudySpec
 from orchestrator.storage.connect import connect
 from orchestrator.storage.database import Database
+from orchestrator.storage.mirror import stored_number
 from orchestrator.study import StoredStudy, create, open_study
 
 SPACE: dict[str, BaseDistribution] = {
@@ -84,7 +84,7 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
         )
         insert(
             "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES %s",
-            ((i, at, *_typed(v)) for i, trial in pairs for at, v in enumerate(trial.values)),
+            ((i, at, *stored_number(v)) for i, trial in pairs for at, v in enumerate(trial.values)),
         )
         insert(
             "INSERT INTO trial_intermediate_values"
@@ -111,13 +111,6 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
             )
     connection.close()
     return open_study(database, name)
-
-
-def _typed(value: float) -> tuple[float | None, str]:
-    """A value as Optuna's tables have it."""
-    if math.isinf(value):
-        return None, "INF_POS" if value > 0 else "INF_NEG"
-    return value, "FINITE"
 
 
 def searched(count: int, seed: int = 0, lift: float = 0.0) -> list[Made]:
