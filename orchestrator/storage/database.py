@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
-from psycopg2.extras import RealDictCursor, register_uuid
+from psycopg2.extras import register_uuid
 
 from orchestrator.errors import StorageUnavailable
 from orchestrator.storage.connect import connect, storage_error
@@ -50,10 +50,12 @@ class Database:
             try:
                 if self._connection is None:
                     self._connection = connect(self.url)
-                with self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                with self._connection.cursor() as cursor:
                     cursor.execute(sql, parameters)
-                    found = cursor.fetchall() if cursor.description else []
-                return [dict(row) for row in found]
+                    if not cursor.description:
+                        return []
+                    names = [column.name for column in cursor.description]
+                    return [dict(zip(names, row, strict=True)) for row in cursor]
             except psycopg2.Error as error:
                 failure = storage_error(error, self.url)
                 if isinstance(failure, StorageUnavailable):

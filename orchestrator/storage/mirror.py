@@ -32,17 +32,26 @@ class Mirror:
         self._history: list[int] = []  # the numbers of the trials that changed, in order
         self._lock = threading.Lock()
 
-    def take(self, changes: Changes, own: int | None = None) -> None:
+    def take(
+        self, changes: Changes, own: int | None = None, ended: FrozenTrial | None = None
+    ) -> None:
         """Bring it up to date.
 
         Args:
-            changes: the answer of ``orch.changes``.
+            changes: the answer of ``orch.changes``, or what came with a claim.
             own: id of the trial that is written here: while it runs it is newer here than there.
+            ended: the trial that has ended here, but for the time of its end.
         """
         with self._lock:
             for row in [*changes["trials"], *changes.get("own", ())]:
                 if row[0] != own or row[2] != "RUNNING":
                     self._put(frozen_trial(row))
+            for outline in changes.get("outlines", ()):
+                if ended is not None and outline[0] == ended._trial_id:
+                    ended.datetime_complete = _local(outline[4])
+                    self._put(ended)
+                else:  # it has just begun
+                    self._put(frozen_trial([*outline, None, None, None, None, None]))
             self.cursor = changes["cursor"]
 
     def _put(self, trial: FrozenTrial) -> None:

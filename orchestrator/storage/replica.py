@@ -7,8 +7,11 @@ reports, so that sampler and pruner find it here without a round trip of their o
 
 from __future__ import annotations
 
+import copy
 import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -19,7 +22,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.storage.database import Database
 from orchestrator.storage.mirror import Changes, Mirror
@@ -37,6 +40,26 @@ def _document(distribution: BaseDistribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
         return distribution_to_json(distribution)
     return _number_document(distribution)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a trial ended: its state, its values, and what its worker noted with the end."""
+
+    state: str
+    values: Sequence[float] | None
+    attributes: Mapping[str, Any]
+
+
+def _ended(own: FrozenTrial, end: End) -> FrozenTrial:
+    """The trial as the server has it now; what was given out of it stays as it was."""
+    trial = copy.copy(own)
+    trial.state = TrialState[end.state]
+    trial.values = list(end.values) if end.values else None
+    # As others read them: a tuple is a list then.
+    trial.user_attrs = json.loads(json.dumps({**own.user_attrs, **end.attributes}))
+    trial.system_attrs = json.loads(json.dumps(own.system_attrs))
+    return trial
 
 
 class Outbox(Protocol):
@@ -65,6 +88,7 @@ class Replica(PostgresStorage):
         self._mirror = Mirror()
         self._synced = float("-inf")
         self._own: FrozenTrial | None = None
+        self._last: FrozenTrial | None = None
         self._own_domains: dict[str, BaseDistribution] = {}
         study = self._study(study_id)
         self._name, self._directions = study.study_name, study.directions
@@ -79,9 +103,15 @@ class Replica(PostgresStorage):
         """How long ago this worker was last told what others did."""
         return time.monotonic() - self._synced
 
-    def take(self, changes: Changes) -> None:
-        """Take in what came with the answer to a claim or a report."""
-        self._mirror.take(changes, None if self._own is None else self._own._trial_id)
+    def take(self, changes: Changes, end: End | None = None) -> None:
+        """Take in what came with the answer to a claim or a report.
+
+        Args:
+            changes: what came.
+            end: how the last trial that was written here has ended, if it ended with this answer.
+        """
+        ended = None if end is None or self._last is None else _ended(self._last, end)
+        self._mirror.take(changes, None if self._own is None else self._own._trial_id, ended)
         self._synced = time.monotonic()
 
     def sync(self) -> None:
@@ -108,7 +138,7 @@ class Replica(PostgresStorage):
 
     def end(self) -> None:
         """No trial is written here, and what is known of the last one is old."""
-        self._own, self._synced = None, float("-inf")
+        self._own, self._last, self._synced = None, self._own, float("-inf")
 
     def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed since an earlier answer, as far as is known here."""

@@ -12,6 +12,7 @@ from psycopg2.extras import Json
 from orchestrator.search.plan import Step
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.mirror import Changes, stored_number
+from orchestrator.storage.replica import End
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.worker.writes import Account, Writes
 
@@ -26,6 +27,8 @@ class Claim:
     trial_id: int | None
     detail: str | None
     changes: Changes | None
+    # How the trial before it ended, where that came in one call.
+    end: End | None = None
 
 
 class Claims:
@@ -236,7 +239,7 @@ class Claims:
         row = self._finish("finish_and_claim", end, account)
         if row is None:
             return False
-        self._next = Claim(**row)
+        self._next = Claim(**row, end=End(state, values, attributes))
         return True
 
     def _finish(self, query: str, end: Row, account: Account | None) -> Row | None:

@@ -20,7 +20,7 @@ from orchestrator.errors import StorageError, StudyFailed
 from orchestrator.resolve import full_steps, make_objective, search_space, useful_threads
 from orchestrator.search.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
-from orchestrator.search.samplers import build_sampler
+from orchestrator.search.samplers import TrialSampler
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.connect import answer_within
 from orchestrator.storage.database import Database
@@ -88,6 +88,7 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec)
         self._space = search_space(self._study.spec, self._objective)
+        self._sampler = TrialSampler(self._study.spec)
         self._threads = options.threads
         self._replica: Replica | None = None
         self._deadline = _deadline(options.timeout)
@@ -208,7 +209,7 @@ class Worker:
             lambda: self.leaving,
         )
         if self._replica is not None and claim.changes is not None:
-            self._replica.take(claim.changes)
+            self._replica.take(claim.changes, claim.end)
         return claim
 
     def _must_end(self) -> bool:
@@ -256,8 +257,8 @@ class Worker:
         first_number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
         optuna_study._thread_local.cached_all_trials = None
-        optuna_study.sampler = build_sampler(
-            spec, derive(spec.training.seed, "sampler", frozen.number)
+        optuna_study.sampler = self._sampler.seeded(
+            derive(spec.training.seed, "sampler", frozen.number)
         )
         return WorkerTrial(
             optuna_study,

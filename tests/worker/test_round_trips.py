@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import psycopg2.extensions
 import pytest
 
 from orchestrator.spec import StudySpec
 from orchestrator.storage import database as database_module
+from orchestrator.storage.connect import connect
 from orchestrator.storage.database import Database
 from orchestrator.storage.statements import statements
 from orchestrator.study import StoredStudy, create, delete
@@ -27,12 +29,17 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     names = {text: name for name, text in statements().items()}
     counts: Counter[str] = Counter()
 
-    class CountingCursor(database_module.RealDictCursor):  # type: ignore[misc]
+    class CountingCursor(psycopg2.extensions.cursor):
         def execute(self, query: Any, parameters: Any = None) -> None:
             counts[names.get(query, query)] += 1
             super().execute(query, parameters)
 
-    monkeypatch.setattr(database_module, "RealDictCursor", CountingCursor)
+    def connect_counted(url: str) -> psycopg2.extensions.connection:
+        connection = connect(url)
+        connection.cursor_factory = CountingCursor
+        return connection
+
+    monkeypatch.setattr(database_module, "connect", connect_counted)
     yield counts
 
 

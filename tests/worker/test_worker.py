@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
 from orchestrator.storage import replica
+from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.study import delete, stop
 from orchestrator.worker import courier
@@ -181,6 +182,41 @@ def test_what_others_did_comes_with_the_value_that_is_decided_about(
     place.create("hooked:plain", trials=2, pruner={"name": "median", "n_startup_trials": 1})
     place.worker().run()
     assert seen == [[TrialState.RUNNING], [TrialState.RUNNING, TrialState.COMPLETE]]
+
+
+def test_a_worker_knows_its_ended_trials_as_the_database_has_them(
+    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what it wrote itself, and is told the rest where somebody else wrote to a trial."""
+    monkeypatch.setattr(replica, "_FRESH_SECONDS", 1000.0)
+    known: list[optuna.trial.FrozenTrial] = []
+
+    def run(trial: optuna.Trial) -> float:
+        known[:] = trial.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+        trial.suggest_float("x", 1e-3, 1.0, log=True)
+        trial.suggest_int("n", 0, 8, step=2)
+        trial.suggest_categorical("c", [None, "a", 1])
+        trial.set_user_attr("pair", (1, 2.0))
+        trial.storage.set_trial_system_attr(trial._trial_id, "seen", {"by": [None, True]})
+        for step, value in enumerate((0.5, float("inf"), float("nan")), 1):
+            trial.report(value, step)
+        if trial.number == 1:
+            PostgresStorage(place.site.database).set_trial_user_attr(trial._trial_id, "note", "!")
+        if trial.number == 2:
+            raise optuna.TrialPruned("enough")
+        return float("inf") if trial.number == 3 else 0.5
+
+    function(run)
+    place.create("hooked:plain", trials=5)
+    place.worker().run()
+    recorded = place.trials()[:4]
+    assert recorded[1].user_attrs["note"] == "!"
+    assert list(map(_facts, known)) == list(map(_facts, recorded))
+
+
+def _facts(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    # A NaN is not equal to itself.
+    return {**vars(trial), "intermediate_values": repr(trial.intermediate_values)}
 
 
 def test_optunas_own_storage_gives_the_same_trials(place: Any) -> None:

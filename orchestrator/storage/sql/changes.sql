@@ -18,9 +18,10 @@ $$;
 CREATE OR REPLACE FUNCTION orch.note_trial() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
-    INSERT INTO orch.change (trial_id, study_id, xid)
-    VALUES (NEW.trial_id, NEW.study_id, pg_current_xact_id())
-    ON CONFLICT (trial_id) DO UPDATE SET xid = excluded.xid WHERE orch.change.xid <> excluded.xid;
+    INSERT INTO orch.change AS c (trial_id, study_id, xid, touched)
+    VALUES (NEW.trial_id, NEW.study_id, pg_current_xact_id(), true)
+    ON CONFLICT (trial_id) DO UPDATE SET xid = excluded.xid, touched = true
+    WHERE c.xid <> excluded.xid OR NOT c.touched;
     RETURN NULL;
 END
 $$;
@@ -28,8 +29,8 @@ $$;
 CREATE OR REPLACE FUNCTION orch.note_part() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
-    UPDATE orch.change SET xid = pg_current_xact_id()
-    WHERE trial_id = NEW.trial_id AND xid <> pg_current_xact_id();
+    UPDATE orch.change SET xid = pg_current_xact_id(), touched = true
+    WHERE trial_id = NEW.trial_id AND (xid <> pg_current_xact_id() OR NOT touched);
     RETURN NULL;
 END
 $$;
@@ -54,8 +55,8 @@ END
 $$;
 
 -- Trials that are older than the triggers.
-INSERT INTO orch.change (trial_id, study_id, xid)
-SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHING;
+INSERT INTO orch.change (trial_id, study_id, xid, touched)
+SELECT trial_id, study_id, pg_current_xact_id(), true FROM trials ON CONFLICT DO NOTHING;
 
 -- From where the next call of orch.changes goes on: the oldest transaction that is still running, so
 -- that nothing is missed, and little is seen twice. To be asked for before what has changed.

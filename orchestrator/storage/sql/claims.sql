@@ -190,22 +190,33 @@ BEGIN
         END IF;
     END IF;
     IF p_since IS NOT NULL AND outcome IN ('trial', 'plan') THEN
-        changes := orch.changes_and_own(p_study, v_cursor, v_changed, trial_id);
+        changes := orch.changes_and_own(p_study, v_cursor, v_changed, trial_id, '{}');
     END IF;
 END
 $$;
 
 -- What goes with a claim: the trials that others changed, read before, and as 'own' those that this
--- transaction has changed, and p_claimed. The cursor tells that the latter are known.
+-- transaction has changed, and p_claimed. The cursor tells that the latter are known. Of those in
+-- p_known the worker knows the rest, where nobody else has written to them: only their outlines.
 CREATE OR REPLACE FUNCTION orch.changes_and_own(
-    p_study integer, p_cursor text, p_changed json, p_claimed integer
+    p_study integer, p_cursor text, p_changed json, p_claimed integer, p_known integer[]
 ) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
+    v_known integer[] := ARRAY(
+        SELECT trial_id FROM orch.change WHERE trial_id = ANY (p_known) AND NOT touched);
     v_own integer[] := ARRAY(
-        SELECT trial_id FROM orch.change WHERE study_id = p_study AND xid = pg_current_xact_id());
+        SELECT trial_id FROM orch.change
+        WHERE study_id = p_study AND xid = pg_current_xact_id() AND trial_id <> ALL (v_known));
 BEGIN
+    IF p_claimed <> ALL (v_known) THEN
+        v_own := v_own || p_claimed;
+    END IF;
     RETURN json_build_object(
         'cursor', p_cursor || '-' || pg_current_xact_id(),
-        'trials', p_changed, 'own', orch.read_trials(v_own || p_claimed));
+        'trials', p_changed,
+        'own', orch.read_trials(v_own),
+        'outlines', ARRAY(
+            SELECT json_build_array(trial_id, number, state, datetime_start, datetime_complete)
+            FROM trials WHERE trial_id = ANY (v_known)));
 END
 $$;

@@ -79,6 +79,7 @@ CREATE OR REPLACE FUNCTION orch.finish_and_claim(
 DECLARE
     v_cursor text := orch.cursor_now();
     v_changed json := orch.read_trials(orch.changed(p_study, p_since));
+    v_next record;
 BEGIN
     ended := orch.finish_trial(
         p_trial, p_worker, p_state, p_values, p_types, p_attributes, p_serial, p_writes);
@@ -88,9 +89,12 @@ BEGIN
     IF p_version <> (SELECT version FROM orch.schema_version) THEN
         outcome := 'schema'; RETURN;
     END IF;
-    SELECT n.* INTO outcome, trial_id, detail FROM orch.next_trial(p_study, p_worker) n;
+    v_next := orch.next_trial(p_study, p_worker);
+    outcome := v_next.outcome; trial_id := v_next.trial_id; detail := v_next.detail;
     IF p_since IS NOT NULL AND outcome IN ('trial', 'plan') THEN
-        changes := orch.changes_and_own(p_study, v_cursor, v_changed, trial_id);
+        changes := orch.changes_and_own(
+            p_study, v_cursor, v_changed, trial_id,
+            ARRAY[p_trial, CASE detail WHEN 'fresh' THEN trial_id END]);
     END IF;
 END
 $$;

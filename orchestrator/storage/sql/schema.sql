@@ -110,6 +110,10 @@ CREATE TABLE IF NOT EXISTS orch.change (
 CREATE INDEX IF NOT EXISTS change_study ON orch.change (study_id, xid);
 -- The worker that ended the trial: a worker whose connection broke asks again.
 ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS ended_by uuid;
+-- Somebody else than the trial's worker has written to it, or it was not made by a claim: then its
+-- worker does not know all of it. True for what is older than this column.
+ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS touched boolean NOT NULL DEFAULT true;
+ALTER TABLE orch.change ALTER COLUMN touched SET DEFAULT false;
 
 -- The claim's counts: the newest number, and the trials that are not COMPLETE or PRUNED.
 CREATE INDEX IF NOT EXISTS orch_trials_number ON trials (study_id, number);

@@ -1,0 +1,38 @@
+"""The sampler of one trial after another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+
+from orchestrator.search.samplers import TrialSampler, build_sampler
+from orchestrator.spec import StudySpec
+
+SEEDS = (11, 12, 13, 11)
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
+def test_a_draw_is_that_of_a_sampler_made_for_its_trial_alone(name: str) -> None:
+    spec = StudySpec.parse(
+        {
+            "study": {"name": "s", "objective": "quadratic", "trials": 9},
+            "sampler": {"name": name},
+        }
+    )
+    one = TrialSampler(spec)
+    study = optuna.create_study()
+    study.optimize(_objective, n_trials=12)
+    for seed in SEEDS:
+        again = optuna.create_study(sampler=one.seeded(seed))
+        alone = optuna.create_study(sampler=build_sampler(spec, seed))
+        for each in (again, alone):
+            each.add_trials(study.trials)
+            each.optimize(_objective, n_trials=1)
+        study.add_trial(alone.trials[-1])
+        assert again.trials[-1].params == alone.trials[-1].params
+
+
+def _objective(trial: Any) -> float:
+    return float(trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 0, 100))
