@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.ranking import rank
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
@@ -26,9 +27,9 @@ def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
 
 def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]:
     """Those that may win in a study of one metric, the best first."""
-    sign = -1 if spec.study.directions[0] == "maximize" else 1
     able = [trial for trial in trials if may_win(trial, spec)]
-    return sorted(able, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+    maximize = spec.study.maximize
+    return sorted(able, key=lambda trial: (rank(trial.value, maximize), trial.number))
 
 
 def may_win(trial: FrozenTrial, spec: StudySpec) -> bool:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domains import Scalar
 from orchestrator.errors import UsageError, nearest
+from orchestrator.ranking import rank
 from orchestrator.search.plan import (
     Configuration,
     ConfigurationPlan,
@@ -72,7 +73,7 @@ class CoordinatePlan(ConfigurationPlan):
             raise UsageError(describe(error, CoordinateOptions, "sampler.")) from None
         self._space = space
         self._is_active = is_active
-        self._sign = -1 if maximize else 1
+        self._maximize = maximize
         self._values = {name: self._values_to_try(name, each) for name, each in space.items()}
         self._order = self._checked_order()
         middle = {name: values[len(values) // 2] for name, values in self._values.items()}
@@ -115,7 +116,7 @@ class CoordinatePlan(ConfigurationPlan):
         self, candidates: list[Configuration], values: Mapping[Any, float]
     ) -> Configuration | None:
         known = [
-            (self._sign * values[key], index)
+            (rank(values[key], self._maximize), index)
             for index, each in enumerate(candidates)
             if (key := key_of(self._active(each))) in values
         ]

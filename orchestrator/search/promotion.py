@@ -16,6 +16,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import UsageError
+from orchestrator.ranking import rank
 from orchestrator.search.plan import Configuration, Plan, Step
 from orchestrator.spec import StudySpec
 
@@ -84,7 +85,7 @@ class PromotionPlan(Plan):
 
     def __init__(self, brackets: Brackets, maximize: bool) -> None:
         self._brackets = brackets
-        self._sign = -1 if maximize else 1
+        self._maximize = maximize
 
     def size(self) -> None:
         return None
@@ -111,11 +112,10 @@ class PromotionPlan(Plan):
         bracket = bracket_at(place, self._brackets.count)
         epochs = self._brackets.epochs(bracket, round_)
 
-        def rank(trial: FrozenTrial) -> tuple[float, int]:
-            value = trial.intermediate_values.get(epochs, math.nan)
-            return math.inf if math.isnan(value) else self._sign * value, trial.number
+        def place_of(trial: FrozenTrial) -> tuple[float, int]:
+            return rank(trial.intermediate_values.get(epochs), self._maximize), trial.number
 
-        ranked = sorted(active, key=rank)
+        ranked = sorted(active, key=place_of)
         keep = self._brackets.size(bracket, round_ + 1)
         return Step(
             promote=[trial._trial_id for trial in ranked[:keep]],

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from scipy import stats
 
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.ranking import rank
 from orchestrator.report.noise import spread
 from orchestrator.report.trials import ranking
 from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
@@ -131,10 +132,7 @@ def confirmed(
         _confirmed(number, searched.get(number), each, probabilities.get(number))
         for number, each in values.items()
     ]
-    sign = -1 if maximize else 1
-    return sorted(
-        all_confirmed, key=lambda each: math.inf if each.mean is None else sign * each.mean
-    )
+    return sorted(all_confirmed, key=lambda each: rank(each.mean, maximize))
 
 
 def _confirmed(

@@ -59,7 +59,7 @@ def kept_models(database: Database, study: StoredStudy, top: int) -> list[KeptMo
     rows = database.rows(
         "best_models",
         study_id=study.study_id,
-        maximize=study.spec.study.directions[0] == "maximize",
+        maximize=study.spec.study.maximize,
         constraints=list(study.spec.study.constraints),
         top=top,
     )
