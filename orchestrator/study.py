@@ -10,7 +10,8 @@ from psycopg2.extras import Json
 
 from orchestrator.domains import Scalar
 from orchestrator.errors import NoSuchStudy, UsageError, nearest
-from orchestrator.resolve import make_objective, resolve, search_space
+from orchestrator.objective import make_objective, search_space
+from orchestrator.resolve import resolve
 from orchestrator.search.plans import is_planned
 from orchestrator.search.space import check_value
 from orchestrator.software import software_of

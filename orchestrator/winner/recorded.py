@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 
 from objectives.base import Objective
 from orchestrator.errors import OrchError
-from orchestrator.resolve import make_objective, search_space, useful_threads
+from orchestrator.objective import make_objective, search_space, useful_threads
 from orchestrator.search.space import Space
 from orchestrator.study import StoredStudy
 from orchestrator.worker.checkpoints import Arrays

@@ -14,8 +14,8 @@ from psycopg2.extras import Json
 
 from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.objective import make_objective
 from orchestrator.report.trials import ranking
-from orchestrator.resolve import make_objective
 from orchestrator.software import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole

@@ -8,7 +8,7 @@ from typing import TypeVar
 import optuna
 
 from objectives.base import Objective
-from orchestrator.resolve import full_steps
+from orchestrator.objective import full_steps
 from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
 from orchestrator.search.promotion import build_brackets
