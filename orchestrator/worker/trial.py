@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 
 from objectives.base import Objective
 from orchestrator.errors import StorageUnavailable
-from orchestrator.search.halving import noted_rung, reads_others
+from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, load_newest
 from orchestrator.worker.equipment import Equipment
@@ -25,7 +25,6 @@ from orchestrator.worker.patience import patiently, storage_failures
 
 _log = logging.getLogger("orch")
 
-_RUNG = "completed_rung_"  # where Optuna's successive halving notes a trial's rungs
 _FLUSH_SECONDS = 30.0
 
 
@@ -292,7 +291,7 @@ class WorkerTrial(optuna.Trial):
         for late in [each for each in values if each > step]:
             del values[late]
         attributes = self._cached_frozen_trial.system_attrs
-        for rung in [key for key in attributes if step < 0 and key.startswith(_RUNG)]:
+        for rung in [key for key in attributes if step < 0 and key.startswith(RUNG)]:
             del attributes[rung]
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
