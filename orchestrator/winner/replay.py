@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.errors import OrchError
 from orchestrator.study import StoredStudy
 from orchestrator.winner.recorded import RecordedTrial, Restarted, find_trial, prepare_objective
-from orchestrator.worker.seeds import derive
+from orchestrator.worker.seeds import training_seed
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
             "to compare with"
         )
     attributes = frozen.user_attrs
-    first = int(attributes.get("orch:retry_of", number))
-    seed = derive(study.spec.training.seed, "training", first)
+    seed = training_seed(study.spec.training.seed, frozen)
     if attributes.get("orch:seed", seed) != seed:
         raise OrchError(
             f"trial {number} was trained with seed {attributes['orch:seed']}, which does not "
