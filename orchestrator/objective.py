@@ -11,7 +11,8 @@ from objectives.errors import ObjectiveError
 from objectives.registry import find
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.search.space import Space, distribution, merge, values_of
-from orchestrator.spec import StudySpec, describe
+from orchestrator.spec import StudySpec
+from orchestrator.validation import first_fault
 
 # What stands for the objective of a study that was taken over from elsewhere.
 IMPORTED = "imported"
@@ -45,7 +46,7 @@ def make_objective(spec: StudySpec) -> Objective:
         return factory(settings)
     except ValidationError as error:
         options = getattr(factory, "Options", NoOptions)
-        raise UsageError(describe(error, options, "objective.")) from None
+        raise UsageError(first_fault(error, options, "objective.")) from None
     except ObjectiveError as error:
         raise UsageError(str(error)) from None
 

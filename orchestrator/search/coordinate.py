@@ -28,7 +28,7 @@ from orchestrator.search.plan import (
     key_of,
 )
 from orchestrator.search.space import IsActive, Space, check_value, count, values_of
-from orchestrator.spec import describe
+from orchestrator.validation import first_fault
 
 
 class CoordinateOptions(BaseModel):
@@ -70,7 +70,7 @@ class CoordinatePlan(ConfigurationPlan):
         try:
             self._options = CoordinateOptions.model_validate(dict(options))
         except ValidationError as error:
-            raise UsageError(describe(error, CoordinateOptions, "sampler.")) from None
+            raise UsageError(first_fault(error, CoordinateOptions, "sampler.")) from None
         self._space = space
         self._is_active = is_active
         self._maximize = maximize
