@@ -52,11 +52,13 @@ class RecordedTrial(FixedTrial):
         self._state: tuple[int, Arrays] | None = None
 
     def suggest_space(self, space: Space, objective: Objective) -> None:
-        """Take every active parameter of the space from the record.
+        """Take every active parameter of the space from the record; a function suggests its own.
 
         Raises:
             OrchError: the record lacks one.
         """
+        if not objective.space():
+            return
         for name, distribution in space.items():
             if objective.is_active(name, self.params):
                 try:

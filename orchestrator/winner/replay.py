@@ -71,8 +71,7 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
         pruned_at=frozen.last_step if pruned else None,
         restarts=attributes.get("orch:restarts"),
     )
-    if objective.space():
-        trial.suggest_space(space, objective)
+    trial.suggest_space(space, objective)
     finished = False
     while not finished:
         with contextlib.suppress(Restarted):
