@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import Orch
+from fault_site import wait_until
 
 from orchestrator.storage.database import Database
 
@@ -28,13 +29,6 @@ def report(orch: Orch, name: str) -> dict[str, Any]:
 def done(orch: Orch, name: str) -> int:
     states = report(orch, name)["states"]
     return int(states["complete"] + states["pruned"])
-
-
-def wait_until(condition: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_run_shows_a_line_a_trial_and_prints_the_report(orch: Orch, name: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from fault_site import wait_until
 from optuna.trial import TrialState
 
 from orchestrator.spec import StudySpec
@@ -53,13 +53,6 @@ def carried(
 
 def values(database: Database, trial_id: int) -> dict[int, float]:
     return PostgresStorage(database).get_trial(trial_id).intermediate_values
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_posted_value_arrives_by_itself(database: Database, carried: tuple[Courier, int]) -> None:
