@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.errors import UsageError
 from orchestrator.ranking import rank
 from orchestrator.search.plan import Configuration, Plan, Step
+from orchestrator.search.strategy import whole_number
 from orchestrator.spec import StudySpec
 
 # System attributes, which a retry inherits.
@@ -162,10 +163,8 @@ def build_brackets(spec: StudySpec, steps: int) -> Brackets | None:
             f"pruner.max_resource {most} must be the epochs of a full trial ({steps}) with "
             "promote = true; leave it out"
         )
-    least, factor = options.get("min_resource", 1), options.get("reduction_factor", 3)
-    for key, value, low in (("min_resource", least, 1), ("reduction_factor", factor, 2)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise UsageError(f"pruner.{key} must be a whole number from {low}, not {value!r}")
+    least = whole_number("pruner.min_resource", options.get("min_resource", 1), 1)
+    factor = whole_number("pruner.reduction_factor", options.get("reduction_factor", 3), 2)
     if least > steps:
         raise UsageError(f"pruner.min_resource {least} is above the {steps} epochs of a full trial")
     return Brackets(steps, least, factor)
