@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from optuna.trial import FrozenTrial
-from psycopg2.extras import Json
 from pydantic import BaseModel
 from scipy import stats
 
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.queue import queue
 from orchestrator.ranking import rank
 from orchestrator.report.noise import spread
 from orchestrator.report.trials import ranking
@@ -73,12 +73,12 @@ def confirm_study(
     # Seed by seed, so that a look on the way compares like with like. The stage makes it happen
     # once, however often the command is given.
     wanted = [trial for _ in range(seeds) for trial in best]
-    database.rows(
-        "enqueue_trials",
-        study_id=stored.study_id,
+    queue(
+        database,
+        stored,
+        [trial.params for trial in wanted],
+        [{CONFIRMS: trial.number} for trial in wanted],
         stage=0,
-        configurations=Json([trial.params for trial in wanted]),
-        attributes=Json([{CONFIRMS: trial.number} for trial in wanted]),
     )
     return stored
 
