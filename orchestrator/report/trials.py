@@ -1,4 +1,4 @@
-"""A study's trials as Optuna has them: read, and ranked."""
+"""A study's trials as Optuna has them: read, found, and ranked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.errors import OrchError
 from orchestrator.ranking import rank
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
@@ -23,6 +24,18 @@ def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
     """
     optuna_study = optuna.Study(study.name, PostgresStorage(database))
     return optuna_study.get_trials(deepcopy=False)
+
+
+def find_trial(trials: Sequence[FrozenTrial], number: int, study: str) -> FrozenTrial:
+    """The trial of that number.
+
+    Raises:
+        OrchError: there is none.
+    """
+    for trial in trials:
+        if trial.number == number:
+            return trial
+    raise OrchError(f"study '{study}' has no trial {number}; it has {len(trials)} trials")
 
 
 def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]:

@@ -17,7 +17,7 @@ from orchestrator.report.pictures import draw_confusion, draw_predictions
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 from orchestrator.winner.models import kept_models
-from orchestrator.winner.recorded import prepare_objective
+from orchestrator.winner.prepared import prepare_objective
 
 _MOST_CONFUSED = 1000  # test examples of the confusion matrix
 

@@ -16,12 +16,13 @@ from objectives.base import Refit
 from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.objective import make_objective
-from orchestrator.report.trials import ranking
+from orchestrator.report.trials import find_trial, ranking
 from orchestrator.software import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole
 from orchestrator.study import StoredStudy
-from orchestrator.winner.recorded import RecordedTrial, find_trial, prepare_objective
+from orchestrator.winner.prepared import prepare_objective
+from orchestrator.winner.recorded import RecordedTrial
 from orchestrator.worker.seeds import derive
 
 PROVENANCE = "orch.json"  # inside a Keras archive, which Keras leaves alone

@@ -9,8 +9,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
+from orchestrator.report.trials import find_trial
 from orchestrator.study import StoredStudy
-from orchestrator.winner.recorded import RecordedTrial, Restarted, find_trial, prepare_objective
+from orchestrator.winner.prepared import prepare_objective
+from orchestrator.winner.recorded import RecordedTrial, Restarted
 from orchestrator.worker.seeds import training_seed
 
 

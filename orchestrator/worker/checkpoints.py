@@ -33,6 +33,13 @@ _log = logging.getLogger("orch")
 Arrays = dict[str, NDArray[Any]]
 _HEADER = "__checkpoint__"
 
+Place = list[int]
+
+
+def place(step: int, arrays: Arrays) -> Place:
+    """Which checkpoint of a trial it is: the step, and the epoch within a fold or repeat."""
+    return [step, int(arrays.get("epoch", 0))]
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -18,7 +18,7 @@ from objectives.base import Objective
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
-from orchestrator.worker.checkpoints import Arrays, Checkpoint, load_newest
+from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import patiently, storage_failures
@@ -26,14 +26,6 @@ from orchestrator.worker.patience import patiently, storage_failures
 _log = logging.getLogger("orch")
 
 _FLUSH_SECONDS = 30.0
-
-
-Place = list[int]
-
-
-def place(step: int, arrays: Mapping[str, NDArray[Any]]) -> Place:
-    """Which checkpoint of a trial it is: the step, and the epoch within a fold or repeat."""
-    return [step, int(arrays.get("epoch", 0))]
 
 
 class WorkerTrial(optuna.Trial):
