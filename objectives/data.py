@@ -75,11 +75,7 @@ class Dataset:
     @cached_property
     def sha256(self) -> str:
         """Of the arrays' types, shapes and bytes: a recompressed file is the same data."""
-        digest = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        return sha256_of(self.x_train, self.y_train, self.x_test, self.y_test)
 
     def facts(self, validation: int | None, folds: int = 0) -> DataFacts:
         """What a study pins.
@@ -104,14 +100,37 @@ class Dataset:
         Raises:
             DataError: there are not that many.
         """
-        total = len(self.x_train)
-        count = total // 6 if validation is None else validation
-        if not 1 <= count < total:
-            raise DataError(
-                f"data.validation {count} is impossible with {total} training examples of "
-                f"{self.name}; choose 1 to {total - 1}"
-            )
-        return count
+        return held_out_of(len(self.x_train), validation, f"training examples of {self.name}")
+
+
+def sha256_of(*arrays: Array) -> str:
+    """The SHA-256 of the arrays' types, shapes and contents."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        # Strings and other objects have no bytes of their own to compare.
+        plain = array.astype(str) if array.dtype == object else array
+        digest.update(np.ascontiguousarray(plain).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def held_out_of(total: int, validation: int | None, what: str) -> int:
+    """How many of ``total`` examples validate; None: a sixth.
+
+    Args:
+        total: how many there are.
+        validation: how many are wanted.
+        what: they are, for the message.
+
+    Raises:
+        DataError: there are not that many.
+    """
+    count = total // 6 if validation is None else validation
+    if not 1 <= count < total:
+        raise DataError(
+            f"data.validation {count} is impossible with {total} {what}; choose 1 to {total - 1}"
+        )
+    return count
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,7 +13,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 
 from objectives.base import Objective, Refit, Trial
-from objectives.data import Array, DataFacts
+from objectives.data import Array, DataFacts, held_out_of, sha256_of
 from objectives.errors import DataError
 
 Parts = tuple[Array, Array] | tuple[Array, Array, Array, Array]
@@ -62,15 +61,9 @@ class EstimatorObjective(Objective):
         x, y = self._parts[:2]
         folds = self.settings.folds
         held_out = len(y) // folds if folds else self._held_out
-        digest = hashlib.sha256()
-        for part in self._parts:
-            digest.update(f"{part.dtype.str}{part.shape}".encode())
-            # Strings and other objects have no bytes of their own to compare.
-            plain = part.astype(str) if part.dtype == object else part
-            digest.update(np.ascontiguousarray(plain).tobytes())
         return DataFacts(
             name=type(self).__name__,
-            sha256=digest.hexdigest(),
+            sha256=sha256_of(*self._parts),
             train=len(y) - held_out,
             validation=held_out,
             test=len(self._parts[3]) if len(self._parts) == 4 else 0,
@@ -136,15 +129,7 @@ class EstimatorObjective(Objective):
 
     @property
     def _held_out(self) -> int:
-        total = len(self._parts[1])
-        validation = self.settings.validation
-        count = total // 6 if validation is None else validation
-        if not 1 <= count < total:
-            raise DataError(
-                f"data.validation {count} is impossible with {total} examples; "
-                f"choose 1 to {total - 1}"
-            )
-        return count
+        return held_out_of(len(self._parts[1]), self.settings.validation, "examples")
 
     @cached_property
     def _splits(self) -> Sequence[tuple[Array, Array]]:

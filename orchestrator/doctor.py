@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from objectives.data import load
 from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError
-from orchestrator.resolve import make_objective
+from orchestrator.objective import make_objective
 from orchestrator.storage.embedded import home
 from orchestrator.storage.open import open_database
 from orchestrator.storage.server import clock_skew_seconds, describe

@@ -94,6 +94,11 @@ class StudySection(Section):
         """The directions in the metrics' order; empty: they follow from the metrics."""
         return _several(self.direction)
 
+    @property
+    def maximize(self) -> bool:
+        """Whether more of the first metric is better."""
+        return self.directions[:1] == ("maximize",)
+
 
 class StrategySection(BaseModel):
     """A strategy's name; further keys go to the Optuna class."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 
 import tomlkit
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
     InstanceOf,
@@ -22,7 +20,7 @@ from pydantic import (
 )
 
 from orchestrator.domains import Domain, parse_domain
-from orchestrator.errors import UsageError, nearest
+from orchestrator.errors import UsageError
 from orchestrator.sections import (
     DataSection,
     PrunerSection,
@@ -34,9 +32,7 @@ from orchestrator.sections import (
     TrainingSection,
     WorkerSection,
 )
-
-_KIND = re.compile(r"(str|tuple\[.*|literal\[.*)$")
-
+from orchestrator.validation import first_fault, show
 
 SpaceDomain = Annotated[
     InstanceOf[Domain],
@@ -82,7 +78,7 @@ class StudySpec(Section):
         try:
             return cls.model_validate(dict(document))
         except ValidationError as error:
-            raise UsageError(describe(error, cls)) from None
+            raise UsageError(first_fault(error, cls)) from None
 
     def document(self) -> dict[str, Any]:
         """The spec as plain JSON-able tables, keys that are not set left out."""
@@ -114,7 +110,7 @@ class StudySpec(Section):
         """The keys in which ``other`` differs, as ``"training.epochs: 3 -> 8"``."""
         mine, theirs = _flatten(self.document()), _flatten(other.document())
         return [
-            f"{key}: {_show(mine.get(key))} -> {_show(theirs.get(key))}"
+            f"{key}: {show(mine.get(key))} -> {show(theirs.get(key))}"
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
@@ -132,34 +128,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
-
-
-def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """The first fault of a pydantic error in one line: key, what is wrong, the mend."""
-    fault = error.errors()[0]
-    # Where a key takes one value or a list, pydantic adds the kind that it tried.
-    location = [str(part) for part in fault["loc"] if not _KIND.match(str(part))]
-    key = prefix + ".".join(location)
-    if fault["type"] == "extra_forbidden":
-        known = _keys_beside(model, location[:-1])
-        return f"unknown key {key}; {nearest(location[-1], known)}"
-    if fault["type"] == "missing":
-        return f"{key} is missing"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    given = fault["input"]
-    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {_show(given)})"
-    # A rule between two sections has no key of its own; its message names both.
-    return (f"{key}: " if location else "") + f"{message[:1].lower()}{message[1:]}{shown}"
-
-
-def _keys_beside(model: type[BaseModel], parents: list[str]) -> list[str]:
-    for name in parents:
-        field = model.model_fields.get(name)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
 
 
 def _toml_table(values: Mapping[str, Any]) -> tomlkit.items.Table:
@@ -182,7 +150,3 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _show(value: object) -> str:
-    return "not set" if value is None else json.dumps(value, ensure_ascii=False, default=str)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg2.extras import Json
 
-from orchestrator.domains import Scalar
 from orchestrator.errors import NoSuchStudy, UsageError, nearest
-from orchestrator.resolve import make_objective, resolve, search_space
+from orchestrator.resolve import resolve
 from orchestrator.search.plans import is_planned
-from orchestrator.search.space import check_value
 from orchestrator.software import software_of
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
@@ -112,62 +110,6 @@ def stop(database: Database, study: StoredStudy) -> int:
         grace_seconds=study.spec.worker.grace_seconds,
     )
     return int(row["live"]) if row else 0
-
-
-def enqueue(
-    database: Database, study: StoredStudy, configurations: Sequence[Mapping[str, Scalar]]
-) -> None:
-    """Queue configurations; workers take them before anything else.
-
-    A parameter that a configuration leaves out is drawn by the sampler.
-
-    Raises:
-        UsageError: an unknown parameter, or a value that its domain does not have.
-    """
-    objective = make_objective(study.spec)
-    space = search_space(study.spec, objective)
-    for configuration in configurations:
-        for name, value in configuration.items():
-            if name in space:
-                check_value(name, value, space[name])
-            elif objective.space():
-                raise UsageError(f"unknown parameter {name}; {nearest(name, space)}")
-    _queue(database, study, configurations)
-
-
-def warm_start(
-    database: Database, study: StoredStudy, configurations: Sequence[Mapping[str, Scalar]]
-) -> None:
-    """Queue configurations of another study, as far as they fit this one's space.
-
-    A parameter that this study does not have, or a value that it does not allow, is left out.
-    """
-    space = search_space(study.spec, make_objective(study.spec))
-
-    def fits(name: str, value: Scalar) -> bool:
-        try:
-            check_value(name, value, space[name])
-        except (KeyError, UsageError):
-            return not space
-        return True
-
-    fitting = [
-        {name: value for name, value in each.items() if fits(name, value)}
-        for each in configurations
-    ]
-    _queue(database, study, fitting)
-
-
-def _queue(
-    database: Database, study: StoredStudy, configurations: Sequence[Mapping[str, Scalar]]
-) -> None:
-    database.rows(
-        "enqueue_trials",
-        study_id=study.study_id,
-        stage=None,
-        configurations=Json([dict(each) for each in configurations]),
-        attributes=Json([{} for _ in configurations]),
-    )
 
 
 def delete(database: Database, study: StoredStudy) -> None:

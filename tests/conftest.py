@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +61,11 @@ class Orch:
         done = self(*arguments, timeout=timeout)
         assert done.returncode == 0, f"{arguments} ended with {done.returncode}: {done.stderr}"
         return done.stdout
+
+    def report(self, name: str) -> dict[str, Any]:
+        """A study's report as data."""
+        parsed: dict[str, Any] = json.loads(self.ok("report", name, "--format", "json"))
+        return parsed
 
     def refused(self, code: int, *arguments: str) -> str:
         """The one line of an expected error."""

@@ -47,9 +47,8 @@ class Site(Orch):
             lines = []
         return Counter((line.split()[0], int(line.split()[1])) for line in lines)
 
-    def report(self) -> dict[str, Any]:
-        parsed: dict[str, Any] = json.loads(self.ok("report", "s", "--format", "json"))
-        return parsed
+    def report(self, name: str = "s") -> dict[str, Any]:
+        return super().report(name)
 
     def processes(self, shell: subprocess.Popen[str]) -> list[psutil.Process]:
         return psutil.Process(shell.pid).children(recursive=True)
@@ -82,7 +81,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 40) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

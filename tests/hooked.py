@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pydantic
-from optuna.distributions import BaseDistribution, FloatDistribution
+from stepped import Stepped
 
-from objectives.base import Objective, Trial
+from objectives.base import Trial
 
 # A test puts its own in their place.
 
@@ -22,36 +20,16 @@ def function(trial: Any) -> Any:
     """The plain objective."""
 
 
-class Hooked(Objective):
-    """Counts its steps in a state that its checkpoints carry; ``trained`` has each step's number."""
+class Hooked(Stepped):
+    """Notes the number of each step that it trains in ``trained``."""
 
-    default_metric = "value"
-    checkpoints = True
     trained: list[tuple[int, int]] = []  # noqa: RUF012 - emptied by the fixture
 
-    class Options(pydantic.BaseModel):
-        model_config = pydantic.ConfigDict(extra="forbid")
-        steps: int = 4
+    def train(self, trial: Trial, step: int) -> None:
+        self.trained.append((trial.number, step))
 
-    options: Options
-
-    def space(self) -> dict[str, BaseDistribution]:
-        return {"x": FloatDistribution(0.0, 1.0)}
-
-    def steps(self) -> int:
-        return self.options.steps
-
-    def __call__(self, trial: Trial) -> float:
-        found = trial.restore()
-        state = np.zeros(1) if found is None else found[1]["state"].copy()
-        for step in range(1 if found is None else found[0] + 1, self.options.steps + 1):
-            state[0] += step
-            self.trained.append((trial.number, step))
-            trial.report(trial.params["x"] + step, step)
-            after_step(trial, step)
-            trial.checkpoint(step, lambda: {"state": state.copy()})
-        assert state[0] == sum(range(1, self.options.steps + 1)), "the state went on whole"
-        return float(trial.params["x"])
+    def reported(self, trial: Trial, step: int) -> None:
+        after_step(trial, step)
 
 
 def plain(trial: Any) -> float | Sequence[float]:

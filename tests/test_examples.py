@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def test_the_example_runs(orch: Orch, example: str) -> None:
     trials, options = SMALLER[example]
     orch.ok("run", str(EXAMPLES / f"{example}.toml"), "--data", "digits", "--workers", "2",
             *options.split())  # fmt: skip
-    report = json.loads(orch.ok("report", example, "--format", "json"))
+    report = orch.report(example)
     states = report["states"]
     assert states["complete"] + states["pruned"] == trials and states["failed"] == 0
     assert report["best"]["params"]

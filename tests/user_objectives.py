@@ -9,12 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import optuna
-import pydantic
-from optuna.distributions import BaseDistribution, FloatDistribution
+from stepped import Stepped, SteppedOptions
 
-from objectives.base import Objective, Trial
+from objectives.base import Trial
 from objectives.digits import Digits
 from orchestrator.worker.trial import WorkerTrial
 
@@ -126,46 +124,32 @@ class DiesInFold(Digits):
         return super().__call__(trial)
 
 
-class Steps(Objective):
+class StepsOptions(SteppedOptions):
+    steps: int = 10
+    sleep: float = 0.1
+    megabytes: float = 0.0
+    fault: str = ""
+
+
+class Steps(Stepped):
     """Writes down every step that it trains, in ``$STEPS_LOG``, and goes on from checkpoints."""
 
-    default_metric = "value"
-    checkpoints = True
+    Options = StepsOptions
+    options: StepsOptions
 
-    class Options(pydantic.BaseModel):
-        model_config = pydantic.ConfigDict(extra="forbid")
-        steps: int = 10
-        sleep: float = 0.1
-        megabytes: float = 0.0
-        fault: str = ""
+    def state_size(self) -> int:
+        return 1 + int(self.options.megabytes * 131072)
 
-    options: Options
+    def train(self, trial: Trial, step: int) -> None:
+        time.sleep(self.options.sleep)
+        with open(os.environ["STEPS_LOG"], "a") as log:
+            log.write(f"{trial.params['x']!r} {step} {os.getpid()}\n")
+        if step == 2:
+            self._fault(trial)
 
-    def space(self) -> dict[str, BaseDistribution]:
-        return {"x": FloatDistribution(0.0, 1.0)}
-
-    def steps(self) -> int:
-        return self.options.steps
-
-    def __call__(self, trial: Trial) -> float:
-        options = self.options
-        found = trial.restore()
-        state = np.zeros(1 + int(options.megabytes * 131072))
-        if found is not None:
-            state = found[1]["state"].copy()
-        for step in range(1 if found is None else found[0] + 1, options.steps + 1):
-            time.sleep(options.sleep)
-            state[0] += step
-            with open(os.environ["STEPS_LOG"], "a") as log:
-                log.write(f"{trial.params['x']!r} {step} {os.getpid()}\n")
-            if step == 2:
-                self._fault(trial)
-            trial.report(trial.params["x"] + step, step)
-            if step < options.steps and trial.should_prune():
-                raise optuna.TrialPruned
-            trial.checkpoint(step, lambda: {"state": state.copy()})
-        assert state[0] == sum(range(1, options.steps + 1)), "the state went on whole"
-        return float(trial.params["x"])
+    def reported(self, trial: Trial, step: int) -> None:
+        if step < self.options.steps and trial.should_prune():
+            raise optuna.TrialPruned
 
     def _fault(self, trial: Trial) -> None:
         if self.options.fault == "hang" and trial.number == 0:

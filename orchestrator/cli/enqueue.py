@@ -41,6 +41,7 @@ def enqueue(
 
     Example: orch enqueue demo --params 'units=64, learning_rate=0.001'
     """
+    from orchestrator import queue
     from orchestrator import study as studies
     from orchestrator.report.trials import ranking, read_trials
     from orchestrator.storage.open import open_database
@@ -56,8 +57,8 @@ def enqueue(
         best = ranking(read_trials(database, other), other.spec)[:top]
         if not best:
             raise UsageError(f"study '{source}' has no complete trial to start from")
-    studies.enqueue(database, stored, configurations)
-    studies.warm_start(database, stored, [trial.params for trial in best])
+    queue.enqueue(database, stored, configurations)
+    queue.warm_start(database, stored, [trial.params for trial in best])
     count = len(configurations) + len(best)
     trials = "1 trial" if count == 1 else f"{count} trials"
     print(

@@ -113,8 +113,8 @@ def space(
     Example: orch space mnist
     """
     from objectives.registry import known
+    from orchestrator.objective import full_steps, make_objective, search_space
     from orchestrator.report.listing import space_page
-    from orchestrator.resolve import full_steps, make_objective, search_space
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
 

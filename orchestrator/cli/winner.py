@@ -127,8 +127,7 @@ def confirm(
     code = work_quietly(database, confirming, workers, gpus)
     if code:
         return code
-    maximize = study.spec.study.directions[0] == "maximize"
-    found = confirmed(trials, read_trials(database, confirming), maximize)
+    found = confirmed(trials, read_trials(database, confirming), study.spec.study.maximize)
     if format is Format.json:
         print(json.dumps([each.model_dump() for each in found], indent=2))
     else:

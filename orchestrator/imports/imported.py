@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from psycopg2.extras import Json
 
 from orchestrator.errors import UsageError
-from orchestrator.resolve import IMPORTED, resolve
+from orchestrator.objective import IMPORTED
+from orchestrator.resolve import resolve
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import make_rdb_storage

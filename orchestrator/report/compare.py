@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -10,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from orchestrator.errors import UsageError
+from orchestrator.ranking import rank
 from orchestrator.report.document import Summary
 from orchestrator.report.significance import LEVEL, holm, permutation_p
 from orchestrator.report.words import counted, number
@@ -104,11 +104,10 @@ def compare(summaries: Sequence[Summary]) -> Comparison:
                 f"study '{each.study}' is about {each.metric} ({each.direction}), and "
                 f"'{first.study}' about {first.metric} ({first.direction}); compare like with like"
             )
-    maximize = first.direction == "maximize"
+    maximize = first.maximize
     ends = _ends(summaries)
     groups = [_group(members, ends, maximize) for members in _grouped(summaries)]
-    sign = -1 if maximize else 1
-    groups.sort(key=lambda group: math.inf if group.mean is None else sign * group.mean)
+    groups.sort(key=lambda group: rank(group.mean, maximize))
     differences = _differences([group for group in groups if group.values])
     return Comparison(
         metric=first.metrics[0],
@@ -174,21 +173,19 @@ def spending(summary: Summary) -> dict[str, list[tuple[float, float]]]:
 
     Trials and epochs count in the order in which trials ended.
     """
-    maximize = summary.directions[0] == "maximize"
     ended = [t for t in summary.trials if t.state in ("COMPLETE", "PRUNED", "FAIL")]
     ended.sort(key=lambda trial: (trial.ended_seconds or 0.0, trial.number))
     # Folds and repeats report once a training, so values are scaled to the epochs that they cost.
     values = sum(len(trial.intermediate) for trial in ended)
     epochs_of_a_value = summary.epochs.trained / values if values else 0.0
     found: dict[str, list[tuple[float, float]]] = {"trials": [], "epochs": [], "seconds": []}
-    trials, epochs, best = 0, 0.0, None
+    trials, epochs = 0, 0.0
+    best: float | None = None
     for trial in ended:
         trials += trial.state != "FAIL"
         epochs += len(trial.intermediate) * epochs_of_a_value
-        value = trial.value
-        if trial.state != "COMPLETE" or value is None or trial.feasible is False:
-            continue
-        if best is None or (value > best if maximize else value < best):
+        value = trial.value if trial.may_win else None
+        if value is not None and rank(value, summary.maximize) < rank(best, summary.maximize):
             best = value
             found["trials"].append((trials, value))
             found["epochs"].append((epochs, value))

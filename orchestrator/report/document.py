@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.ranking import rank
 from orchestrator.report.rungs import Rung
 
 
@@ -87,6 +88,11 @@ class TrialSummary(BaseModel):
     ended_seconds: float | None
     attributes: dict[str, Any]
 
+    @property
+    def may_win(self) -> bool:
+        """Whether it is complete and feasible, and its value is a number."""
+        return self.state == "COMPLETE" and self.value is not None and self.feasible is not False
+
 
 class Summary(BaseModel):
     """A study's report.
@@ -143,15 +149,15 @@ class Summary(BaseModel):
         """The directions in the metrics' order."""
         return self.direction if isinstance(self.direction, list) else [self.direction]
 
+    @property
+    def maximize(self) -> bool:
+        """Whether more of the first metric is better."""
+        return self.directions[0] == "maximize"
+
     def ranked(self) -> list[TrialSummary]:
         """The complete, feasible trials by the first metric, the best first."""
-        sign = -1 if self.directions[0] == "maximize" else 1
-        complete = [
-            trial
-            for trial in self.trials
-            if trial.state == "COMPLETE" and trial.value is not None and trial.feasible is not False
-        ]
-        return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+        able = [trial for trial in self.trials if trial.may_win]
+        return sorted(able, key=lambda trial: (rank(trial.value, self.maximize), trial.number))
 
     def last_reason(self) -> str | None:
         """Why the latest trial failed or was pruned that says why; None: none says."""
@@ -160,13 +166,12 @@ class Summary(BaseModel):
 
     def best_so_far(self) -> list[tuple[int, float]]:
         """The trials that were better in the first metric than all before: number and value."""
-        maximize = self.directions[0] == "maximize"
         found: list[tuple[int, float]] = []
+        best: float | None = None
         for trial in self.trials:
-            value = trial.value
-            if trial.state != "COMPLETE" or value is None or trial.feasible is False:
-                continue
-            if not found or (value > found[-1][1] if maximize else value < found[-1][1]):
+            value = trial.value if trial.may_win else None
+            if value is not None and rank(value, self.maximize) < rank(best, self.maximize):
+                best = value
                 found.append((trial.number, value))
         return found
 

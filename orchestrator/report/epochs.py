@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
+from orchestrator.objective import full_steps, make_objective
 from orchestrator.report.document import Epochs
-from orchestrator.resolve import full_steps, make_objective
 from orchestrator.spec import StudySpec
 
 

@@ -64,7 +64,7 @@ class ProgressReader:
         best = self._database.row(
             "best_trial",
             study_id=study_id,
-            maximize=self._study.spec.study.directions[0] == "maximize",
+            maximize=self._study.spec.study.maximize,
             constraints=list(self._study.spec.study.constraints),
         )
         progress = Progress(

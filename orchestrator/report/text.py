@@ -76,7 +76,7 @@ def _history(summary: Summary) -> str:
     if summary.is_multi_objective or len(ended) < 3 or not ranked:
         return ""
     values = [trial.value or 0.0 for trial in ended]
-    low, high = value_range(values, summary.directions[0] == "maximize")
+    low, high = value_range(values, summary.maximize)
     plot = Plot(low, high, _PLOT_COLUMNS, _PLOT_ROWS)
     last = max(1, ended[-1].number)
     for trial in ended:

@@ -1,4 +1,4 @@
-"""A study's trials as Optuna has them: read, and ranked."""
+"""A study's trials as Optuna has them: read, found, and ranked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.errors import OrchError
+from orchestrator.ranking import rank
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
@@ -24,11 +26,23 @@ def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
     return optuna_study.get_trials(deepcopy=False)
 
 
+def find_trial(trials: Sequence[FrozenTrial], number: int, study: str) -> FrozenTrial:
+    """The trial of that number.
+
+    Raises:
+        OrchError: there is none.
+    """
+    for trial in trials:
+        if trial.number == number:
+            return trial
+    raise OrchError(f"study '{study}' has no trial {number}; it has {len(trials)} trials")
+
+
 def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]:
     """Those that may win in a study of one metric, the best first."""
-    sign = -1 if spec.study.directions[0] == "maximize" else 1
     able = [trial for trial in trials if may_win(trial, spec)]
-    return sorted(able, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+    maximize = spec.study.maximize
+    return sorted(able, key=lambda trial: (rank(trial.value, maximize), trial.number))
 
 
 def may_win(trial: FrozenTrial, spec: StudySpec) -> bool:

@@ -8,26 +8,26 @@ S. Wright, "Numerical Optimization", 2006, section 9.3) on a grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domains import Scalar
 from orchestrator.errors import UsageError, nearest
+from orchestrator.ranking import rank
 from orchestrator.search.plan import (
     Configuration,
     ConfigurationPlan,
-    complete_value,
     configuration_of,
     is_open,
     key_of,
 )
 from orchestrator.search.space import IsActive, Space, check_value, count, values_of
-from orchestrator.spec import describe
+from orchestrator.validation import first_fault
 
 
 class CoordinateOptions(BaseModel):
@@ -69,15 +69,15 @@ class CoordinatePlan(ConfigurationPlan):
         try:
             self._options = CoordinateOptions.model_validate(dict(options))
         except ValidationError as error:
-            raise UsageError(describe(error, CoordinateOptions, "sampler.")) from None
+            raise UsageError(first_fault(error, CoordinateOptions, "sampler.")) from None
         self._space = space
         self._is_active = is_active
-        self._sign = -1 if maximize else 1
+        self._maximize = maximize
+        self._check_options()
         self._values = {name: self._values_to_try(name, each) for name, each in space.items()}
-        self._order = self._checked_order()
+        searched = [name for name, each in space.items() if not each.single()]
+        self._order = searched if self._options.order is None else list(self._options.order)
         middle = {name: values[len(values) // 2] for name, values in self._values.items()}
-        for name, value in self._options.start.items():
-            self._check("start", name, [value])
         self._start = {**middle, **self._options.start}
 
     def size(self) -> int:
@@ -89,33 +89,28 @@ class CoordinatePlan(ConfigurationPlan):
         return max(1, total)
 
     def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
+        if is_open(trials):
+            return []  # an earlier parameter's trials may still decide what its best value is
         tried = {key_of(configuration_of(trial)) for trial in trials}
         values = {
-            key_of(configuration_of(trial)): value
+            key_of(configuration_of(trial)): trial.value
             for trial in trials
-            if (value := complete_value(trial)) is not None
+            if trial.state == TrialState.COMPLETE and trial.value is not None
         }
         best = dict(self._start)
         for name in self._order * self._options.rounds:
-            candidates = list(self._candidates(best, name))
+            candidates = [{**best, name: value} for value in self._values[name]]
             missing = [each for each in candidates if key_of(self._active(each)) not in tried]
             if missing:
-                # An earlier parameter's trials may still decide what its best value is.
-                return [] if is_open(trials) else self._unique(missing)
-            if is_open(trials):
-                return []
+                return self._unique(missing)
             best = self._best_of(candidates, values) or best
         return []
-
-    def _candidates(self, best: Configuration, name: str) -> Iterator[Configuration]:
-        for value in self._values[name]:
-            yield {**best, name: value}
 
     def _best_of(
         self, candidates: list[Configuration], values: Mapping[Any, float]
     ) -> Configuration | None:
         known = [
-            (self._sign * values[key], index)
+            (rank(values[key], self._maximize), index)
             for index, each in enumerate(candidates)
             if (key := key_of(self._active(each))) in values
         ]
@@ -132,25 +127,25 @@ class CoordinatePlan(ConfigurationPlan):
         # Values of an inactive parameter all make the same configuration.
         return list({key_of(one): one for one in map(self._active, candidates)}.values())
 
-    def _checked_order(self) -> list[str]:
-        searched = [name for name, each in self._space.items() if not each.single()]
-        order = list(self._options.order) if self._options.order is not None else searched
-        for name in order:
-            if name not in self._space:
-                raise UsageError(
-                    f"sampler.order names an unknown parameter {name}; {nearest(name, self._space)}"
-                )
-        return order
+    def _check_options(self) -> None:
+        options, space = self._options, self._space
+        for option in ("values", "order", "start"):
+            for name in getattr(options, option) or ():
+                if name not in space:
+                    raise UsageError(
+                        f"sampler.{option} names an unknown parameter {name}; "
+                        f"{nearest(name, space)}"
+                    )
+        for name, values in options.values.items():
+            if not values:
+                raise UsageError(f"sampler.values.{name} is empty; name at least one value")
+            for value in values:
+                check_value(f"sampler.values.{name}", value, space[name])
+        for name, value in options.start.items():
+            check_value(f"sampler.start.{name}", value, space[name])
 
     def _values_to_try(self, name: str, each: BaseDistribution) -> list[Scalar]:
-        for named in self._options.values:
-            if named not in self._space:
-                raise UsageError(
-                    f"sampler.values names an unknown parameter {named}; "
-                    f"{nearest(named, self._space)}"
-                )
         if name in self._options.values:
-            self._check("values", name, self._options.values[name])
             return self._options.values[name]
         total = count(each)
         points = self._options.points
@@ -159,16 +154,6 @@ class CoordinatePlan(ConfigurationPlan):
         ):
             return _evenly(each, points)
         return values_of(name, each)
-
-    def _check(self, option: str, name: str, values: list[Scalar]) -> None:
-        if name not in self._space:
-            raise UsageError(
-                f"sampler.{option} names an unknown parameter {name}; {nearest(name, self._space)}"
-            )
-        if not values:
-            raise UsageError(f"sampler.{option}.{name} is empty; name at least one value")
-        for value in values:
-            check_value(f"sampler.{option}.{name}", value, self._space[name])
 
 
 def _evenly(each: IntDistribution | FloatDistribution, points: int) -> list[Scalar]:

@@ -20,7 +20,8 @@ from optuna.pruners._successive_halving import _completed_rung_key, _get_current
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-_RUNG = "completed_rung_"
+# How Optuna names the system attributes in which a trial's rungs are noted: this and the rung.
+RUNG = "completed_rung_"
 
 
 class ChangeReader(Protocol):
@@ -44,7 +45,7 @@ class RungIndex:
 
     def put(self, bracket: int, trial: FrozenTrial) -> None:
         """Take in a trial as it is now."""
-        noted = {key: value for key, value in trial.system_attrs.items() if key.startswith(_RUNG)}
+        noted = {key: value for key, value in trial.system_attrs.items() if key.startswith(RUNG)}
         before = self._noted.pop(trial.number, None)
         if before is not None:
             for key, value in before[1].items():

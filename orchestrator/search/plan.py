@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from orchestrator.domains import Scalar
 
@@ -91,8 +91,3 @@ def key_of(configuration: Mapping[str, Scalar]) -> tuple[tuple[str, str, Scalar]
     return tuple(
         sorted((name, type(value).__name__, value) for name, value in configuration.items())
     )
-
-
-def complete_value(trial: FrozenTrial) -> float | None:
-    """The value of a COMPLETE trial."""
-    return trial.value if trial.state == TrialState.COMPLETE else None

@@ -31,7 +31,7 @@ def build_plan(spec: StudySpec, space: Space, is_active: IsActive, steps: int) -
         UsageError: an option is unknown or impossible, or the space does not fit.
     """
     name, options = spec.sampler.name, spec.sampler.options
-    maximize = spec.study.directions[:1] == ("maximize",)
+    maximize = spec.study.maximize
     brackets = build_brackets(spec, steps)
     if brackets is not None:
         if name in PLANS:

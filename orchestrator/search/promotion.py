@@ -16,7 +16,9 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import UsageError
+from orchestrator.ranking import rank
 from orchestrator.search.plan import Configuration, Plan, Step
+from orchestrator.search.strategy import whole_number
 from orchestrator.spec import StudySpec
 
 # System attributes, which a retry inherits.
@@ -84,7 +86,7 @@ class PromotionPlan(Plan):
 
     def __init__(self, brackets: Brackets, maximize: bool) -> None:
         self._brackets = brackets
-        self._sign = -1 if maximize else 1
+        self._maximize = maximize
 
     def size(self) -> None:
         return None
@@ -111,11 +113,10 @@ class PromotionPlan(Plan):
         bracket = bracket_at(place, self._brackets.count)
         epochs = self._brackets.epochs(bracket, round_)
 
-        def rank(trial: FrozenTrial) -> tuple[float, int]:
-            value = trial.intermediate_values.get(epochs, math.nan)
-            return math.inf if math.isnan(value) else self._sign * value, trial.number
+        def place_of(trial: FrozenTrial) -> tuple[float, int]:
+            return rank(trial.intermediate_values.get(epochs), self._maximize), trial.number
 
-        ranked = sorted(active, key=rank)
+        ranked = sorted(active, key=place_of)
         keep = self._brackets.size(bracket, round_ + 1)
         return Step(
             promote=[trial._trial_id for trial in ranked[:keep]],
@@ -162,10 +163,8 @@ def build_brackets(spec: StudySpec, steps: int) -> Brackets | None:
             f"pruner.max_resource {most} must be the epochs of a full trial ({steps}) with "
             "promote = true; leave it out"
         )
-    least, factor = options.get("min_resource", 1), options.get("reduction_factor", 3)
-    for key, value, low in (("min_resource", least, 1), ("reduction_factor", factor, 2)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise UsageError(f"pruner.{key} must be a whole number from {low}, not {value!r}")
+    least = whole_number("pruner.min_resource", options.get("min_resource", 1), 1)
+    factor = whole_number("pruner.reduction_factor", options.get("reduction_factor", 3), 2)
     if least > steps:
         raise UsageError(f"pruner.min_resource {least} is above the {steps} epochs of a full trial")
     return Brackets(steps, least, factor)

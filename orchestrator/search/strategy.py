@@ -88,6 +88,17 @@ def _parameters(cls: type) -> frozenset[str]:
     return frozenset(inspect.signature(cls).parameters)
 
 
+def whole_number(key: str, value: object, low: int) -> int:
+    """An option that counts something.
+
+    Raises:
+        UsageError: it is no whole number, or below ``low``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise UsageError(f"{key} must be a whole number from {low}, not {value!r}")
+    return value
+
+
 def choose(strategies: Mapping[str, Strategy], section: str, name: str) -> Strategy:
     """The strategy of that name.
 

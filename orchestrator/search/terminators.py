@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UsageError
-from orchestrator.search.strategy import Strategy, choose
+from orchestrator.search.strategy import Strategy, choose, whole_number
 from orchestrator.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -40,9 +39,7 @@ def build_terminator(spec: StudySpec) -> BaseTerminator | None:
         return None
     from optuna.terminator import CrossValidationErrorEvaluator, StaticErrorEvaluator, Terminator
 
-    least = options.pop("min_n_trials", 20)
-    if not isinstance(least, int) or isinstance(least, bool) or least < 1:
-        raise UsageError(f"terminator.min_n_trials must be a whole number from 1, not {least!r}")
+    least = whole_number("terminator.min_n_trials", options.pop("min_n_trials", 20), 1)
     own = {} if name == "stagnation" else {"min_n_trials": least}
     gain = strategy.build("terminator", options, **own)
     noisy = spec.training.rounds > 1 and name == "regret"

@@ -1,4 +1,4 @@
-"""Artifact stores: where checkpoints and kept models lie. Optuna's own interface.
+"""Artifacts: checkpoints and kept models, and the stores where they lie. Optuna's own interface.
 
 Optuna's stores are imported where one is asked for: they bring the clients of every cloud that is
 installed, which costs each command a quarter of its start.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,11 +22,17 @@ from orchestrator.storage.database import Database
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
+_log = logging.getLogger("orch")
+
 _CHUNK_BYTES = 1024 * 1024
 
 
 class ArtifactTooLarge(OrchError):
     """The artifact is above the study's size cap."""
+
+
+class ArtifactDamaged(ValueError):
+    """The artifact's bytes are not those that were written."""
 
 
 class PostgresArtifactStore:
@@ -128,6 +136,35 @@ def check_artifacts(where: str) -> None:
         raise UsageError(
             f"worker.artifacts '{where}': write postgresql, a folder, s3://BUCKET or gs://BUCKET"
         )
+
+
+def write_artifact(store: ArtifactStore, content: bytes) -> tuple[str, str]:
+    """Store an artifact under a new name. Returns the name, and the SHA-256 of the content."""
+    artifact_id = str(uuid.uuid4())
+    store.write(artifact_id, io.BytesIO(content))
+    return artifact_id, hashlib.sha256(content).hexdigest()
+
+
+def read_artifact(store: ArtifactStore, artifact_id: str, sha256: str) -> bytes:
+    """The whole content of an artifact.
+
+    Raises:
+        ArtifactDamaged: it has another SHA-256.
+        Exception: whatever the store raises for what is not there.
+    """
+    content = store.open_reader(artifact_id).read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ArtifactDamaged("its checksum is wrong")
+    return content
+
+
+def remove_artifacts(store: ArtifactStore, artifact_ids: list[str]) -> None:
+    """Remove artifacts that nobody needs; one that is gone already is no fault."""
+    for artifact_id in artifact_ids:
+        try:
+            store.remove(artifact_id)
+        except Exception as error:  # each store raises its own
+            _log.debug("artifact %s: %s", artifact_id, error)
 
 
 def _cloud(kind: str, bucket: str) -> ArtifactStore:

@@ -77,20 +77,10 @@ def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
     dsn = parse_dsn(url)
     if not dsn.get("host", "").startswith("/"):
         raise StorageError("orch db serve needs a system with Unix sockets; use a PostgreSQL there")
-    passfile = server.folder / "roles.pgpass"
     database = Database(url)
     prepare(database)
-    make_roles(database, passfile)
-    password = read_password(passfile, url, WORKER)
-    if password is None:  # the roles are older than this file
-        make_roles(database, passfile, renew=True)
-        password = read_password(passfile, url, WORKER)
-    assert password is not None
-    hba = server.data / "pg_hba.conf"
-    if _RULE not in hba.read_text():
-        # The first rule that fits decides: before the one that trusts this machine's users.
-        hba.write_text(_RULE + hba.read_text())
-        database.execute("SELECT pg_reload_conf()")
+    password = _worker_password(database, server.folder / "roles.pgpass")
+    _ask_for_passwords(database, server.data / "pg_hba.conf")
     database.close()
     return Opened(
         listen=listen,
@@ -101,6 +91,25 @@ def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
         password=password,
         certificate=certificate_for(server.folder / "served", names),
     )
+
+
+def _worker_password(database: Database, passfile: Path) -> str:
+    """The password of the workers' role; the roles are made where they are missing."""
+    make_roles(database, passfile)
+    password = read_password(passfile, database.url, WORKER)
+    if password is None:  # the roles are older than this file
+        make_roles(database, passfile, renew=True)
+        password = read_password(passfile, database.url, WORKER)
+    assert password is not None
+    return password
+
+
+def _ask_for_passwords(database: Database, hba: Path) -> None:
+    """Let the server ask orch's roles for theirs, as it asks no user of this machine."""
+    if _RULE not in hba.read_text():
+        # The first rule that fits decides: before the one that trusts this machine's users.
+        hba.write_text(_RULE + hba.read_text())
+        database.execute("SELECT pg_reload_conf()")
 
 
 def run_gate(opened: Opened) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from optuna.trial import FrozenTrial
-from psycopg2.extras import Json
 from pydantic import BaseModel
 from scipy import stats
 
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.queue import queue
+from orchestrator.ranking import rank
 from orchestrator.report.noise import spread
 from orchestrator.report.trials import ranking
 from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
@@ -72,12 +73,12 @@ def confirm_study(
     # Seed by seed, so that a look on the way compares like with like. The stage makes it happen
     # once, however often the command is given.
     wanted = [trial for _ in range(seeds) for trial in best]
-    database.rows(
-        "enqueue_trials",
-        study_id=stored.study_id,
+    queue(
+        database,
+        stored,
+        [trial.params for trial in wanted],
+        [{CONFIRMS: trial.number} for trial in wanted],
         stage=0,
-        configurations=Json([trial.params for trial in wanted]),
-        attributes=Json([{CONFIRMS: trial.number} for trial in wanted]),
     )
     return stored
 
@@ -131,10 +132,7 @@ def confirmed(
         _confirmed(number, searched.get(number), each, probabilities.get(number))
         for number, each in values.items()
     ]
-    sign = -1 if maximize else 1
-    return sorted(
-        all_confirmed, key=lambda each: math.inf if each.mean is None else sign * each.mean
-    )
+    return sorted(all_confirmed, key=lambda each: rank(each.mean, maximize))
 
 
 def _confirmed(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchError
-from orchestrator.storage.artifacts import open_artifacts
+from orchestrator.storage.artifacts import ArtifactDamaged, open_artifacts, read_artifact
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole
 from orchestrator.study import StoredStudy
@@ -40,16 +39,15 @@ class KeptModel:
             OrchError: it is gone or damaged.
         """
         try:
-            content = self.store.open_reader(self.artifact_id).read()
+            return read_artifact(self.store, self.artifact_id, self.sha256)
         except OrchError:
             raise
-        except Exception as error:  # whatever a store raises for what is not there
-            raise OrchError(f"the model of trial {self.number} cannot be read: {error}") from None
-        if hashlib.sha256(content).hexdigest() != self.sha256:
+        except ArtifactDamaged:
             raise OrchError(
                 f"the kept model of trial {self.number} is damaged; make one with orch refit"
-            )
-        return content
+            ) from None
+        except Exception as error:  # whatever a store raises for what is not there
+            raise OrchError(f"the model of trial {self.number} cannot be read: {error}") from None
 
 
 def kept_models(database: Database, study: StoredStudy, top: int) -> list[KeptModel]:
@@ -59,7 +57,7 @@ def kept_models(database: Database, study: StoredStudy, top: int) -> list[KeptMo
     rows = database.rows(
         "best_models",
         study_id=study.study_id,
-        maximize=study.spec.study.directions[0] == "maximize",
+        maximize=study.spec.study.maximize,
         constraints=list(study.spec.study.constraints),
         top=top,
     )

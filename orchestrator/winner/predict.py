@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from objectives.data import load
+from objectives.data import Dataset, load
 from objectives.errors import ObjectiveError
 from objectives.predictions import Prediction, model_summary
 from objectives.predictions import predict as predict_with
@@ -17,7 +17,7 @@ from orchestrator.report.pictures import draw_confusion, draw_predictions
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 from orchestrator.winner.models import kept_models
-from orchestrator.winner.recorded import prepare_objective
+from orchestrator.winner.prepared import prepare_objective
 
 _MOST_CONFUSED = 1000  # test examples of the confusion matrix
 
@@ -37,15 +37,13 @@ def predict(
     Raises:
         OrchError: there is no model, or it does not fit the study's data.
     """
-    if study.data is None:
-        raise OrchError(f"study '{study.name}' has no data set to predict")
-    prepare_objective(study, None)
-    try:
-        dataset = load(study.spec.data.name or str(study.data["name"]))
-        with _file(database, study, model) as path:
-            return predict_with(path, dataset, count, seed)
-    except ObjectiveError as error:
-        raise OrchError(str(error)) from None
+    dataset = _dataset(study)
+    if model is None:
+        with _kept_model(database, study) as (_, path):
+            return _classify(path, dataset, count, seed)
+    if not model.is_file():
+        raise OrchError(f"no file {model}; make it with: orch refit {study.name} --out {model}")
+    return _classify(model, dataset, count, seed)
 
 
 def explain(
@@ -59,10 +57,9 @@ def explain(
     Raises:
         OrchError: no model is kept.
     """
-    many = predict(database, study, None, _MOST_CONFUSED, 0)
-    with _file(database, study, None) as path:
+    with _kept_model(database, study) as (number, path):
+        many = _classify(path, _dataset(study), _MOST_CONFUSED, 0)
         summary = model_summary(path)
-    number = kept_models(database, study, 1)[0].number
     right = sum(each.predicted == each.label for each in predictions)
     title = f"{study.name}: {right} of {len(predictions)} right"
     return number, [
@@ -72,13 +69,27 @@ def explain(
     ]
 
 
+def _dataset(study: StoredStudy) -> Dataset:
+    """The data set of this machine, which is checked to be the study's."""
+    if study.data is None:
+        raise OrchError(f"study '{study.name}' has no data set to predict")
+    prepare_objective(study, None)
+    try:
+        return load(study.spec.data.name or str(study.data["name"]))
+    except ObjectiveError as error:
+        raise OrchError(str(error)) from None
+
+
+def _classify(model: Path, dataset: Dataset, count: int, seed: int) -> list[Prediction]:
+    try:
+        return predict_with(model, dataset, count, seed)
+    except ObjectiveError as error:
+        raise OrchError(str(error)) from None
+
+
 @contextmanager
-def _file(database: Database, study: StoredStudy, model: Path | None) -> Iterator[Path]:
-    if model is not None:
-        if not model.is_file():
-            raise OrchError(f"no file {model}; make it with: orch refit {study.name} --out {model}")
-        yield model
-        return
+def _kept_model(database: Database, study: StoredStudy) -> Iterator[tuple[int, Path]]:
+    """The best trial that has a kept model: its number, and the model in a file."""
     kept = kept_models(database, study, 1)
     if not kept:
         raise OrchError(
@@ -89,4 +100,4 @@ def _file(database: Database, study: StoredStudy, model: Path | None) -> Iterato
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:
         path = Path(folder) / "model.keras"
         path.write_bytes(content)
-        yield path
+        yield kept[0].number, path

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FixedTrial
 
 from objectives.base import Objective
 from orchestrator.errors import OrchError
-from orchestrator.resolve import make_objective, search_space, useful_threads
 from orchestrator.search.space import Space
-from orchestrator.study import StoredStudy
-from orchestrator.worker.checkpoints import Arrays
-from orchestrator.worker.pinned import check_data
-from orchestrator.worker.trial import Place, place
+from orchestrator.worker.checkpoints import Arrays, Place, place
 
 
 class Restarted(BaseException):
@@ -52,11 +47,13 @@ class RecordedTrial(FixedTrial):
         self._state: tuple[int, Arrays] | None = None
 
     def suggest_space(self, space: Space, objective: Objective) -> None:
-        """Take every active parameter of the space from the record.
+        """Take every active parameter of the space from the record; a function suggests its own.
 
         Raises:
             OrchError: the record lacks one.
         """
+        if not objective.space():
+            return
         for name, distribution in space.items():
             if objective.is_active(name, self.params):
                 try:
@@ -90,37 +87,3 @@ class RecordedTrial(FixedTrial):
 
     def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
         """Nothing is kept."""
-
-
-def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objective, Space]:
-    """The study's objective, ready to train in this process, and its space.
-
-    Args:
-        study: the study.
-        threads: CPU threads to use; None: those that are useful.
-
-    Raises:
-        StudyFailed: this machine's data are not the study's.
-        UsageError: no such objective here.
-    """
-    if threads is not None:
-        # TensorFlow reads these when it is imported.
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    objective = make_objective(study.spec)
-    check_data(study, objective)
-    space = search_space(study.spec, objective)
-    objective.prepare(useful_threads(objective, space, None) if threads is None else threads)
-    return objective, space
-
-
-def find_trial(trials: list[FrozenTrial], number: int, study: str) -> FrozenTrial:
-    """The trial of that number.
-
-    Raises:
-        OrchError: there is none.
-    """
-    for trial in trials:
-        if trial.number == number:
-            return trial
-    raise OrchError(f"study '{study}' has no trial {number}; it has {len(trials)} trials")

@@ -12,15 +12,17 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
+from objectives.base import Refit
 from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.report.trials import ranking
-from orchestrator.resolve import make_objective
+from orchestrator.objective import make_objective
+from orchestrator.report.trials import find_trial, ranking
 from orchestrator.software import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole
 from orchestrator.study import StoredStudy
-from orchestrator.winner.recorded import RecordedTrial, find_trial, prepare_objective
+from orchestrator.winner.prepared import prepare_objective
+from orchestrator.winner.recorded import RecordedTrial
 from orchestrator.worker.seeds import derive
 
 PROVENANCE = "orch.json"  # inside a Keras archive, which Keras leaves alone
@@ -61,6 +63,23 @@ def refit(
         UsageError: the file's name does not fit the model.
         OrchError: there is no trial to refit, or the file cannot be written.
     """
+    _check_out(study, out)
+    frozen = _chosen(study, trials, number)
+    objective, space = prepare_objective(study, None)
+    seed = derive(study.spec.training.seed, "refit", frozen.number)
+    trial = RecordedTrial(frozen.params, frozen.number, seed)
+    trial.suggest_space(space, objective)
+    try:
+        fitted = objective.refit(trial)
+    except ObjectiveError as error:
+        raise OrchError(str(error)) from None
+    provenance = _provenance(study, frozen, seed, fitted)
+    _write(fitted, provenance, out)
+    return Refitted(out, provenance, _count(database, study, frozen.number, fitted.test))
+
+
+def _check_out(study: StoredStudy, out: Path) -> None:
+    """Check where the model is to go, before minutes are spent on it."""
     suffix = make_objective(study.spec).model_suffix
     if suffix is None:
         raise OrchError(
@@ -71,48 +90,6 @@ def refit(
         raise UsageError(f"--out {out} must end in {suffix}, as model{suffix}")
     if not out.parent.is_dir():
         raise OrchError(f"no folder {out.parent}; make it, or correct --out")
-    frozen = _chosen(study, trials, number)
-    objective, space = prepare_objective(study, None)
-    seed = derive(study.spec.training.seed, "refit", frozen.number)
-    trial = RecordedTrial(frozen.params, frozen.number, seed)
-    if objective.space():
-        trial.suggest_space(space, objective)
-    try:
-        fitted = objective.refit(trial)
-    except ObjectiveError as error:
-        raise OrchError(str(error)) from None
-    provenance = {
-        "study": study.name,
-        "objective": study.spec.study.objective,
-        "trial": frozen.number,
-        "value": frozen.value,
-        "params": frozen.params,
-        "seed": seed,
-        "data": study.data,
-        "spec": study.spec.document(),
-        "versions": versions(),
-        "history": fitted.history,
-        "test": fitted.test,
-    }
-    with tempfile.TemporaryDirectory(prefix="orch-") as folder:
-        made = Path(folder) / f"model{suffix}"
-        fitted.save(made)
-        _write(made, provenance, out)
-    return Refitted(out, provenance, _count(database, study, frozen.number, fitted.test))
-
-
-def _write(made: Path, provenance: dict[str, Any], out: Path) -> None:
-    """Put the model in its place, its provenance inside, or beside a file that is no archive."""
-    facts = json.dumps(provenance, indent=2, default=str)
-    try:
-        if zipfile.is_zipfile(made):
-            with zipfile.ZipFile(made, "a") as archive:
-                archive.writestr(PROVENANCE, facts)
-        else:
-            write_whole(out.with_name(f"{out.name}.json"), facts.encode())
-        write_whole(out, made.read_bytes())
-    except OSError as error:
-        raise OrchError(f"cannot write {out}: {error.strerror}") from None
 
 
 def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -> FrozenTrial:
@@ -127,6 +104,41 @@ def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -
     if not ranked:
         raise OrchError(f"study '{study.name}' has no complete trial yet; nothing to refit")
     return ranked[0]
+
+
+def _provenance(
+    study: StoredStudy, frozen: FrozenTrial, seed: int, fitted: Refit
+) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "objective": study.spec.study.objective,
+        "trial": frozen.number,
+        "value": frozen.value,
+        "params": frozen.params,
+        "seed": seed,
+        "data": study.data,
+        "spec": study.spec.document(),
+        "versions": versions(),
+        "history": fitted.history,
+        "test": fitted.test,
+    }
+
+
+def _write(fitted: Refit, provenance: dict[str, Any], out: Path) -> None:
+    """Put the model in its place, its provenance inside, or beside a file that is no archive."""
+    facts = json.dumps(provenance, indent=2, default=str)
+    with tempfile.TemporaryDirectory(prefix="orch-") as folder:
+        made = Path(folder) / f"model{out.suffix}"
+        fitted.save(made)
+        try:
+            if zipfile.is_zipfile(made):
+                with zipfile.ZipFile(made, "a") as archive:
+                    archive.writestr(PROVENANCE, facts)
+            else:
+                write_whole(out.with_name(f"{out.name}.json"), facts.encode())
+            write_whole(out, made.read_bytes())
+        except OSError as error:
+            raise OrchError(f"cannot write {out}: {error.strerror}") from None
 
 
 def _count(database: Database, study: StoredStudy, trial: int, test: dict[str, float]) -> int:

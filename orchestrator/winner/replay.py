@@ -9,9 +9,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
+from orchestrator.report.trials import find_trial
 from orchestrator.study import StoredStudy
-from orchestrator.winner.recorded import RecordedTrial, Restarted, find_trial, prepare_objective
-from orchestrator.worker.seeds import derive
+from orchestrator.winner.prepared import prepare_objective
+from orchestrator.winner.recorded import RecordedTrial, Restarted
+from orchestrator.worker.seeds import training_seed
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
             "to compare with"
         )
     attributes = frozen.user_attrs
-    first = int(attributes.get("orch:retry_of", number))
-    seed = derive(study.spec.training.seed, "training", first)
+    seed = training_seed(study.spec.training.seed, frozen)
     if attributes.get("orch:seed", seed) != seed:
         raise OrchError(
             f"trial {number} was trained with seed {attributes['orch:seed']}, which does not "
@@ -72,8 +73,7 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
         pruned_at=frozen.last_step if pruned else None,
         restarts=attributes.get("orch:restarts"),
     )
-    if objective.space():
-        trial.suggest_space(space, objective)
+    trial.suggest_space(space, objective)
     finished = False
     while not finished:
         with contextlib.suppress(Restarted):

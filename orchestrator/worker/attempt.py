@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import io
 import logging
 import math
 import sysconfig
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -19,7 +16,8 @@ from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from objectives.base import Objective
-from orchestrator.worker.checkpoints import Checkpoint, remove
+from orchestrator.storage.artifacts import remove_artifacts, write_artifact
+from orchestrator.worker.checkpoints import Checkpoint
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
@@ -180,7 +178,7 @@ class Attempt:
         equipment.unfinished.remove(trial.first_number)
         if not held:
             raise LeaseLost
-        remove(equipment.store, needless)
+        remove_artifacts(equipment.store, needless)
         if trial.model is not None and state == "COMPLETE":
             self._keep_model(trial.model)
         shown = " ".join(f"{value:.5g}" for value in values or ()) or "no value"
@@ -199,13 +197,11 @@ class Attempt:
     def _keep_model(self, model: bytes) -> None:
         equipment = self._equipment
         try:
-            artifact_id = str(uuid.uuid4())
-            equipment.store.write(artifact_id, io.BytesIO(model))
-            digest = hashlib.sha256(model).hexdigest()
+            artifact_id, digest = write_artifact(equipment.store, model)
             fallen = equipment.claims.keep_model(
                 self._trial_id, artifact_id, digest, equipment.keep_models
             )
-            remove(equipment.store, fallen)
+            remove_artifacts(equipment.store, fallen)
         except Exception as error:  # whatever a store raises; the trial itself has ended well
             _log.warning("the model of trial %d is not kept: %s", self._number, error)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
 import time
-import uuid
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.errors import OrchError
-from orchestrator.storage.artifacts import ArtifactTooLarge
+from orchestrator.storage.artifacts import (
+    ArtifactTooLarge,
+    read_artifact,
+    remove_artifacts,
+    write_artifact,
+)
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.writes import Writes
@@ -29,6 +32,13 @@ _log = logging.getLogger("orch")
 
 Arrays = dict[str, NDArray[Any]]
 _HEADER = "__checkpoint__"
+
+Place = list[int]
+
+
+def place(step: int, arrays: Arrays) -> Place:
+    """Which checkpoint of a trial it is: the step, and the epoch within a fold or repeat."""
+    return [step, int(arrays.get("epoch", 0))]
 
 
 @dataclass(frozen=True)
@@ -148,14 +158,11 @@ class CheckpointWriter(Background):
         self._said = True
 
     def _write(self, trial_id: int, checkpoint: Checkpoint) -> None:
-        content = checkpoint.encode()
-        artifact_id = str(uuid.uuid4())
-        self._store.write(artifact_id, io.BytesIO(content))
-        digest = hashlib.sha256(content).hexdigest()
+        artifact_id, digest = write_artifact(self._store, checkpoint.encode())
         _, needless = self._claims.save_checkpoint(
             trial_id, checkpoint.step, artifact_id, digest, self._undelivered(trial_id)
         )
-        remove(self._store, needless)
+        remove_artifacts(self._store, needless)
         self._said = False
 
 
@@ -163,21 +170,9 @@ def load_newest(claims: Claims, store: ArtifactStore, trial_id: int) -> Checkpoi
     """The trial's newest checkpoint that is whole; None: the trial starts from the beginning."""
     for artifact_id, step, sha256 in claims.checkpoints(trial_id):
         try:
-            content = store.open_reader(artifact_id).read()
-            if hashlib.sha256(content).hexdigest() != sha256:
-                raise ValueError("its checksum is wrong")
-            return Checkpoint.decode(content)
+            return Checkpoint.decode(read_artifact(store, artifact_id, sha256))
         except OrchError:
             raise
         except Exception as error:  # whatever a store raises for what is not there
             _log.warning("checkpoint of step %d cannot be used (%s)", step, error)
     return None
-
-
-def remove(store: ArtifactStore, artifact_ids: list[str]) -> None:
-    """Remove artifacts that nobody needs; one that is gone already is no fault."""
-    for artifact_id in artifact_ids:
-        try:
-            store.remove(artifact_id)
-        except Exception as error:
-            _log.debug("artifact %s: %s", artifact_id, error)

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import StorageError, StudyFailed
-from orchestrator.resolve import full_steps, make_objective, search_space, useful_threads
+from orchestrator.objective import full_steps, make_objective, search_space, useful_threads
 from orchestrator.search.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import TrialSampler
@@ -37,7 +37,7 @@ from orchestrator.worker.patience import patiently
 from orchestrator.worker.pause import Pause
 from orchestrator.worker.pinned import check_data
 from orchestrator.worker.planner import Planner
-from orchestrator.worker.seeds import derive
+from orchestrator.worker.seeds import derive, first_number, training_seed
 from orchestrator.worker.trial import WorkerTrial
 from orchestrator.worker.unfinished import UnfinishedTrials
 
@@ -253,8 +253,6 @@ class Worker:
         equipment: Equipment,
     ) -> WorkerTrial:
         spec, brackets = self._study.spec, planner.brackets
-        # A retry is the same configuration again, with the same draws.
-        first_number = int(frozen.user_attrs.get("orch:retry_of", frozen.number))
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
         optuna_study._thread_local.cached_all_trials = None
         optuna_study.sampler = self._sampler.seeded(
@@ -265,8 +263,8 @@ class Worker:
             frozen._trial_id,
             self._objective,
             self._space,
-            seed=derive(spec.training.seed, "training", first_number),
-            first_number=first_number,
+            seed=training_seed(spec.training.seed, frozen),
+            first_number=first_number(frozen),
             pause_after=None if brackets is None else pause_after(frozen, brackets),
             fresh=fresh,
             equipment=equipment,

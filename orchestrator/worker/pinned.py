@@ -7,7 +7,7 @@ from typing import Any
 
 from objectives.base import Objective
 from orchestrator.errors import StudyFailed
-from orchestrator.resolve import pin_data
+from orchestrator.objective import pin_data
 from orchestrator.software import differences, software_here
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy

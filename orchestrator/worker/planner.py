@@ -8,14 +8,14 @@ from typing import TypeVar
 import optuna
 
 from objectives.base import Objective
-from orchestrator.resolve import full_steps
+from orchestrator.objective import full_steps
 from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
 from orchestrator.search.promotion import build_brackets
 from orchestrator.search.space import Space
 from orchestrator.search.terminators import build_terminator
 from orchestrator.spec import StudySpec
-from orchestrator.worker.checkpoints import remove
+from orchestrator.storage.artifacts import remove_artifacts
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
 
@@ -77,7 +77,7 @@ class Planner:
                 ]
             )
             if self._call(lambda: claims.advance(step, stage)):
-                remove(self._equipment.store, needless)
+                remove_artifacts(self._equipment.store, needless)
         elif not is_open(trials):
             self._call(lambda: claims.exhaust(_ALL_TRIED, stage))
         return bool(step)

@@ -16,25 +16,16 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 
 from objectives.base import Objective
 from orchestrator.errors import StorageUnavailable
-from orchestrator.search.halving import noted_rung, reads_others
+from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
-from orchestrator.worker.checkpoints import Arrays, Checkpoint, load_newest
+from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import patiently, storage_failures
 
 _log = logging.getLogger("orch")
 
-_RUNG = "completed_rung_"  # where Optuna's successive halving notes a trial's rungs
 _FLUSH_SECONDS = 30.0
-
-
-Place = list[int]
-
-
-def place(step: int, arrays: Mapping[str, NDArray[Any]]) -> Place:
-    """Which checkpoint of a trial it is: the step, and the epoch within a fold or repeat."""
-    return [step, int(arrays.get("epoch", 0))]
 
 
 class WorkerTrial(optuna.Trial):
@@ -292,7 +283,7 @@ class WorkerTrial(optuna.Trial):
         for late in [each for each in values if each > step]:
             del values[late]
         attributes = self._cached_frozen_trial.system_attrs
-        for rung in [key for key in attributes if step < 0 and key.startswith(_RUNG)]:
+        for rung in [key for key in attributes if step < 0 and key.startswith(RUNG)]:
             del attributes[rung]
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:

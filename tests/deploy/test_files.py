@@ -225,5 +225,5 @@ def test_a_study_runs_through_pgbouncer_as_configured(pgbouncer: str, orch: Orch
     wait_until(answers, 60)
     behind = Orch(orch.home, storage=pgbouncer)
     behind.ok("run", "quadratic", "--study", "b", "--trials", "6", "--workers", "2")
-    report = json.loads(behind.ok("report", "b", "--format", "json"))
+    report = behind.report("b")
     assert report["states"]["complete"] + report["states"]["pruned"] == 6

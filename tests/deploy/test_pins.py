@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def test_another_source_is_refused_then_allowed_and_reported(
     tuned.write_text(_OBJECTIVE.format(high=2))
     orch.ok("resume", name, "--workers", "1", "--allow-mismatch")
     assert orch.ok("report", name).count("Mixed  software on ") == 1
-    mismatches = json.loads(orch.ok("report", name, "--format", "json"))["mismatches"]
+    mismatches = orch.report(name)["mismatches"]
     assert len(mismatches) == 1 and "source is another" in mismatches[0]
 
 

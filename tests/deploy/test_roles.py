@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -86,7 +85,7 @@ def study(lab: Lab) -> str:
 
 def test_the_worker_role_works_on_studies_and_the_reader_reports_them(lab: Lab, study: str) -> None:
     reader = lab.orch("orch_reader")
-    report = json.loads(reader.ok("report", study, "--format", "json"))
+    report = reader.report(study)
     assert report["states"]["complete"] + report["states"]["pruned"] == 6
     assert report["retries"] == 1
     assert "Trials 2 of 2" in reader.ok("report", "grid")

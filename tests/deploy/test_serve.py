@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -169,7 +168,7 @@ def _study_over_hosts(folder: Path, hosts: Sequence[Host]) -> None:
         for worker in workers:
             _, errors = worker.communicate(timeout=120)
             assert worker.returncode == 0, errors
-        report = json.loads(serving.orch.ok("report", "s", "--format", "json"))
+        report = serving.orch.report("s")
         assert report["states"]["complete"] == 12
         assert report["states"]["running"] == report["states"]["waiting"] == 0
         assert all(

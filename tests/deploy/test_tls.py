@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -129,5 +128,5 @@ def test_a_certificate_of_the_clients_stands_for_a_password(
     named(server.client).ok("worker", "s")
     monkeypatch.setenv("PGSSLCERT", str(server.client.public))
     monkeypatch.setenv("PGSSLKEY", str(server.client.private))
-    states = json.loads(Orch(tmp_path, asked).ok("report", "s", "--format", "json"))["states"]
+    states = Orch(tmp_path, asked).report("s")["states"]
     assert states["complete"] + states["pruned"] == 2

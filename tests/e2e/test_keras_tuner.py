@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Orch
 
 HAS_KERAS_TUNER = importlib.util.find_spec("keras_tuner") is not None
-
-
-def report(orch: Orch, name: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(orch.ok("report", name, "--format", "json"))
-    return parsed
 
 
 def test_a_hypermodel_runs_unchanged_and_its_trials_have_what_was_active(
@@ -24,7 +17,7 @@ def test_a_hypermodel_runs_unchanged_and_its_trials_have_what_was_active(
     orch.ok("run", "kt:hypermodels:build_model", "--study", name, "--data", "digits",
             "--trials", "5", "--epochs", "2", "--workers", "2", "--pruner", "none",
             "--sampler", "random")  # fmt: skip
-    trials = report(orch, name)["trials"]
+    trials = orch.report(name)["trials"]
     assert len(trials) == 5 and all(trial["state"] == "COMPLETE" for trial in trials)
     always = {"units", "kind", "head/dropout", "learning_rate"}
     for trial in trials:
@@ -43,7 +36,7 @@ def test_a_hypermodel_with_its_own_fit_returns_what_it_likes(orch: Orch, name: s
     own = f"{name}-fit"
     orch.ok("run", "kt:hypermodels:WithFit", "--study", own, "--data", "digits",
             "--trials", "2", "--epochs", "2", "--workers", "1", "--pruner", "none")  # fmt: skip
-    for trial in report(orch, own)["trials"]:
+    for trial in orch.report(own)["trials"]:
         assert trial["params"]["batch_size"] in (64, 128)
         assert trial["value"] == pytest.approx(max(trial["intermediate"].values()))
 
@@ -53,7 +46,7 @@ def test_a_model_without_an_input_goes_on_from_its_checkpoint(orch: Orch, name: 
         "run", "kt:hypermodels:without_input", "--study", name, "--data", "digits",
         "--trials", "5", "--epochs", "4", "--workers", "1", "--set", "pruner.promote=true",
     )  # fmt: skip
-    trials = report(orch, name)["trials"]
+    trials = orch.report(name)["trials"]
     assert {len(trial["intermediate"]) for trial in trials} == {2, 4}
     promoted = next(str(trial["number"]) for trial in trials if len(trial["intermediate"]) == 4)
     assert "identical: 4 of 4 values" in orch.ok("replay", name, promoted)
@@ -82,7 +75,7 @@ def test_what_is_no_hypermodel_is_one_line(orch: Orch, name: str) -> None:
     ended = orch("run", "kt:hypermodels:uncompiled", "--study", name, "--data", "digits",
                  "--trials", "3", "--workers", "1", "--set", "worker.max_retries=0",
                  "--set", "worker.max_failures=1")  # fmt: skip
-    assert ended.returncode == 1 and "compile" in report(orch, name)["trials"][0]["reason"]
+    assert ended.returncode == 1 and "compile" in orch.report(name)["trials"][0]["reason"]
 
 
 @pytest.mark.skipif(not HAS_KERAS_TUNER, reason="keras-tuner is not installed")
@@ -98,7 +91,7 @@ def test_a_finished_project_becomes_a_study(orch: Orch, name: str, tmp_path: Pat
     )  # fmt: skip
     tuner.search(x[:400], y[:400], epochs=2, validation_data=(x[400:600], y[400:600]), verbose=0)
     orch.ok("import", "kerastuner", str(tmp_path / "digits"), name)
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert (whole["metric"], whole["direction"]) == ("val_accuracy", "maximize")
     theirs = {each.trial_id: each for each in tuner.oracle.get_best_trials(3)}
     assert len(whole["trials"]) == 3

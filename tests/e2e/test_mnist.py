@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ def test_real_mnist_reaches_95_percent_within_12_trials_of_3_epochs(
         "run", "mnist", "--study", name, "--trials", "12", "--workers", "2", "--epochs", "3",
         timeout=600,
     )  # fmt: skip
-    report = json.loads(orch.ok("report", name, "--format", "json"))
+    report = orch.report(name)
     assert report["best"]["value"] >= 0.95
     assert report["data"]["train"] == 50000 and report["data"]["validation"] == 10000
     assert report["states"]["complete"] + report["states"]["pruned"] == 12
@@ -34,7 +33,7 @@ def test_digits_train_distributed_and_diverging_trials_are_pruned(orch: Orch, na
         "--param", "units_4=8", "--param", "dropout=0.0", "--param", 'activation="relu"',
         "--param", "batch_size={choice=[64, 128]}",
     )  # fmt: skip
-    trials = json.loads(orch.ok("report", name, "--format", "json"))["trials"]
+    trials = orch.report(name)["trials"]
     diverged = [trial for trial in trials if trial["params"]["learning_rate"] > 1]
     assert diverged
     for trial in diverged:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from conftest import Orch
@@ -21,7 +20,7 @@ def test_the_best_models_are_kept_and_load_in_keras(
         "run", "digits", "--study", name, "--trials", "5", "--workers", "1", "--epochs", "2",
         "--pruner", "none", "--set", f"worker.keep_models={keep}",
     )  # fmt: skip
-    report = json.loads(orch.ok("report", name, "--format", "json"))
+    report = orch.report(name)
     best = sorted(report["trials"], key=lambda trial: -trial["value"])[:keep]
     rows = database.execute(
         "SELECT m.study_id, t.number, m.artifact_id FROM orch.model m JOIN trials t USING (trial_id) "

@@ -23,11 +23,6 @@ def rows(orch: Orch, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(orch.ok("report", name, "--format", "csv"))))
 
 
-def report(orch: Orch, name: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(orch.ok("report", name, "--format", "json"))
-    return parsed
-
-
 def test_a_grid_over_an_estimator_is_grid_search_cv_to_the_last_digit(
     orch: Orch, name: str
 ) -> None:
@@ -102,7 +97,7 @@ def test_the_report_gives_the_mean_of_the_folds_with_its_standard_error(
 ) -> None:
     orch.ok("run", "estimators:Svm", "--study", name, "--folds", "4", "--repeats", "2",
             "--trials", "3", "--workers", "2", "--pruner", "none")  # fmt: skip
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["rounds"] == 8
     for trial in whole["trials"]:
         values = list(trial["intermediate"].values())
@@ -121,7 +116,7 @@ def test_the_wilcoxon_pruner_stops_a_surely_worse_trial_between_folds(
         "--folds", "10", "--workers", "1", "--param", 'svc__kernel="rbf"',
         "--param", "svc__C={choice=[10.0,0.01]}",
     )  # fmt: skip
-    good, bad = report(orch, name)["trials"]
+    good, bad = orch.report(name)["trials"]
     assert good["state"] == "COMPLETE" and bad["state"] == "PRUNED"
     assert len(bad["intermediate"]) < 10
 
@@ -132,7 +127,7 @@ def test_a_killed_trial_goes_on_within_its_fold(orch: Orch, name: str) -> None:
         "--folds", "3", "--epochs", "4", "--data", "digits", *SMALL[:2],
         "--set", "worker.heartbeat_seconds=0.4", "--set", "worker.grace_seconds=1.5",
     )  # fmt: skip
-    whole = report(orch, name)
+    whole = orch.report(name)
     (ended,) = (trial for trial in whole["trials"] if trial["state"] == "COMPLETE")
     assert ended["retry_of"] == 0 and whole["retries"] == 1
     assert list(ended["intermediate"]) == ["1", "2", "3"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pty
 import signal
@@ -11,30 +10,18 @@ import subprocess
 import termios
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from conftest import Orch
+from fault_site import wait_until
 
 from orchestrator.storage.database import Database
 
 
-def report(orch: Orch, name: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(orch.ok("report", name, "--format", "json"))
-    return parsed
-
-
 def done(orch: Orch, name: str) -> int:
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     return int(states["complete"] + states["pruned"])
-
-
-def wait_until(condition: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_run_shows_a_line_a_trial_and_prints_the_report(orch: Orch, name: str) -> None:
@@ -50,9 +37,9 @@ def test_run_shows_a_line_a_trial_and_prints_the_report(orch: Orch, name: str) -
 def test_the_same_run_twice_resumes_and_runs_nothing_more(orch: Orch, name: str) -> None:
     command = ["run", "quadratic", "--study", name, "--trials", "5", "--workers", "2"]
     orch.ok(*command)
-    first = report(orch, name)["trials"]
+    first = orch.report(name)["trials"]
     orch.ok(*command)
-    assert report(orch, name)["trials"] == first
+    assert orch.report(name)["trials"] == first
 
 
 def test_a_changed_spec_under_the_same_name_is_refused_with_the_difference(
@@ -89,7 +76,7 @@ def test_a_higher_budget_is_taken_over(orch: Orch, name: str) -> None:
 @pytest.mark.parametrize("repetition", range(10))
 def test_eight_workers_end_at_exactly_the_budget(orch: Orch, name: str, repetition: int) -> None:
     orch.ok("run", "quadratic", "--study", name, "--trials", "40", "--workers", "8")
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert states["complete"] + states["pruned"] == 40
     assert states["running"] == states["waiting"] == states["failed"] == 0
 
@@ -99,7 +86,7 @@ def test_failed_attempts_are_retried_and_counted_once(orch: Orch, name: str) -> 
         "run", "quadratic", "--study", name, "--trials", "20", "--workers", "4",
         "--set", "objective.failure_rate=0.3", "--set", "worker.max_retries=20",
     )  # fmt: skip
-    whole = report(orch, name)
+    whole = orch.report(name)
     states = whole["states"]
     assert states["complete"] + states["pruned"] == 20 and states["failed"] == 0
     assert whole["retries"] > 0
@@ -117,7 +104,7 @@ def test_a_configuration_that_fails_every_time_is_replaced_by_a_fresh_one(
         "--set", "objective.failure_rate=0.5", "--set", "worker.max_retries=0",
         "--set", "worker.max_failures=100",
     )  # fmt: skip
-    whole = report(orch, name)
+    whole = orch.report(name)
     states = whole["states"]
     assert states["complete"] + states["pruned"] == 12
     assert states["failed"] > 0 and whole["retries"] == 0
@@ -133,7 +120,7 @@ def test_failures_in_a_row_end_the_study_with_exit_code_1(orch: Orch, name: str)
     assert ended.returncode == 1
     assert "3 configurations in a row failed" in ended.stderr
     assert "ValueError: no such layer" in ended.stderr
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert states["failed"] >= 3 and states["waiting"] + states["running"] <= 1
     assert "failed" in orch.ok("list")
 
@@ -145,7 +132,7 @@ def test_a_killed_process_costs_an_attempt_and_no_trial(orch: Orch, name: str) -
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert "SIGKILL" in ended.stderr
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["states"]["complete"] == 4 and whole["retries"] == 1
 
 
@@ -159,11 +146,11 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(orch: Orch, name: str) -> N
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
     assert f"orch resume {name}" in errors
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert states["running"] == 0 and states["failed"] == 0
     orch.ok("resume", name, "--workers", "4")
     assert done(orch, name) == 30
-    assert report(orch, name)["retries"] == 0, "an orderly leave is no failed attempt"
+    assert orch.report(name)["retries"] == 0, "an orderly leave is no failed attempt"
 
 
 def test_a_closed_terminal_loses_nothing(orch: Orch, name: str) -> None:
@@ -186,7 +173,7 @@ def test_a_closed_terminal_loses_nothing(orch: Orch, name: str) -> None:
     assert b"trials," in shown, "the live picture has a headline"
     os.close(parent)  # the terminal window is closed: SIGHUP, and writes fail
     running.wait(timeout=60)
-    assert report(orch, name)["states"]["running"] == 0
+    assert orch.report(name)["states"]["running"] == 0
     orch.ok("resume", name, "--workers", "4")
     assert done(orch, name) == 30
 
@@ -195,13 +182,13 @@ def test_no_worker_outlives_a_killed_supervisor(orch: Orch, name: str) -> None:
     running = orch.start(
         "run", "user_objectives:slow", "--study", name, "--trials", "3", "--workers", "2"
     )
-    wait_until(lambda: name in orch.ok("list") and report(orch, name)["states"]["running"] == 2)
+    wait_until(lambda: name in orch.ok("list") and orch.report(name)["states"]["running"] == 2)
     children = psutil.Process(running.pid).children(recursive=True)
     assert len(children) >= 2
     running.kill()
     running.wait()
     wait_until(lambda: not any(_alive(child) for child in children), seconds=20)
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert states["running"] == 0 and states["waiting"] == 2
     orch.ok("delete", name, "--yes")
 
@@ -215,7 +202,7 @@ def test_two_shells_share_one_study(orch: Orch, name: str) -> None:
     for shell in shells:
         _, errors = shell.communicate(timeout=120)
         assert shell.returncode == 0, errors
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["states"]["complete"] + whole["states"]["pruned"] == 24
     assert len([worker for worker in whole["workers"] if worker["trials"]]) == 4
 
@@ -230,7 +217,7 @@ def test_stop_drains_the_workers_of_every_shell(orch: Orch, name: str) -> None:
     orch.ok("stop", name)
     _, errors = shell.communicate(timeout=60)
     assert shell.returncode == 0, errors
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert states["running"] == states["waiting"] == states["failed"] == 0
     assert "stopping" in orch.ok("list")
 
@@ -255,7 +242,7 @@ def test_the_timeout_of_a_study_ends_it_in_order(orch: Orch, name: str) -> None:
         "run", "quadratic", "--study", name, "--trials", "1000", "--workers", "1",
         "--timeout", "3s", "--set", "objective.sleep=0.02",
     )  # fmt: skip
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert 0 < states["complete"] + states["pruned"] < 1000
     assert states["running"] == states["waiting"] == 0
 
@@ -265,7 +252,7 @@ def test_a_function_of_plain_optuna_runs_unchanged(orch: Orch, name: str) -> Non
         "run", "user_objectives:conditional", "--study", name, "--trials", "15", "--workers", "2",
         "--param", 'kind="bowl"',
     )  # fmt: skip
-    trials = report(orch, name)["trials"]
+    trials = orch.report(name)["trials"]
     assert len(trials) == 15
     assert all(trial["params"]["kind"] == "bowl" and "y" in trial["params"] for trial in trials)
 
@@ -274,7 +261,7 @@ def test_a_value_that_is_no_number_ends_the_trial_with_the_reason(orch: Orch, na
     orch.ok(
         "run", "user_objectives:not_a_number", "--study", name, "--trials", "2", "--workers", "1"
     )
-    trials = report(orch, name)["trials"]
+    trials = orch.report(name)["trials"]
     assert [trial["state"] for trial in trials] == ["PRUNED", "PRUNED"]
     assert all("returned nan" in trial["reason"] for trial in trials)
 
@@ -285,7 +272,7 @@ def test_the_same_seed_draws_the_same_first_trials(orch: Orch, name: str) -> Non
         study = f"{name}{suffix}"
         orch.ok("run", "quadratic", "--study", study, "--trials", "8", "--workers", "1",
                 "--pruner", "none")  # fmt: skip
-        drawn.append([trial["params"] for trial in report(orch, study)["trials"]])
+        drawn.append([trial["params"] for trial in orch.report(study)["trials"]])
     assert drawn[0] == drawn[1]
 
 
@@ -296,7 +283,7 @@ def test_the_report_is_an_ordinary_optuna_study(orch: Orch, name: str, url: str)
     study = optuna.load_study(
         study_name=name, storage=url.replace("postgresql://", "postgresql+psycopg2://")
     )
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert study.best_trial.number == whole["best"]["number"]
     assert study.best_value == whole["best"]["value"]
     assert len(study.trials) == 6
@@ -310,7 +297,7 @@ def test_a_spec_file_runs_and_options_win_over_it(orch: Orch, name: str, tmp_pat
         "[space]\nx = 1.5\ny = { int = [-5, 5] }\n[sampler]\nname = 'random'\n"
     )
     orch.ok("run", str(file), "--trials", "4", "--workers", "1")
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["budget"] == 4 and whole["sampler"] == "random"
     for trial in whole["trials"]:
         assert trial["params"]["x"] == 1.5 and isinstance(trial["params"]["y"], int)

@@ -22,11 +22,6 @@ _EIGHT = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 _FINITE = ("--param", "x={choice=[1,2,3]}", "--param", "y={int=[0,4]}")
 
 
-def report(orch: Orch, name: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(orch.ok("report", name, "--format", "json"))
-    return parsed
-
-
 def cells(whole: dict[str, Any]) -> Counter[str]:
     """How many trials each configuration had, retries aside."""
     return Counter(
@@ -51,7 +46,7 @@ def test_every_sampler_and_pruner_runs_with_four_workers(
     options += ["--set", "pruner.upper=60"] if pruner == "threshold" else []
     orch.ok("run", "quadratic", "--study", name, "--sampler", sampler, "--pruner", pruner,
             "--trials", "15", "--workers", "4", *options)  # fmt: skip
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert states["complete"] + states["pruned"] == 15 and states["failed"] == 0
 
 
@@ -68,13 +63,13 @@ def test_a_sampler_learns_from_the_trials_of_its_own_worker(
 ) -> None:
     orch.ok("run", "quadratic", "--study", name, "--trials", "45", "--workers", "1",
             "--pruner", "none", "--sampler", *options)  # fmt: skip
-    values = [trial["value"] for trial in report(orch, name)["trials"]]
+    values = [trial["value"] for trial in orch.report(name)["trials"]]
     assert np.median(values[-15:]) < 25, "random draws have a median near 60"
 
 
 def test_a_grid_runs_each_cell_once_and_ends_by_itself(orch: Orch, name: str) -> None:
     orch.ok("run", "quadratic", "--study", name, "--sampler", "grid", "--workers", "4", *_FINITE)
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["budget"] == 15 and whole["pruner"] == "none"
     assert whole["states"]["complete"] == 15, "each cell has its value"
     assert len(cells(whole)) == 15 and set(cells(whole).values()) == {1}
@@ -97,7 +92,7 @@ def test_a_grid_with_a_cell_that_always_fails_ends_with_the_others(orch: Orch, n
         "run", "user_objectives:fails_at_two", "--study", name, "--sampler", "grid",
         "--workers", "2", "--param", "x={choice=[1,2,3]}", "--set", "worker.max_retries=1",
     )  # fmt: skip
-    states = report(orch, name)["states"]
+    states = orch.report(name)["states"]
     assert (states["complete"], states["failed"]) == (2, 1)
     assert "done" in orch.ok("list")
 
@@ -107,7 +102,7 @@ def test_coordinate_search_is_parallel_resumable_and_ends_by_itself(orch: Orch, 
             "--pruner", "none", "--set", "sampler.points=9")  # fmt: skip
     orch.ok("worker", name, "--processes", "2", "--timeout", "1s")
     orch.ok("resume", name, "--workers", "4")
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["states"]["complete"] == 9 + 8
     assert whole["best"]["params"] == {"x": 2.5, "y": -2.5}
     assert set(cells(whole).values()) == {1}
@@ -119,7 +114,7 @@ def test_enqueued_configurations_go_first_and_keep_their_values(orch: Orch, name
     assert "cannot be 11" in orch.refused(2, "enqueue", name, "--params", "x=11")
     assert "unknown parameter z" in orch.refused(2, "enqueue", name, "--params", "z=1")
     orch.ok("resume", name, "--workers", "1")
-    trials = report(orch, name)["trials"]
+    trials = orch.report(name)["trials"]
     assert trials[0]["params"] == {"x": 1.5, "y": 2.5}
     assert trials[1]["params"]["x"] == -1.0 and -10 <= trials[1]["params"]["y"] <= 10
 
@@ -127,12 +122,12 @@ def test_enqueued_configurations_go_first_and_keep_their_values(orch: Orch, name
 def test_a_study_starts_warm_from_the_best_of_another(orch: Orch, name: str) -> None:
     orch.ok("run", "quadratic", "--study", name, "--trials", "6", "--workers", "2",
             "--pruner", "none")  # fmt: skip
-    best = report(orch, name)["best"]["params"]
+    best = orch.report(name)["best"]["params"]
     warm = f"{name}-warm"
     orch.ok("create", warm, "--objective", "quadratic", "--trials", "2")
     orch.ok("enqueue", warm, "--from", name, "--top", "1")
     orch.ok("resume", warm, "--workers", "1")
-    assert report(orch, warm)["trials"][0]["params"] == best
+    assert orch.report(warm)["trials"][0]["params"] == best
 
 
 def test_several_metrics_give_a_pareto_front(orch: Orch, name: str) -> None:
@@ -141,7 +136,7 @@ def test_several_metrics_give_a_pareto_front(orch: Orch, name: str) -> None:
         "--sampler", "nsga2", "--metric", "error", "--direction", "minimize",
         "--metric", "size", "--direction", "minimize",
     )  # fmt: skip
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["metric"] == ["error", "size"] and whole["best"] is None
     values = {trial["number"]: trial["values"] for trial in whole["trials"]}
     for number in whole["pareto"]:
@@ -163,7 +158,7 @@ def test_a_network_may_be_searched_for_accuracy_and_size(orch: Orch, name: str) 
         "--metric", "val_accuracy", "--metric", "parameters",
         "--set", 'study.note="# Small and good"',
     )  # fmt: skip
-    whole = report(orch, name)
+    whole = orch.report(name)
     assert whole["direction"] == ["maximize", "minimize"] and whole["pareto"]
     assert all(len(trial["values"]) == 2 for trial in whole["trials"])
     header = orch.ok("report", name, "--format", "csv").splitlines()[0]
@@ -185,7 +180,7 @@ def test_the_best_trial_keeps_the_constraints(orch: Orch, name: str) -> None:
         "run", "user_objectives:constrained", "--study", name, "--trials", "20", "--workers", "2",
         "--pruner", "none", "--set", 'study.constraints=["too_big"]',
     )  # fmt: skip
-    whole = report(orch, name)
+    whole = orch.report(name)
     best = whole["trials"][whole["best"]["number"]]
     assert best["feasible"] and best["attributes"]["too_big"] <= 0
     assert any(not trial["feasible"] for trial in whole["trials"])
@@ -199,7 +194,7 @@ def test_a_terminator_ends_the_study_before_its_budget(orch: Orch, name: str) ->
         "--pruner", "none", "--set", "terminator.name=stagnation",
         "--set", "terminator.max_stagnation_trials=5", "--set", "terminator.min_n_trials=3",
     )  # fmt: skip
-    assert 6 <= report(orch, name)["states"]["complete"] < 40
+    assert 6 <= orch.report(name)["states"]["complete"] < 40
     assert "no worthwhile gain is expected" in orch.ok("show", name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -78,7 +77,7 @@ def test_the_epochs_are_the_curve_of_the_metric(orch: Orch, name: str, tmp_path:
 
     orch.ok("run", "quadratic", "--study", name, "--trials", "3", "--workers", "1")
     orch.ok("tensorboard", name, "--logdir", str(tmp_path), "--no-serve")
-    for trial in json.loads(orch.ok("report", name, "--format", "json"))["trials"]:
+    for trial in orch.report(name)["trials"]:
         events = EventAccumulator(str(tmp_path / f"trial-{trial['number']:05d}"))
         events.Reload()
         curve = {str(each.step): each.value for each in events.Scalars("value")}

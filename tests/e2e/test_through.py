@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import warnings
@@ -30,7 +29,7 @@ def test_workers_share_few_connections_through_pgbouncer(
             "run", "quadratic", "--study", name, "--trials", "30", "--workers", "3",
             "--set", "objective.failure_rate=0.1", "--set", "worker.heartbeat_seconds=0.2",
         )  # fmt: skip
-        report = json.loads(orch.ok("report", name, "--format", "json"))
+        report = orch.report(name)
     states = report["states"]
     assert states["complete"] + states["pruned"] == 30 and states["running"] == 0
     assert len(report["workers"]) == 3
@@ -43,7 +42,7 @@ def test_optunas_own_storage_can_be_chosen(orch: Orch, name: str) -> None:
         "run", "quadratic", "--study", name, "--trials", "8", "--workers", "2",
         "--set", "storage.driver=rdb", "--set", "objective.failure_rate=0.1",
     )  # fmt: skip
-    states = json.loads(orch.ok("report", name, "--format", "json"))["states"]
+    states = orch.report(name)["states"]
     assert states["complete"] + states["pruned"] == 8 and states["running"] == 0
     line = orch.refused(2, "run", "quadratic", "--set", "storage.driver=mysql")
     assert "storage.driver" in line and "'orch' or 'rdb'" in line

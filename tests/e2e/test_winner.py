@@ -22,11 +22,6 @@ def study(orch: Orch) -> str:
     return "winner"
 
 
-def report(orch: Orch, name: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(orch.ok("report", name, "--format", "json"))
-    return parsed
-
-
 def test_refit_trains_on_everything_and_saves_the_model_with_its_provenance(
     orch: Orch, study: str, tmp_path: Path
 ) -> None:
@@ -38,7 +33,7 @@ def test_refit_trains_on_everything_and_saves_the_model_with_its_provenance(
     assert "Could not" not in done.stderr and "I0000" not in done.stderr, "no chatter"
     with zipfile.ZipFile(out) as archive:
         provenance = json.loads(archive.read("orch.json"))
-    best = report(orch, study)["best"]
+    best = orch.report(study)["best"]
     assert provenance["trial"] == best["number"] and provenance["params"] == best["params"]
     assert provenance["data"]["sha256"] and provenance["versions"]["keras"]
     assert len(provenance["history"]["accuracy"]) == 3
@@ -90,7 +85,7 @@ def test_refusals_name_the_mend(orch: Orch, study: str, tmp_path: Path) -> None:
 def test_replay_proves_every_value_of_a_complete_and_of_a_pruned_trial(
     orch: Orch, study: str
 ) -> None:
-    trials = report(orch, study)["trials"]
+    trials = orch.report(study)["trials"]
     for state in ("COMPLETE", "PRUNED"):
         number = next((each["number"] for each in trials if each["state"] == state), None)
         if number is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import optuna
@@ -51,7 +50,7 @@ def test_an_imported_study_has_every_trial_with_all_its_facts(
         assert mine.intermediate_values == theirs.intermediate_values
         assert mine.user_attrs == theirs.user_attrs
         assert mine.datetime_start == theirs.datetime_start
-    whole = json.loads(orch.ok("report", name, "--format", "json"))
+    whole = orch.report(name)
     assert whole["best"]["value"] == source.best_value and whole["budget"] == 8
     assert "imported without an objective" in orch.refused(2, "resume", name, "--add", "1")
 
@@ -59,7 +58,7 @@ def test_an_imported_study_has_every_trial_with_all_its_facts(
 def test_with_an_objective_the_study_goes_on(orch: Orch, name: str, old: str) -> None:
     orch.ok("import", "optuna", old, name, "--objective", "user_objectives:not_a_number")
     orch.ok("resume", name, "--add", "1", "--workers", "1")
-    whole = json.loads(orch.ok("report", name, "--format", "json"))
+    whole = orch.report(name)
     assert whole["states"]["complete"] + whole["states"]["pruned"] == 9
 
 
@@ -70,7 +69,7 @@ def test_a_journal_file_is_read_too(orch: Orch, name: str, tmp_path: Path) -> No
         lambda trial: trial.suggest_int("n", 0, 9), n_trials=3
     )
     orch.ok("import", "optuna", str(path), name)
-    assert len(json.loads(orch.ok("report", name, "--format", "json"))["trials"]) == 3
+    assert len(orch.report(name)["trials"]) == 3
 
 
 def test_what_cannot_be_read_is_one_line(orch: Orch, name: str, old: str, tmp_path: Path) -> None:

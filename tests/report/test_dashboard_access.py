@@ -118,7 +118,7 @@ def test_the_metrics_are_those_of_the_report(
     guarded: tuple[str, str, str, int], orch: Orch
 ) -> None:
     found = metrics_of(ask(guarded[1])[1].decode())
-    report = json.loads(orch.ok("report", "report-many", "--format", "json"))
+    report = orch.report("report-many")
     for state in ("complete", "pruned", "failed", "running", "waiting"):
         assert found["orch_trials", state, "report-many"] == report["states"][state]
     assert found["orch_budget_trials", "report-many"] == report["budget"]

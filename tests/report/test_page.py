@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_each_kind_of_study_renders_without_a_complaint_or_a_request(
 
 
 def test_the_page_says_what_the_json_says(orch: Orch, page: Page, as_file: Path) -> None:
-    report = json.loads(orch.ok("report", "report-many", "--format", "json"))
+    report = orch.report("report-many")
     orch.ok("report", "report-many", "--format", "html", "--out", str(as_file))
     text = show(page, as_file)
     best, states, epochs = report["best"], report["states"], report["epochs"]

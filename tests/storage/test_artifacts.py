@@ -18,10 +18,11 @@ from orchestrator.storage.artifacts import (
     ArtifactTooLarge,
     PostgresArtifactStore,
     open_artifacts,
+    remove_artifacts,
 )
 from orchestrator.storage.database import Database
 from orchestrator.storage.folder import FolderArtifactStore
-from orchestrator.worker.checkpoints import Checkpoint, remove
+from orchestrator.worker.checkpoints import Checkpoint
 
 
 @pytest.fixture(params=["postgresql", "folder", "s3"])
@@ -52,7 +53,7 @@ def test_what_was_written_is_read(store: ArtifactStore, name: str, size: int) ->
 def test_what_was_never_written_is_not_found(store: ArtifactStore) -> None:
     with pytest.raises(ArtifactNotFound):
         store.open_reader("never")
-    remove(store, ["never"])  # and nobody minds
+    remove_artifacts(store, ["never"])  # and nobody minds
 
 
 def test_above_the_cap_nothing_is_stored(database: Database, name: str) -> None:

@@ -17,7 +17,7 @@ from orchestrator.storage import connect
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.setup import prepare
-from orchestrator.study import StoredStudy, create
+from orchestrator.study import StoredStudy, create, delete
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.loop import Worker, WorkerOptions
 
@@ -109,6 +109,24 @@ class Workplace:
             "SELECT orch.lock_study(%(study)s), orch.end_attempt(trial_id, 'lost') "
             "FROM trials WHERE study_id = %(study)s AND state = 'RUNNING'"
         )
+
+
+StoreStudy = Callable[..., StoredStudy]
+
+
+@pytest.fixture
+def store_study(database: Database, name: str) -> Iterator[StoreStudy]:
+    """Stores a study on the session's server for as long as the test runs."""
+    stored: list[StoredStudy] = []
+
+    def store(objective: str = "quadratic", trials: int = 3, **sections: Any) -> StoredStudy:
+        document = {"study": {"name": name, "objective": objective, "trials": trials}, **sections}
+        stored.append(create(database, StudySpec.parse(document)))
+        return stored[-1]
+
+    yield store
+    for study in stored:
+        delete(database, study)
 
 
 AfterStep = Callable[[Callable[[Any, int], None]], None]

@@ -26,20 +26,12 @@ MakeWorker = Callable[[StoredStudy], Claims]
 
 
 @pytest.fixture
-def make_study(database: Database, name: str) -> Iterator[MakeStudy]:
-    made: list[StoredStudy] = []
-
+def make_study(store_study: MakeStudy) -> MakeStudy:
     def make(trials: int = 3, **worker: Any) -> StoredStudy:
-        document = {
-            "study": {"name": name, "objective": "quadratic", "trials": trials},
-            "worker": {"heartbeat_seconds": 0.1, "grace_seconds": 0.3, **worker},
-        }
-        made.append(create(database, StudySpec.parse(document)))
-        return made[-1]
+        quick = {"heartbeat_seconds": 0.1, "grace_seconds": 0.3}
+        return store_study(trials=trials, worker={**quick, **worker})
 
-    yield make
-    for study in made:
-        delete(database, study)
+    return make
 
 
 @pytest.fixture
@@ -220,11 +212,7 @@ def test_a_silent_workers_trial_is_taken_back_and_retried_with_its_parameters(
     study = make_study()
     lost, other = make_worker(study), make_worker(study)
     trial = take(lost)
-    database.execute(
-        "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) "
-        "VALUES (%(id)s, 'x', 4.5, '{}')",
-        {"id": trial},
-    )
+    lost.write(trial, Writes(params={"x": (4.5, "{}")}))
     time.sleep(0.4)  # longer than the grace period
     retry = take(other)
     states = {row["trial_id"]: row["state"] for row in trials(database, study)}
@@ -316,12 +304,7 @@ def test_a_given_back_trial_is_the_same_attempt_without_its_values(
     study = make_study()
     leaving, other = make_worker(study), make_worker(study)
     trial = take(leaving)
-    database.execute(
-        "INSERT INTO trial_intermediate_values "
-        "(trial_id, step, intermediate_value, intermediate_value_type) "
-        "VALUES (%(id)s, 1, 0.5, 'FINITE')",
-        {"id": trial},
-    )
+    leaving.write(trial, Writes(values={1: 0.5}))
     assert leaving.give_back(trial)
     assert take(other) == trial
     rows = database.execute(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
+from fault_site import wait_until
 from optuna.trial import TrialState
 
-from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.study import StoredStudy, create, delete
+from orchestrator.study import StoredStudy
 from orchestrator.worker import courier as courier_module
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
@@ -21,25 +19,11 @@ from orchestrator.worker.loop import Worker, WorkerOptions
 
 
 @pytest.fixture
-def make_study(database: Database, name: str) -> Iterator[Callable[..., StoredStudy]]:
-    made: list[StoredStudy] = []
-
-    def make(objective: str, **sections: dict[str, Any]) -> StoredStudy:
-        document = {"study": {"name": name, "objective": objective, "trials": 3}, **sections}
-        made.append(create(database, StudySpec.parse(document)))
-        return made[-1]
-
-    yield make
-    for study in made:
-        delete(database, study)
-
-
-@pytest.fixture
 def carried(
-    database: Database, make_study: Callable[..., StoredStudy]
+    database: Database, store_study: Callable[..., StoredStudy]
 ) -> Iterator[tuple[Courier, int]]:
     """A courier at work on a claimed trial."""
-    study = make_study("quadratic")
+    study = store_study("quadratic")
     claims = Claims(database, study.study_id, uuid4())
     claims.join("worker")
     courier = Courier(database.url, study.study_id, claims.worker_id, beat_seconds=1000.0)
@@ -53,13 +37,6 @@ def carried(
 
 def values(database: Database, trial_id: int) -> dict[int, float]:
     return PostgresStorage(database).get_trial(trial_id).intermediate_values
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_posted_value_arrives_by_itself(database: Database, carried: tuple[Courier, int]) -> None:
@@ -93,12 +70,12 @@ def test_a_posted_value_tells_that_the_lease_is_gone(
 
 
 def test_a_value_that_needs_no_other_trial_still_prunes(
-    database: Database, make_study: Callable[..., StoredStudy], monkeypatch: pytest.MonkeyPatch
+    database: Database, store_study: Callable[..., StoredStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hyperband prunes a NaN at a rung whatever others have: the value is posted, and decided on."""
     monkeypatch.setattr(courier_module, "_GATHER_SECONDS", 60.0)
     pruner = {"name": "hyperband", "max_resource": 9}
-    study = make_study("user_objectives:reports_nan", pruner=pruner)
+    study = store_study("user_objectives:reports_nan", pruner=pruner)
     Worker(database.url, study.name, WorkerOptions(uuid4())).run()
     storage = PostgresStorage(database)
     for trial in storage.get_all_trials(study.study_id):

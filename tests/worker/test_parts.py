@@ -13,6 +13,7 @@ from uuid import uuid4
 import numpy as np
 import psycopg2
 import pytest
+from fault_site import wait_until
 
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.artifacts import open_artifacts
@@ -65,10 +66,10 @@ def test_an_idle_couriers_beats_keep_the_lease_and_notice_its_loss(
     [before] = place.execute(renewed)
     with make_courier(place, claims, beat_seconds=0.05) as courier:
         courier.begin(trial_id)
-        wait_for(lambda: place.execute(renewed) != [before])
+        wait_until(lambda: place.execute(renewed) != [before])
         assert courier.held and courier.outage_seconds == 0
         claims.give_back(trial_id)
-        wait_for(lambda: not courier.held)
+        wait_until(lambda: not courier.held)
         assert not courier.deliver(1, 0.5)
         # Without a trial there is nothing to hold; the next one is held until it is known better.
         courier.end()
@@ -109,7 +110,7 @@ def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Cla
         place.site.comes_back()
         # As after a crash of the server that lost what it had not waited for.
         place.execute("DELETE FROM trial_intermediate_values")
-        wait_for(lambda: not courier.undelivered(trial_id))
+        wait_until(lambda: not courier.undelivered(trial_id))
         assert courier.outage_seconds == 0
     courier.close()
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
@@ -260,10 +261,3 @@ def test_signing_off_is_seen(place: Any, claimed: tuple[Claims, int]) -> None:
     [row] = place.execute("SELECT left_at FROM orch.worker WHERE study_id = %(study)s")
     assert row["left_at"] is not None
     assert Claims(place.site.database, place.study.study_id, uuid4()).held() == []
-
-
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

@@ -90,7 +90,7 @@ def _picture(
     points = np.array(places)
     size = np.array([frame.x1 - frame.x0, frame.y0 - frame.y1])
     shares = (points - [frame.x0, frame.y1]) / size
-    sign = 1.0 if summary.directions[0] == "maximize" else -1.0
+    sign = 1.0 if summary.maximize else -1.0
     good = rankdata(sign * np.array(values)) / len(values)
     centres = (np.arange(_CELLS) + 0.5) / _CELLS
     weight_x = np.exp(-0.5 * ((centres[:, None] - shares[:, 0]) / _KERNEL) ** 2)

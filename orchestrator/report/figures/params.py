@@ -61,7 +61,7 @@ def parallel(summary: Summary) -> Figure | None:
     gap = (frame.x1 - frame.x0) / len(names)
     scales = [_param_scale(summary, ranked, name, frame.y0, frame.y1) for name in names]
     values = [trial.value for trial in ranked if trial.value is not None]
-    metric = value_scale(values, summary.directions[0] == "maximize", frame.y0, frame.y1)
+    metric = value_scale(values, summary.maximize, frame.y0, frame.y1)
     drawn = [ranked[0], *evenly(ranked[1:], _MOST_LINES - 1)]
     points = []
     lines: list[list[tuple[float, float]]] = []
@@ -114,7 +114,7 @@ def slices(summary: Summary) -> list[Figure]:
 def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figure:
     frame = Frame(width=380, height=220, left=58)
     values = [trial.value for trial in members if trial.value is not None]
-    y = value_scale(values, summary.directions[0] == "maximize", frame.y0, frame.y1)
+    y = value_scale(values, summary.maximize, frame.y0, frame.y1)
     x = _param_scale(summary, members, name, frame.x0 + 8, frame.x1 - 8)
     drawing = Drawing(frame)
     drawing.axes(x, y, name + (" (logarithmic)" if isinstance(x, Log) else ""), summary.metrics[0])

@@ -33,7 +33,7 @@ def history(summary: Summary) -> Figure | None:
         return None
     frame = Frame()
     values = [t.value for t in shown if t.value is not None]
-    maximize = summary.directions[0] == "maximize"
+    maximize = summary.maximize
     y = value_scale(values, maximize, frame.y0, frame.y1)
     x = Linear(-0.5, max(t.number for t in shown) + 0.5, frame.x0, frame.x1, 6, whole=True)
     drawing = Drawing(frame)
@@ -76,7 +76,7 @@ def curves(summary: Summary) -> Figure | None:
     frame = Frame()
     finite = [v for t in with_curve for v in t.intermediate.values() if v is not None]
     steps = [int(step) for t in with_curve for step in t.intermediate]
-    y = value_scale(finite, summary.directions[0] == "maximize", frame.y0, frame.y1)
+    y = value_scale(finite, summary.maximize, frame.y0, frame.y1)
     x = Linear(min(steps), max(steps), frame.x0, frame.x1, 8, whole=True)
     drawing = Drawing(frame)
     drawing.axes(x, y, step_name(summary), summary.metrics[0])

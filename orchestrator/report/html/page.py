@@ -124,7 +124,7 @@ def _trial_rows(summary: Summary) -> dict[str, Any]:
     return {
         "metrics": summary.metrics,
         "params": names,
-        "maximize": summary.directions[0] == "maximize",
+        "maximize": summary.maximize,
         "rows": [_row(trial, names) for trial in summary.trials],
     }
 

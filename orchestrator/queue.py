@@ -1,0 +1,82 @@
+"""The queue of a study: configurations that its workers take before they draw fresh ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg2.extras import Json
+
+from orchestrator.domains import Scalar
+from orchestrator.errors import UsageError, nearest
+from orchestrator.objective import make_objective, search_space
+from orchestrator.search.space import check_value
+from orchestrator.storage.database import Database
+from orchestrator.study import StoredStudy
+
+Configurations = Sequence[Mapping[str, Scalar]]
+
+
+def enqueue(database: Database, study: StoredStudy, configurations: Configurations) -> None:
+    """Queue configurations; workers take them before anything else.
+
+    A parameter that a configuration leaves out is drawn by the sampler.
+
+    Raises:
+        UsageError: an unknown parameter, or a value that its domain does not have.
+    """
+    objective = make_objective(study.spec)
+    space = search_space(study.spec, objective)
+    for configuration in configurations:
+        for name, value in configuration.items():
+            if name in space:
+                check_value(name, value, space[name])
+            elif objective.space():
+                raise UsageError(f"unknown parameter {name}; {nearest(name, space)}")
+    queue(database, study, configurations)
+
+
+def warm_start(database: Database, study: StoredStudy, configurations: Configurations) -> None:
+    """Queue configurations of another study, as far as they fit this one's space.
+
+    A parameter that this study does not have, or a value that it does not allow, is left out.
+    """
+    space = search_space(study.spec, make_objective(study.spec))
+
+    def fits(name: str, value: Scalar) -> bool:
+        try:
+            check_value(name, value, space[name])
+        except (KeyError, UsageError):
+            return not space
+        return True
+
+    fitting = [
+        {name: value for name, value in each.items() if fits(name, value)}
+        for each in configurations
+    ]
+    queue(database, study, fitting)
+
+
+def queue(
+    database: Database,
+    study: StoredStudy,
+    configurations: Configurations,
+    attributes: Sequence[Mapping[str, Any]] = (),
+    stage: int | None = None,
+) -> None:
+    """Queue configurations as they are.
+
+    Args:
+        database: where the study is.
+        study: the study.
+        configurations: the parameters of each trial; what is left out is drawn.
+        attributes: user attributes of each trial; empty: they have none.
+        stage: only if this is the study's stage, which then is the next; None: in any case.
+    """
+    database.rows(
+        "enqueue_trials",
+        study_id=study.study_id,
+        stage=stage,
+        configurations=Json([dict(each) for each in configurations]),
+        attributes=Json([dict(each) for each in attributes or [{}] * len(configurations)]),
+    )
