@@ -50,6 +50,7 @@ class ProgressReader:
         self._started = time.monotonic()
         self._done_before: int | None = None
         self._best: tuple[int, dict[str, Any]] | None = None
+        self._told_of_log = False
 
     def read(self) -> Progress:
         """Where the study stands now."""
@@ -144,7 +145,16 @@ class ProgressReader:
     def _line(self, row: Row) -> str:
         value = "" if row["value"] is None else f" {number(row['value'])}"
         reason = f" ({json.loads(row['reason'])})" if row["reason"] else ""
-        return f"trial {row['number']} {row['state']}{value}{reason}"
+        return f"trial {row['number']} {row['state']}{value}{reason}{self._of_log(row)}"
+
+    def _of_log(self, row: Row) -> str:
+        """Where the whole traceback is, with the first failure alone: all have one."""
+        # Of a worker that was lost, nothing is known.
+        known = row["state"] == "FAIL" and row["reason"] and "lost: " not in row["reason"]
+        if not known or self._told_of_log:
+            return ""
+        self._told_of_log = True
+        return "; its traceback, or what it wrote last, is its attribute 'log' in: orch dashboard"
 
     def _params(self, best: Row) -> dict[str, Any]:
         if self._best is None or self._best[0] != best["trial_id"]:

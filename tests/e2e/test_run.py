@@ -133,6 +133,11 @@ def test_failures_in_a_row_end_the_study_with_exit_code_1(orch: Orch, name: str)
     assert ended.returncode == 1
     assert "3 configurations in a row failed" in ended.stderr
     assert "ValueError: no such layer" in ended.stderr
+    lines = ended.stderr.splitlines()
+    assert lines[-1].startswith("orch: study"), "after the trials that it is about"
+    assert lines.count(lines[-1]) == 1, "once, though both workers end of it"
+    told = [line for line in lines if "attribute 'log' in: orch dashboard" in line]
+    assert len(told) == 1 and "FAIL" in told[0]
     states = report(orch, name)["states"]
     assert states["failed"] >= 3 and states["waiting"] + states["running"] <= 1
     assert "failed" in orch.ok("list")
