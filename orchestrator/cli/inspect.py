@@ -114,6 +114,7 @@ def space(
     """
     from objectives.registry import known
     from orchestrator.report.listing import space_page
+    from orchestrator.report.words import step_word
     from orchestrator.resolve import full_steps, make_objective, search_space
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
@@ -133,4 +134,5 @@ def space(
     open_ended = not objective.space() and not declared
     steps = full_steps(spec, objective)
     further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}
-    print(space_page(merged, further, spec.study.trials, steps, open_ended))
+    step = step_word(objective.uses_epochs, spec.training.rounds)
+    print(space_page(merged, further, spec.study.trials, steps, step, open_ended))

@@ -8,11 +8,12 @@ import time
 from orchestrator.cli.display import display, say, say_all
 from orchestrator.durations import parse_duration
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
 from orchestrator.report.words import counted
-from orchestrator.resolve import full_steps, make_objective
+from orchestrator.resolve import make_objective
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import home
 from orchestrator.study import StoredStudy, open_study
@@ -62,8 +63,8 @@ def _supervise(
         gpus=parse_gpus(gpus),
         trial_timeout=study.spec.worker.trial_timeout,
     )
-    steps = full_steps(study.spec, make_objective(study.spec))
-    reader = ProgressReader(database, study, steps)
+    make_objective(study.spec)  # one that is not to be had is refused before anything starts
+    reader = ProgressReader(database, study, EpochCounter(study.spec))
     supervisor = Supervisor(database, crew)
     progress = reader.read()
     if progress.done >= progress.budget:

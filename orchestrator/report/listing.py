@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from optuna.distributions import BaseDistribution
 
 from orchestrator.report.document import Summary
+from orchestrator.report.verdict import decision
 from orchestrator.report.words import (
+    counted,
     duration,
     params_line,
     percent,
@@ -94,7 +96,8 @@ def space_page(
     space: Mapping[str, BaseDistribution],
     further: Mapping[str, BaseDistribution],
     trials: int,
-    epochs: int,
+    steps: int,
+    step: str,
     is_function: bool,
 ) -> str:
     """A search space: every parameter, the number of configurations, the cost of the budget.
@@ -103,7 +106,8 @@ def space_page(
         space: what is searched.
         further: what would be searched if the spec named it.
         trials: the budget.
-        epochs: of a full trial.
+        steps: what a full trial costs.
+        step: in what, as ``"epoch"``.
         is_function: the objective's parameters are found as it suggests them.
     """
     lines = []
@@ -124,12 +128,20 @@ def space_page(
     if is_function:
         lines.append("the function's own parameters are found as it suggests them")
     else:
-        cells = size(space)
-        lines.append("size: continuous" if cells is None else f"size: {cells:,} configurations")
-    lines.append(
-        f"cost: {trials} trials of at most {epochs} epochs: {trials * epochs} epochs unpruned"
-    )
+        lines.append(f"size: {_size(space)}")
+    cost = f"cost: {counted(trials, 'trial')}"
+    if not is_function:  # how many steps those have, only they know
+        cost += f" of at most {counted(steps, step)}: {counted(trials * steps, step)} unpruned"
+    lines.append(cost)
     return "\n".join(lines)
+
+
+def _size(space: Mapping[str, BaseDistribution]) -> str:
+    cells = size(space)
+    if cells is not None:
+        return counted(cells, "configuration")
+    first = next(name for name, each in space.items() if not count(each))
+    return f"infinitely many configurations ({first} is continuous)"
 
 
 def best_page(summary: Summary, top: int) -> str:
@@ -138,14 +150,13 @@ def best_page(summary: Summary, top: int) -> str:
     if summary.is_multi_objective:
         ranked = [trial for trial in ranked if trial.number in summary.pareto]
     if not ranked:
-        return summary.verdict[0] if summary.states.complete else "no trial is complete yet"
+        return " ".join(decision(summary))
     lines = [
         f"trial {trial.number}: {values_line(summary.metrics, trial.values or [])}"
         f"{plus_minus(trial.standard_error)}, {params_line(trial.params)}"
         for trial in ranked[:top]
     ]
-    lines.append(
-        f"of {summary.states.complete} complete and {summary.states.pruned} pruned trials; "
-        f"{percent(summary.epochs.saved_ratio)} of the epochs saved"
-    )
+    states, saved = summary.states, summary.epochs.saved_ratio
+    of = f"of {states.complete} complete and {counted(states.pruned, 'pruned trial')}"
+    lines.append(f"{of}; {percent(saved)} of the {summary.unit}s saved" if saved else of)
     return "\n".join(lines)

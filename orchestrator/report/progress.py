@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.report.words import duration, number, params_line
+from orchestrator.report.epochs import EpochCounter
+from orchestrator.report.words import counted, duration, number, params_line
 from orchestrator.storage.database import Database, Row
 from orchestrator.study import StoredStudy
 
@@ -39,13 +40,13 @@ class ProgressReader:
     Args:
         database: where the study is.
         study: the study.
-        steps: how many values a trial reports that is never pruned.
+        counter: counts what pruning saved.
     """
 
-    def __init__(self, database: Database, study: StoredStudy, steps: int) -> None:
+    def __init__(self, database: Database, study: StoredStudy, counter: EpochCounter) -> None:
         self._database = database
         self._study = study
-        self._steps = steps
+        self._counter = counter
         self._known: list[int] = [row["trial_id"] for row in self._ended()]
         self._started = time.monotonic()
         self._done_before: int | None = None
@@ -100,26 +101,27 @@ class ProgressReader:
         return pace * max(0, progress.budget - progress.done)
 
     def saved(self, progress: Progress) -> int | None:
-        """The epochs that pruning has saved so far.
+        """The epochs, or of a function the steps, that pruning has saved so far.
 
         None where each trial has its own number, or none: a function may report nothing.
         """
         spec = self._study.spec
         if "epochs" in spec.space or not progress.values:
             return None
-        epochs_of_a_value = 1 if spec.training.rounds == 1 else spec.training.epochs
-        return max(0, progress.done * self._steps - progress.values) * epochs_of_a_value
+        values = max(0, progress.done * self._counter.steps - progress.values)
+        is_training = spec.training.rounds > 1 and self._counter.has_epochs
+        return values * spec.training.epochs if is_training else values
 
     def headline(self, progress: Progress) -> str:
         """The whole state in one line."""
         parts = [
             f"{progress.done}/{progress.budget} trials",
             f"{progress.pruned} pruned",
-            f"{progress.workers} worker{'' if progress.workers == 1 else 's'}",
+            counted(progress.workers, "worker"),
         ]
         saved = self.saved(progress)
-        if saved is not None:
-            parts.insert(2, f"{saved} epochs saved")
+        if saved:
+            parts.insert(2, f"{counted(saved, self._counter.unit)} saved")
         if progress.failed:
             parts.insert(2, f"{progress.failed} failed")
         left = self.seconds_left(progress)

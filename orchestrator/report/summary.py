@@ -71,6 +71,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         best=_best(trials, spec, counter) if one else None,
         pareto=[] if one else _pareto(optuna_study, spec),
         rounds=spec.training.rounds,
+        has_epochs=counter.has_epochs,
         epochs=counter.count(trials),
         rungs=ladder.rungs(trials),
         importances=ped_anova(optuna_study, trials) if one else {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.presence import took_part
 from orchestrator.report.words import counted, duration, number, percent
 
 # A lead of so many standard errors is more than noise, as a rule of thumb.
@@ -14,13 +15,14 @@ _MOST_PARAMS = 4
 
 def verdict(summary: Summary) -> list[str]:
     """The sentences: which parameters, how sure, what mattered, what it cost."""
-    found = _decision(summary)
+    found = decision(summary)
     if summary.ranked():
         found += [_certainty(summary), _importance(summary)]
     return [sentence for sentence in [*found, _cost(summary)] if sentence]
 
 
-def _decision(summary: Summary) -> list[str]:
+def decision(summary: Summary) -> list[str]:
+    """Which trial is the best, or why none is."""
     states = summary.states
     ended = states.complete + states.pruned
     if summary.ranked():
@@ -93,9 +95,11 @@ def _certainty(summary: Summary) -> str:
     ahead = f"It leads trial {second.number} by {lead:.2g}"
     error = _error_of_difference(best, second)
     if error is None:
+        one = "training" if summary.has_epochs else "run"
+        again = "retrains the best" if summary.has_epochs else "runs the best again"
         return (
-            f"{ahead} with one training each, so luck may have decided: "
-            f"orch confirm {summary.study} retrains the best with fresh seeds."
+            f"{ahead} with one {one} each, so luck may have decided: "
+            f"orch confirm {summary.study} {again} with fresh seeds."
         )
     if lead > _CLEAR_ERRORS * error:
         return f"{ahead}, more than twice the standard error of that difference ({error:.2g})."
@@ -120,14 +124,13 @@ def _importance(summary: Summary) -> str:
 
 def _cost(summary: Summary) -> str:
     epochs = summary.epochs
-    if not epochs.trained:
-        return ""
-    workers = sum(1 for worker in summary.workers if worker.trials)
+    workers = took_part(summary)
     saved = ""
     if epochs.saved_ratio is not None and epochs.saved_ratio > 0:
         saved = f" instead of {epochs.without_pruning:,} ({percent(epochs.saved_ratio)} saved)"
-    by = f" on {counted(workers, 'worker')}" if workers else ""
-    return (
-        f"{counted(epochs.trained, 'epoch')} trained{saved} in "
-        f"{duration(summary.elapsed_seconds)}{by}."
-    )
+    by = f" on {workers}" if workers else ""
+    spent = f"{duration(summary.elapsed_seconds)}{by}."
+    if not epochs.trained:  # a function that reports nothing
+        return f"It took {spent}" if workers else ""
+    verb = "trained" if summary.has_epochs else "run"
+    return f"{counted(epochs.trained, summary.unit)} {verb}{saved} in {spent}"

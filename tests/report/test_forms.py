@@ -13,8 +13,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from orchestrator.report.document import Summary
+from orchestrator.report.document import Epochs, Summary
+from orchestrator.report.listing import best_page
+from orchestrator.report.presence import took_part
 from orchestrator.report.render import render, schema, write
+from orchestrator.report.verdict import verdict
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -99,3 +102,65 @@ def test_rungs_that_each_process_finds_for_itself_are_left_out(
 ) -> None:
     summary = summary_of("report-auto")
     assert summary.rungs == [] and summary.trials[0].bracket == 0
+
+
+def test_what_pruning_saved_is_said_once_and_of_a_function_in_steps(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many")
+    text = render(many, "text")
+    assert text.count("saved") == 1 and "epoch" not in text and "training" not in text
+    assert " steps run instead of " in text and "with one run each" in text
+    network = many.model_copy(update={"has_epochs": True})
+    network.verdict = verdict(network)
+    for form in ("text", "markdown"):
+        told = render(network, form)
+        assert told.count("saved") == 1 and " epochs trained instead of " in told
+        assert "with one training each" in told
+    silent = many.model_copy(
+        update={"epochs": Epochs(trained=0, without_pruning=0, saved_ratio=None)}
+    )
+    assert verdict(silent)[-1].startswith("It took ")
+
+
+def test_workers_that_followed_each_other_are_not_told_as_if_side_by_side(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many")
+    assert took_part(many) == "2 workers"
+    middle = max(trial.ended_seconds or 0.0 for trial in many.trials) / 2
+    again = many.model_copy(deep=True)
+    for trial in again.trials:
+        if (trial.ended_seconds or 0.0) > middle:
+            trial.worker += "0"
+    again.workers += [worker.model_copy(update={"id": worker.id + "0"}) for worker in many.workers]
+    assert took_part(again) == "4 workers, at most 2 at once"
+    assert verdict(again)[-1].endswith(" on 4 workers, at most 2 at once.")
+    assert took_part(summary_of("report-empty")) == ""
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_every_form_says_why_a_trial_failed_and_who_took_part_with_other_software(
+    summary_of: Callable[[str], Summary], form: str
+) -> None:
+    many = summary_of("report-many").model_copy(
+        deep=True, update={"mismatches": ["north: x"], "retries": 0}
+    )
+    many.states.failed = 1
+    told = render(many, form)
+    assert re.search(r"(Failed|last failure|last failure:)( \|)? lost", told), "beside the winner"
+    assert re.search(r"[Mm]ixed +software( on| \|) north: x", told)
+    assert "0 retries" not in told
+    one = render(summary_of("report-one"), form)
+    assert "relu" in one.partition("activation")[2], "of a single trial, all parameters"
+
+
+def test_the_best_of_a_study_without_one_says_why_there_is_none(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    failed = best_page(summary_of("report-failed"), 1)
+    assert failed == "There is no winner: 3 configurations failed. The last reason: ValueError: no."
+    assert best_page(summary_of("report-empty"), 1).startswith("No trial has run yet. Start ")
+    assert best_page(summary_of("report-many"), 1).endswith(" % of the steps saved")
+    for name in ("failed", "empty", "pruned"):
+        assert "complete yet" not in render(summary_of(f"report-{name}"), "text")

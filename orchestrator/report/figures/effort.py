@@ -7,6 +7,7 @@ import re
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures.scales import Linear, clip
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.presence import trained_between
 from orchestrator.report.rungs import Rung
 from orchestrator.report.words import counted, duration, percent
 
@@ -31,7 +32,7 @@ def rungs(summary: Summary) -> Figure | None:
             top += 6
             drawing.text(4, top + 14, f"bracket {rung.bracket}", "strong")
             bracket = rung.bracket
-        drawing.text(left - 10, top + 14, counted(rung.resource, "epoch"), "tick end")
+        drawing.text(left - 10, top + 14, counted(rung.resource, summary.step), "tick end")
         drawing.bar("fill-soft", left, top + 3, rung.reached / most * full, 14)
         drawing.bar("fill-complete", left, top + 3, rung.passed / most * full, 14)
         end = left + rung.reached / most * full
@@ -57,7 +58,7 @@ def _rungs_of_winner(summary: Summary) -> set[tuple[int, int]]:
 
 
 def savings(summary: Summary) -> Figure | None:
-    """Epochs trained beside the epochs that the same trials cost without pruning."""
+    """The epochs, or steps, of all trials beside what they would be without pruning."""
     epochs = summary.epochs
     if not epochs.trained or not epochs.without_pruning:
         return None
@@ -67,7 +68,7 @@ def savings(summary: Summary) -> Figure | None:
     drawing = Drawing(frame)
     for top, word, count, style in (
         (14.0, "without pruning", epochs.without_pruning, "fill-soft"),
-        (56.0, "trained", epochs.trained, "fill-complete"),
+        (56.0, "with pruning", epochs.trained, "fill-complete"),
     ):
         drawing.text(left - 10, top + 18, word, "tick end")
         drawing.bar(style, left, top, count / most * full, 28)
@@ -78,15 +79,16 @@ def savings(summary: Summary) -> Figure | None:
 
 
 def saved_sentence(summary: Summary) -> str:
-    """Epochs and time that pruning saved, the time from the seconds that an epoch took."""
+    """What pruning saved, also in time, from the seconds that each took."""
     epochs = summary.epochs
     saved = epochs.without_pruning - epochs.trained
+    unit = f"{summary.unit}s".capitalize()
     if saved <= 0:
-        return "Epochs. Pruning saved none."
+        return f"{unit}. Pruning saved none."
     seconds = sum(trial.seconds or 0.0 for trial in summary.trials)
     each = seconds / epochs.trained
     time = f", about {duration(saved * each)} of one worker's time" if each else ""
-    return f"Epochs. {saved:,} saved ({percent(epochs.saved_ratio)}){time}."
+    return f"{unit}. {saved:,} saved ({percent(epochs.saved_ratio)}){time}."
 
 
 def timeline(summary: Summary) -> Figure | None:
@@ -162,13 +164,11 @@ def _lane(
 
 
 def _bar(trial: TrialSummary) -> tuple[str, float, float, TrialSummary] | None:
-    start, end = trial.started_seconds, trial.ended_seconds
-    if start is None or end is None or trial.state not in _FILLS:
+    trained = trained_between(trial)
+    if trained is None or trial.state not in _FILLS:
         return None
-    if trial.seconds is not None:
-        start = max(start, end - trial.seconds)  # a paused trial did not train all the while
     lost = _LOST.search(trial.reason or "")
-    return trial.worker or (lost[1] if lost else "ended from outside"), start, end, trial
+    return trial.worker or (lost[1] if lost else "ended from outside"), *trained, trial
 
 
 def _busy(summary: Summary, worker: str) -> str:
