@@ -7,7 +7,7 @@ from textwrap import wrap
 from orchestrator.report.document import Summary
 from orchestrator.report.plots import Plot, sparkline
 from orchestrator.report.ranges import value_range
-from orchestrator.report.words import counted, duration, number, params_line, percent, retries
+from orchestrator.report.words import clip, counted, duration, number, params_line, percent, retries
 
 _BAR_WIDTH = 30
 _MOST_TRIALS = 5
@@ -130,7 +130,7 @@ def _trials(summary: Summary) -> str:
         shown_error = f"  {error:>8}" if noisy else ""
         head = f"{trial.number:>5}  {number(trial.value):>12}{shown_error}  {seconds:>7}  "
         params = {name: value for name, value in trial.params.items() if name in shown}
-        lines.append(head + _cut(params_line(params), 80 - len(head)))
+        lines.append(head + clip(params_line(params), 80 - len(head)))
     return "\n".join(lines)
 
 
@@ -145,7 +145,7 @@ def _pareto(summary: Summary) -> str:
         trial = by_number[each]
         values = "".join(f"  {number(value):>12}" for value in trial.values or [])
         head = f"{trial.number:>5}{values}  "
-        lines.append(head + _cut(params_line(trial.params), max(10, 80 - len(head))))
+        lines.append(head + clip(params_line(trial.params), max(10, 80 - len(head))))
     return "\n".join(lines)
 
 
@@ -180,12 +180,8 @@ def _workers(summary: Summary) -> str:
     width = max(6, *(min(len(worker.id), _MOST_NAME) for worker in seen))
     lines = [f"{'worker':<{width}}  trials  busy   last seen"]
     lines += [
-        f"{_cut(worker.id, _MOST_NAME):<{width}}  {worker.trials:>6}"
+        f"{clip(worker.id, _MOST_NAME):<{width}}  {worker.trials:>6}"
         f"  {percent(worker.busy_ratio):>5}  {duration(worker.last_seen_seconds)} ago"
         for worker in seen
     ]
     return "\n".join(lines)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

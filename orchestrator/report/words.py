@@ -38,6 +38,11 @@ def step_word(has_epochs: bool, rounds: int) -> str:
     return "training" if rounds > 1 else "epoch" if has_epochs else "step"
 
 
+def clip(text: str, length: int) -> str:
+    """The text, cut with an ellipsis where it is longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def percent(ratio: float | None) -> str:
     """``56 %``, or a dash where there is no ratio."""
     return "-" if ratio is None else f"{ratio * 100:.0f} %"

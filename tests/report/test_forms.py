@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from orchestrator.report.document import Epochs, Summary
+from orchestrator.report.figures.effort import timeline
 from orchestrator.report.listing import best_page
 from orchestrator.report.presence import took_part
 from orchestrator.report.render import render, schema, write
@@ -164,3 +165,13 @@ def test_the_best_of_a_study_without_one_says_why_there_is_none(
     assert best_page(summary_of("report-many"), 1).endswith(" % of the steps saved")
     for name in ("failed", "empty", "pruned"):
         assert "complete yet" not in render(summary_of(f"report-{name}"), "text")
+
+
+def test_a_trial_that_its_bracket_pruned_was_not_ended_from_outside(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many").model_copy(deep=True)
+    next(trial for trial in many.trials if trial.state == "PRUNED").worker = ""
+    drawn = timeline(many)
+    assert drawn is not None and "paused, then pruned" in drawn.body
+    assert "ended from outside" not in drawn.body

@@ -12,11 +12,10 @@ from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures import compared
 from orchestrator.report.figures.gallery import gallery
-from orchestrator.report.figures.scales import clip
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.html.values import good_values
 from orchestrator.report.presence import took_part
-from orchestrator.report.words import counted, duration, number, percent
+from orchestrator.report.words import clip, counted, duration, number, percent
 from orchestrator.spec import StudySpec
 
 _MOST_BEST = 10
