@@ -19,7 +19,11 @@ app = typer.Typer(
 
 ObjectiveOption = Annotated[
     str | None,
-    typer.Option("--objective", help="With which the study may go on; default: read only."),
+    typer.Option(
+        "--objective",
+        metavar="OBJECTIVE",
+        help="With which the study may go on; default: read only.",
+    ),
 ]
 
 
@@ -28,7 +32,8 @@ def optuna_(
     url: Annotated[str, typer.Argument(metavar="URL", help="As sqlite:///old.db, or a journal.")],
     name: o.NameArgument,
     study: Annotated[
-        str | None, typer.Option("--study", help="Which; default: the only one there.")
+        str | None,
+        typer.Option("--study", metavar="NAME", help="Which; default: the only one there."),
     ] = None,
     objective: ObjectiveOption = None,
     storage: o.StorageOption = None,
@@ -49,7 +54,8 @@ def kerastuner(
     ],
     name: o.NameArgument,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="Default: the one that gives the scores.")
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="Default: the one that gives the scores."),
     ] = None,
     objective: ObjectiveOption = None,
     storage: o.StorageOption = None,

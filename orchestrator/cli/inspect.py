@@ -73,7 +73,7 @@ def report(
 
 def best(
     name: o.NameArgument,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many.")] = 1,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many.")] = 1,
     models: Annotated[
         Path | None,
         typer.Option(

@@ -60,6 +60,7 @@ def _list_whole_sentences(app: typer.Typer) -> None:
         command.short_help = " ".join(text.split("\n\n")[0].split())
     for group in app.registered_groups:
         if group.typer_instance is not None:
+            group.short_help = group.typer_instance.info.help
             _list_whole_sentences(group.typer_instance)
 
 

@@ -30,8 +30,12 @@ def tensorboard(
     live: Annotated[
         bool, typer.Option("--live", help="Follow the study until it is done, or Ctrl-C.")
     ] = False,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 6006,
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0: any free one.")
+    ] = 6006,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
+    ] = "127.0.0.1",
     storage: o.StorageOption = None,
 ) -> None:
     """Write a study's TensorBoard logs, every trial a run with its hparams, and serve them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -50,12 +51,16 @@ def test_neither_a_worker_nor_a_report_loads_what_it_does_not_use(module: str) -
 VERBS = [
     "run", "create", "resume", "worker", "stop", "delete", "list", "show", "report", "best",
     "space", "dashboard", "doctor", "db start", "db stop", "db status", "db url", "db init",
+    "enqueue", "compare", "confirm", "replay", "tensorboard", "launch slurm", "import optuna",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_every_verb_has_an_example(orch: Orch, verb: str) -> None:
-    assert f"orch {verb}" in orch.ok(*verb.split(), "--help").split("Example:", 1)[1]
+    page = orch.ok(*verb.split(), "--help")
+    assert f"orch {verb}" in page.split("Example:", 1)[1]
+    python = re.findall(r"^  --\S+ .*<(?:int|float|str|path|list).*", page, re.M)
+    assert python == [], "an option says what it takes in the user's words"
 
 
 def test_help_and_python_m_are_the_same_command(orch: Orch) -> None:
