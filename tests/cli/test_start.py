@@ -80,10 +80,14 @@ def test_space_prints_the_parameters_the_size_and_the_cost(orch: Orch) -> None:
     assert "20 trials of at most 8 epochs: 160 epochs" in page
 
 
-def test_doctor_says_ok_or_the_mend_for_each_check(orch: Orch) -> None:
+def test_doctor_says_ok_or_the_mend_for_each_check(
+    orch: Orch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCH_MNIST", "gone.npz")
     ended = orch("doctor")
     lines = ended.stdout.strip().splitlines()
-    assert all(line.startswith(("ok", "MEND")) for line in lines)
+    assert all(line.startswith(("ok", "MEND", "note  mnist ")) for line in lines)
+    assert any("gone.npz" in line for line in lines), "who wants no MNIST need not mend it"
     checked = {line.split()[1] for line in lines}
     assert {"storage", "clock", "disk", "cores", "digits", "TensorFlow"} <= checked
     assert ended.returncode == (1 if any(line.startswith("MEND") for line in lines) else 0)
