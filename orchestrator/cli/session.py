@@ -114,9 +114,12 @@ def work(
             _echo(supervisor)
             time.sleep(_POLL_SECONDS)
     _echo(supervisor)
-    if not supervisor.interrupted and not supervisor.exit_code():
+    if supervisor.interrupted:
+        say("stopped; nothing is lost: what these workers ran is given back")
+        return 130
+    if not supervisor.exit_code():
         say(f"these workers have ended; see what is found with: orch report {study.name}")
-    return 130 if supervisor.interrupted else supervisor.exit_code()
+    return supervisor.exit_code()
 
 
 def _compare_software(database: Database, study: StoredStudy, allow_mismatch: bool) -> None:

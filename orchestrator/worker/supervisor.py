@@ -240,6 +240,6 @@ class Supervisor:
             self.kill()
             return
         self.messages.append(
-            "stopping: running trials are given back after their epoch (again: at once)"
+            "stopping: running trials are given back after their epoch or step (again: at once)"
         )
         self.leave()

@@ -171,6 +171,25 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(orch: Orch, name: str) -> N
     assert report(orch, name)["retries"] == 0, "an orderly leave is no failed attempt"
 
 
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(orch: Orch, name: str) -> None:
+    orch.ok("create", name, "--objective", "quadratic", "--trials", "1",
+            "--set", "objective.sleep=60")  # fmt: skip
+    shell = orch.start("worker", name)
+    wait_until(lambda: report(orch, name)["states"]["running"] == 1)
+    shell.send_signal(signal.SIGINT)
+    assert shell.stderr is not None
+    assert "again: at once" in shell.stderr.readline()
+    asked = time.monotonic()
+    shell.send_signal(signal.SIGINT)
+    _, errors = shell.communicate(timeout=60)
+    assert time.monotonic() - asked < 30, "it does not wait for the step's end"
+    assert shell.returncode == 130
+    assert errors.splitlines() == ["stopped; nothing is lost: what these workers ran is given back"]
+    states = report(orch, name)["states"]
+    assert (states["running"], states["waiting"], states["failed"]) == (0, 1, 0)
+    orch.ok("delete", name, "--yes")
+
+
 def test_a_closed_terminal_loses_nothing(orch: Orch, name: str) -> None:
     parent, terminal = pty.openpty()
     running = subprocess.Popen(
