@@ -48,11 +48,18 @@ class Epochs(BaseModel):
 
 
 class WorkerSummary(BaseModel):
-    """One worker process. ``busy_ratio``: the share of its presence with a trial."""
+    """One worker process.
+
+    Attributes:
+        busy_ratio: the share of its presence with a trial.
+        joined_seconds: how long ago it started.
+        last_seen_seconds: how long ago it gave its last sign of life.
+    """
 
     id: str
     trials: int
     busy_ratio: float | None
+    joined_seconds: float
     last_seen_seconds: float
 
 

@@ -142,7 +142,8 @@ def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:
             id=row["name"],
             trials=row["trials"],
             busy_ratio=_busy(row["busy_seconds"] + row["leased_seconds"], row["present_seconds"]),
-            last_seen_seconds=round(row["last_seen_seconds"], 1),
+            joined_seconds=round(row["joined_seconds"], 3),
+            last_seen_seconds=round(row["last_seen_seconds"], 3),
         )
         for row in rows
     ]

@@ -139,7 +139,7 @@ def _pareto(summary: Summary) -> str:
     if not summary.pareto:
         return ""
     front = sorted(summary.pareto, key=lambda each: (by_number[each].values or [0.0])[0])
-    lines = [f"Pareto front: {len(front)} trials that no other beats in every metric"]
+    lines = [f"Pareto front: {counted(len(front), 'trial')} that no other beats in every metric"]
     lines.append(f"{'trial':>5}" + "".join(f"  {metric:>12}" for metric in summary.metrics))
     for each in front:
         trial = by_number[each]

@@ -78,11 +78,11 @@ def _best(summary: Summary) -> str:
 
 def _pareto(summary: Summary) -> str:
     count = len(summary.pareto)
-    verb = "are" if count > 1 else "is"
+    verb, them = ("are", "them") if count > 1 else ("is", "it")
     metrics = " and ".join(summary.metrics)
     return (
         f"{counted(count, 'trial')} of {summary.states.complete:,} {verb} on the Pareto front: "
-        f"no other trial beats them in {metrics} together."
+        f"no other trial beats {them} in {metrics} together."
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from orchestrator.report.document import Epochs, Summary
+from orchestrator.report.document import Epochs, Summary, WorkerSummary
 from orchestrator.report.figures.effort import timeline
 from orchestrator.report.listing import best_page
 from orchestrator.report.presence import took_part
@@ -128,13 +128,13 @@ def test_workers_that_followed_each_other_are_not_told_as_if_side_by_side(
     summary_of: Callable[[str], Summary],
 ) -> None:
     many = summary_of("report-many")
-    assert took_part(many) == "2 workers"
-    middle = max(trial.ended_seconds or 0.0 for trial in many.trials) / 2
-    again = many.model_copy(deep=True)
-    for trial in again.trials:
-        if (trial.ended_seconds or 0.0) > middle:
-            trial.worker += "0"
-    again.workers += [worker.model_copy(update={"id": worker.id + "0"}) for worker in many.workers]
+
+    def session(joined: float, seen: float) -> list[WorkerSummary]:
+        times = {"joined_seconds": joined, "last_seen_seconds": seen}
+        return [worker.model_copy(update=times) for worker in many.workers]
+
+    again = many.model_copy(update={"workers": session(90, 60) + session(50, 2)})
+    assert took_part(many.model_copy(update={"workers": session(90, 60)})) == "2 workers"
     assert took_part(again) == "4 workers, at most 2 at once"
     assert verdict(again)[-1].endswith(" on 4 workers, at most 2 at once.")
     assert took_part(summary_of("report-empty")) == ""

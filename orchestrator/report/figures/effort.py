@@ -7,7 +7,6 @@ import re
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures.scales import Linear, time_unit
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
-from orchestrator.report.presence import trained_between
 from orchestrator.report.rungs import Rung
 from orchestrator.report.words import clip, counted, duration, percent
 
@@ -127,10 +126,18 @@ def timeline(summary: Summary) -> Figure | None:
 def _lanes(summary: Summary) -> dict[str, list[Bar]]:
     lanes: dict[str, list[Bar]] = {}
     for trial in summary.trials:
-        trained = trained_between(trial)
+        trained = _trained(trial)
         if trained is not None and trial.state in _FILLS:
             lanes.setdefault(_lane_of(trial), []).append((*trained, trial))
     return lanes
+
+
+def _trained(trial: TrialSummary) -> tuple[float, float] | None:
+    start, end = trial.started_seconds, trial.ended_seconds
+    if start is None or end is None:
+        return None
+    # A paused trial did not train all the while.
+    return (start if trial.seconds is None else max(start, end - trial.seconds)), end
 
 
 def _lane_of(trial: TrialSummary) -> str:
