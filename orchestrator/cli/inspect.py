@@ -113,7 +113,7 @@ def space(
     Example: orch space mnist
     """
     from objectives.registry import known
-    from orchestrator.report.listing import space_page
+    from orchestrator.report.listing import reachable, space_page
     from orchestrator.report.words import step_word
     from orchestrator.resolve import full_steps, make_objective, search_space
     from orchestrator.storage.open import open_database
@@ -130,7 +130,7 @@ def space(
         spec = open_study(open_database(storage), name).spec
     objective = make_objective(spec)
     declared = objective.declared()
-    merged = {**declared, **search_space(spec, objective)}
+    merged = reachable({**declared, **search_space(spec, objective)}, objective.is_active)
     open_ended = not objective.space() and not declared
     steps = full_steps(spec, objective)
     further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as introspection
+import logging
 import os
 import sys
 from typing import Annotated
@@ -98,6 +99,8 @@ def main() -> None:
     """The ``orch`` command."""
     if "--debug" not in sys.argv:
         _silence_native_logs()
+        # Another trial has another network, so that it is traced again is no news.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         code = app(standalone_mode=False)
     except OrchError as error:

@@ -118,8 +118,19 @@ def work(
         say("stopped; nothing is lost: what these workers ran is given back")
         return 130
     if not supervisor.exit_code():
-        say(f"these workers have ended; see what is found with: orch report {study.name}")
+        say(f"these workers have ended{_done(database, study)}")
     return supervisor.exit_code()
+
+
+def _done(database: Database, study: StoredStudy) -> str:
+    try:
+        row = database.row("progress", study_id=study.study_id)
+    except StorageError:
+        row = None
+    if row is None:
+        return ""
+    done = f" with {row['complete'] + row['pruned']} of {row['budget']} trials done"
+    return f"{done}; see what is found with: orch report {study.name}"
 
 
 def _compare_software(database: Database, study: StoredStudy, allow_mismatch: bool) -> None:

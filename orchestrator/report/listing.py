@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from optuna.distributions import BaseDistribution
 
@@ -16,9 +17,11 @@ from orchestrator.report.words import (
     plus_minus,
     values_line,
 )
-from orchestrator.search.space import count, describe, size
+from orchestrator.search.space import count, describe, size, values_of
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
+
+_MOST_VALUES = 64  # more than any parameter has that decides about others
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -92,6 +95,26 @@ def study_page(database: Database, study: StoredStudy) -> str:
     return "\n".join(parts)
 
 
+def reachable(
+    space: Mapping[str, BaseDistribution], is_active: Callable[[str, Mapping[str, Any]], bool]
+) -> dict[str, BaseDistribution]:
+    """The parameters that a configuration may have: one that is fixed may rule others out."""
+    found: dict[str, BaseDistribution] = {}
+    chosen: dict[str, Any] = {}  # the fixed values before it
+    varied: dict[str, list[Any]] = {}
+    for name, each in space.items():
+        others = [{**chosen, other: v} for other, values in varied.items() for v in values]
+        if not any(is_active(name, beside) for beside in (chosen, *others)):
+            continue
+        found[name] = each
+        cells = count(each)
+        if cells == 1:
+            chosen[name] = values_of(name, each)[0]
+        elif cells is not None and cells <= _MOST_VALUES:
+            varied[name] = values_of(name, each)
+    return found
+
+
 def space_page(
     space: Mapping[str, BaseDistribution],
     further: Mapping[str, BaseDistribution],
@@ -130,7 +153,8 @@ def space_page(
     else:
         lines.append(f"size: {_size(space)}")
     cost = f"cost: {counted(trials, 'trial')}"
-    if not is_function:  # how many steps those have, only they know
+    # How many steps a function has, only it knows; that one step is one trial, everybody.
+    if not is_function and (step, steps) != ("step", 1):
         cost += f" of at most {counted(steps, step)}: {counted(trials * steps, step)} unpruned"
     lines.append(cost)
     return "\n".join(lines)

@@ -19,10 +19,10 @@ def took_part(summary: Summary) -> str:
 
 
 def _most_at_once(workers: Sequence[WorkerSummary]) -> int:
-    came = [(-worker.joined_seconds, 1) for worker in workers]
-    left = [(-worker.last_seen_seconds, -1) for worker in workers]
+    came = [(worker.joined_seconds, 1) for worker in workers]
+    left = [(worker.last_seen_seconds, -1) for worker in workers]
     present = most = 0
-    for _, change in sorted(came + left):  # of two at one moment, who leaves comes first
+    for _, change in sorted(came + left, reverse=True):  # the longest ago first
         present += change
         most = max(most, present)
     return most

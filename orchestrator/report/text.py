@@ -102,7 +102,8 @@ def _best(summary: Summary) -> str:
         return _pareto(summary)
     if best is None:  # the verdict says why
         return ""
-    after = f" after {counted(best.epochs, summary.unit)}" if best.epochs else ""
+    several = summary.has_epochs or (summary.rounds == 1 and best.epochs > 1)
+    after = f" after {counted(best.epochs, summary.unit)}" if several else ""
     lines = [f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}{after}"]
     if best.std is not None:
         lines.append(

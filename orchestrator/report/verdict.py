@@ -92,6 +92,8 @@ def _certainty(summary: Summary) -> str:
         return ""
     best, second = ranked[0], ranked[1]
     lead = abs((best.value or 0.0) - (second.value or 0.0))
+    if lead == 0:
+        return f"Trial {second.number} has the same value."
     ahead = f"It leads trial {second.number} by {lead:.2g}"
     error = _error_of_difference(best, second)
     if error is None:
@@ -130,7 +132,9 @@ def _cost(summary: Summary) -> str:
         saved = f" instead of {epochs.without_pruning:,} ({percent(epochs.saved_ratio)} saved)"
     by = f" on {workers}" if workers else ""
     spent = f"{duration(summary.elapsed_seconds)}{by}."
-    if not epochs.trained:  # a function that reports nothing
+    longest = max((len(trial.intermediate) for trial in summary.trials), default=0)
+    # A function that reports nothing, or its end alone, has no steps.
+    if not epochs.trained or (summary.unit == "step" and longest < 2):
         return f"It took {spent}" if workers else ""
     verb = "trained" if summary.has_epochs else "run"
     return f"{counted(epochs.trained, summary.unit)} {verb}{saved} in {spent}"

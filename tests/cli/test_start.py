@@ -78,6 +78,11 @@ def test_space_prints_the_parameters_the_size_and_the_cost(orch: Orch) -> None:
     # 3 activations, 16 widths, 8 widths thrice, 4 batch sizes
     assert f"size: {3 * 16 * 8**3 * 4:,} configurations" in page
     assert "20 trials of at most 8 epochs: 160 epochs" in page
+    shallow = orch.ok("space", "digits", "--param", "layers=2", "--param", "epochs=3")
+    assert "units_2" in shallow and not re.search(r"^units_3 .* 8$", shallow, re.M)
+    assert "size: infinitely many configurations (dropout is continuous)" in shallow
+    function = orch.ok("space", "user_objectives:broken")
+    assert function.endswith("cost: 20 trials\n"), "it has no epochs"
 
 
 def test_doctor_says_ok_or_the_mend_for_each_check(

@@ -239,6 +239,7 @@ def test_two_shells_share_one_study(orch: Orch, name: str) -> None:
     for shell in shells:
         _, errors = shell.communicate(timeout=120)
         assert shell.returncode == 0, errors
+        assert " of 24 trials done; " in errors.splitlines()[-1]
     whole = report(orch, name)
     assert whole["states"]["complete"] + whole["states"]["pruned"] == 24
     assert len([worker for worker in whole["workers"] if worker["trials"]]) == 4

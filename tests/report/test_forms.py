@@ -124,6 +124,17 @@ def test_what_pruning_saved_is_said_once_and_of_a_function_in_steps(
     assert verdict(silent)[-1].startswith("It took ")
 
 
+def test_a_second_with_the_same_value_is_not_led_by_nothing(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many").model_copy(deep=True)
+    first, second = many.ranked()[:2]
+    second.value = first.value
+    best, other = sorted((first.number, second.number))
+    assert f"Trial {other} has the same value." in verdict(many)
+    assert many.ranked()[0].number == best
+
+
 def test_workers_that_followed_each_other_are_not_told_as_if_side_by_side(
     summary_of: Callable[[str], Summary],
 ) -> None:
