@@ -64,8 +64,9 @@ def _best(summary: Summary) -> str:
     best = summary.best
     assert best is not None
     done = summary.states.complete + summary.states.pruned
-    names = sorted(summary.varied_params(), key=lambda name: -summary.importances.get(name, 0.0))
-    told = [name for name in names if name in best.params][:_MOST_PARAMS]
+    varied = [name for name in summary.varied_params() if name in best.params]
+    names = sorted(varied, key=lambda name: -summary.importances.get(name, 0.0))
+    told = names[:_MOST_PARAMS]
     params = [f"{name} {number(best.params[name])}" for name in told]
     chosen = f", with {', '.join(params)}" if params else ""
     if len(names) > len(told) > 0:

@@ -186,3 +186,14 @@ def test_a_trial_that_its_bracket_pruned_was_not_ended_from_outside(
     drawn = timeline(many)
     assert drawn is not None and "paused, then pruned" in drawn.body
     assert "ended from outside" not in drawn.body
+
+
+def test_the_verdict_counts_no_parameter_that_the_best_trial_does_not_have(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many").model_copy(deep=True)
+    assert many.best is not None
+    for trial in many.trials:
+        if trial.number != many.best.number:
+            trial.params["units_2"] = trial.number
+    assert "further parameter" not in verdict(many)[0]
