@@ -25,14 +25,20 @@ _MOST_SKEW_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was looked at, whether it is well, and what was found or the mend."""
+    """One check: what was looked at, whether it is well, and what was found or the mend.
+
+    Attributes:
+        needed: without it, nothing works here; else the mend is a note for who wants it.
+    """
 
     subject: str
     ok: bool
     text: str
+    needed: bool = True
 
     def line(self) -> str:
-        return f"{'ok  ' if self.ok else 'MEND'}  {self.subject:<10}  {self.text}"
+        word = "ok" if self.ok else "MEND" if self.needed else "note"
+        return f"{word:<4}  {self.subject:<10}  {self.text}"
 
 
 def examine(storage: str | None, study: str | None = None) -> Iterator[Finding]:
@@ -43,7 +49,7 @@ def examine(storage: str | None, study: str | None = None) -> Iterator[Finding]:
     gpus = list_gpus()
     yield Finding("GPUs", True, ", ".join(gpus) if gpus else "none; training runs on the CPU")
     if study is None:
-        yield _data("mnist")
+        yield _data("mnist", needed=False)  # only the objective of that name trains on it
         yield _data("digits")
     else:
         yield from examine_study(storage, study)
@@ -94,11 +100,11 @@ def _disk() -> Finding:
     return Finding("disk", well, f"{free / 1024**3:.1f} GiB free for {home()}{mend}")
 
 
-def _data(name: str) -> Finding:
+def _data(name: str, needed: bool = True) -> Finding:
     try:
         data = load(name)
     except ObjectiveError as error:
-        return Finding(name, False, str(error))
+        return Finding(name, False, str(error), needed)
     return Finding(name, True, f"{len(data.x_train)} training and {len(data.x_test)} test examples")
 
 

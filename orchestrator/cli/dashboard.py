@@ -15,9 +15,14 @@ def register(app: typer.Typer) -> None:
 
 
 def dashboard(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0: any free one.")
+    ] = 8080,
     host: Annotated[
-        str, typer.Option("--host", help="The address to listen on; with a password.")
+        str,
+        typer.Option(
+            "--host", metavar="ADDRESS", help="The address to listen on; with a password."
+        ),
     ] = "127.0.0.1",
     password_file: Annotated[
         Path | None,

@@ -89,8 +89,10 @@ def init(storage: o.StorageOption = None) -> None:
 
 @app.command()
 def proxy(
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 13000,
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535)] = 13000,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
+    ] = "127.0.0.1",
     storage: o.StorageOption = None,
 ) -> None:
     """Serve Optuna's gRPC storage proxy until Ctrl-C, for plain Optuna workers.
@@ -147,7 +149,7 @@ def serve(
             "--listen", metavar="ADDRESS", help="An address of this machine; 0.0.0.0: all of them."
         ),
     ],
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5432,
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535)] = 5432,
 ) -> None:
     """Open the embedded server to a lab network, by TLS and with a password, until Ctrl-C.
 

@@ -64,10 +64,11 @@ class _PlainLines(Show):
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
-        say_all(messages)
-        if not news or look is None:
-            return
-        progress = look()
+        if news and look is not None:
+            self._say_news(news, look())
+        say_all(messages)  # what a study failed of, after the trials that did
+
+    def _say_news(self, news: list[str], progress: Progress) -> None:
         for line in news[:-1]:
             say(line)
         state = self.reader.headline(progress)
@@ -88,7 +89,7 @@ class _LivePicture(Show):
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
-        for line in (*messages, *news):
+        for line in (*news, *messages):
             self._live.console.print(line, markup=False)
         messages.clear()
         if look is not None:

@@ -34,7 +34,9 @@ def enqueue(
         str | None,
         typer.Option("--from", metavar="STUDY", help="A warm start: the best trials of it."),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="With --from: how many.")] = 5,
+    top: Annotated[
+        int, typer.Option("--top", metavar="N", min=1, help="With --from: how many.")
+    ] = 5,
     storage: o.StorageOption = None,
 ) -> None:
     """Queue configurations; workers take them before they draw fresh ones.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.errors import UsageError
+from orchestrator.report.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.imports.imported import ImportedStudy
@@ -19,7 +21,25 @@ app = typer.Typer(
 
 ObjectiveOption = Annotated[
     str | None,
-    typer.Option("--objective", help="With which the study may go on; default: read only."),
+    typer.Option(
+        "--objective",
+        metavar="OBJECTIVE",
+        help="With which the study may go on; default: read only.",
+    ),
+]
+
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|PATH.npz",
+        help="On which it goes on; default: the objective's own.",
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option("--epochs", metavar="N", min=1, help="With how many it goes on."),
 ]
 
 
@@ -28,9 +48,12 @@ def optuna_(
     url: Annotated[str, typer.Argument(metavar="URL", help="As sqlite:///old.db, or a journal.")],
     name: o.NameArgument,
     study: Annotated[
-        str | None, typer.Option("--study", help="Which; default: the only one there.")
+        str | None,
+        typer.Option("--study", metavar="NAME", help="Which; default: the only one there."),
     ] = None,
     objective: ObjectiveOption = None,
+    data: DataOption = None,
+    epochs: EpochsOption = None,
     storage: o.StorageOption = None,
 ) -> None:
     """Copy a study of an existing Optuna storage.
@@ -39,7 +62,7 @@ def optuna_(
     """
     from orchestrator.imports.optuna import read_optuna
 
-    _store(read_optuna(url, study), name, objective, storage)
+    _store(read_optuna(url, study), name, storage, objective, data, epochs)
 
 
 @app.command()
@@ -49,26 +72,48 @@ def kerastuner(
     ],
     name: o.NameArgument,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="Default: the one that gives the scores.")
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="Default: the one that gives the scores."),
     ] = None,
     objective: ObjectiveOption = None,
+    data: DataOption = None,
+    epochs: EpochsOption = None,
     storage: o.StorageOption = None,
 ) -> None:
     """Copy the trials of a finished KerasTuner project.
+
+    KerasTuner writes down neither the data nor the epochs, so say both where the study goes on.
 
     Example: orch import kerastuner my_dir/helloworld hello
     """
     from orchestrator.imports.kerastuner import read_project
 
-    _store(read_project(folder, metric), name, objective, storage)
+    _store(read_project(folder, metric), name, storage, objective, data, epochs)
 
 
-def _store(imported: ImportedStudy, name: str, objective: str | None, storage: str | None) -> None:
-    from orchestrator.imports.imported import store
+def _store(
+    imported: ImportedStudy,
+    name: str,
+    storage: str | None,
+    objective: str | None,
+    data: str | None,
+    epochs: int | None,
+) -> None:
+    from orchestrator.imports.imported import GoingOn, store
     from orchestrator.storage.open import open_database
 
-    store(open_database(storage), name, imported, objective)
+    if objective is None and (data is not None or epochs is not None):
+        raise UsageError("--data and --epochs are for the --objective that goes on; name it")
+    stored = store(open_database(storage), name, imported, GoingOn(objective, data, epochs))
     print(
-        f"study '{name}' has {len(imported.trials)} trials now; see them with: orch report {name}",
+        f"study '{name}' has {counted(len(imported.trials), 'trial')} now; see them with: "
+        f"orch report {name}",
         file=sys.stderr,
     )
+    if stored.data is not None:
+        print(
+            f"it goes on with {stored.spec.data.name} and "
+            f"{counted(stored.spec.training.epochs, 'epoch')}; where that is not how those trials "
+            "were trained, delete it, and import with --data and --epochs",
+            file=sys.stderr,
+        )

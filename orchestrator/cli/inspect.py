@@ -73,7 +73,7 @@ def report(
 
 def best(
     name: o.NameArgument,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many.")] = 1,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many.")] = 1,
     models: Annotated[
         Path | None,
         typer.Option(
@@ -114,7 +114,8 @@ def space(
     """
     from objectives.registry import known
     from orchestrator.objective import full_steps, make_objective, search_space
-    from orchestrator.report.listing import space_page
+    from orchestrator.report.listing import reachable, space_page
+    from orchestrator.report.words import step_word
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
 
@@ -129,8 +130,9 @@ def space(
         spec = open_study(open_database(storage), name).spec
     objective = make_objective(spec)
     declared = objective.declared()
-    merged = {**declared, **search_space(spec, objective)}
+    merged = reachable({**declared, **search_space(spec, objective)}, objective.is_active)
     open_ended = not objective.space() and not declared
     steps = full_steps(spec, objective)
     further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}
-    print(space_page(merged, further, spec.study.trials, steps, open_ended))
+    step = step_word(objective.uses_epochs, spec.training.rounds)
+    print(space_page(merged, further, spec.study.trials, steps, step, open_ended))

@@ -24,17 +24,31 @@ class EngineName(StrEnum):
     ray = "ray"
 
 
-Workers = Annotated[int, typer.Option("--workers", min=1, max=10_000, help="How many.")]
-Processes = Annotated[int, typer.Option("--processes", min=1, help="Worker processes of one.")]
-Cpus = Annotated[int | None, typer.Option("--cpus", min=1, help="Cores of one; else processes.")]
-Gpus = Annotated[int, typer.Option("--gpus", min=0, help="GPUs of one.")]
-Memory = Annotated[str | None, typer.Option("--memory", help="Of one, as the engine writes it.")]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", min=1, max=10_000, help="How many.")
+]
+Processes = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, help="Worker processes of each.")
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option("--cpus", metavar="N", min=1, help="Cores of each; default: one a process."),
+]
+Gpus = Annotated[int, typer.Option("--gpus", metavar="N", min=0, help="GPUs of each.")]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Memory of each, as the engine writes it."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what the engine would be given.")]
 Which = Annotated[EngineName, typer.Argument(metavar="ENGINE", help="slurm, kubernetes or ray.")]
 Namespace = Annotated[
-    str | None, typer.Option("--namespace", help="Kubernetes: else the current context's.")
+    str | None,
+    typer.Option("--namespace", metavar="NAME", help="Kubernetes: else the current context's."),
 ]
-Address = Annotated[str, typer.Option("--address", help="Ray: the cluster; auto: the running one.")]
+Address = Annotated[
+    str,
+    typer.Option("--address", metavar="ADDRESS", help="Ray: the cluster; auto: the running one."),
+]
 
 
 @app.command()
@@ -47,7 +61,9 @@ def slurm(
     memory: Memory = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", help="Of sbatch, as --option=--partition=gpu; repeatable."),
+        typer.Option(
+            "--option", metavar="OPTION", help="Of sbatch, as --option=--partition=gpu; repeatable."
+        ),
     ] = None,
     dry_run: DryRun = False,
     storage: o.StorageOption = None,
@@ -73,13 +89,17 @@ def slurm(
 def kubernetes(
     name: o.NameArgument,
     workers: Workers,
-    image: Annotated[str, typer.Option("--image", help="Built from deploy/Dockerfile, or on it.")],
+    image: Annotated[
+        str,
+        typer.Option("--image", metavar="IMAGE", help="Built from deploy/Dockerfile, or on it."),
+    ],
     processes: Processes = 1,
     cpus: Cpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
     secret: Annotated[
-        str, typer.Option("--secret", help="A Secret with url, password and ca.crt.")
+        str,
+        typer.Option("--secret", metavar="NAME", help="A Secret with url, password and ca.crt."),
     ] = "orch-storage",
     namespace: Namespace = None,
     dry_run: DryRun = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as introspection
+import logging
 import os
 import sys
 from typing import Annotated
@@ -60,6 +61,7 @@ def _list_whole_sentences(app: typer.Typer) -> None:
         command.short_help = " ".join(text.split("\n\n")[0].split())
     for group in app.registered_groups:
         if group.typer_instance is not None:
+            group.short_help = group.typer_instance.info.help
             _list_whole_sentences(group.typer_instance)
 
 
@@ -97,6 +99,8 @@ def main() -> None:
     """The ``orch`` command."""
     if "--debug" not in sys.argv:
         _silence_native_logs()
+        # Another trial has another network, so that it is traced again is no news.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         code = app(standalone_mode=False)
     except OrchError as error:

@@ -32,12 +32,17 @@ StorageOption = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
 TrialsOption = Annotated[
-    int | None, typer.Option("--trials", min=1, help="The budget: trials COMPLETE or PRUNED.")
+    int | None,
+    typer.Option("--trials", metavar="N", min=1, help="The budget: trials COMPLETE or PRUNED."),
 ]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, max=256, help="Local workers; default: one a core, 4 at most."
+        "--workers",
+        metavar="N",
+        min=1,
+        max=256,
+        help="Local workers; default: one a core, 4 at most.",
     ),
 ]
 TimeoutOption = Annotated[
@@ -60,32 +65,48 @@ MismatchOption = Annotated[
     ),
 ]
 SamplerOption = Annotated[
-    str | None, typer.Option("--sampler", help="tpe (default), random, cmaes, gp, qmc, …")
+    str | None,
+    typer.Option("--sampler", metavar="NAME", help="tpe (default), random, cmaes, gp, qmc, …"),
 ]
 PrunerOption = Annotated[
-    str | None, typer.Option("--pruner", help="hyperband (default), asha, median, none, …")
+    str | None,
+    typer.Option("--pruner", metavar="NAME", help="hyperband (default), asha, median, none, …"),
 ]
 EpochsOption = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Epochs of a full trial.")
+    int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of a full trial.")
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the whole study.")]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of the whole study.")
+]
 DataOption = Annotated[
     str | None, typer.Option("--data", metavar="NAME|PATH.npz", help="The data set.")
 ]
 DirectionOption = Annotated[
     list[Direction] | None,
-    typer.Option("--direction", help="Default: follows from the metric; one for each metric."),
+    typer.Option(
+        "--direction",
+        metavar="minimize|maximize",
+        help="Default: follows from the metric; one for each metric.",
+    ),
 ]
 MetricOption = Annotated[
     list[str] | None,
-    typer.Option("--metric", help="As val_accuracy; repeated: a study of several metrics."),
+    typer.Option(
+        "--metric", metavar="NAME", help="As val_accuracy; repeated: a study of several metrics."
+    ),
 ]
 FoldsOption = Annotated[
-    int | None, typer.Option("--folds", min=0, help="k-fold cross-validation in every trial.")
+    int | None,
+    typer.Option("--folds", metavar="N", min=0, help="k-fold cross-validation in every trial."),
 ]
 RepeatsOption = Annotated[
     int | None,
-    typer.Option("--repeats", min=1, help="Trainings of a trial, with different seeds, averaged."),
+    typer.Option(
+        "--repeats",
+        metavar="N",
+        min=1,
+        help="Trainings of a trial, with different seeds, averaged.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

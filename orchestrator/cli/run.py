@@ -27,7 +27,7 @@ def run(
         ),
     ],
     study: Annotated[
-        str | None, typer.Option("--study", help="Default: the objective's name.")
+        str | None, typer.Option("--study", metavar="NAME", help="Default: the objective's name.")
     ] = None,
     trials: o.TrialsOption = None,
     workers: o.WorkersOption = None,
@@ -84,7 +84,7 @@ def run(
 def create(
     name: o.NameArgument,
     objective: Annotated[
-        str | None, typer.Option("--objective", help="As mnist or pkg.mod:f.")
+        str | None, typer.Option("--objective", metavar="OBJECTIVE", help="As mnist or pkg.mod:f.")
     ] = None,
     spec: Annotated[
         Path | None, typer.Option("--spec", metavar="FILE.toml", help="The study as a file.")
@@ -140,7 +140,9 @@ def create(
 def resume(
     name: o.NameArgument,
     trials: o.TrialsOption = None,
-    add: Annotated[int | None, typer.Option("--add", min=1, help="Trials on top.")] = None,
+    add: Annotated[
+        int | None, typer.Option("--add", metavar="N", min=1, help="Trials on top.")
+    ] = None,
     workers: o.WorkersOption = None,
     gpus: o.GpusOption = None,
     allow_mismatch: o.MismatchOption = False,
@@ -170,7 +172,8 @@ def resume(
 def worker(
     name: o.NameArgument,
     processes: Annotated[
-        int, typer.Option("--processes", min=1, max=256, help="Workers on this machine.")
+        int,
+        typer.Option("--processes", metavar="N", min=1, max=256, help="Workers on this machine."),
     ] = 1,
     gpus: o.GpusOption = None,
     timeout: Annotated[

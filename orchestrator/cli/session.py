@@ -8,7 +8,8 @@ import time
 from orchestrator.cli.display import display, say, say_all
 from orchestrator.durations import parse_duration
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.objective import full_steps, make_objective
+from orchestrator.objective import make_objective
+from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
@@ -62,8 +63,8 @@ def _supervise(
         gpus=parse_gpus(gpus),
         trial_timeout=study.spec.worker.trial_timeout,
     )
-    steps = full_steps(study.spec, make_objective(study.spec))
-    reader = ProgressReader(database, study, steps)
+    make_objective(study.spec)  # one that is not to be had is refused before anything starts
+    reader = ProgressReader(database, study, EpochCounter(study.spec))
     supervisor = Supervisor(database, crew)
     progress = reader.read()
     if progress.done >= progress.budget:
@@ -113,9 +114,23 @@ def work(
             _echo(supervisor)
             time.sleep(_POLL_SECONDS)
     _echo(supervisor)
-    if not supervisor.interrupted and not supervisor.exit_code():
-        say(f"these workers have ended; see what is found with: orch report {study.name}")
-    return 130 if supervisor.interrupted else supervisor.exit_code()
+    if supervisor.interrupted:
+        say("stopped; nothing is lost: what these workers ran is given back")
+        return 130
+    if not supervisor.exit_code():
+        say(f"these workers have ended{_done(database, study)}")
+    return supervisor.exit_code()
+
+
+def _done(database: Database, study: StoredStudy) -> str:
+    try:
+        row = database.row("progress", study_id=study.study_id)
+    except StorageError:
+        row = None
+    if row is None:
+        return ""
+    done = f" with {row['complete'] + row['pruned']} of {row['budget']} trials done"
+    return f"{done}; see what is found with: orch report {study.name}"
 
 
 def _compare_software(database: Database, study: StoredStudy, allow_mismatch: bool) -> None:

@@ -30,8 +30,12 @@ def tensorboard(
     live: Annotated[
         bool, typer.Option("--live", help="Follow the study until it is done, or Ctrl-C.")
     ] = False,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 6006,
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0: any free one.")
+    ] = 6006,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
+    ] = "127.0.0.1",
     storage: o.StorageOption = None,
 ) -> None:
     """Write a study's TensorBoard logs, every trial a run with its hparams, and serve them.
@@ -44,6 +48,7 @@ def tensorboard(
     from orchestrator.report.hparams import HParamsLogs
     from orchestrator.report.tensorboard import tensorboard as serving
     from orchestrator.report.trials import read_trials
+    from orchestrator.report.words import counted
     from orchestrator.storage.embedded import home
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
@@ -53,18 +58,21 @@ def tensorboard(
     folder = logdir if logdir is not None else home() / "tensorboard" / name
     logs = HParamsLogs(folder, study.spec)
     count = logs.write(read_trials(database, study))
-    print(f"{count} trials in {folder}", file=sys.stderr, flush=True)
+    print(f"{counted(count, 'trial')} in {folder}", file=sys.stderr, flush=True)
     with ExitStack() as stack:
         if serve:
-            if host != "127.0.0.1":
-                print(
-                    f"TensorBoard listens on {host}, without a password: whoever reaches this "
-                    "machine can read the study",
-                    file=sys.stderr,
-                )
-            address = stack.enter_context(serving(folder, host, port))
-            print(f"TensorBoard at {address}#hparams (Ctrl-C ends it)", file=sys.stderr, flush=True)
+            _say_where(host, stack.enter_context(serving(folder, host, port)))
         if live:
             follow(database, name, logs.write)
         while serve:
             time.sleep(_POLL_SECONDS)
+
+
+def _say_where(host: str, address: str) -> None:
+    if host != "127.0.0.1":
+        print(
+            f"TensorBoard listens on {host}, without a password: whoever reaches this machine can "
+            "read the study",
+            file=sys.stderr,
+        )
+    print(f"TensorBoard at {address}#hparams (Ctrl-C ends it)", file=sys.stderr, flush=True)

@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
 def refit(
     name: o.NameArgument,
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="As model.keras.")],
-    trial: Annotated[int | None, typer.Option("--trial", help="Default: the best.")] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", metavar="N", help="Default: the best.")
+    ] = None,
     storage: o.StorageOption = None,
 ) -> None:
     """Train the best trial on all training data, evaluate it once on the test set, save it.
@@ -62,8 +64,10 @@ def predict(
         Path | None,
         typer.Option("--model", metavar="PATH", help="Of orch refit; default: the kept model."),
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, max=500, help="How many.")] = 10,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Which ones.")] = 0,
+    count: Annotated[
+        int, typer.Option("--count", metavar="N", min=1, max=500, help="How many.")
+    ] = 10,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Which ones.")] = 0,
     storage: o.StorageOption = None,
 ) -> None:
     """Draw random test digits with the model's predictions; wrong ones are marked.
@@ -100,8 +104,12 @@ def predict(
 
 def confirm(
     name: o.NameArgument,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many of the best.")] = 3,
-    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Fresh seeds for each.")] = 5,
+    top: Annotated[
+        int, typer.Option("--top", metavar="N", min=1, help="How many of the best.")
+    ] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", min=2, help="Fresh seeds for each.")
+    ] = 5,
     workers: o.WorkersOption = None,
     gpus: o.GpusOption = None,
     format: Annotated[Format, typer.Option("--format")] = Format.text,
@@ -139,7 +147,10 @@ def replay(
     name: o.NameArgument,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", help="The trial's number.")],
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="The largest difference that passes.")
+        float,
+        typer.Option(
+            "--tolerance", metavar="NUMBER", min=0, help="The largest difference that passes."
+        ),
     ] = 0.0,
     storage: o.StorageOption = None,
 ) -> None:

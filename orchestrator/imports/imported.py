@@ -37,26 +37,40 @@ class ImportedStudy:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def store(
-    database: Database, name: str, imported: ImportedStudy, objective: str | None
-) -> StoredStudy:
+@dataclass(frozen=True)
+class GoingOn:
+    """How an imported study goes on.
+
+    Attributes:
+        objective: None: it can only be read.
+        data: the data set; None: the objective's own.
+        epochs: of a full trial; None: as many values as a trial has reported.
+    """
+
+    objective: str | None = None
+    data: str | None = None
+    epochs: int | None = None
+
+
+def store(database: Database, name: str, imported: ImportedStudy, going_on: GoingOn) -> StoredStudy:
     """Store an imported study under a name; it is there whole or not at all.
 
     Args:
         database: where.
         name: the new study's name.
         imported: the study.
-        objective: with which it may go on; None: it can only be read.
+        going_on: with what it may go on.
 
     Raises:
         UsageError: the name is taken, or the objective is unknown.
+        OrchError: the data cannot be had.
     """
     if read(database, name) is not None:
         raise UsageError(f"study '{name}' exists already; choose another name")
     # Under a name that no command takes, until all of it is there.
-    spec = _spec(f"{name}.importing", imported, objective)
+    spec = _spec(f"{name}.importing", imported, going_on)
     facts = None
-    if objective is not None:
+    if going_on.objective is not None:
         spec, facts = resolve(spec)
     left = read(database, spec.study.name)
     if left is not None:  # an earlier import was cut off
@@ -72,7 +86,7 @@ def store(
     return open_study(database, name)
 
 
-def _spec(name: str, imported: ImportedStudy, objective: str | None) -> StudySpec:
+def _spec(name: str, imported: ImportedStudy, going_on: GoingOn) -> StudySpec:
     ended = [
         trial
         for trial in imported.trials
@@ -82,13 +96,14 @@ def _spec(name: str, imported: ImportedStudy, objective: str | None) -> StudySpe
     document: dict[str, Any] = {
         "study": {
             "name": name,
-            "objective": objective or IMPORTED,
+            "objective": going_on.objective or IMPORTED,
             "metric": list(imported.metrics),
             "direction": list(imported.directions),
             "trials": max(1, len(ended)),
             "note": imported.note,
         },
         "pruner": {"name": "none"},
-        "training": {"epochs": max(1, steps)},
+        "training": {"epochs": going_on.epochs or max(1, steps)},
+        "data": {} if going_on.data is None else {"name": going_on.data},
     }
     return StudySpec.parse(document)

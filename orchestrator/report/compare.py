@@ -77,10 +77,15 @@ class Difference(BaseModel):
 
 
 class Comparison(BaseModel):
-    """Studies side by side; the groups in the order of their mean, the best first."""
+    """Studies side by side; the groups in the order of their mean, the best first.
+
+    Attributes:
+        step: what the groups' and curves' ``epochs`` are of plain functions: ``"step"``.
+    """
 
     metric: str
     direction: str
+    step: str
     test: str
     groups: list[Group]
     differences: list[Difference]
@@ -112,11 +117,17 @@ def compare(summaries: Sequence[Summary]) -> Comparison:
     return Comparison(
         metric=first.metrics[0],
         direction=first.directions[0],
+        step=_step(summaries),
         test="exact permutation test of the mean best value, two-sided, Holm's correction",
         groups=groups,
         differences=differences,
         verdict=_verdict(groups, differences, summaries),
     )
+
+
+def _step(summaries: Sequence[Summary]) -> str:
+    units = {each.unit for each in summaries}
+    return units.pop() if len(units) == 1 else "epoch"
 
 
 def _grouped(summaries: Sequence[Summary]) -> list[list[Summary]]:
@@ -243,7 +254,14 @@ def _differences(groups: Sequence[Group]) -> list[Difference]:
 
 def _sentence(better: Group, worse: Group, p: float | None) -> str:
     lead = abs((better.mean or 0.0) - (worse.mean or 0.0))
+    if lead == 0:
+        return f"{better.name} and {worse.name} are equal: {number(better.mean)}."
     if p is None:
+        if len(better.values) == len(worse.values) == 1:
+            return (
+                f"{better.name} leads {worse.name} by {lead:.2g}; one seed each tells nothing: "
+                "four each are the least."
+            )
         seeds = f"{len(better.values)} and {len(worse.values)} seeds"
         return (
             f"{better.name} leads {worse.name} by {lead:.2g}; {seeds} are too few to tell that "
@@ -277,5 +295,7 @@ def _verdict(
         )
     epochs = [each.epochs.trained for each in summaries]
     if min(epochs) > 0 and max(epochs) > 1.5 * min(epochs):
-        lines.append("They did not spend the same: see the curves over epochs and time.")
+        lines.append(
+            f"They did not spend the same: see the curves over {_step(summaries)}s and time."
+        )
     return lines

@@ -8,7 +8,7 @@ from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.listing import table
 from orchestrator.report.plots import Plot
 from orchestrator.report.ranges import value_range
-from orchestrator.report.words import duration, number
+from orchestrator.report.words import counted, duration, number
 
 _COLUMNS, _ROWS = 60, 6
 _TENTHS = (1, 2, 5, 10)
@@ -29,7 +29,7 @@ def render(comparison: Comparison) -> str:
         ]
         for group in comparison.groups
     ]
-    head = ["group", "seeds", "mean best", "std", "trials", "epochs", "time"]
+    head = ["group", "seeds", "mean best", "std", "trials", f"{comparison.step}s", "time"]
     parts.append(table(head, rows))
     if len(comparison.differences) > 1:
         lines = [line for each in comparison.differences for line in wrap(each.sentence, 80)]
@@ -43,10 +43,11 @@ def _spent(comparison: Comparison, index: int) -> str:
     """A table of the median best at a tenth, a fifth, half and all that was spent."""
     curves = [(group.name, group.curves[index]) for group in comparison.groups]
     unit, spent = curves[0][1].unit, curves[0][1].spent
+    noun = {"trials": "trial", "epochs": comparison.step}.get(unit)
     if not spent or spent[-1] <= 0:
         return ""
     places = [round(tenth * len(spent) / 10) - 1 for tenth in _TENTHS]
-    head = ["best after", *(_amount(spent[place], unit) for place in places)]
+    head = ["best after", *(_amount(spent[place], noun) for place in places)]
     rows = [
         [name[:28], *("-" if (value := curve.median[place]) is None else number(value)
                       for place in places)]
@@ -72,5 +73,5 @@ def _plot(comparison: Comparison, curves: list[Curve]) -> list[str]:
     return plot.lines()
 
 
-def _amount(spent: float, unit: str) -> str:
-    return duration(spent) if unit == "seconds" else f"{spent:,.0f} {unit}"
+def _amount(spent: float, noun: str | None) -> str:
+    return duration(spent) if noun is None else counted(round(spent), noun)

@@ -80,8 +80,8 @@ def serve(database: Database, options: DashboardOptions) -> None:
         _say_where(url, made, metrics, options)
         if not options.read_only:
             stack.enter_context(keep_notes(database.url))
-        if options.open_browser:
-            webbrowser.open(url)
+        if options.open_browser and not webbrowser.open(url):
+            print("no browser was found here; open that address yourself", file=sys.stderr)
         server.run()  # returns at Ctrl-C
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from orchestrator.ranking import rank
 from orchestrator.report.rungs import Rung
+from orchestrator.report.words import step_word
 
 
 class States(BaseModel):
@@ -48,11 +49,18 @@ class Epochs(BaseModel):
 
 
 class WorkerSummary(BaseModel):
-    """One worker process. ``busy_ratio``: the share of its presence with a trial."""
+    """One worker process.
+
+    Attributes:
+        busy_ratio: the share of its presence with a trial.
+        joined_seconds: how long ago it started.
+        last_seen_seconds: how long ago it gave its last sign of life.
+    """
 
     id: str
     trials: int
     busy_ratio: float | None
+    joined_seconds: float
     last_seen_seconds: float
 
 
@@ -102,6 +110,8 @@ class Summary(BaseModel):
         best: the winner; None in a study of several metrics.
         pareto: in a study of several metrics, the numbers of the trials that none beats in all.
         rounds: how many trainings one trial is.
+        has_epochs: the objective trains in epochs; of a plain function, ``epochs`` counts the
+            values that it reported.
         importances: of the parameters by PED-ANOVA, shares of 1.
         importances_fanova: by fANOVA, which takes seconds: only where it was asked for.
         spec: the study's specification, with every default filled in.
@@ -121,6 +131,7 @@ class Summary(BaseModel):
     best: Best | None
     pareto: list[int]
     rounds: int
+    has_epochs: bool
     epochs: Epochs
     rungs: list[Rung]
     importances: dict[str, float]
@@ -154,6 +165,16 @@ class Summary(BaseModel):
         """Whether more of the first metric is better."""
         return self.directions[0] == "maximize"
 
+    @property
+    def step(self) -> str:
+        """What a reported value stands for, in a word."""
+        return step_word(self.has_epochs, self.rounds)
+
+    @property
+    def unit(self) -> str:
+        """What :attr:`epochs` counts, in a word."""
+        return "epoch" if self.has_epochs else self.step
+
     def ranked(self) -> list[TrialSummary]:
         """The complete, feasible trials by the first metric, the best first."""
         able = [trial for trial in self.trials if trial.may_win]
@@ -163,6 +184,11 @@ class Summary(BaseModel):
         """Why the latest trial failed or was pruned that says why; None: none says."""
         reasons = [trial.reason for trial in self.trials if trial.reason]
         return reasons[-1] if reasons else None
+
+    def failure_beside_success(self) -> str | None:
+        """Why the latest trial failed, where the verdict is about others; None: none did."""
+        reasons = [trial.reason for trial in self.trials if trial.state == "FAIL" and trial.reason]
+        return reasons[-1] if reasons and self.states.failed and self.ranked() else None
 
     def best_so_far(self) -> list[tuple[int, float]]:
         """The trials that were better in the first metric than all before: number and value."""
@@ -182,3 +208,8 @@ class Summary(BaseModel):
             for name, value in trial.params.items():
                 values.setdefault(name, set()).add(value)
         return [name for name, found in values.items() if len(found) > 1]
+
+    def shown_params(self) -> list[str]:
+        """What a table of the best has: the parameters that varied, or all where none did."""
+        ranked = self.ranked()
+        return self.varied_params() or (list(ranked[0].params) if ranked else [])

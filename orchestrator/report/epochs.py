@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.errors import OrchError
 from orchestrator.objective import full_steps, make_objective
 from orchestrator.report.document import Epochs
+from orchestrator.report.words import step_word
 from orchestrator.spec import StudySpec
 
 
@@ -21,15 +22,16 @@ class EpochCounter:
 
     Attributes:
         steps: how many values a trial reports that is never pruned.
+        has_epochs: the objective trains in epochs; a plain function just reports values.
     """
 
     def __init__(self, spec: StudySpec) -> None:
         self._training = spec.training
         try:
             objective = make_objective(spec)
-            self.steps, self._uses_epochs = full_steps(spec, objective), objective.uses_epochs
+            self.steps, self.has_epochs = full_steps(spec, objective), objective.uses_epochs
         except OrchError:
-            self.steps, self._uses_epochs = spec.training.epochs, True
+            self.steps, self.has_epochs = spec.training.epochs, True
 
     def count(self, trials: Sequence[FrozenTrial]) -> Epochs:
         """Of all trials together."""
@@ -40,6 +42,11 @@ class EpochCounter:
         saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
         return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
 
+    @property
+    def unit(self) -> str:
+        """What is counted, in a word."""
+        return "epoch" if self.has_epochs else step_word(False, self._training.rounds)
+
     def of_one_training(self, trial: FrozenTrial) -> int:
         """Of one training of a complete trial."""
         if self._training.rounds == 1:
@@ -48,7 +55,7 @@ class EpochCounter:
 
     def _of_value(self, trial: FrozenTrial) -> int:
         # A fold or repeat is one value, and a whole training.
-        one = self._training.rounds == 1 or not self._uses_epochs
+        one = self._training.rounds == 1 or not self.has_epochs
         return 1 if one else self._of_full_training(trial)
 
     def _of_full_trial(self, trial: FrozenTrial) -> int:

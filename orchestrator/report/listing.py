@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from optuna.distributions import BaseDistribution
 
 from orchestrator.report.document import Summary
+from orchestrator.report.verdict import decision
 from orchestrator.report.words import (
+    counted,
     duration,
     params_line,
     percent,
     plus_minus,
     values_line,
 )
-from orchestrator.search.space import count, describe, size
+from orchestrator.search.space import count, describe, size, values_of
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
+
+_MOST_VALUES = 64  # more than any parameter has that decides about others
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -90,11 +95,32 @@ def study_page(database: Database, study: StoredStudy) -> str:
     return "\n".join(parts)
 
 
+def reachable(
+    space: Mapping[str, BaseDistribution], is_active: Callable[[str, Mapping[str, Any]], bool]
+) -> dict[str, BaseDistribution]:
+    """The parameters that a configuration may have: one that is fixed may rule others out."""
+    found: dict[str, BaseDistribution] = {}
+    chosen: dict[str, Any] = {}  # the fixed values before it
+    varied: dict[str, list[Any]] = {}
+    for name, each in space.items():
+        others = [{**chosen, other: v} for other, values in varied.items() for v in values]
+        if not any(is_active(name, beside) for beside in (chosen, *others)):
+            continue
+        found[name] = each
+        cells = count(each)
+        if cells == 1:
+            chosen[name] = values_of(name, each)[0]
+        elif cells is not None and cells <= _MOST_VALUES:
+            varied[name] = values_of(name, each)
+    return found
+
+
 def space_page(
     space: Mapping[str, BaseDistribution],
     further: Mapping[str, BaseDistribution],
     trials: int,
-    epochs: int,
+    steps: int,
+    step: str,
     is_function: bool,
 ) -> str:
     """A search space: every parameter, the number of configurations, the cost of the budget.
@@ -103,7 +129,8 @@ def space_page(
         space: what is searched.
         further: what would be searched if the spec named it.
         trials: the budget.
-        epochs: of a full trial.
+        steps: what a full trial costs.
+        step: in what, as ``"epoch"``.
         is_function: the objective's parameters are found as it suggests them.
     """
     lines = []
@@ -124,12 +151,21 @@ def space_page(
     if is_function:
         lines.append("the function's own parameters are found as it suggests them")
     else:
-        cells = size(space)
-        lines.append("size: continuous" if cells is None else f"size: {cells:,} configurations")
-    lines.append(
-        f"cost: {trials} trials of at most {epochs} epochs: {trials * epochs} epochs unpruned"
-    )
+        lines.append(f"size: {_size(space)}")
+    cost = f"cost: {counted(trials, 'trial')}"
+    # How many steps a function has, only it knows; that one step is one trial, everybody.
+    if not is_function and (step, steps) != ("step", 1):
+        cost += f" of at most {counted(steps, step)}: {counted(trials * steps, step)} unpruned"
+    lines.append(cost)
     return "\n".join(lines)
+
+
+def _size(space: Mapping[str, BaseDistribution]) -> str:
+    cells = size(space)
+    if cells is not None:
+        return counted(cells, "configuration")
+    first = next(name for name, each in space.items() if not count(each))
+    return f"infinitely many configurations ({first} is continuous)"
 
 
 def best_page(summary: Summary, top: int) -> str:
@@ -138,14 +174,13 @@ def best_page(summary: Summary, top: int) -> str:
     if summary.is_multi_objective:
         ranked = [trial for trial in ranked if trial.number in summary.pareto]
     if not ranked:
-        return summary.verdict[0] if summary.states.complete else "no trial is complete yet"
+        return " ".join(decision(summary))
     lines = [
         f"trial {trial.number}: {values_line(summary.metrics, trial.values or [])}"
         f"{plus_minus(trial.standard_error)}, {params_line(trial.params)}"
         for trial in ranked[:top]
     ]
-    lines.append(
-        f"of {summary.states.complete} complete and {summary.states.pruned} pruned trials; "
-        f"{percent(summary.epochs.saved_ratio)} of the epochs saved"
-    )
+    states, saved = summary.states, summary.epochs.saved_ratio
+    of = f"of {states.complete} complete and {counted(states.pruned, 'pruned trial')}"
+    lines.append(f"{of}; {percent(saved)} of the {summary.unit}s saved" if saved else of)
     return "\n".join(lines)

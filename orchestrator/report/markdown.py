@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.report.document import Summary
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.svg import Figure
-from orchestrator.report.words import duration, number, percent
+from orchestrator.report.words import number, percent, retries
 from orchestrator.spec import StudySpec
 
 _MOST_BEST = 10
@@ -21,7 +21,8 @@ def render(summary: Summary, figures: str | None = None) -> str:
         summary: what is reported.
         figures: how the figures' files begin, as ``"report-"``; None: without figures.
     """
-    states = summary.states
+    states, reason = summary.states, summary.failure_beside_success()
+    mixed = "; ".join(summary.mismatches)
     parts = [
         f"# {summary.study}",
         " ".join(summary.verdict),
@@ -32,10 +33,9 @@ def render(summary: Summary, figures: str | None = None) -> str:
                 ["metric", _metrics(summary)],
                 ["strategy", f"{summary.sampler} with {summary.pruner}"],
                 ["trials", f"{states.complete} complete, {states.pruned} pruned, {states.failed} "
-                 f"failed of {summary.budget}; {summary.retries} retries"],
-                ["epochs", f"{summary.epochs.trained} trained of {summary.epochs.without_pruning} "
-                 f"without pruning ({percent(summary.epochs.saved_ratio)} saved)"],
-                ["time", duration(summary.elapsed_seconds)],
+                 f"failed of {summary.budget}{retries(summary.retries)}"],
+                *([["last failure", reason]] if reason else []),
+                *([["mixed software", mixed]] if mixed else []),
             ],
         ),
         _best(summary),
@@ -83,18 +83,18 @@ def _best(summary: Summary) -> str:
         ranked = [trial for trial in ranked if trial.number in summary.pareto]
     if not ranked:
         return ""
-    varied = summary.varied_params()
+    shown = summary.shown_params()
     noisy = summary.rounds > 1
     rows = [
         [
             trial.number,
             *map(number, trial.values or []),
             *([number(trial.standard_error)] if noisy else []),
-            *(number(trial.params[name]) if name in trial.params else "-" for name in varied),
+            *(number(trial.params[name]) if name in trial.params else "-" for name in shown),
         ]
         for trial in ranked[:_MOST_BEST]
     ]
-    head = ["trial", *summary.metrics, *(["± standard error"] if noisy else []), *varied]
+    head = ["trial", *summary.metrics, *(["± standard error"] if noisy else []), *shown]
     title = "The Pareto front" if summary.is_multi_objective else "The best trials"
     return f"## {title}\n\n{_table(head, rows)}"
 
@@ -102,8 +102,9 @@ def _best(summary: Summary) -> str:
 def _rungs(summary: Summary) -> str:
     if not summary.rungs:
         return ""
+    head = ["bracket", f"{summary.step}s", "reached", "went on"]
     rows = [[rung.bracket, rung.resource, rung.reached, rung.passed] for rung in summary.rungs]
-    return f"## Brackets and rungs\n\n{_table(['bracket', 'epochs', 'reached', 'went on'], rows)}"
+    return f"## Brackets and rungs\n\n{_table(head, rows)}"
 
 
 def _workers(summary: Summary) -> str:

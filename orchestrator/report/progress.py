@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.report.words import duration, number, params_line
+from orchestrator.report.epochs import EpochCounter
+from orchestrator.report.words import counted, duration, number, params_line
 from orchestrator.storage.database import Database, Row
 from orchestrator.study import StoredStudy
 
@@ -39,17 +40,18 @@ class ProgressReader:
     Args:
         database: where the study is.
         study: the study.
-        steps: how many values a trial reports that is never pruned.
+        counter: counts what pruning saved.
     """
 
-    def __init__(self, database: Database, study: StoredStudy, steps: int) -> None:
+    def __init__(self, database: Database, study: StoredStudy, counter: EpochCounter) -> None:
         self._database = database
         self._study = study
-        self._steps = steps
+        self._counter = counter
         self._known: list[int] = [row["trial_id"] for row in self._ended()]
         self._started = time.monotonic()
         self._done_before: int | None = None
         self._best: tuple[int, dict[str, Any]] | None = None
+        self._told_of_log = False
 
     def read(self) -> Progress:
         """Where the study stands now."""
@@ -99,26 +101,27 @@ class ProgressReader:
         return pace * max(0, progress.budget - progress.done)
 
     def saved(self, progress: Progress) -> int | None:
-        """The epochs that pruning has saved so far.
+        """The epochs, or of a function the steps, that pruning has saved so far.
 
         None where each trial has its own number, or none: a function may report nothing.
         """
         spec = self._study.spec
         if "epochs" in spec.space or not progress.values:
             return None
-        epochs_of_a_value = 1 if spec.training.rounds == 1 else spec.training.epochs
-        return max(0, progress.done * self._steps - progress.values) * epochs_of_a_value
+        values = max(0, progress.done * self._counter.steps - progress.values)
+        is_training = spec.training.rounds > 1 and self._counter.has_epochs
+        return values * spec.training.epochs if is_training else values
 
     def headline(self, progress: Progress) -> str:
         """The whole state in one line."""
         parts = [
             f"{progress.done}/{progress.budget} trials",
             f"{progress.pruned} pruned",
-            f"{progress.workers} worker{'' if progress.workers == 1 else 's'}",
+            counted(progress.workers, "worker"),
         ]
         saved = self.saved(progress)
-        if saved is not None:
-            parts.insert(2, f"{saved} epochs saved")
+        if saved:
+            parts.insert(2, f"{counted(saved, self._counter.unit)} saved")
         if progress.failed:
             parts.insert(2, f"{progress.failed} failed")
         left = self.seconds_left(progress)
@@ -144,7 +147,16 @@ class ProgressReader:
     def _line(self, row: Row) -> str:
         value = "" if row["value"] is None else f" {number(row['value'])}"
         reason = f" ({json.loads(row['reason'])})" if row["reason"] else ""
-        return f"trial {row['number']} {row['state']}{value}{reason}"
+        return f"trial {row['number']} {row['state']}{value}{reason}{self._of_log(row)}"
+
+    def _of_log(self, row: Row) -> str:
+        """Where the whole traceback is, with the first failure alone: all have one."""
+        # Of a worker that was lost, nothing is known.
+        known = row["state"] == "FAIL" and row["reason"] and "lost: " not in row["reason"]
+        if not known or self._told_of_log:
+            return ""
+        self._told_of_log = True
+        return "; its traceback, or what it wrote last, is its attribute 'log' in: orch dashboard"
 
     def _params(self, best: Row) -> dict[str, Any]:
         if self._best is None or self._best[0] != best["trial_id"]:

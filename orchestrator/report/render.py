@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from orchestrator.errors import OrchError
-from orchestrator.report import compare_text, markdown, table, text
+from orchestrator.report import compare_text, cv_results, markdown, text
 from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary
 from orchestrator.storage.files import write_whole
@@ -18,7 +18,7 @@ def render(summary: Summary, form: str) -> str:
     if form == "json":
         return summary.model_dump_json(indent=2) + "\n"
     if form == "csv":
-        return table.render(summary)
+        return cv_results.render(summary)
     if form == "markdown":
         return markdown.render(summary)
     if form == "html":

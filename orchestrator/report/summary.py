@@ -46,19 +46,16 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
     Raises:
         StorageError: the database is out of reach.
     """
-    counter = EpochCounter(study.spec)
-    pruner = _pruner(study.spec, counter.steps)
+    spec = study.spec
+    counter = EpochCounter(spec)
+    pruner = _pruner(spec, counter.steps)
     optuna_study = optuna.Study(study.name, PostgresStorage(database), pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)
-    spec = study.spec
     metrics, directions = list(spec.study.metrics), list(spec.study.directions)
     one = len(metrics) == 1
     # A pruner that cannot be made here has no brackets to show.
     brackets = None if pruner is None else build_brackets(spec, counter.steps)
     ladder = Ladder(optuna_study, pruner, spec.pruner.options, brackets)
-    first_start = min(
-        (trial.datetime_start for trial in trials if trial.datetime_start), default=None
-    )
     summary = Summary(
         study=study.name,
         objective=spec.study.objective,
@@ -71,6 +68,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         best=_best(trials, spec, counter) if one else None,
         pareto=[] if one else _pareto(optuna_study, spec),
         rounds=spec.training.rounds,
+        has_epochs=counter.has_epochs,
         epochs=counter.count(trials),
         rungs=ladder.rungs(trials),
         importances=ped_anova(optuna_study, trials) if one else {},
@@ -79,12 +77,10 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         retries=sum(map(is_retried, trials)),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
-        mismatches=[
-            row["mismatch"] for row in database.rows("read_mismatches", study_id=study.study_id)
-        ],
+        mismatches=_mismatches(database, study),
         spec=spec.document(),
         versions=versions(),
-        trials=[_trial(ladder, trial, spec, first_start) for trial in trials],
+        trials=_trials(ladder, trials, spec),
     )
     summary.verdict = verdict(summary)
     return summary
@@ -141,7 +137,8 @@ def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:
             id=row["name"],
             trials=row["trials"],
             busy_ratio=_busy(row["busy_seconds"] + row["leased_seconds"], row["present_seconds"]),
-            last_seen_seconds=round(row["last_seen_seconds"], 1),
+            joined_seconds=round(row["joined_seconds"], 3),
+            last_seen_seconds=round(row["last_seen_seconds"], 3),
         )
         for row in rows
     ]
@@ -154,6 +151,17 @@ def _busy(busy: float, present: float) -> float | None:
 def _elapsed(database: Database, study: StoredStudy) -> float:
     row = database.row("elapsed_seconds", study_id=study.study_id)
     return round((row and row["elapsed"]) or 0.0, 3)
+
+
+def _mismatches(database: Database, study: StoredStudy) -> list[str]:
+    rows = database.rows("read_mismatches", study_id=study.study_id)
+    return [row["mismatch"] for row in rows]
+
+
+def _trials(ladder: Ladder, trials: list[FrozenTrial], spec: StudySpec) -> list[TrialSummary]:
+    starts = (trial.datetime_start for trial in trials if trial.datetime_start)
+    first_start = min(starts, default=None)
+    return [_trial(ladder, trial, spec, first_start) for trial in trials]
 
 
 def _trial(

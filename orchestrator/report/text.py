@@ -7,7 +7,7 @@ from textwrap import wrap
 from orchestrator.report.document import Summary
 from orchestrator.report.plots import Plot, sparkline
 from orchestrator.report.ranges import value_range
-from orchestrator.report.words import counted, duration, number, params_line, percent
+from orchestrator.report.words import clip, counted, duration, number, params_line, percent, retries
 
 _BAR_WIDTH = 30
 _MOST_TRIALS = 5
@@ -39,17 +39,10 @@ def _head(summary: Summary) -> str:
         f"{summary.sampler} with {summary.pruner}",
         f"Trials {done} of {summary.budget}: {states.complete} complete, {states.pruned} pruned"
         f", {states.failed} failed, {states.running} running, {states.waiting} waiting"
-        f"{_retries(summary.retries)}",
+        f"{retries(summary.retries)}",
     ]
-    # A function that reports nothing has no epochs.
-    if summary.epochs.trained:
-        lines.append(
-            f"Epochs {summary.epochs.trained} trained of {summary.epochs.without_pruning}"
-            f" without pruning ({percent(summary.epochs.saved_ratio)} saved)"
-            f" in {duration(summary.elapsed_seconds)}",
-        )
-    reason = summary.last_reason()
-    if states.failed and summary.ranked() and reason:
+    reason = summary.failure_beside_success()
+    if reason:
         lines.append(f"Failed {reason}")
     if summary.data:
         data = summary.data
@@ -59,10 +52,6 @@ def _head(summary: Summary) -> str:
         )
     lines += [f"Mixed  software on {mismatch}" for mismatch in summary.mismatches]
     return "\n".join("\n".join(wrap(line, 80, subsequent_indent=" " * 7)) for line in lines)
-
-
-def _retries(count: int) -> str:
-    return f"; {count} {'retry' if count == 1 else 'retries'}" if count else ""
 
 
 def _verdict(summary: Summary) -> str:
@@ -111,19 +100,18 @@ def _best(summary: Summary) -> str:
     best = summary.best
     if summary.is_multi_objective:
         return _pareto(summary)
-    if best is None:  # where some are complete, the verdict says why none of them wins
-        return "" if summary.states.complete else "Best   no trial is complete yet"
-    spread = "one training"
+    if best is None:  # the verdict says why
+        return ""
+    several = summary.has_epochs or (summary.rounds == 1 and best.epochs > 1)
+    after = f" after {counted(best.epochs, summary.unit)}" if several else ""
+    lines = [f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}{after}"]
     if best.std is not None:
-        spread = (
-            f"mean of {best.trainings} trainings, standard deviation {number(best.std)}, "
-            f"standard error {number(best.standard_error)}"
+        lines.append(
+            f"       (mean of {best.trainings} trainings, standard deviation {number(best.std)}, "
+            f"standard error {number(best.standard_error)})"
         )
-    after = f" after {counted(best.epochs, 'epoch')}" if best.epochs else ""
-    lines = [
-        f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}{after}",
-        f"       ({spread})",
-    ]
+    elif summary.has_epochs:
+        lines.append("       (one training)")
     width = max((len(name) for name in best.params), default=0)
     lines += [f"       {name:<{width}}  {number(value)}" for name, value in best.params.items()]
     return "\n".join(lines)
@@ -136,39 +124,40 @@ def _trials(summary: Summary) -> str:
     noisy = summary.rounds > 1
     error_head = f"  {'± error':>8}" if noisy else ""
     lines = [f"{'trial':>5}  {summary.metrics[0]:>12}{error_head}  {'seconds':>7}  parameters"]
-    # Of a single trial, nothing varies.
-    varied = summary.varied_params() or list(ranked[0].params)
+    shown = summary.shown_params()
     for trial in ranked[:_MOST_TRIALS]:
         seconds = "-" if trial.seconds is None else f"{trial.seconds:.1f}"
         error = "-" if trial.standard_error is None else number(trial.standard_error)
         shown_error = f"  {error:>8}" if noisy else ""
         head = f"{trial.number:>5}  {number(trial.value):>12}{shown_error}  {seconds:>7}  "
-        params = {name: value for name, value in trial.params.items() if name in varied}
-        lines.append(head + _cut(params_line(params), 80 - len(head)))
+        params = {name: value for name, value in trial.params.items() if name in shown}
+        lines.append(head + clip(params_line(params), 80 - len(head)))
     return "\n".join(lines)
 
 
 def _pareto(summary: Summary) -> str:
     by_number = {trial.number: trial for trial in summary.trials}
     if not summary.pareto:
-        return "" if summary.states.complete else "Pareto front: no trial is complete yet"
+        return ""
     front = sorted(summary.pareto, key=lambda each: (by_number[each].values or [0.0])[0])
-    lines = [f"Pareto front: {len(front)} trials that no other beats in every metric"]
+    lines = [f"Pareto front: {counted(len(front), 'trial')} that no other beats in every metric"]
     lines.append(f"{'trial':>5}" + "".join(f"  {metric:>12}" for metric in summary.metrics))
     for each in front:
         trial = by_number[each]
         values = "".join(f"  {number(value):>12}" for value in trial.values or [])
         head = f"{trial.number:>5}{values}  "
-        lines.append(head + _cut(params_line(trial.params), max(10, 80 - len(head))))
+        lines.append(head + clip(params_line(trial.params), max(10, 80 - len(head))))
     return "\n".join(lines)
 
 
 def _rungs(summary: Summary) -> str:
     if not summary.rungs:
         return ""
-    lines = ["bracket  epochs  reached  passed"]
+    unit = f"{summary.step}s"
+    lines = [f"bracket  {unit:>6}  reached  passed"]
     lines += [
-        f"{rung.bracket:>7}  {rung.resource:>6}  {rung.reached:>7}  {rung.passed:>6}"
+        f"{rung.bracket:>7}  {rung.resource:>{max(6, len(unit))}}  {rung.reached:>7}"
+        f"  {rung.passed:>6}"
         for rung in summary.rungs
     ]
     return "\n".join(lines)
@@ -192,12 +181,8 @@ def _workers(summary: Summary) -> str:
     width = max(6, *(min(len(worker.id), _MOST_NAME) for worker in seen))
     lines = [f"{'worker':<{width}}  trials  busy   last seen"]
     lines += [
-        f"{_cut(worker.id, _MOST_NAME):<{width}}  {worker.trials:>6}"
+        f"{clip(worker.id, _MOST_NAME):<{width}}  {worker.trials:>6}"
         f"  {percent(worker.busy_ratio):>5}  {duration(worker.last_seen_seconds)} ago"
         for worker in seen
     ]
     return "\n".join(lines)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.presence import took_part
 from orchestrator.report.words import counted, duration, number, percent
 
 # A lead of so many standard errors is more than noise, as a rule of thumb.
@@ -14,13 +15,14 @@ _MOST_PARAMS = 4
 
 def verdict(summary: Summary) -> list[str]:
     """The sentences: which parameters, how sure, what mattered, what it cost."""
-    found = _decision(summary)
+    found = decision(summary)
     if summary.ranked():
         found += [_certainty(summary), _importance(summary)]
     return [sentence for sentence in [*found, _cost(summary)] if sentence]
 
 
-def _decision(summary: Summary) -> list[str]:
+def decision(summary: Summary) -> list[str]:
+    """Which trial is the best, or why none is."""
     states = summary.states
     ended = states.complete + states.pruned
     if summary.ranked():
@@ -62,8 +64,9 @@ def _best(summary: Summary) -> str:
     best = summary.best
     assert best is not None
     done = summary.states.complete + summary.states.pruned
-    names = sorted(summary.varied_params(), key=lambda name: -summary.importances.get(name, 0.0))
-    told = [name for name in names if name in best.params][:_MOST_PARAMS]
+    varied = [name for name in summary.varied_params() if name in best.params]
+    names = sorted(varied, key=lambda name: -summary.importances.get(name, 0.0))
+    told = names[:_MOST_PARAMS]
     params = [f"{name} {number(best.params[name])}" for name in told]
     chosen = f", with {', '.join(params)}" if params else ""
     if len(names) > len(told) > 0:
@@ -76,11 +79,11 @@ def _best(summary: Summary) -> str:
 
 def _pareto(summary: Summary) -> str:
     count = len(summary.pareto)
-    verb = "are" if count > 1 else "is"
+    verb, them = ("are", "them") if count > 1 else ("is", "it")
     metrics = " and ".join(summary.metrics)
     return (
         f"{counted(count, 'trial')} of {summary.states.complete:,} {verb} on the Pareto front: "
-        f"no other trial beats them in {metrics} together."
+        f"no other trial beats {them} in {metrics} together."
     )
 
 
@@ -90,12 +93,16 @@ def _certainty(summary: Summary) -> str:
         return ""
     best, second = ranked[0], ranked[1]
     lead = abs((best.value or 0.0) - (second.value or 0.0))
+    if lead == 0:
+        return f"Trial {second.number} has the same value."
     ahead = f"It leads trial {second.number} by {lead:.2g}"
     error = _error_of_difference(best, second)
     if error is None:
+        one = "training" if summary.has_epochs else "run"
+        again = "retrains the best" if summary.has_epochs else "runs the best again"
         return (
-            f"{ahead} with one training each, so luck may have decided: "
-            f"orch confirm {summary.study} retrains the best with fresh seeds."
+            f"{ahead} with one {one} each, so luck may have decided: "
+            f"orch confirm {summary.study} {again} with fresh seeds."
         )
     if lead > _CLEAR_ERRORS * error:
         return f"{ahead}, more than twice the standard error of that difference ({error:.2g})."
@@ -120,14 +127,15 @@ def _importance(summary: Summary) -> str:
 
 def _cost(summary: Summary) -> str:
     epochs = summary.epochs
-    if not epochs.trained:
-        return ""
-    workers = sum(1 for worker in summary.workers if worker.trials)
+    workers = took_part(summary)
     saved = ""
     if epochs.saved_ratio is not None and epochs.saved_ratio > 0:
         saved = f" instead of {epochs.without_pruning:,} ({percent(epochs.saved_ratio)} saved)"
-    by = f" on {counted(workers, 'worker')}" if workers else ""
-    return (
-        f"{counted(epochs.trained, 'epoch')} trained{saved} in "
-        f"{duration(summary.elapsed_seconds)}{by}."
-    )
+    by = f" on {workers}" if workers else ""
+    spent = f"{duration(summary.elapsed_seconds)}{by}."
+    longest = max((len(trial.intermediate) for trial in summary.trials), default=0)
+    # A function that reports nothing, or its end alone, has no steps.
+    if not epochs.trained or (summary.unit == "step" and longest < 2):
+        return f"It took {spent}" if workers else ""
+    verb = "trained" if summary.has_epochs else "run"
+    return f"{counted(epochs.trained, summary.unit)} {verb}{saved} in {spent}"

@@ -28,6 +28,21 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def retries(count: int) -> str:
+    """``; 2 retries`` behind a count of trials; empty where there are none."""
+    return f"; {count:,} {'retry' if count == 1 else 'retries'}" if count else ""
+
+
+def step_word(has_epochs: bool, rounds: int) -> str:
+    """What a reported value stands for; with folds or repeats, each is a training."""
+    return "training" if rounds > 1 else "epoch" if has_epochs else "step"
+
+
+def clip(text: str, length: int) -> str:
+    """The text, cut with an ellipsis where it is longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def percent(ratio: float | None) -> str:
     """``56 %``, or a dash where there is no ratio."""
     return "-" if ratio is None else f"{ratio * 100:.0f} %"

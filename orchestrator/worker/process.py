@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from orchestrator.worker import native_log
+
 _LOG_LINES = 50
 
 
@@ -39,6 +41,7 @@ class WorkerProcess:
         self.worker_id: UUID = uuid4()
         self.doom: str | None = None  # why the supervisor ended it
         self._started = time.monotonic()
+        self._has_gpu = bool(gpu)
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"{study}-{self.worker_id}.log"
         self._read = 0
@@ -78,13 +81,13 @@ class WorkerProcess:
         self._process.wait()
 
     def new_output(self) -> str:
-        """Whole lines that it has written since the last call."""
+        """Whole lines that it has written since the last call, without TensorFlow's usual news."""
         with self._log.open("rb") as log:
             log.seek(self._read)
             text = log.read()
         whole = text[: text.rfind(b"\n") + 1] if self._process.returncode is None else text
         self._read += len(whole)
-        return whole.decode(errors="replace")
+        return native_log.shown(whole.decode(errors="replace"), self._has_gpu)
 
     def last_lines(self) -> str:
         """The end of its log."""

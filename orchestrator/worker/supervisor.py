@@ -86,6 +86,7 @@ class Supervisor:
         self._signals = 0
         self._answered = 0
         self._look_at = 0.0
+        self._last_words: set[str] = set()
         self.messages: list[str] = []
 
     @property
@@ -193,7 +194,8 @@ class Supervisor:
             self.messages.extend(process.new_output().splitlines())
         elif code in _FINAL_CODES and code != 0 and log:
             words = "orch: " + log.splitlines()[-1].split("] ", 1)[-1]
-            if words not in self.messages:
+            if words not in self._last_words:  # the others of the crew end of the same
+                self._last_words.add(words)
                 self.messages.append(words)
 
     def _settle(self) -> None:
@@ -238,6 +240,6 @@ class Supervisor:
             self.kill()
             return
         self.messages.append(
-            "stopping: running trials are given back after their epoch (again: at once)"
+            "stopping: running trials are given back after their epoch or step (again: at once)"
         )
         self.leave()

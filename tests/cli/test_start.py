@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -50,12 +51,16 @@ def test_neither_a_worker_nor_a_report_loads_what_it_does_not_use(module: str) -
 VERBS = [
     "run", "create", "resume", "worker", "stop", "delete", "list", "show", "report", "best",
     "space", "dashboard", "doctor", "db start", "db stop", "db status", "db url", "db init",
+    "enqueue", "compare", "confirm", "replay", "tensorboard", "launch slurm", "import optuna",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_every_verb_has_an_example(orch: Orch, verb: str) -> None:
-    assert f"orch {verb}" in orch.ok(*verb.split(), "--help").split("Example:", 1)[1]
+    page = orch.ok(*verb.split(), "--help")
+    assert f"orch {verb}" in page.split("Example:", 1)[1]
+    python = re.findall(r"^  --\S+ .*<(?:int|float|str|path|list).*", page, re.M)
+    assert python == [], "an option says what it takes in the user's words"
 
 
 def test_help_and_python_m_are_the_same_command(orch: Orch) -> None:
@@ -73,12 +78,21 @@ def test_space_prints_the_parameters_the_size_and_the_cost(orch: Orch) -> None:
     # 3 activations, 16 widths, 8 widths thrice, 4 batch sizes
     assert f"size: {3 * 16 * 8**3 * 4:,} configurations" in page
     assert "20 trials of at most 8 epochs: 160 epochs" in page
+    shallow = orch.ok("space", "digits", "--param", "layers=2", "--param", "epochs=3")
+    assert "units_2" in shallow and not re.search(r"^units_3 .* 8$", shallow, re.M)
+    assert "size: infinitely many configurations (dropout is continuous)" in shallow
+    function = orch.ok("space", "user_objectives:broken")
+    assert function.endswith("cost: 20 trials\n"), "it has no epochs"
 
 
-def test_doctor_says_ok_or_the_mend_for_each_check(orch: Orch) -> None:
+def test_doctor_says_ok_or_the_mend_for_each_check(
+    orch: Orch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCH_MNIST", "gone.npz")
     ended = orch("doctor")
     lines = ended.stdout.strip().splitlines()
-    assert all(line.startswith(("ok", "MEND")) for line in lines)
+    assert all(line.startswith(("ok", "MEND", "note  mnist ")) for line in lines)
+    assert any("gone.npz" in line for line in lines), "who wants no MNIST need not mend it"
     checked = {line.split()[1] for line in lines}
     assert {"storage", "clock", "disk", "cores", "digits", "TensorFlow"} <= checked
     assert ended.returncode == (1 if any(line.startswith("MEND") for line in lines) else 0)

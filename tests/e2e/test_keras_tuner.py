@@ -100,6 +100,14 @@ def test_a_finished_project_becomes_a_study(orch: Orch, name: str, tmp_path: Pat
         assert trial["value"] == other.score
         assert trial["params"] == other.hyperparameters.values
     assert whole["best"]["value"] == max(each.score for each in theirs.values())
+    assert "name it" in orch.refused(
+        2, "import", "kerastuner", str(tmp_path / "digits"), f"{name}x", "--data", "digits"
+    )
+    on = orch("import", "kerastuner", str(tmp_path / "digits"), f"{name}y", "--data", "digits",
+              "--objective", "kt:hypermodels:build_model", "--epochs", "2")  # fmt: skip
+    assert "it goes on with digits and 2 epochs" in on.stderr
+    shown = orch.ok("show", f"{name}y")
+    assert "epochs = 2" in shown and "# data: name digits" in shown
     damaged = next((tmp_path / "digits").glob("trial_*/trial.json"))
     damaged.write_text(damaged.read_text()[:-50])
     message = orch.refused(1, "import", "kerastuner", str(tmp_path / "digits"), f"{name}x")

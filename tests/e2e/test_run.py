@@ -120,6 +120,11 @@ def test_failures_in_a_row_end_the_study_with_exit_code_1(orch: Orch, name: str)
     assert ended.returncode == 1
     assert "3 configurations in a row failed" in ended.stderr
     assert "ValueError: no such layer" in ended.stderr
+    lines = ended.stderr.splitlines()
+    assert lines[-1].startswith("orch: study"), "after the trials that it is about"
+    assert lines.count(lines[-1]) == 1, "once, though both workers end of it"
+    told = [line for line in lines if "attribute 'log' in: orch dashboard" in line]
+    assert len(told) == 1 and "FAIL" in told[0]
     states = orch.report(name)["states"]
     assert states["failed"] >= 3 and states["waiting"] + states["running"] <= 1
     assert "failed" in orch.ok("list")
@@ -151,6 +156,25 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(orch: Orch, name: str) -> N
     orch.ok("resume", name, "--workers", "4")
     assert done(orch, name) == 30
     assert orch.report(name)["retries"] == 0, "an orderly leave is no failed attempt"
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(orch: Orch, name: str) -> None:
+    orch.ok("create", name, "--objective", "quadratic", "--trials", "1",
+            "--set", "objective.sleep=60")  # fmt: skip
+    shell = orch.start("worker", name)
+    wait_until(lambda: orch.report(name)["states"]["running"] == 1)
+    shell.send_signal(signal.SIGINT)
+    assert shell.stderr is not None
+    assert "again: at once" in shell.stderr.readline()
+    asked = time.monotonic()
+    shell.send_signal(signal.SIGINT)
+    _, errors = shell.communicate(timeout=60)
+    assert time.monotonic() - asked < 30, "it does not wait for the step's end"
+    assert shell.returncode == 130
+    assert errors.splitlines() == ["stopped; nothing is lost: what these workers ran is given back"]
+    states = orch.report(name)["states"]
+    assert (states["running"], states["waiting"], states["failed"]) == (0, 1, 0)
+    orch.ok("delete", name, "--yes")
 
 
 def test_a_closed_terminal_loses_nothing(orch: Orch, name: str) -> None:
@@ -202,6 +226,7 @@ def test_two_shells_share_one_study(orch: Orch, name: str) -> None:
     for shell in shells:
         _, errors = shell.communicate(timeout=120)
         assert shell.returncode == 0, errors
+        assert " of 24 trials done; " in errors.splitlines()[-1]
     whole = orch.report(name)
     assert whole["states"]["complete"] + whole["states"]["pruned"] == 24
     assert len([worker for worker in whole["workers"] if worker["trials"]]) == 4

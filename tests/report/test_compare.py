@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def test_with_fewer_seeds_it_is_said_that_they_are_too_few(summaries: dict[str, 
     few = compare([summaries[name] for name in [*TPE[:3], *RANDOM[:3]]])
     assert few.differences[0].p is None
     assert "3 and 3 seeds are too few" in few.verdict[0]
+    one = compare([summaries[TPE[0]], summaries[RANDOM[0]]])
+    assert "one seed each tells nothing" in one.verdict[0]
+
+
+def test_equal_studies_are_told_equal(summaries: dict[str, Summary]) -> None:
+    first = summaries[TPE[0]]
+    other = first.model_copy(update={"study": "twin", "spec": summaries[RANDOM[0]].spec})
+    assert first.best is not None
+    told = compare([first, other]).verdict[0]
+    assert told == f"cmp-tpe-seed0 and twin are equal: {first.best.value:.5g}."
 
 
 def test_the_same_seed_twice_is_no_second_sample(
@@ -111,6 +122,7 @@ def test_the_command_prints_each_form(
 ) -> None:
     text = render_comparison(comparison, "text")
     assert text.splitlines()[0].startswith("cmp-tpe is better") and "best after" in text
+    assert re.search(r"^best after .* \d+ steps", text, re.M) and "epoch" not in text
     assert max(map(len, text.splitlines())) <= 80
     assert json.loads(render_comparison(comparison, "json"))["groups"][0]["seeds"] == [0, 1, 2, 3]
     orch.ok("compare", *TPE, *RANDOM, "--format", "html", "--out", str(as_file))

@@ -129,14 +129,16 @@ def test_the_metrics_are_those_of_the_report(
 
 
 def test_a_local_dashboard_needs_no_password_unless_one_is_given(
-    orch: Orch, tmp_path: Path
+    orch: Orch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # and so no browser
+    for display in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(display, raising=False)
     file = tmp_path / "password"
     file.write_text("a good long one\n")
-    with served(orch, "dashboard", "--port", "0", "--password-file", str(file), lines=1) as (
-        _,
-        said,
-    ):
+    arguments = ["dashboard", "--open", "--port", "0", "--password-file", str(file)]
+    with served(orch, *arguments, lines=2) as (_, said):
+        assert "no browser was found here" in said
         address = re.search(r"http://127\.0\.0\.1:\d+/", said)
         assert address is not None and "good" not in said
         assert ask(f"{address[0]}api/studies")[0] == 401

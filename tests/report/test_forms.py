@@ -13,8 +13,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from orchestrator.report.document import Summary
+from orchestrator.report.document import Epochs, Summary, WorkerSummary
+from orchestrator.report.figures.effort import timeline
+from orchestrator.report.listing import best_page
+from orchestrator.report.presence import took_part
 from orchestrator.report.render import render, schema, write
+from orchestrator.report.verdict import verdict
 
 pytestmark = pytest.mark.usefixtures("stored")
 
@@ -99,3 +103,97 @@ def test_rungs_that_each_process_finds_for_itself_are_left_out(
 ) -> None:
     summary = summary_of("report-auto")
     assert summary.rungs == [] and summary.trials[0].bracket == 0
+
+
+def test_what_pruning_saved_is_said_once_and_of_a_function_in_steps(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many")
+    text = render(many, "text")
+    assert text.count("saved") == 1 and "epoch" not in text and "training" not in text
+    assert " steps run instead of " in text and "with one run each" in text
+    network = many.model_copy(update={"has_epochs": True})
+    network.verdict = verdict(network)
+    for form in ("text", "markdown"):
+        told = render(network, form)
+        assert told.count("saved") == 1 and " epochs trained instead of " in told
+        assert "with one training each" in told
+    silent = many.model_copy(
+        update={"epochs": Epochs(trained=0, without_pruning=0, saved_ratio=None)}
+    )
+    assert verdict(silent)[-1].startswith("It took ")
+
+
+def test_a_second_with_the_same_value_is_not_led_by_nothing(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many").model_copy(deep=True)
+    first, second = many.ranked()[:2]
+    second.value = first.value
+    best, other = sorted((first.number, second.number))
+    assert f"Trial {other} has the same value." in verdict(many)
+    assert many.ranked()[0].number == best
+
+
+def test_workers_that_followed_each_other_are_not_told_as_if_side_by_side(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many")
+
+    def session(joined: float, seen: float) -> list[WorkerSummary]:
+        times = {"joined_seconds": joined, "last_seen_seconds": seen}
+        return [worker.model_copy(update=times) for worker in many.workers]
+
+    again = many.model_copy(update={"workers": session(90, 60) + session(50, 2)})
+    assert took_part(many.model_copy(update={"workers": session(90, 60)})) == "2 workers"
+    assert took_part(again) == "4 workers, at most 2 at once"
+    assert verdict(again)[-1].endswith(" on 4 workers, at most 2 at once.")
+    assert took_part(summary_of("report-empty")) == ""
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_every_form_says_why_a_trial_failed_and_who_took_part_with_other_software(
+    summary_of: Callable[[str], Summary], form: str
+) -> None:
+    many = summary_of("report-many").model_copy(
+        deep=True, update={"mismatches": ["north: x"], "retries": 0}
+    )
+    many.states.failed = 1
+    told = render(many, form)
+    assert re.search(r"(Failed|last failure|last failure:)( \|)? lost", told), "beside the winner"
+    assert re.search(r"[Mm]ixed +software( on| \|) north: x", told)
+    assert "0 retries" not in told
+    one = render(summary_of("report-one"), form)
+    assert "relu" in one.partition("activation")[2], "of a single trial, all parameters"
+
+
+def test_the_best_of_a_study_without_one_says_why_there_is_none(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    failed = best_page(summary_of("report-failed"), 1)
+    assert failed == "There is no winner: 3 configurations failed. The last reason: ValueError: no."
+    assert best_page(summary_of("report-empty"), 1).startswith("No trial has run yet. Start ")
+    assert best_page(summary_of("report-many"), 1).endswith(" % of the steps saved")
+    for name in ("failed", "empty", "pruned"):
+        assert "complete yet" not in render(summary_of(f"report-{name}"), "text")
+
+
+def test_a_trial_that_its_bracket_pruned_was_not_ended_from_outside(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many").model_copy(deep=True)
+    next(trial for trial in many.trials if trial.state == "PRUNED").worker = ""
+    drawn = timeline(many)
+    assert drawn is not None and "paused, then pruned" in drawn.body
+    assert "ended from outside" not in drawn.body
+
+
+def test_the_verdict_counts_no_parameter_that_the_best_trial_does_not_have(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    many = summary_of("report-many").model_copy(deep=True)
+    assert many.best is not None
+    for trial in many.trials:
+        if trial.number != many.best.number:
+            trial.params["units_2"] = trial.number
+    assert "further parameter" not in verdict(many)[0]

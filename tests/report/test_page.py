@@ -80,7 +80,9 @@ def test_the_page_says_what_the_json_says(orch: Orch, page: Page, as_file: Path)
     best, states, epochs = report["best"], report["states"], report["epochs"]
     assert f"{best['value']:.5g}" == page.script("return document.querySelector('.much').innerText")
     assert f"{states['complete']} complete, {states['pruned']} pruned" in text
-    assert f"{epochs['trained']} of {epochs['without_pruning']} trained" in text
+    assert f"{epochs['trained']} of {epochs['without_pruning']} run" in text, (
+        "steps: a bowl has no epochs"
+    )
     assert all(sentence in text for sentence in report["verdict"])
     complete = [t for t in report["trials"] if t["state"] == "COMPLETE"]
     ranked = sorted(complete, key=lambda t: -t["value"])[:10]

@@ -21,6 +21,7 @@ from orchestrator.storage.database import Database
 from orchestrator.worker.checkpoints import Checkpoint, CheckpointWriter, load_newest
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
+from orchestrator.worker.native_log import shown
 from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
 from orchestrator.worker.supervisor import Crew, Supervisor
 from orchestrator.worker.unfinished import UnfinishedTrials
@@ -261,3 +262,21 @@ def test_signing_off_is_seen(place: Any, claimed: tuple[Claims, int]) -> None:
     [row] = place.execute("SELECT left_at FROM orch.worker WHERE study_id = %(study)s")
     assert row["left_at"] is not None
     assert Claims(place.site.database, place.study.study_id, uuid4()).held() == []
+
+
+def test_tensorflows_usual_news_is_not_shown_and_its_errors_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    news = (
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+        "I0000 00:00:1795.495111    8550 port.cc:153] oneDNN custom operations are on.\n"
+        "2026-01-01 00:00:00.495111: I tensorflow/core/util/port.cc:153] oneDNN is on.\n"
+        "W0000 00:00:1795.495111    8550 gpu_device.cc:2433] Skipping registering GPU devices.\n"
+    )
+    no_gpu = "E0000 00:00:1795.79    8550 cuda_platform.cc:52] failed call to cuInit: INTERNAL\n"
+    error = "E0000 00:00:1795.79    8550 allocator.cc:7] out of memory\n"
+    own = "[8550] trial 0 COMPLETE 0.9\nI say: hello\n\n"
+    assert shown(news + no_gpu + error + own, has_gpu=False) == error + own
+    assert shown(news + no_gpu, has_gpu=True) == no_gpu
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    assert shown(news + no_gpu + own, has_gpu=False) == news + no_gpu + own, "who asks for all"

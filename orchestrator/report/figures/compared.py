@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from orchestrator.report.compare import Comparison, Curve
-from orchestrator.report.figures.scales import Category, Linear, clip
+from orchestrator.report.figures.scales import Category, Linear, time_unit
 from orchestrator.report.figures.search import value_scale
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.words import clip
 
 COLOURS = 8  # s0 to s7 of figures.css
 
@@ -50,11 +51,13 @@ def _spent(comparison: Comparison, index: int) -> Figure | None:
     if not known or end <= 0:
         return None
     frame = Frame()
-    unit, divisor = _unit(curves[0].unit, end)
+    unit = curves[0].unit
+    divisor, word = time_unit(end) if unit == "seconds" else (1.0, unit)
+    word = f"{comparison.step}s" if unit == "epochs" else word
     y = value_scale(known, comparison.direction == "maximize", frame.y0, frame.y1)
     x = Linear(0.0, end / divisor, frame.x0, frame.x1, 6)
     drawing = Drawing(frame)
-    drawing.axes(x, y, unit, comparison.metric)
+    drawing.axes(x, y, word, comparison.metric)
     for place, (group, curve) in enumerate(zip(comparison.groups, curves, strict=True)):
         colour = place % COLOURS
         if len(group.studies) > 1:
@@ -67,9 +70,8 @@ def _spent(comparison: Comparison, index: int) -> Figure | None:
     several = max(len(group.studies) for group in comparison.groups)
     band = " The line is the median of the seeds, the band their range." if several > 1 else ""
     caption = f"The best {comparison.metric} so far.{band}"
-    title = f"Best over {'time' if curves[0].unit == 'seconds' else curves[0].unit}"
-    key = f"over-{curves[0].unit}"
-    return Figure(key, title, caption, drawing.body, frame.width, frame.height)
+    title = f"Best over {'time' if unit == 'seconds' else word}"
+    return Figure(f"over-{unit}", title, caption, drawing.body, frame.width, frame.height)
 
 
 def _line(
@@ -81,9 +83,3 @@ def _line(
         for spent, value in zip(curve.spent, values, strict=True)
         if value is not None
     ]
-
-
-def _unit(unit: str, end: float) -> tuple[str, float]:
-    if unit != "seconds" or end < 180:
-        return unit, 1.0
-    return ("minutes", 60.0) if end < 3 * 3600 else ("hours", 3600.0)

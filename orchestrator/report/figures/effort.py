@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from orchestrator.report.document import Summary, TrialSummary
-from orchestrator.report.figures.scales import Linear, clip
+from orchestrator.report.figures.scales import Linear, time_unit
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
 from orchestrator.report.rungs import Rung
-from orchestrator.report.words import counted, duration, percent
+from orchestrator.report.words import clip, counted, duration, percent
 
 _MOST_LANES = 40
 _LOST = re.compile(r"from worker (\S+) for")
+Bar = tuple[float, float, TrialSummary]  # from when to when, in seconds
 _FILLS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 
 
@@ -31,7 +32,7 @@ def rungs(summary: Summary) -> Figure | None:
             top += 6
             drawing.text(4, top + 14, f"bracket {rung.bracket}", "strong")
             bracket = rung.bracket
-        drawing.text(left - 10, top + 14, counted(rung.resource, "epoch"), "tick end")
+        drawing.text(left - 10, top + 14, counted(rung.resource, summary.step), "tick end")
         drawing.bar("fill-soft", left, top + 3, rung.reached / most * full, 14)
         drawing.bar("fill-complete", left, top + 3, rung.passed / most * full, 14)
         end = left + rung.reached / most * full
@@ -57,7 +58,7 @@ def _rungs_of_winner(summary: Summary) -> set[tuple[int, int]]:
 
 
 def savings(summary: Summary) -> Figure | None:
-    """Epochs trained beside the epochs that the same trials cost without pruning."""
+    """The epochs, or steps, of all trials beside what they would be without pruning."""
     epochs = summary.epochs
     if not epochs.trained or not epochs.without_pruning:
         return None
@@ -67,7 +68,7 @@ def savings(summary: Summary) -> Figure | None:
     drawing = Drawing(frame)
     for top, word, count, style in (
         (14.0, "without pruning", epochs.without_pruning, "fill-soft"),
-        (56.0, "trained", epochs.trained, "fill-complete"),
+        (56.0, "with pruning", epochs.trained, "fill-complete"),
     ):
         drawing.text(left - 10, top + 18, word, "tick end")
         drawing.bar(style, left, top, count / most * full, 28)
@@ -78,40 +79,31 @@ def savings(summary: Summary) -> Figure | None:
 
 
 def saved_sentence(summary: Summary) -> str:
-    """Epochs and time that pruning saved, the time from the seconds that an epoch took."""
+    """What pruning saved, also in time, from the seconds that each took."""
     epochs = summary.epochs
     saved = epochs.without_pruning - epochs.trained
+    unit = f"{summary.unit}s".capitalize()
     if saved <= 0:
-        return "Epochs. Pruning saved none."
+        return f"{unit}. Pruning saved none."
     seconds = sum(trial.seconds or 0.0 for trial in summary.trials)
     each = seconds / epochs.trained
     time = f", about {duration(saved * each)} of one worker's time" if each else ""
-    return f"Epochs. {saved:,} saved ({percent(epochs.saved_ratio)}){time}."
+    return f"{unit}. {saved:,} saved ({percent(epochs.saved_ratio)}){time}."
 
 
 def timeline(summary: Summary) -> Figure | None:
     """A lane each worker: what it trained and when, failures and retries marked."""
-    bars = [bar for bar in map(_bar, summary.trials) if bar is not None]
-    if not bars:
+    lanes = _lanes(summary)
+    if not lanes:
         return None
-    lanes: dict[str, list[tuple[float, float, TrialSummary]]] = {}
-    for worker, start, end, trial in bars:
-        lanes.setdefault(worker, []).append((start, end, trial))
     shown = list(lanes)[:_MOST_LANES]
     row = 26.0 if len(shown) <= 12 else 18.0
     frame = Frame(
         width=1120, height=30 + len(shown) * row + 46, left=170, right=64, top=26, bottom=46
     )
-    last = max(end for _, _, end, _ in bars)
-    unit, word = _time_unit(last)
-    x = Linear(0.0, last / unit or 1.0, frame.x0, frame.x1, 8)
     drawing = Drawing(frame)
-    for index, (at, tick) in enumerate(x.ticks()):
-        drawing.path("grid", f"M{at:.1f} {frame.y0:g}V{frame.y1 - 4:g}")
-        drawing.text(at, frame.y0 + 17, tick, "tick middle" + (" minor" if index % 2 else ""))
-    drawing.text(
-        (frame.x0 + frame.x1) / 2, frame.height - 7, f"{word} since the start", "label middle"
-    )
+    last = max(end for bars in lanes.values() for _, end, _ in bars)
+    x, unit = _time_axis(drawing, frame, last)
     drawing.text(frame.width - 8, 15, "busy", "tick end")
     points: list[tuple[float, float, int]] = []
     for index, worker in enumerate(shown):
@@ -119,11 +111,8 @@ def timeline(summary: Summary) -> Figure | None:
         drawing.text(frame.x0 - 10, top + row / 2 + 2, clip(worker, 24), "tick end")
         drawing.text(frame.width - 8, top + row / 2 + 2, _busy(summary, worker), "tick end")
         points += _lane(drawing, lanes[worker], x, unit, top, row - 6)
-    more = (
-        f" {len(lanes) - len(shown)} further workers are left out."
-        if len(lanes) > len(shown)
-        else ""
-    )
+    left_out = len(lanes) - len(shown)
+    more = f" {counted(left_out, 'further worker')} left out." if left_out else ""
     caption = (
         "Blue is complete, grey is pruned, a cross is a failed or lost attempt, a white bar at "
         f"the start is a retry; at the right the busy share.{more}"
@@ -134,9 +123,46 @@ def timeline(summary: Summary) -> Figure | None:
     )  # fmt: skip
 
 
+def _lanes(summary: Summary) -> dict[str, list[Bar]]:
+    lanes: dict[str, list[Bar]] = {}
+    for trial in summary.trials:
+        trained = _trained(trial)
+        if trained is not None and trial.state in _FILLS:
+            lanes.setdefault(_lane_of(trial), []).append((*trained, trial))
+    return lanes
+
+
+def _trained(trial: TrialSummary) -> tuple[float, float] | None:
+    start, end = trial.started_seconds, trial.ended_seconds
+    if start is None or end is None:
+        return None
+    # A paused trial did not train all the while.
+    return (start if trial.seconds is None else max(start, end - trial.seconds)), end
+
+
+def _lane_of(trial: TrialSummary) -> str:
+    lost = _LOST.search(trial.reason or "")
+    if trial.worker or lost:
+        return trial.worker or (lost[1] if lost else "")
+    # A promotion's trial that ended its round: whoever ends the bracket prunes it.
+    return "paused, then pruned" if trial.state == "PRUNED" else "ended from outside"
+
+
+def _time_axis(drawing: Drawing, frame: Frame, last: float) -> tuple[Linear, float]:
+    """The scale and its unit in seconds."""
+    unit, word = time_unit(last)
+    x = Linear(0.0, last / unit or 1.0, frame.x0, frame.x1, 8)
+    for index, (at, tick) in enumerate(x.ticks()):
+        drawing.path("grid", f"M{at:.1f} {frame.y0:g}V{frame.y1 - 4:g}")
+        drawing.text(at, frame.y0 + 17, tick, "tick middle" + (" minor" if index % 2 else ""))
+    middle = (frame.x0 + frame.x1) / 2
+    drawing.text(middle, frame.height - 7, f"{word} since the start", "label middle")
+    return x, unit
+
+
 def _lane(
     drawing: Drawing,
-    bars: list[tuple[float, float, TrialSummary]],
+    bars: list[Bar],
     x: Linear,
     unit: float,
     top: float,
@@ -161,22 +187,6 @@ def _lane(
     return points
 
 
-def _bar(trial: TrialSummary) -> tuple[str, float, float, TrialSummary] | None:
-    start, end = trial.started_seconds, trial.ended_seconds
-    if start is None or end is None or trial.state not in _FILLS:
-        return None
-    if trial.seconds is not None:
-        start = max(start, end - trial.seconds)  # a paused trial did not train all the while
-    lost = _LOST.search(trial.reason or "")
-    return trial.worker or (lost[1] if lost else "ended from outside"), start, end, trial
-
-
 def _busy(summary: Summary, worker: str) -> str:
     found = next((each for each in summary.workers if each.id == worker), None)
     return percent(found.busy_ratio) if found else "-"
-
-
-def _time_unit(seconds: float) -> tuple[float, str]:
-    if seconds < 180:
-        return 1.0, "seconds"
-    return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report.document import Summary, TrialSummary
-from orchestrator.report.figures.scales import Log, Scale, clip, scale_of
+from orchestrator.report.figures.scales import Log, Scale, scale_of
 from orchestrator.report.figures.search import evenly, outside, value_scale
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
-from orchestrator.report.words import counted, percent
+from orchestrator.report.words import clip, counted, percent
 
 _MOST_SLICES = 6
 _MOST_DOTS = 1500

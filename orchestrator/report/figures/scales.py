@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orchestrator.report.words import clip
+
 Tick = tuple[float, str]  # a place in user units, and what is written there
 
 
@@ -138,9 +140,11 @@ def short(value: float, step: float | None = None) -> str:
     return f"{value:,.{digits}f}"
 
 
-def clip(text: str, length: int) -> str:
-    """The text, cut with an ellipsis where it is longer."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The unit for an axis that is so long: its seconds and its name."""
+    if seconds < 180:
+        return 1.0, "seconds"
+    return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")
 
 
 def _nice_step(rough: float) -> float:

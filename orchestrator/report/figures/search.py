@@ -79,7 +79,7 @@ def curves(summary: Summary) -> Figure | None:
     y = value_scale(finite, summary.maximize, frame.y0, frame.y1)
     x = Linear(min(steps), max(steps), frame.x0, frame.x1, 8, whole=True)
     drawing = Drawing(frame)
-    drawing.axes(x, y, step_name(summary), summary.metrics[0])
+    drawing.axes(x, y, summary.step, summary.metrics[0])
     points = []
     notes = []
     for state, style in (("PRUNED", "pruned"), ("COMPLETE", "complete")):
@@ -101,7 +101,7 @@ def curves(summary: Summary) -> Figure | None:
         points.append((*line[-1], best.number))
     extra = f" {'; '.join(notes)}." if notes else ""
     caption = (
-        f"The {summary.metrics[0]} by {step_name(summary)}: pruned trials are grey, the winner is "
+        f"The {summary.metrics[0]} by {summary.step}: pruned trials are grey, the winner is "
         f"orange.{extra}{outside(finite, y)}"
     )
     return Figure(
@@ -112,11 +112,6 @@ def curves(summary: Summary) -> Figure | None:
 def _curve(trial: TrialSummary, x: Scale, y: Scale) -> list[tuple[float, float]]:
     places = [(x.place(int(step)), y.place(value)) for step, value in trial.intermediate.items()]
     return [(a, b) for a, b in places if a is not None and b is not None]
-
-
-def step_name(summary: Summary) -> str:
-    """What a reported value stands for."""
-    return "epoch" if summary.rounds == 1 else "fold or repeat"
 
 
 def pareto(summary: Summary) -> Figure | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 
-from orchestrator.report.figures.scales import Scale, clip
+from orchestrator.report.figures.scales import Scale
+from orchestrator.report.words import clip
 
 Point = tuple[float, float]
 

@@ -12,10 +12,10 @@ from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures import compared
 from orchestrator.report.figures.gallery import gallery
-from orchestrator.report.figures.scales import clip
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.html.values import good_values
-from orchestrator.report.words import counted, duration, number, percent
+from orchestrator.report.presence import took_part
+from orchestrator.report.words import clip, counted, duration, number, percent
 from orchestrator.spec import StudySpec
 
 _MOST_BEST = 10
@@ -33,7 +33,7 @@ def render(summary: Summary) -> str:
         tiles=_tiles(summary),
         ranked=ranked[:_MOST_BEST],
         parameters=good_values(summary),
-        varied=summary.varied_params(),
+        shown=summary.shown_params(),
         spec=StudySpec.parse(summary.spec).to_toml().strip(),
         figures_css=stylesheet(),
         trials=as_script(_trial_rows(summary)),
@@ -93,28 +93,27 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     states, epochs, best = summary.states, summary.epochs, summary.best
     found = []
     if best is not None:
-        spread = (
-            f"± {number(best.standard_error)}, {best.trainings} trainings"
-            if best.standard_error is not None
-            else "one training"
-        )
-        found.append((summary.metrics[0], number(best.value), f"trial {best.number}, {spread}"))
+        remark = f"trial {best.number}"
+        if best.standard_error is not None:
+            remark += f", ± {number(best.standard_error)}, {best.trainings} trainings"
+        elif summary.has_epochs:
+            remark += ", one training"
+        found.append((summary.metrics[0], number(best.value), remark))
     done = states.complete + states.pruned
     parts = [f"{states.complete:,} complete", f"{states.pruned:,} pruned"]
     if states.failed:
         parts.append(f"{states.failed:,} failed")
     found.append(("trials", f"{done:,} of {summary.budget:,}", ", ".join(parts)))
-    saved = epochs.saved_ratio if epochs.saved_ratio is not None else 0.0
-    found.append(
-        ("epochs saved", percent(max(0.0, saved)),
-         f"{epochs.trained:,} of {epochs.without_pruning:,} trained")
-    )  # fmt: skip
+    if epochs.saved_ratio is not None:
+        share = percent(max(0.0, epochs.saved_ratio))
+        verb = "trained" if summary.has_epochs else "run"
+        remark = f"{epochs.trained:,} of {epochs.without_pruning:,} {verb}"
+        found.append((f"{summary.unit}s saved", share, remark))
     seen = [worker for worker in summary.workers if worker.trials]
     busy = [worker.busy_ratio for worker in seen if worker.busy_ratio is not None]
     share = f", {percent(sum(busy) / len(busy))} busy" if busy else ""
-    found.append(
-        ("time", duration(summary.elapsed_seconds), f"{counted(len(seen), 'worker')}{share}")
-    )
+    remark = f"{took_part(summary) or 'no worker'}{share}"
+    found.append(("time", duration(summary.elapsed_seconds), remark))
     return found
 
 
