@@ -192,8 +192,10 @@ WHERE s.study_name = coalesce(%(name)s, s.study_name) ORDER BY s.study_id
 SELECT w.worker_id::text, w.name, w.trials, w.busy_seconds,
        extract(epoch FROM coalesce(w.left_at, clock_timestamp()) - w.started_at)::double precision
            AS present_seconds,
-       extract(epoch FROM clock_timestamp() - w.started_at)::double precision AS joined_seconds,
-       extract(epoch FROM clock_timestamp() - w.last_seen_at)::double precision AS last_seen_seconds,
+       -- One moment for all: who came as another one left must not seem to come sooner or later.
+       extract(epoch FROM statement_timestamp() - w.started_at)::double precision AS joined_seconds,
+       extract(epoch FROM statement_timestamp() - w.last_seen_at)::double precision
+           AS last_seen_seconds,
        (w.left_at IS NULL AND w.last_seen_at > clock_timestamp() - make_interval(
            secs => orch.setting(w.study_id, 'grace_seconds'))) AS live,
        coalesce(extract(epoch FROM clock_timestamp() - l.taken_at)::double precision, 0)
