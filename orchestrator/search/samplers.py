@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _MODULE = "optuna.samplers"
+_PREPARED = "orchestrator.search.random_sampler"
 _SEED = frozenset({"seed"})
 
 SAMPLERS = {
@@ -22,7 +23,7 @@ SAMPLERS = {
     "tpe": Strategy("TPESampler", _MODULE, {"constant_liar": True}, _SEED),
     "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch"),
     "cmaes": Strategy("CmaEsSampler", _MODULE, {"warn_independent_sampling": False}, _SEED),
-    "random": Strategy("RandomSampler", _MODULE, reserved=_SEED),
+    "random": Strategy("RandomSampler", _PREPARED, reserved=_SEED),
     "qmc": Strategy(
         "QMCSampler",
         _MODULE,
@@ -34,7 +35,7 @@ SAMPLERS = {
 }
 
 # A plan's trials are queued with their values; a parameter that it does not name is drawn.
-_PLANNED = Strategy("RandomSampler", _MODULE, reserved=_SEED)
+_PLANNED = Strategy("RandomSampler", _PREPARED, reserved=_SEED)
 
 # These steer towards feasible trials; the others leave it to the report to tell them apart.
 _CONSTRAINED = ("tpe", "gp", "nsga2")

@@ -13,11 +13,13 @@ from typing import Any
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.trial import FrozenTrial
 
 from objectives.base import Objective
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
+from orchestrator.storage.replica import Replica
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
@@ -69,6 +71,7 @@ class WorkerTrial(optuna.Trial):
         self.checkpoints = objective.checkpoints
         self.fresh = fresh
         self._equipment = equipment
+        self._is_written_here = isinstance(study._storage, Replica)
         self._has_arrived = True  # the last value; without it nobody decides
         self.model: bytes | None = None
         # Where training went on from a checkpoint; a replay does the same.
@@ -81,6 +84,10 @@ class WorkerTrial(optuna.Trial):
     def values(self) -> dict[int, float]:
         """Every value reported so far, by step, delivered or not."""
         return dict(self._cached_frozen_trial.intermediate_values)
+
+    def _get_latest_trial(self) -> FrozenTrial:
+        # Optuna copies the trial at each call, and reads its attributes from the storage.
+        return self._cached_frozen_trial if self._is_written_here else super()._get_latest_trial()
 
     def suggest_space(self) -> None:
         """Draw every active parameter of the space, in its order."""
