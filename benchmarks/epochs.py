@@ -84,15 +84,17 @@ def _times(batch: int, processes: int, epochs: int) -> dict[str, Any]:
 def _worker_threads() -> int | None:
     from objectives.base import Settings
     from objectives.mnist import Mnist
+    from orchestrator.objective import useful_threads
+    from orchestrator.worker.devices import cores
 
     objective = Mnist(Settings())
-    return objective.most_threads(objective.space())
+    return useful_threads(objective, objective.space(), cores())
 
 
 def _accuracies(batch: int, options: argparse.Namespace) -> dict[str, Any]:
     job = {
         "batch": batch,
-        "threads": 1,
+        "threads": _worker_threads(),
         "epochs": options.accuracy_epochs,
         "seeds": list(range(options.seeds)),
         "examples": options.examples,
@@ -140,7 +142,7 @@ def _part(job: dict[str, Any]) -> dict[str, Any]:
     from objectives.data import load
     from objectives.rounds import Rounds
 
-    training.configure(job["threads"])
+    training.configure(job["threads"], side_by_side=job["fit"] == "fast")
     import keras
 
     from objectives.network import network

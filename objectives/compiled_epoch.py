@@ -11,6 +11,7 @@ import numpy as np
 
 from objectives.data import Array
 from objectives.fused_updates import fused_updates
+from objectives.shared_step import shared_step
 
 if TYPE_CHECKING:
     import keras
@@ -34,14 +35,16 @@ class CompiledEpoch:
         model: built and compiled, its optimizer built.
         batch_size: examples of a step.
         end_when_diverged: an epoch ends with the step whose loss is no number.
+        parts: into how many a batch is shared out, each for a thread.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, end_when_diverged: bool) -> None:
+    def __init__(
+        self, model: keras.Model, batch_size: int, end_when_diverged: bool, parts: int = 1
+    ) -> None:
         self._model = model
         self._batch_size = batch_size
-        self._train = _over_examples(
-            model, model.train_step, batch_size, end_when_diverged, model.optimizer
-        )
+        step = model.train_step if parts == 1 else shared_step(model, parts)
+        self._train = _over_examples(model, step, batch_size, end_when_diverged, model.optimizer)
         self._test = _over_examples(model, model.test_step, batch_size, False, None)
         self._steps = _FIRST_STEPS
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from objectives.compiled_epoch import CompiledEpoch, as_tensor
 from objectives.data import Array
+from objectives.shared_step import parts_of
 
 if TYPE_CHECKING:
     import keras
@@ -122,7 +123,8 @@ def _fit(
         model(x[:1])
     model.optimizer.build(model.trainable_variables)
     watched = any(getattr(each, "watches_loss", False) for each in callbacks or ())
-    compiled = CompiledEpoch(model, batch_size, end_when_diverged=watched)
+    parts = parts_of(model, batch_size, len(x))
+    compiled = CompiledEpoch(model, batch_size, end_when_diverged=watched, parts=parts)
     train = as_tensor(x), as_tensor(y)
     validation = validation_data and tuple(map(as_tensor, validation_data))
     told = keras.callbacks.CallbackList(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from objectives import training
 from objectives.base import Trial
 from objectives.keras_objective import KerasObjective
 from objectives.network import (
@@ -23,15 +23,12 @@ from objectives.network import (
     hidden_layers,
     network,
 )
+from objectives.shared_step import SMALLEST_PART
 
 if TYPE_CHECKING:
     import keras
 
 _LAYERS = 4
-# Multiplications in the first layer for a batch. Below, a step is too small to be shared out: with
-# two threads the article's network takes 1.3 times as long as with one, and its largest one, at
-# batch 256, 0.8 times, for twice the processor's time (docs/performance-training.md).
-_WORK_OF_ONE_THREAD = 2**27
 
 
 class Mnist(KerasObjective):
@@ -71,10 +68,11 @@ class Mnist(KerasObjective):
         return True
 
     def most_threads(self, space: Mapping[str, BaseDistribution]) -> int | None:
-        widths = [domain for name, domain in space.items() if name.startswith("units")]
-        inputs = math.prod(self.dataset.x_train.shape[1:])
-        work = inputs * max(map(_largest, widths)) * _largest(space["batch_size"])
-        return 1 if work <= _WORK_OF_ONE_THREAD else None
+        return max(1, _largest(space["batch_size"]) // SMALLEST_PART)
+
+    def prepare(self, threads: int | None = None) -> None:
+        # Its operations are too small to be shared out; its batches are not.
+        training.configure(threads, side_by_side=True)
 
     def build(self, trial: Trial) -> keras.Model:
         return network(trial.params, self.dataset)

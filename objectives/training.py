@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 _PARAMETERS = "parameters"
 
 
-def configure(threads: int | None) -> None:
+def configure(threads: int | None, side_by_side: bool = False) -> None:
     """Import TensorFlow and divide the machine: before the first trial, once a process.
 
     Args:
         threads: CPU threads of this process; None: TensorFlow takes all cores.
+        side_by_side: an operation has one thread; so many run at the same time. For networks whose
+            operations are too small to be shared out (see ``shared_step.py``).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The import makes a million objects that live as long as the process: looking for garbage
@@ -47,7 +49,7 @@ def configure(threads: int | None) -> None:
     gc.enable()
     try:
         if threads is not None:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_intra_op_parallelism_threads(1 if side_by_side else threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
             # Several workers share a card: each takes what it needs, not all of it.

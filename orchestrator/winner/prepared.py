@@ -8,6 +8,7 @@ from objectives.base import Objective
 from orchestrator.objective import make_objective, search_space, useful_threads
 from orchestrator.search.space import Space
 from orchestrator.study import StoredStudy
+from orchestrator.worker.devices import cores
 from orchestrator.worker.pinned import check_data
 
 
@@ -29,5 +30,5 @@ def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objectiv
     objective = make_objective(study.spec)
     check_data(study, objective)
     space = search_space(study.spec, objective)
-    objective.prepare(useful_threads(objective, space, None) if threads is None else threads)
+    objective.prepare(useful_threads(objective, space, cores()) if threads is None else threads)
     return objective, space

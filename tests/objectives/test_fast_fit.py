@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from objectives import fast_fit
+from objectives import fast_fit, shared_step
 from objectives.data import load
 from objectives.network import network
 from objectives.rounds import scaled
+from objectives.shared_step import parts_of
 
 PARAMS: dict[str, Any] = {
     "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 16,
@@ -217,3 +218,36 @@ def test_an_epoch_ends_with_the_step_that_diverged_for_who_watches_the_loss() ->
         assert ("val_loss" in history) is (not callbacks), "there is nothing to validate"
         steps.append(int(each.optimizer.iterations.numpy()))
     assert steps[0] < 10 and steps[1] == 125
+
+
+@pytest.mark.usefixtures("in_order")
+def test_batches_in_parts_train_to_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_fit, "parts_of", lambda *_: 3)
+    ours, theirs = model(optimizer="sgd", dropout=0.0), model(optimizer="sgd", dropout=0.0)
+    history = fast_fit.fit(ours, *TRAIN, 64, epochs=1, validation_data=VALIDATION, verbose=0)
+    expected = theirs.fit(
+        *TRAIN, batch_size=64, epochs=1, validation_data=VALIDATION, verbose=0, shuffle=False
+    )
+    for name, values in expected.history.items():
+        assert history.history[name] == pytest.approx(values, abs=1e-4), name
+    for mine, weight in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, weight, atol=1e-6)
+
+
+def test_what_treats_each_example_by_itself_is_shared_out_in_parts_that_are_worth_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_step, "_threads_side_by_side", lambda: 3)
+    plain = model()
+    assert [parts_of(plain, size, 50_000) for size in (64, 128, 192, 512)] == [1, 2, 3, 3]
+    assert parts_of(plain, 128, 129) == 1, "the last batch has one example, and no second part"
+    assert parts_of(model(normalisation=True), 256, 50_000) == 1, "it looks at the whole batch"
+    summed = model()
+    summed.compile("sgd", keras.losses.SparseCategoricalCrossentropy(reduction="sum"))
+    assert parts_of(summed, 256, 50_000) == 1, "its gradients add up in another way"
+    regular = keras.Sequential([keras.Input((64,)), keras.layers.Dense(
+        10, activation="softmax", activity_regularizer="l2")])  # fmt: skip
+    regular.compile("sgd", "sparse_categorical_crossentropy")
+    assert parts_of(regular, 256, 50_000) == 1
+    monkeypatch.undo()
+    assert parts_of(plain, 512, 50_000) == 1, "an operation has all threads, unless it was said"
