@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -217,6 +218,8 @@ def judge(copy: Copy, mutant: Mutant) -> tuple[bool, str]:
 
 def main() -> int:
     wanted = [each for each in MUTANTS if not sys.argv[1:] or each.function in sys.argv[1:]]
+    # Its server ends with it, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="orch-mutation-"))
     folder.chmod(0o755)
     copy = Copy(folder)

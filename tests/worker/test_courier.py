@@ -69,6 +69,20 @@ def test_a_posted_value_tells_that_the_lease_is_gone(
     assert values(database, trial_id) == {}
 
 
+def test_a_value_behind_one_that_the_server_has_lost_is_not_counted(
+    database: Database, carried: tuple[Courier, int]
+) -> None:
+    """As when a pooler's connections survive a crash of its server, and nobody notices it."""
+    courier, trial_id = carried
+    counted = "SELECT serial FROM orch.lease WHERE trial_id = %(id)s"
+    assert courier.deliver(1, 0.5) and courier.deliver(2, 0.25)
+    assert database.execute(counted, {"id": trial_id}) == [{"serial": 2}]
+    database.execute("UPDATE orch.lease SET serial = 1 WHERE trial_id = %(id)s", {"id": trial_id})
+    assert courier.deliver(3, 0.125)
+    assert database.execute(counted, {"id": trial_id}) == [{"serial": 1}]
+    assert courier.collect().serial == 3, "so the end sends everything again"
+
+
 def test_a_value_that_needs_no_other_trial_still_prunes(
     database: Database, store_study: Callable[..., StoredStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,8 +111,11 @@ def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Cla
         place.site.comes_back()
         # As after a crash of the server that lost what it had not waited for.
         place.execute("DELETE FROM trial_intermediate_values")
+        place.execute("UPDATE orch.lease SET serial = 0")
         wait_until(lambda: not courier.undelivered(trial_id))
         assert courier.outage_seconds == 0
+        [row] = place.execute("SELECT serial FROM orch.lease")
+        assert row["serial"] == courier.collect().serial > 0, "all of it counts again"
     courier.close()
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
 
