@@ -321,6 +321,7 @@ def test_a_given_back_trial_is_the_same_attempt_without_its_values(
     trial = take(leaving)
     leaving.write(trial, Writes(values={1: 0.5}))
     assert leaving.give_back(trial)
+    assert trials(database, study)[0]["datetime_start"] is None, "it starts anew"
     assert take(other) == trial
     rows = database.execute(
         "SELECT 1 FROM trial_intermediate_values WHERE trial_id = %(id)s", {"id": trial}
