@@ -11,9 +11,11 @@ that no test noticed. ``mutmut show NAME`` prints one of them; run it with this 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,14 +31,28 @@ SEED = 1
 
 
 def run_mutmut(home: Path, *names: str, quiet: bool = False) -> None:
-    # Not two at once: mutants that hang would fill the server's connections.
-    subprocess.run(
+    """Whoever ends this one ends mutmut, too, and the mutant that it has at work."""
+    process = subprocess.Popen(
+        # Not two at once: mutants that hang would fill the server's connections.
         [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names],
         cwd=ROOT,
         env={**os.environ, "ORCH_TEST_HOME": str(home)},
-        check=False,
-        capture_output=quiet,
+        stdout=subprocess.DEVNULL if quiet else None,
+        stderr=subprocess.DEVNULL if quiet else None,
+        start_new_session=True,
     )
+    try:
+        process.wait()
+    except BaseException:
+        # It writes down what it has found, which a kill might cut off.
+        os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def verdicts(prefixes: list[str]) -> dict[str, dict[str, int | None]]:
@@ -74,6 +90,8 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="so many of each module, drawn by chance")
     parser.add_argument("module", nargs="*", help="beginnings of module names")
     options = parser.parse_args()
+    # Its server ends with it, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="orch-mutation-") as folder:
         home = Path(folder)
         home.chmod(0o755)
@@ -83,14 +101,21 @@ def main() -> int:
             # Of no mutant: it makes them, looks which test calls what, and stops.
             run_mutmut(home, "no such mutant", quiet=True)
             found = verdicts(options.module)
-            drawn = {each: draw(found[each], each, options.sample) for each in found}
-            names = [name for each in found for name in drawn[each] if found[each][name] is None]
+            names = [
+                name
+                for each in found
+                for name in draw(found[each], each, options.sample)
+                if found[each][name] is None
+            ]
             if names:
                 run_mutmut(home, *names)
+        except KeyboardInterrupt:
+            print("stopped; the next call goes on from here")
         finally:
             server.stop()
     found = verdicts(options.module)
-    return 0 if all([report(each, found[each], drawn[each]) for each in found]) and found else 1
+    right = [report(each, found[each], draw(found[each], each, options.sample)) for each in found]
+    return 0 if right and all(right) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Mutation testing of the claim's SQL: each mutant is one wrong line; the tests must notice it.
 
-    python tests/mutation/sql.py            # all
-    python tests/mutation/sql.py hold_lease # those of one function
+    python tests/mutation/sql.py                      # all
+    python tests/mutation/sql.py hold_lease           # those of one function
+    python tests/mutation/sql.py finish_trial:left_at # with that in their text
 
 Works on a copy, on a server of its own. Prints a line for each mutant; exits 1 when one survives that
 is not explained here, or when a mutant's text is not in the SQL any more.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -139,7 +141,7 @@ MUTANTS = [
     Mutant("write_trial", "p_since IS NOT NULL", "false"),
     Mutant("store", "UPDATE\n        SET intermediate_value =", "UPDATE\n        SET intermediate_value = o.intermediate_value +"),
     # Plans
-    Mutant("queue_trials", "ORDER BY number"),
+    Mutant("queue_trials", "ORDER BY number", "", "PostgreSQL keeps the list's order here by itself"),
     Mutant("advance_plan", "integer + 1", "integer"),
     Mutant("advance_plan", "p_promote || p_prune", "p_promote"),
     Mutant("advance_plan", "PERFORM orch.queue_trials(p_study, p_configurations, NULL, p_attributes);"),
@@ -215,8 +217,15 @@ def judge(copy: Copy, mutant: Mutant) -> tuple[bool, str]:
     return bool(mutant.survives), f"SURVIVES: {mutant.survives or 'no test notices'}"
 
 
+def is_wanted(mutant: Mutant, names: list[str]) -> bool:
+    pairs = [name.partition(":") for name in names] or [(mutant.function, "", "")]
+    return any(mutant.function == function and text in mutant.text for function, _, text in pairs)
+
+
 def main() -> int:
-    wanted = [each for each in MUTANTS if not sys.argv[1:] or each.function in sys.argv[1:]]
+    wanted = [each for each in MUTANTS if is_wanted(each, sys.argv[1:])]
+    # Its server ends with it, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="orch-mutation-"))
     folder.chmod(0o755)
     copy = Copy(folder)

@@ -91,7 +91,11 @@ def test_a_trial_is_paused_at_the_end_of_its_round_and_trains_to_its_end_in_the_
     [
         ({"promote": 1}, "true or false"),
         ({"promote": True, "bootstrap_count": 2}, "no meaning with promote"),
-        ({"promote": True, "reduction_factor": 1}, "whole number from 2"),
+        (
+            {"promote": True, "reduction_factor": 1},
+            "reduction_factor must be a whole number from 2",
+        ),
+        ({"promote": True, "min_resource": 0}, "min_resource must be a whole number from 1"),
         ({"promote": True, "max_resource": 5}, "must be the epochs of a full trial"),
         ({"promote": True, "min_resource": 9}, "above the 8 epochs"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,13 +16,13 @@ from orchestrator.storage.setup import prepare
 @pytest.fixture(scope="module")
 def empty_database(url: str) -> Iterator[Database]:
     """A database of its own: the suite counts all studies that there are."""
-    server = Database(url)
-    server.execute("CREATE DATABASE optuna_suite")
-    database = Database(url.replace("/postgres?", "/optuna_suite?"))
+    server, name = Database(url), f"optuna_suite_{os.getpid()}"
+    server.execute(f"CREATE DATABASE {name}")
+    database = Database(url.replace("/postgres?", f"/{name}?"))
     prepare(database)
     yield database
     database.close()
-    server.execute("DROP DATABASE optuna_suite WITH (FORCE)")
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     server.close()
 
 

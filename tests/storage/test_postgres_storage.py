@@ -108,6 +108,11 @@ def test_times_are_the_local_ones_as_optuna_shows_them(
         ours = PostgresStorage(database)
         trial_id = ours.create_new_trial(study_id)
         assert ours.get_trial(trial_id).datetime_start == theirs.get_trial(trial_id).datetime_start
+        template = create_trial(value=0.5)
+        made = [each.create_new_trial(study_id, template) for each in (ours, theirs)]
+        for trial in [storage.get_trial(each) for storage in (ours, theirs) for each in made]:
+            assert trial.datetime_start == template.datetime_start
+            assert trial.datetime_complete == template.datetime_complete
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -100,15 +100,15 @@ class Workplace:
 
     def lose_the_lease(self) -> None:
         """As when the worker fell silent: another one's claim takes its trial back."""
-        self.execute(
-            "UPDATE orch.lease SET renewed_at = renewed_at - interval '1 hour' "
-            "WHERE study_id = %(study)s"
-        )
-        # A server that has just started would take nothing back: the rule's own part is called.
-        self.execute(
-            "SELECT orch.lock_study(%(study)s), orch.end_attempt(trial_id, 'lost') "
-            "FROM trials WHERE study_id = %(study)s AND state = 'RUNNING'"
-        )
+        # A server that has just started would take nothing back: the rule's own part is called. The
+        # study, its leases, its trials: in another order it could wait for a value for ever.
+        with self.site.database.transaction():
+            self.execute("SELECT orch.lock_study(%(study)s)")
+            self.execute("SELECT 1 FROM orch.lease WHERE study_id = %(study)s FOR UPDATE")
+            self.execute(
+                "SELECT orch.end_attempt(trial_id, 'lost') FROM trials "
+                "WHERE study_id = %(study)s AND state = 'RUNNING'"
+            )
 
 
 StoreStudy = Callable[..., StoredStudy]

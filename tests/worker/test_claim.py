@@ -192,6 +192,21 @@ def test_what_an_end_and_its_claim_have_changed_is_told_once(
     assert changes is not None and [row[0] for row in changes["trials"]] == [first.trial_id]
 
 
+def test_a_trial_that_is_handed_out_again_comes_with_what_has_changed(
+    make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    """It has not changed since, and yet who asks again may not have read the first answer."""
+    study = make_study()
+    mine, other = make_worker(study), make_worker(study)
+    first = mine.claim("0")
+    assert first.changes is not None
+    theirs = take(other)
+    again = mine.claim(first.changes["cursor"])
+    assert again.trial_id == first.trial_id and again.changes is not None
+    assert [row[0] for row in again.changes["own"]] == [first.trial_id]
+    assert [row[0] for row in again.changes["trials"]] == [theirs]
+
+
 def test_infinite_values_are_stored_as_optuna_stores_them(
     url: str, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
@@ -306,6 +321,7 @@ def test_a_given_back_trial_is_the_same_attempt_without_its_values(
     trial = take(leaving)
     leaving.write(trial, Writes(values={1: 0.5}))
     assert leaving.give_back(trial)
+    assert trials(database, study)[0]["datetime_start"] is None, "it starts anew"
     assert take(other) == trial
     rows = database.execute(
         "SELECT 1 FROM trial_intermediate_values WHERE trial_id = %(id)s", {"id": trial}

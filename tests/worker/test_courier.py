@@ -9,8 +9,10 @@ import pytest
 from fault_site import wait_until
 from optuna.trial import TrialState
 
+from orchestrator.storage import replica as replica_module
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.replica import Replica
 from orchestrator.study import StoredStudy
 from orchestrator.worker import courier as courier_module
 from orchestrator.worker.claim import Claims
@@ -67,6 +69,39 @@ def test_a_posted_value_tells_that_the_lease_is_gone(
     courier.post(1, 0.5)
     wait_until(lambda: not courier.held)
     assert values(database, trial_id) == {}
+
+
+def test_what_others_did_comes_with_a_value_when_it_is_wanted_and_only_then(
+    database: Database, carried: tuple[Courier, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_module, "_FRESH_SECONDS", 1000.0)
+    courier, trial_id = carried
+    storage = PostgresStorage(database)
+    [study] = database.execute(
+        "SELECT study_id FROM trials WHERE trial_id = %(t)s", {"t": trial_id}
+    )
+    study_id = study["study_id"]
+    replica = Replica(database, study_id, courier)
+    replica.sync()
+    courier.feed(replica)
+    for step, changes, known in ((1, True, 2), (2, False, 2), (3, True, 4)):
+        storage.create_new_trial(study_id)
+        assert courier.deliver(step, 0.5, changes)
+        assert len(replica.get_all_trials(study_id)) == known
+
+
+def test_a_value_behind_one_that_the_server_has_lost_is_not_counted(
+    database: Database, carried: tuple[Courier, int]
+) -> None:
+    """As when a pooler's connections survive a crash of its server, and nobody notices it."""
+    courier, trial_id = carried
+    counted = "SELECT serial FROM orch.lease WHERE trial_id = %(id)s"
+    assert courier.deliver(1, 0.5) and courier.deliver(2, 0.25)
+    assert database.execute(counted, {"id": trial_id}) == [{"serial": 2}]
+    database.execute("UPDATE orch.lease SET serial = 1 WHERE trial_id = %(id)s", {"id": trial_id})
+    assert courier.deliver(3, 0.125)
+    assert database.execute(counted, {"id": trial_id}) == [{"serial": 1}]
+    assert courier.collect().serial == 3, "so the end sends everything again"
 
 
 def test_a_value_that_needs_no_other_trial_still_prunes(

@@ -134,12 +134,14 @@ def test_an_end_waits_for_a_value_that_is_being_written(
 
 
 def test_nobody_writes_to_another_ones_trial(place: Any) -> None:
-    place.create()
+    place.create(trials=2)
     mine, other = place.claims(), place.claims()
     trial_id = take(mine)
     assert not other.write(trial_id, Writes({1: 0.5}))[0]
     assert other.save_checkpoint(trial_id, 1, "made", "0", Writes({1: 0.5})) == (False, ["made"])
     assert not other.finish(trial_id, "COMPLETE", [1.0], {})
+    assert not other.finish_and_claim(trial_id, "COMPLETE", [1.0], {}, None, None)
+    assert other.held() == [], "who may not end the one is not given another"
     assert not other.fail(trial_id, "", {})
     assert not other.give_back(trial_id)
     assert not other.pause(trial_id)
@@ -197,13 +199,16 @@ def test_a_schema_of_another_version_gives_out_nothing(place: Any) -> None:
     take(claims)
 
 
-def test_a_worker_that_claims_again_has_not_left(place: Any) -> None:
+def test_a_worker_that_claims_again_or_ends_a_trial_has_not_left(place: Any) -> None:
     place.create()
     claims = place.claims()
+    left = "SELECT left_at FROM orch.worker WHERE study_id = %(study)s"
     claims.leave()
-    take(claims)
-    [row] = place.execute("SELECT left_at FROM orch.worker WHERE study_id = %(study)s")
-    assert row["left_at"] is None
+    trial_id = take(claims)
+    assert place.execute(left) == [{"left_at": None}]
+    claims.leave()
+    assert claims.finish(trial_id, "COMPLETE", [1.0], {})
+    assert place.execute(left) == [{"left_at": None}]
 
 
 def test_a_study_whose_time_is_up_gives_out_nothing(place: Any) -> None:

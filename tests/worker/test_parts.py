@@ -81,7 +81,7 @@ def test_an_idle_couriers_beats_keep_the_lease_and_notice_its_loss(
 
 def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
-    with make_courier(place, claims) as courier:
+    with make_courier(place, claims, beat_seconds=0.02) as courier:
         courier.begin(trial_id)
         courier.write_system_attribute("a", "1")
         assert courier.deliver(1, 0.5)
@@ -91,7 +91,7 @@ def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Cl
         courier.write_system_attribute("a", "2")
         assert courier.undelivered(trial_id) == Writes(system_attributes={"a": "2"})
         assert not courier.undelivered(trial_id + 1)
-        time.sleep(0.1)  # collected: it goes with the end, not by itself
+        time.sleep(0.1)  # collected: it goes with the end, not by itself or with a sign of life
         assert courier.undelivered(trial_id)
         assert claims.finish(trial_id, "COMPLETE", [0.5], {}, courier.collect())
     courier.close()
@@ -111,8 +111,11 @@ def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Cla
         place.site.comes_back()
         # As after a crash of the server that lost what it had not waited for.
         place.execute("DELETE FROM trial_intermediate_values")
+        place.execute("UPDATE orch.lease SET serial = 0")
         wait_until(lambda: not courier.undelivered(trial_id))
         assert courier.outage_seconds == 0
+        [row] = place.execute("SELECT serial FROM orch.lease")
+        assert row["serial"] == courier.collect().serial > 0, "all of it counts again"
     courier.close()
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
 

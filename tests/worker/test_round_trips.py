@@ -105,3 +105,20 @@ def test_a_decision_a_moment_after_an_answer_asks_nothing(
     assert rows_of(database, study, "trial_system_attributes", "completed_rung_") >= TRIALS
     assert 8 * TRIALS > rows_of(database, study, "trial_intermediate_values") >= TRIALS
     delete(database, study)
+
+
+def test_a_fresh_trial_is_not_asked_after(
+    database: Database, name: str, sent: Counter[str]
+) -> None:
+    """Nobody can have left a checkpoint of it."""
+    document = {
+        "study": {"name": name, "objective": "hooked:Hooked", "trials": 2},
+        "sampler": {"name": "random"},
+        "worker": {"heartbeat_seconds": 100, "grace_seconds": 1000},
+    }
+    study = create(database, StudySpec.parse(document))
+    sent.clear()
+    Worker(database.url, name, WorkerOptions(uuid4())).run()
+    assert sent["resume_trial"] == 0
+    assert sent["checkpoints_of_trial"] == 2, "at the ends, to remove what is needless"
+    delete(database, study)

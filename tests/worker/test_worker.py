@@ -27,6 +27,7 @@ from orchestrator.study import delete, stop
 from orchestrator.worker import courier
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.patience import PatienceExceeded
+from orchestrator.worker.seeds import derive
 from orchestrator.worker.unfinished import kept_files
 
 Act = Callable[[Any, int], None]
@@ -37,15 +38,16 @@ Act = Callable[[Any, int], None]
 
 def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Any) -> None:
     place.create(trials=2)
-    worker = place.worker(threads=3)
+    worker = place.worker(threads=3, timeout=600)
     worker.run()
+    seed = place.study.spec.training.seed
     for trial in place.trials():
         x = trial.params["x"]
         assert (trial.state, trial.value) == (TrialState.COMPLETE, x)
         assert trial.intermediate_values == {step: x + step for step in range(1, 5)}
         assert trial.user_attrs["orch:worker"] == worker.name
         assert trial.user_attrs["orch:threads"] == 3
-        assert trial.user_attrs["orch:seed"] is not None
+        assert trial.user_attrs["orch:seed"] == derive(seed, "training", trial.number)
         assert 0 <= trial.user_attrs["orch:seconds"] < 60
         assert "orch:restarts" not in trial.user_attrs and "orch:reason" not in trial.user_attrs
     [row] = place.execute("SELECT trials, left_at FROM orch.worker WHERE study_id = %(study)s")
@@ -219,6 +221,18 @@ def _facts(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {**vars(trial), "intermediate_values": repr(trial.intermediate_values)}
 
 
+def test_the_sampler_reads_the_trials_of_its_own_moment(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        seen.append(len(trial.study._get_trials(deepcopy=False, use_cache=True)))
+        return 0.5
+
+    seen: list[int] = []
+    function(run)
+    place.create("hooked:plain", trials=2)
+    place.worker().run()
+    assert seen == [1, 2]
+
+
 def test_optunas_own_storage_gives_the_same_trials(place: Any) -> None:
     place.create(trials=2, storage={"driver": "rdb"})
     place.worker().run()
@@ -233,9 +247,17 @@ def test_optunas_own_storage_gives_the_same_trials(place: Any) -> None:
 def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
     place: Any, after_step: Any
 ) -> None:
+    def act(trial: Any, step: int) -> None:
+        if step == 2:
+            trial.storage.set_trial_system_attr(trial._trial_id, "completed_rung_0", 0.5)
+            trial.seconds_before = 1000.0
+            leaving.leave()
+        if step == 3:
+            assert trial._cached_frozen_trial.system_attrs == {"completed_rung_0": 0.5}
+
     place.create(worker={"checkpoint_seconds": 1000})
     leaving = place.worker()
-    after_step(lambda trial, step: leaving.leave() if step == 2 else None)
+    after_step(act)
     leaving.run()
     assert place.only().state == TrialState.WAITING
     assert list(place.only().intermediate_values) == [1, 2]
@@ -243,6 +265,7 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
     trial = place.only()
     assert trial.state == TrialState.COMPLETE and "orch:attempt" not in trial.user_attrs
     assert trial.user_attrs["orch:restarts"] == [[2, 0]]
+    assert 1000 < trial.user_attrs["orch:seconds"] < 1060, "with what it took before"
     assert hooked.Hooked.trained == [(0, step) for step in (1, 2, 3, 4)]
     assert place.execute("SELECT * FROM orch.checkpoint") == []
     assert place.execute("SELECT * FROM orch.artifact") == []
@@ -275,6 +298,41 @@ def test_a_function_is_left_after_its_report_and_starts_anew(place: Any, functio
     assert place.only().value == waiting.params["x"]
 
 
+def test_a_function_that_is_left_at_its_last_step_ends(place: Any, function: Any) -> None:
+    def run(trial: Any) -> float:
+        trial.steps = 1
+        leaving.leave()
+        trial.report(0.5, 1)
+        return 0.5
+
+    function(run)
+    place.create("hooked:plain")
+    leaving = place.worker()
+    leaving.run()
+    assert place.only().state == TrialState.COMPLETE
+
+
+def test_who_must_leave_does_not_wait_for_a_database_that_is_away(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when it joins nor when it claims; else it would wait for the whole patience."""
+    place.create()
+    early, late = place.worker(), place.worker()
+    claim = late._claims.claim
+
+    def claim_without(since: str | None) -> Any:
+        place.site.goes_away()
+        late.leave()
+        return claim(since)
+
+    monkeypatch.setattr(late._claims, "claim", claim_without)
+    with pytest.raises(PatienceExceeded):
+        late.run()
+    early.leave()
+    with pytest.raises(PatienceExceeded):
+        early.run()
+
+
 def test_the_next_trial_that_came_with_an_end_is_given_back(
     place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,15 +356,18 @@ def test_a_worker_whose_time_is_up_takes_no_trial(place: Any) -> None:
     assert place.trials() == []
 
 
-def test_who_stays_waits_for_more_budget(place: Any) -> None:
-    place.create()
+@pytest.mark.parametrize("trials", [1, 2])
+def test_who_stays_waits_for_more_budget_or_time(place: Any, after_step: Any, trials: int) -> None:
+    late = "UPDATE orch.study SET opened_at = opened_at - interval '2 hours'"
+    after_step(lambda trial, step: place.execute(late) if step == 4 else None)
+    place.create(trials=trials, study={"timeout": "1h"})
     staying = place.worker(stay=True)
     thread = threading.Thread(target=staying.run)
     thread.start()
     while not (place.trials() and place.trials()[0].state.is_finished()):
         thread.join(0.05)
     thread.join(0.5)
-    assert thread.is_alive()
+    assert thread.is_alive() and len(place.trials()) == 1
     staying.leave()
     thread.join(30)
     assert not thread.is_alive()
@@ -499,7 +560,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     trained = list(hooked.Hooked.trained)
     last = trained[-1][1]
     assert last in (2, 3), "on a busy machine the second step itself is beyond the patience"
-    assert len(list(kept_files())) == 1
+    assert [path.name for path in kept_files()] == ["trial-0.npz"]
     place.site.comes_back()
     after_step(lambda trial, step: None)
     place.worker(mine).run()
@@ -571,7 +632,9 @@ def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
     place.execute("DELETE FROM trial_intermediate_values")
     place.execute("DELETE FROM trial_params")
     after_step(lambda trial, step: None)
-    place.worker(mine).run()
+    with caplog.at_level(logging.INFO):
+        place.worker(mine).run()
+    assert "trial 0 goes on after step" in caplog.text and "dropped" not in caplog.text
     assert place.only().params == {"x": x}
     assert place.only().intermediate_values == {step: x + step for step in range(1, 5)}
 
@@ -794,6 +857,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     after_step(act)
     leaving.run()
     place.execute("UPDATE orch.checkpoint SET sha256 = 'wrong' WHERE step = 3")
+    place.execute("UPDATE trial_intermediate_values SET step = 9 WHERE step = 3")
     after_step(lambda trial, step: None)
     place.worker().run()
     assert "checkpoint of step 3 cannot be used (its checksum is wrong)" in caplog.text
@@ -805,10 +869,16 @@ def test_models_of_the_best_are_kept_and_the_others_fall_out(
     place: Any, function: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = [3.0, 1.0, 2.0, 5.0, 0.5]
+    saved: list[float] = []
 
     def run(trial: Any) -> float:
         value = values[trial.number]
-        trial.offer_model(value, lambda path: path.write_bytes(b"model of %r" % value))
+
+        def save(path: Path) -> None:
+            saved.append(value)
+            path.write_bytes(b"model")
+
+        trial.offer_model(value, save)
         if trial.number == 4:
             trial.model = bytes(2 * 1024 * 1024)  # above the cap: not kept, and no fault
         return value
@@ -824,6 +894,7 @@ def test_models_of_the_best_are_kept_and_the_others_fall_out(
         "SELECT number FROM orch.model JOIN trials USING (trial_id) ORDER BY number"
     )
     assert [row["number"] for row in kept] == [1, 2]
+    assert saved == [3.0, 1.0, 2.0, 0.5], "what cannot be among the best is not even written"
     assert place.execute("SELECT count(*) AS n FROM orch.artifact") == [{"n": 2}]
     assert "the model of trial 4 is not kept" in caplog.text
 
