@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 # A smaller part takes longer to hand out than it saves.
-SMALLEST_PART = 64
+SMALLEST_PART = 32
 # Each treats an example by itself, and has a dense gradient.
 _BY_EXAMPLE = (
     "Activation", "AveragePooling2D", "Conv2D", "Dense", "Dropout", "Flatten",

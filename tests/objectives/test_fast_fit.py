@@ -239,8 +239,8 @@ def test_what_treats_each_example_by_itself_is_shared_out_in_parts_that_are_wort
 ) -> None:
     monkeypatch.setattr(shared_step, "_threads_side_by_side", lambda: 3)
     plain = model()
-    assert [parts_of(plain, size, 50_000) for size in (64, 128, 192, 512)] == [1, 2, 3, 3]
-    assert parts_of(plain, 128, 129) == 1, "the last batch has one example, and no second part"
+    assert [parts_of(plain, size, 50_000) for size in (32, 64, 96, 512)] == [1, 2, 3, 3]
+    assert parts_of(plain, 64, 65) == 1, "the last batch has one example, and no second part"
     assert parts_of(model(normalisation=True), 256, 50_000) == 1, "it looks at the whole batch"
     summed = model()
     summed.compile("sgd", keras.losses.SparseCategoricalCrossentropy(reduction="sum"))
