@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.constraints import violation
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec import StudySpec
@@ -102,6 +103,7 @@ def _reseed(sampler: Any, seed: int) -> None:
 
 def _constraints_reader(names: Sequence[str]) -> Callable[[FrozenTrial], Sequence[float]]:
     def read(trial: FrozenTrial) -> Sequence[float]:
-        return [float(trial.user_attrs[name]) for name in names]
+        # A pruned trial may have ended before it knew them.
+        return [violation(trial.user_attrs.get(name)) for name in names]
 
     return read
