@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ _PLANNED = Strategy("RandomSampler", _PREPARED, reserved=_SEED)
 
 # These steer towards feasible trials; the others leave it to the report to tell them apart.
 _CONSTRAINED = ("tpe", "gp", "nsga2")
+
+# What a sampler is told instead of infinity, which optuna-dashboard's page could not read.
+_FAR = 1e9
 
 # One sequence that all workers share; the others draw anew for each trial.
 _ONE_SEQUENCE = {"qmc"}
@@ -104,6 +108,7 @@ def _reseed(sampler: Any, seed: int) -> None:
 def _constraints_reader(names: Sequence[str]) -> Callable[[FrozenTrial], Sequence[float]]:
     def read(trial: FrozenTrial) -> Sequence[float]:
         # A pruned trial may have ended before it knew them.
-        return [violation(trial.user_attrs.get(name)) for name in names]
+        found = [violation(trial.user_attrs.get(name)) for name in names]
+        return [value if math.isfinite(value) else math.copysign(_FAR, value) for value in found]
 
     return read

@@ -86,15 +86,15 @@ RETURNS TABLE (trial_id integer, number integer, value double precision)
 LANGUAGE sql STABLE AS $$
     SELECT t.trial_id, t.number, v.value FROM trials t JOIN trial_values v USING (trial_id)
     WHERE t.study_id = p_study AND t.state = 'COMPLETE' AND v.objective = 0
-      AND (SELECT bool_and(f.value_type = 'FINITE') FROM trial_values f
-           WHERE f.trial_id = t.trial_id)
       AND NOT EXISTS (
-          SELECT FROM orch.study s
-          CROSS JOIN jsonb_array_elements_text(s.spec #> '{study,constraints}') AS c(key)
+          SELECT FROM trial_values f WHERE f.trial_id = t.trial_id AND f.value_type <> 'FINITE')
+      AND NOT EXISTS (
+          SELECT FROM jsonb_array_elements_text((
+              SELECT spec #> '{study,constraints}' FROM orch.study WHERE study_id = p_study
+          )) AS c(key)
           LEFT JOIN trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = c.key
-          WHERE s.study_id = p_study AND CASE
-              WHEN u.value_json ~ '^-?[0-9]' THEN u.value_json::numeric > 0
-              ELSE u.value_json IS NULL OR u.value_json NOT IN ('-Infinity', 'false') END)
+          WHERE CASE WHEN u.value_json ~ '^-?[0-9]' THEN u.value_json::numeric > 0
+                ELSE u.value_json IS NULL OR u.value_json NOT IN ('-Infinity', 'false') END)
 $$;
 
 -- Back to where training goes on: later values are earned anew. From the start (-1), rungs too.
