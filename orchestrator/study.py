@@ -125,7 +125,7 @@ def insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) ->
     """
     with database.transaction():
         row = database.row(
-            "insert_plain_study",
+            "insert_study",
             name=spec.study.name,
             directions=[direction.upper() for direction in spec.study.directions],
         )

@@ -57,7 +57,7 @@ UPDATE orch.worker SET left_at = clock_timestamp(), last_seen_at = clock_timesta
 WHERE worker_id = %(worker_id)s
 
 -- insert_orch_study --
--- What makes a study of ours of Optuna's own.
+-- What we keep of a study beyond what Optuna does (insert_study in optuna.sql).
 INSERT INTO study_system_attributes (study_id, key, value_json)
 VALUES (%(study_id)s, 'study:metric_names', to_jsonb(%(metrics)s::text[])::text);
 -- Where optuna-dashboard keeps a study's note.
