@@ -180,6 +180,7 @@ class Attempt:
         if not held:
             raise LeaseLost
         remove_artifacts(equipment.store, needless)
+        # orch.keep_model would drop the others again, after all their bytes were written.
         feasible = are_kept(equipment.constraints, trial.user_attrs)
         if trial.model is not None and state == "COMPLETE" and feasible:
             self._keep_model(trial.model)
