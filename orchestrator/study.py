@@ -128,15 +128,19 @@ def insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) ->
             "insert_study",
             name=spec.study.name,
             directions=[direction.upper() for direction in spec.study.directions],
-            metrics=list(spec.study.metrics),
-            planned=is_planned(spec),
-            note=Json(spec.study.note),
-            spec=Json(spec.document()),
-            budget=spec.study.trials,
-            timeout=spec.study.timeout,
-            data=None if facts is None else Json(facts),
         )
         if row is not None:
+            database.rows(
+                "insert_orch_study",
+                study_id=row["study_id"],
+                metrics=list(spec.study.metrics),
+                planned=is_planned(spec),
+                note=Json(spec.study.note),
+                spec=Json(spec.document()),
+                budget=spec.study.trials,
+                timeout=spec.study.timeout,
+                data=None if facts is None else Json(facts),
+            )
             software = Json(software_of(spec.study.objective))
             database.rows("pin_software", study_id=row["study_id"], software=software)
     if row is None:

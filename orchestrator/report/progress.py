@@ -67,7 +67,6 @@ class ProgressReader:
             "best_trial",
             study_id=study_id,
             maximize=self._study.spec.study.maximize,
-            constraints=list(self._study.spec.study.constraints),
         )
         progress = Progress(
             budget=row["budget"],

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
@@ -66,7 +67,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         budget=spec.study.trials,
         states=_states(trials),
         best=_best(trials, spec, counter) if one else None,
-        pareto=[] if one else _pareto(optuna_study, spec),
+        pareto=[] if one else _pareto(optuna_study, trials, spec),
         rounds=spec.training.rounds,
         has_epochs=counter.has_epochs,
         epochs=counter.count(trials),
@@ -126,8 +127,11 @@ def _best(trials: list[FrozenTrial], spec: StudySpec, counter: EpochCounter) -> 
     )
 
 
-def _pareto(study: optuna.Study, spec: StudySpec) -> list[int]:
-    return [trial.number for trial in study.best_trials if may_win(trial, spec)]
+def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> list[int]:
+    # Study.best_trials would let a trial that may not win beat others.
+    able = [trial for trial in trials if may_win(trial, spec)]
+    front = _get_pareto_front_trials_by_trials(able, study.directions)
+    return [trial.number for trial in front]
 
 
 def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.constraints import are_kept
 from orchestrator.errors import OrchError
 from orchestrator.ranking import rank
 from orchestrator.spec import StudySpec
@@ -58,9 +59,7 @@ def may_win(trial: FrozenTrial, spec: StudySpec) -> bool:
 def is_feasible(trial: FrozenTrial, spec: StudySpec) -> bool | None:
     """Whether it keeps the study's constraints; None where there are none."""
     names = spec.study.constraints
-    if not names:
-        return None
-    return all(float(trial.user_attrs.get(name, math.inf)) <= 0 for name in names)
+    return are_kept(names, trial.user_attrs) if names else None
 
 
 def is_retried(trial: FrozenTrial) -> bool:

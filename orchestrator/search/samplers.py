@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.constraints import violation
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec import StudySpec
@@ -39,6 +41,9 @@ _PLANNED = Strategy("RandomSampler", _PREPARED, reserved=_SEED)
 
 # These steer towards feasible trials; the others leave it to the report to tell them apart.
 _CONSTRAINED = ("tpe", "gp", "nsga2")
+
+# What a sampler is told instead of infinity, which optuna-dashboard's page could not read.
+_FAR = 1e9
 
 # One sequence that all workers share; the others draw anew for each trial.
 _ONE_SEQUENCE = {"qmc"}
@@ -102,6 +107,8 @@ def _reseed(sampler: Any, seed: int) -> None:
 
 def _constraints_reader(names: Sequence[str]) -> Callable[[FrozenTrial], Sequence[float]]:
     def read(trial: FrozenTrial) -> Sequence[float]:
-        return [float(trial.user_attrs[name]) for name in names]
+        # A pruned trial may have ended before it knew them.
+        found = [violation(trial.user_attrs.get(name)) for name in names]
+        return [value if math.isfinite(value) else math.copysign(_FAR, value) for value in found]
 
     return read

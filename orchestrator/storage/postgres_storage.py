@@ -62,7 +62,7 @@ class PostgresStorage(BaseStorage):
     ) -> int:
         name = f"{DEFAULT_STUDY_NAME_PREFIX}{uuid.uuid4()}" if study_name is None else study_name
         row = self._database.row(
-            "insert_plain_study", name=name, directions=[each.name for each in directions]
+            "insert_study", name=name, directions=[each.name for each in directions]
         )
         if row is None:
             raise DuplicatedStudyError(f"a study '{name}' exists already")

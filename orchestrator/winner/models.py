@@ -58,7 +58,6 @@ def kept_models(database: Database, study: StoredStudy, top: int) -> list[KeptMo
         "best_models",
         study_id=study.study_id,
         maximize=study.spec.study.maximize,
-        constraints=list(study.spec.study.constraints),
         top=top,
     )
     return [KeptModel(row["number"], row["artifact_id"], row["sha256"], store) for row in rows]

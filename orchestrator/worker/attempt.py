@@ -16,6 +16,7 @@ from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from objectives.base import Objective
+from orchestrator.constraints import are_kept
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.worker.checkpoints import Checkpoint
 from orchestrator.worker.equipment import Equipment
@@ -179,7 +180,9 @@ class Attempt:
         if not held:
             raise LeaseLost
         remove_artifacts(equipment.store, needless)
-        if trial.model is not None and state == "COMPLETE":
+        # orch.keep_model would drop the others again, after all their bytes were written.
+        feasible = are_kept(equipment.constraints, trial.user_attrs)
+        if trial.model is not None and state == "COMPLETE" and feasible:
             self._keep_model(trial.model)
         shown = " ".join(f"{value:.5g}" for value in values or ()) or "no value"
         reason = attributes.get("orch:reason")

@@ -190,12 +190,16 @@ class Claims:
         return self._held("resume_trial", trial_id=trial_id, step=step)
 
     def is_model_wanted(self, value: float, keep: int) -> bool:
-        """Whether a trial of this value is among the best ``keep`` so far."""
+        """Whether a trial of this value would be among the best ``keep`` that may win so far."""
         row = self._database.row("is_model_wanted", study_id=self._study_id, value=value, keep=keep)
         return bool(row and row["wanted"])
 
     def keep_model(self, trial_id: int, artifact_id: str, sha256: str, keep: int) -> list[str]:
-        """Keep the models of the best ``keep`` trials. Returns the artifacts that fall out."""
+        """Keep the models of the best ``keep`` trials that may win.
+
+        Returns:
+            The artifacts that fall out; this one where its trial is not among them.
+        """
         rows = self._database.rows(
             "keep_model", trial_id=trial_id, artifact_id=artifact_id, sha256=sha256, keep=keep
         )

@@ -166,6 +166,7 @@ class Worker:
                 unfinished=UnfinishedTrials(f"{self._study.name}/{self._study.created_at}"),
                 patience_seconds=settings.storage_patience,
                 keep_models=settings.keep_models,
+                constraints=self._study.spec.study.constraints,
                 leaving=lambda: self.leaving,
                 cursor=lambda: self._replica.cursor if self._replica else None,
             )

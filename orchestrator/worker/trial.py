@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.trial import FrozenTrial
 
 from objectives.base import Objective
+from orchestrator.constraints import are_kept
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
@@ -233,6 +235,8 @@ class WorkerTrial(optuna.Trial):
             save: writes the model to a file; called only when it may be kept.
         """
         equipment = self._equipment
+        if not math.isfinite(value) or self._breaks_a_constraint():
+            return
         try:
             if not equipment.claims.is_model_wanted(value, equipment.keep_models):
                 return
@@ -242,6 +246,12 @@ class WorkerTrial(optuna.Trial):
             path = Path(folder) / "model.keras"
             save(path)
             self.model = path.read_bytes()
+
+    def _breaks_a_constraint(self) -> bool:
+        """As far as is known: an attribute may be set later, at the trial's end."""
+        attributes = self._cached_frozen_trial.user_attrs
+        known = [name for name in self._equipment.constraints if name in attributes]
+        return not are_kept(known, attributes)
 
     def _leave_if_needed(
         self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]

@@ -33,6 +33,7 @@ TESTS = [
     "test_worker.py",
     "test_courier.py",
     "test_claim_model.py",
+    "test_constraints.py",
 ]
 
 
@@ -118,7 +119,18 @@ MUTANTS = [
     Mutant("advance_plan", "AND state = 'WAITING'"),
     Mutant("advance_plan", "PERFORM orch.forget_checkpoints(trial_id)", "PERFORM trial_id"),
     Mutant("is_model_wanted", "< p_keep", "<= p_keep"),
-    Mutant("keep_model", "r.place > p_keep AND m", "r.place >= p_keep AND m"),
+    Mutant("keep_model", "LIMIT p_keep", "LIMIT p_keep + 1"),
+    Mutant("keep_model", "v_sign * a.value", "a.value"),
+    Mutant("keep_model", "DELETE FROM trial_system_attributes a USING fallen f\n            WHERE", "DELETE FROM trial_system_attributes a USING fallen f\n            WHERE false AND"),
+    Mutant("keep_model", "m.study_id = v_study AND"),
+    # Which trials may win
+    Mutant("able_trials", "AND t.state = 'COMPLETE'"),
+    Mutant("able_trials", "AND f.value_type <> 'FINITE'", "AND false"),
+    Mutant("able_trials", "numeric > 0", "numeric >= 0"),
+    Mutant("able_trials", "u.value_json IS NULL OR"),
+    Mutant("able_trials", "('-Infinity', 'false')", "('-Infinity')"),
+    Mutant("able_trials", "('-Infinity', 'false')", "('false')"),
+    Mutant("able_trials", "AND v.objective = 0", "AND v.objective >= 0"),
     # What a worker is told with its claim and with its end
     Mutant("next_trial", "'FAIL');", "'WAITING');"),
     Mutant("next_trial", "coalesce(datetime_start, orch.utc_now())", "orch.utc_now()"),

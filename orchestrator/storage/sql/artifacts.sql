@@ -42,14 +42,13 @@ CREATE OR REPLACE FUNCTION orch.is_model_wanted(
     p_study integer, p_value double precision, p_keep integer
 ) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT count(*) < p_keep
-    FROM orch.model m JOIN trial_values v USING (trial_id)
-    JOIN study_directions d ON d.study_id = m.study_id AND d.objective = v.objective
-    WHERE m.study_id = p_study AND v.objective = 0
-      AND CASE d.direction WHEN 'MAXIMIZE' THEN v.value >= p_value ELSE v.value <= p_value END
+    FROM orch.model m JOIN orch.able_trials(p_study) a USING (trial_id)
+    JOIN study_directions d ON d.study_id = m.study_id AND d.objective = 0
+    WHERE CASE d.direction WHEN 'MAXIMIZE' THEN a.value >= p_value ELSE a.value <= p_value END
 $$;
 
--- Keep the models of the best p_keep trials. Returns the artifacts that fall out. The attribute is
--- Optuna's own note of an artifact, by which optuna-dashboard finds it.
+-- Keep the models of the best p_keep trials that may win. Returns the artifacts that fall out, this
+-- one perhaps. The attribute is Optuna's own note of an artifact, by which optuna-dashboard finds it.
 CREATE OR REPLACE FUNCTION orch.keep_model(
     p_trial integer, p_artifact text, p_sha256 text, p_keep integer
 ) RETURNS TABLE (artifact_id text) LANGUAGE plpgsql AS $$
@@ -69,18 +68,17 @@ BEGIN
         'mimetype', 'application/octet-stream', 'encoding', NULL)::text)
     ON CONFLICT DO NOTHING;
     RETURN QUERY
-        WITH ranked AS (
-            SELECT m.artifact_id, m.trial_id,
-                   row_number() OVER (ORDER BY v_sign * v.value, t.number) AS place
-            FROM orch.model m JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
-            WHERE m.study_id = v_study AND v.objective = 0
+        WITH kept AS (
+            SELECT m.artifact_id FROM orch.model m JOIN orch.able_trials(v_study) a USING (trial_id)
+            ORDER BY v_sign * a.value, a.number LIMIT p_keep
+        ), fallen AS (
+            DELETE FROM orch.model m
+            WHERE m.study_id = v_study AND m.artifact_id NOT IN (SELECT artifact_id FROM kept)
+            RETURNING m.artifact_id, m.trial_id
         ), forgotten AS (
-            DELETE FROM trial_system_attributes a USING ranked r
-            WHERE r.place > p_keep AND a.trial_id = r.trial_id
-              AND a.key = 'artifacts:' || r.artifact_id
+            DELETE FROM trial_system_attributes a USING fallen f
+            WHERE a.trial_id = f.trial_id AND a.key = 'artifacts:' || f.artifact_id
         )
-        DELETE FROM orch.model m USING ranked r
-        WHERE r.place > p_keep AND m.artifact_id = r.artifact_id
-        RETURNING m.artifact_id;
+        SELECT artifact_id FROM fallen;
 END
 $$;

@@ -1,6 +1,6 @@
 -- Optuna's storage interface: the queries of postgres_storage.py, on Optuna's own tables.
 
--- insert_plain_study --
+-- insert_study --
 -- No row: the name is taken.
 WITH new AS (
     INSERT INTO studies (study_name) VALUES (%(name)s) ON CONFLICT DO NOTHING RETURNING study_id

@@ -56,27 +56,17 @@ VALUES (%(worker_id)s, %(study_id)s, %(name)s) ON CONFLICT DO NOTHING
 UPDATE orch.worker SET left_at = clock_timestamp(), last_seen_at = clock_timestamp()
 WHERE worker_id = %(worker_id)s
 
--- insert_study --
--- No row: the name is taken.
-WITH new AS (
-    INSERT INTO studies (study_name) VALUES (%(name)s) ON CONFLICT DO NOTHING RETURNING study_id
-), direction AS (
-    INSERT INTO study_directions (direction, study_id, objective)
-    SELECT d::studydirection, study_id, place - 1
-    FROM new, unnest(%(directions)s::text[]) WITH ORDINALITY AS u(d, place)
-), metric AS (
-    INSERT INTO study_system_attributes (study_id, key, value_json)
-    SELECT study_id, 'study:metric_names', to_jsonb(%(metrics)s::text[])::text FROM new
-), note AS (
-    -- Where optuna-dashboard keeps a study's note.
-    INSERT INTO study_system_attributes (study_id, key, value_json)
-    SELECT study_id, key, value::text FROM new, (VALUES
-        ('dashboard:note_ver', to_jsonb(1)), ('dashboard:note_str:0', %(note)s::jsonb)
-    ) AS n(key, value) WHERE %(note)s::jsonb <> 'null'
-)
+-- insert_orch_study --
+-- What we keep of a study beyond what Optuna does (insert_study in optuna.sql).
+INSERT INTO study_system_attributes (study_id, key, value_json)
+VALUES (%(study_id)s, 'study:metric_names', to_jsonb(%(metrics)s::text[])::text);
+-- Where optuna-dashboard keeps a study's note.
+INSERT INTO study_system_attributes (study_id, key, value_json)
+SELECT %(study_id)s, key, value::text FROM (VALUES
+    ('dashboard:note_ver', to_jsonb(1)), ('dashboard:note_str:0', %(note)s::jsonb)
+) AS n(key, value) WHERE %(note)s::jsonb <> 'null';
 INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data, planned)
-SELECT study_id, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(planned)s
-FROM new RETURNING study_id
+VALUES (%(study_id)s, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(planned)s)
 
 -- delete_study --
 -- One transaction. Optuna's tables do not cascade; ours do.
@@ -183,8 +173,7 @@ CROSS JOIN LATERAL (
         WHERE x.trial_id = trials.trial_id
     ) i WHERE study_id = s.study_id AND a.key = 'orch:seconds'
 ) p CROSS JOIN LATERAL (
-    SELECT max(value) AS highest, min(value) AS lowest FROM trial_values JOIN trials USING (trial_id)
-    WHERE study_id = s.study_id AND state = 'COMPLETE' AND objective = 0 AND value_type = 'FINITE'
+    SELECT max(value) AS highest, min(value) AS lowest FROM orch.able_trials(s.study_id)
 ) v
 WHERE s.study_name = coalesce(%(name)s, s.study_name) ORDER BY s.study_id
 
@@ -223,15 +212,8 @@ FROM orch.study o LEFT JOIN trials t USING (study_id)
 WHERE o.study_id = %(study_id)s GROUP BY o.study_id
 
 -- best_trial --
-SELECT t.trial_id, t.number, v.value FROM trials t JOIN trial_values v USING (trial_id)
-WHERE t.study_id = %(study_id)s AND t.state = 'COMPLETE' AND v.objective = 0
-  AND v.value_type = 'FINITE'
-  AND NOT EXISTS (
-      -- A constraint is kept by a number that is 0 or less; what is no number keeps none.
-      SELECT 1 FROM unnest(%(constraints)s::text[]) AS c(key)
-      LEFT JOIN trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = c.key
-      WHERE CASE WHEN u.value_json ~ '^-?[0-9]' THEN u.value_json::double precision > 0 ELSE true END)
-ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT 1
+SELECT trial_id, number, value FROM orch.able_trials(%(study_id)s)
+ORDER BY CASE WHEN %(maximize)s THEN -value ELSE value END, number LIMIT 1
 
 -- params_of_trial --
 SELECT param_name, param_value, distribution_json FROM trial_params
@@ -312,15 +294,9 @@ SELECT orch.is_model_wanted(%(study_id)s, %(value)s, %(keep)s) AS wanted
 SELECT artifact_id FROM orch.keep_model(%(trial_id)s, %(artifact_id)s, %(sha256)s, %(keep)s)
 
 -- best_models --
-SELECT t.number, m.artifact_id, m.sha256 FROM orch.model m
-JOIN trials t USING (trial_id) JOIN trial_values v USING (trial_id)
-WHERE m.study_id = %(study_id)s AND v.objective = 0
-  AND NOT EXISTS (
-      -- A constraint is kept by a number that is 0 or less; what is no number keeps none.
-      SELECT 1 FROM unnest(%(constraints)s::text[]) AS c(key)
-      LEFT JOIN trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = c.key
-      WHERE CASE WHEN u.value_json ~ '^-?[0-9]' THEN u.value_json::double precision > 0 ELSE true END)
-ORDER BY CASE WHEN %(maximize)s THEN -v.value ELSE v.value END, t.number LIMIT %(top)s
+SELECT a.number, m.artifact_id, m.sha256
+FROM orch.model m JOIN orch.able_trials(%(study_id)s) a USING (trial_id)
+ORDER BY CASE WHEN %(maximize)s THEN -a.value ELSE a.value END, a.number LIMIT %(top)s
 
 -- insert_artifact --
 INSERT INTO orch.artifact (artifact_id, size, sha256)
