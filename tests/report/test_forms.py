@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from conftest import Orch
 
 from orchestrator.report.document import Epochs, Summary, WorkerSummary
 from orchestrator.report.figures.effort import timeline
@@ -197,3 +198,11 @@ def test_the_verdict_counts_no_parameter_that_the_best_trial_does_not_have(
         if trial.number != many.best.number:
             trial.params["units_2"] = trial.number
     assert "further parameter" not in verdict(many)[0]
+
+
+def test_the_command_prints_the_report_that_the_tests_ask_for(orch: Orch) -> None:
+    printed = json.loads(orch.ok("report", "report-many", "--format", "json"))
+    asked = orch.report("report-many")
+    for report in (printed, asked):
+        assert len(report.pop("workers")) == 2  # how long ago each was seen differs
+    assert printed == asked
