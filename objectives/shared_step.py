@@ -50,16 +50,18 @@ def _threads_side_by_side() -> int:
 def _is_by_example(model: Any) -> bool:
     import keras
 
+    if type(model).__name__ not in ("Functional", "Sequential"):
+        return False
     layers = [getattr(keras.layers, name) for name in _BY_EXAMPLE]
+    # Beside its layers a functional model may have plain operations, as a mean over the batch.
+    operations = getattr(model, "operations", model.layers)
     loss = model.loss
     return (
-        type(model) in (keras.Sequential, keras.Model) or type(model).__name__ == "Functional"
-    ) and (
         len(model.outputs) == 1
         and (isinstance(loss, str) or getattr(loss, "reduction", None) == "sum_over_batch_size")
         and type(model.optimizer) is not keras.optimizers.LossScaleOptimizer
-        and all(type(layer) in layers for layer in model.layers)
-        and all(getattr(layer, "activity_regularizer", None) is None for layer in model.layers)
+        and all(type(each) in layers for each in operations)
+        and all(getattr(each, "activity_regularizer", None) is None for each in operations)
     )
 
 

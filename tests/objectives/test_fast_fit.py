@@ -249,5 +249,9 @@ def test_what_treats_each_example_by_itself_is_shared_out_in_parts_that_are_wort
         10, activation="softmax", activity_regularizer="l2")])  # fmt: skip
     regular.compile("sgd", "sparse_categorical_crossentropy")
     assert parts_of(regular, 256, 50_000) == 1
+    entry = keras.Input((64,))
+    centred = keras.Model(entry, keras.layers.Dense(10)(entry - keras.ops.mean(entry, axis=0)))
+    centred.compile("sgd", "mse")
+    assert parts_of(centred, 256, 50_000) == 1, "an operation that is no layer counts too"
     monkeypatch.undo()
     assert parts_of(plain, 512, 50_000) == 1, "an operation has all threads, unless it was said"
