@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from optuna import Study, pruners
 from optuna.pruners import BasePruner, NopPruner
@@ -25,7 +25,7 @@ RUNG = "completed_rung_"
 
 
 class ChangeReader(Protocol):
-    """A storage that tells which trials changed since it was last asked."""
+    """A storage that tells which trials changed since it was last asked, with their rungs."""
 
     def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]: ...
 
@@ -89,21 +89,21 @@ class HyperbandPruner(pruners.HyperbandPruner):
     """Optuna's; see there for its options."""
 
     _index: RungIndex | None = None
-    _bracket_study: Study | None = None
+    _bracket_studies: tuple[Study, dict[int, Study]] | None = None
 
     def _create_bracket_study(self, study: Study, bracket_id: int) -> Study:
-        # Optuna makes one, and a class for it, at each parameter; one a trial is enough. It is the
-        # sampler, made anew for each trial, that tells whether it is still the same trial.
-        known: Any = self._bracket_study
-        if (
-            known is None
-            or known._study is not study
-            or known.sampler is not study.sampler
-            or known._bracket_id != bracket_id
-        ):
-            self._bracket_study = super()._create_bracket_study(study, bracket_id)
-        assert self._bracket_study is not None
-        return self._bracket_study
+        # Optuna makes one, and a class for it, at each parameter; one a bracket is enough.
+        if self._bracket_studies is None or self._bracket_studies[0] is not study:
+            self._bracket_studies = study, {}
+        made = self._bracket_studies[1]
+        known = made.get(bracket_id)
+        if known is None:
+            known = made[bracket_id] = super()._create_bracket_study(study, bracket_id)
+        elif known.sampler is not study.sampler:
+            # Another trial: it draws with its own sampler, and reads the trials of this moment.
+            known.sampler = study.sampler
+            known._thread_local.cached_all_trials = None
+        return known
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         storage = _change_reader(study)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optuna import Study, samplers
-from optuna._transform import _SearchSpaceTransform
+from optuna._transform import _SearchSpaceTransform, _untransform_numerical_param
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
@@ -15,7 +15,7 @@ class RandomSampler(samplers.RandomSampler):
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(seed)
-        self._prepared: dict[str, tuple[BaseDistribution, _SearchSpaceTransform]] = {}
+        self._bounds: dict[str, tuple[BaseDistribution, float, float]] = {}
 
     def sample_independent(
         self,
@@ -24,16 +24,19 @@ class RandomSampler(samplers.RandomSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        transform = self._transform(param_name, param_distribution)
-        drawn = self._rng.rng.uniform(transform.bounds[:, 0], transform.bounds[:, 1])
-        return transform.untransform(drawn)[param_name]
-
-    def _transform(self, name: str, domain: BaseDistribution) -> _SearchSpaceTransform:
-        known = self._prepared.get(name)
-        if known is not None and known[0] == domain:
-            return known[1]
-        transform = _SearchSpaceTransform({name: domain})
         # Choices that are equal need not be the same: 1 and True. Numbers are.
-        if not isinstance(domain, CategoricalDistribution):
-            self._prepared[name] = domain, transform
-        return transform
+        if isinstance(param_distribution, CategoricalDistribution):
+            return super().sample_independent(study, trial, param_name, param_distribution)
+        known = self._bounds.get(param_name)
+        if known is None or known[0] != param_distribution:
+            known = self._prepare(param_name, param_distribution)
+        # A number costs NumPy a tenth of what an array of one does, and is the same.
+        drawn = self._rng.rng.uniform(known[1], known[2])
+        return _untransform_numerical_param(drawn, param_distribution, transform_log=True)
+
+    def _prepare(
+        self, name: str, domain: BaseDistribution
+    ) -> tuple[BaseDistribution, float, float]:
+        low, high = _SearchSpaceTransform({name: domain}).bounds[0].tolist()
+        self._bounds[name] = domain, low, high
+        return self._bounds[name]

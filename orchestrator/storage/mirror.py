@@ -21,6 +21,9 @@ Changes = dict[str, Any]
 class Mirror:
     """A study's trials. One that changed is a new object; what was given out stays as it was.
 
+    Of how another worker's trial changed it may be told no more than the rungs, all that a pruner
+    asks for. Until it is told the rest, the trial is here as it was before.
+
     Attributes:
         cursor: what ``orch.changes`` is asked from: everything older is here.
     """
@@ -30,6 +33,10 @@ class Mirror:
         self._trials: dict[int, FrozenTrial] = {}  # by number; one that is claimed may be ahead
         self._by_id: dict[int, FrozenTrial] = {}
         self._history: list[int] = []  # the numbers of the trials that changed, in order
+        self._newest: dict[
+            int, FrozenTrial
+        ] = {}  # by number; with rungs only, where not all is known
+        self._partly_known: set[int] = set()  # ids of the latter
         self._lock = threading.Lock()
 
     def take(
@@ -43,7 +50,11 @@ class Mirror:
             ended: the trial that has ended here, but for the time of its end.
         """
         with self._lock:
-            for row in [*changes["trials"], *changes.get("own", ())]:
+            for row in changes.get("rungs", ()):
+                if row[0] != own or row[2] != "RUNNING":
+                    self._note(_with_rungs(*row))
+                    self._partly_known.add(row[0])
+            for row in [*changes.get("trials", ()), *changes.get("own", ())]:
                 if row[0] != own or row[2] != "RUNNING":
                     self._put(frozen_trial(row))
             for outline in changes.get("outlines", ()):
@@ -57,7 +68,17 @@ class Mirror:
     def _put(self, trial: FrozenTrial) -> None:
         self._trials[trial.number] = trial
         self._by_id[trial._trial_id] = trial
+        self._partly_known.discard(trial._trial_id)
+        self._note(trial)
+
+    def _note(self, trial: FrozenTrial) -> None:
+        self._newest[trial.number] = trial
         self._history.append(trial.number)
+
+    def partly_known(self) -> list[int]:
+        """The ids of the trials that changed, and of which nothing but the rungs is known since."""
+        with self._lock:
+            return list(self._partly_known)
 
     def trials(self) -> list[FrozenTrial]:
         """All of them, by number."""
@@ -80,10 +101,13 @@ class Mirror:
         return self._by_id[trial_id]
 
     def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
-        """The trials that changed since an earlier answer (0: all); the position of this one."""
+        """The trials that changed since an earlier answer (0: all); the position of this one.
+
+        Each with its rungs as they are now; the rest may be missing.
+        """
         with self._lock:
             numbers = dict.fromkeys(self._history[position:])
-            return [self._trials[number] for number in numbers], len(self._history)
+            return [self._newest[number] for number in numbers], len(self._history)
 
 
 def frozen_trial(row: list[Any]) -> FrozenTrial:
@@ -104,6 +128,25 @@ def frozen_trial(row: list[Any]) -> FrozenTrial:
         user_attrs={key: json.loads(text) for key, text in user or ()},
         system_attrs={key: json.loads(text) for key, text in system or ()},
         intermediate_values={step: _number(value, kind) for step, value, kind in reported or ()},
+        trial_id=trial_id,
+    )
+
+
+def _with_rungs(
+    trial_id: int, number: int, state: str, rungs: list[tuple[str, str]] | None
+) -> FrozenTrial:
+    """A row of ``orch.read_rungs`` as Optuna's object, without the rest."""
+    return FrozenTrial(
+        number=number,
+        state=TrialState[state],
+        value=None,
+        datetime_start=None,
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={key: json.loads(text) for key, text in rungs or ()},
+        intermediate_values={},
         trial_id=trial_id,
     )
 

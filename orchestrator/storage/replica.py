@@ -32,6 +32,9 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 _FRESH_SECONDS = 0.2
 
 
+# What JSON gives back as it was.
+_PLAIN = (str, int, float, bool, type(None))
+
 _number_document = lru_cache(maxsize=1024)(distribution_to_json)
 
 
@@ -56,10 +59,17 @@ def _ended(own: FrozenTrial, end: End) -> FrozenTrial:
     trial = copy.copy(own)
     trial.state = TrialState[end.state]
     trial.values = list(end.values) if end.values else None
-    # As others read them: a tuple is a list then.
-    trial.user_attrs = json.loads(json.dumps({**own.user_attrs, **end.attributes}))
-    trial.system_attrs = json.loads(json.dumps(own.system_attrs))
+    trial.user_attrs = _as_read({**own.user_attrs, **end.attributes})
+    trial.system_attrs = _as_read(own.system_attrs)
     return trial
+
+
+def _as_read(attributes: dict[str, Any]) -> dict[str, Any]:
+    """A copy, as others read it: a tuple is a list then."""
+    if all(type(value) in _PLAIN for value in attributes.values()):
+        return dict(attributes)
+    read: dict[str, Any] = json.loads(json.dumps(attributes))
+    return read
 
 
 class Outbox(Protocol):
@@ -87,6 +97,7 @@ class Replica(PostgresStorage):
         self._outbox = outbox
         self._mirror = Mirror()
         self._synced = float("-inf")
+        self._is_read = False  # whether anybody has asked for all of the trials
         self._own: FrozenTrial | None = None
         self._last: FrozenTrial | None = None
         self._own_domains: dict[str, BaseDistribution] = {}
@@ -95,8 +106,8 @@ class Replica(PostgresStorage):
 
     @property
     def cursor(self) -> str:
-        """From where changes are to be asked for."""
-        return self._mirror.cursor
+        """From where changes are to be asked for, and which."""
+        return self._mirror.cursor if self._is_read else f"{self._mirror.cursor} rungs"
 
     @property
     def age_seconds(self) -> float:
@@ -121,7 +132,10 @@ class Replica(PostgresStorage):
             StorageError: the database is out of reach.
         """
         row = self._database.row(
-            "changed_trials", study_id=self._study_id, since=self.cursor, also=[]
+            "changed_trials",
+            study_id=self._study_id,
+            since=self._mirror.cursor,
+            also=self._mirror.partly_known(),
         )
         if row is None:
             raise KeyError(f"no study with id {self._study_id}")
@@ -147,7 +161,9 @@ class Replica(PostgresStorage):
     def mirror(self, study_id: int) -> Mirror:
         if study_id != self._study_id:
             return super().mirror(study_id)
-        if self.age_seconds > _FRESH_SECONDS:
+        # Many a sampler never looks at other trials; one that has will do so again.
+        self._is_read = True
+        if self.age_seconds > _FRESH_SECONDS or self._mirror.partly_known():
             self.sync()
         return self._mirror
 

@@ -11,7 +11,7 @@ from orchestrator.storage.url import mask
 
 OLDEST_SERVER = 13
 OPTUNA_REVISION = "v3.2.0.a"  # the head of Optuna 5's migrations
-ORCH_VERSION = 5
+ORCH_VERSION = 6
 # In this order: SQL functions are checked as they are made.
 _SCHEMA = (
     "schema.sql",

@@ -56,6 +56,8 @@ class Courier(Background):
         self._replica: Replica | None = None
         self._wants_changes = False
         self._urgent = False
+        self._watches = False  # it looks by itself whether there is something to send
+        self._oldest = 0.0  # when the oldest pending write was made
         self._held = True
         self._outage_began: float | None = None
         self._broken: StorageError | None = None
@@ -124,10 +126,11 @@ class Courier(Background):
 
     def _write(self, change: Callable[[Writes], None]) -> None:
         with self._changed:
-            first = not self._pending
+            if not self._pending:
+                self._oldest = time.monotonic()
+                if not self._watches:
+                    self._changed.notify_all()
             change(self._pending)
-            if first:
-                self._changed.notify_all()
 
     def post(self, step: int, value: float) -> None:
         """Send a value that nobody waits for: a moment later, or with the next that is delivered.
@@ -215,14 +218,36 @@ class Courier(Background):
         if self._outage_began is not None:
             self._changed.wait_for(lambda: self._stopped, pause)
             return True
+        last = self._oldest
         if not self._changed.wait_for(
-            lambda: self._stopped or self._sendable(), self._beat_seconds
+            # Of a short trial nothing may be left to send by the time that this thread runs.
+            lambda: self._stopped or self._sendable() or self._oldest != last,
+            self._beat_seconds,
         ):
             return True
-        self._changed.wait_for(
-            lambda: self._stopped or self._urgent or self._collected, _GATHER_SECONDS
-        )
+        self._watches = True
+        try:
+            self._watch()
+        finally:
+            self._watches = False
         return self._sendable()
+
+    def _watch(self) -> None:
+        """Until what is written has waited long enough, or nothing more is written.
+
+        Trials that take no time begin to write and end within that, one after another; to be woken
+        by each would cost them more than their writes.
+        """
+        seen, left = self._oldest, _GATHER_SECONDS
+        while not self._changed.wait_for(lambda: self._stopped or self._urgent, left):
+            if self._sendable():
+                left = self._oldest + _GATHER_SECONDS - time.monotonic()
+                if left <= 0:
+                    return
+            elif seen == self._oldest:
+                return
+            else:
+                seen, left = self._oldest, _GATHER_SECONDS
 
     def _sendable(self) -> bool:
         return bool(self._pending) and not self._collected

@@ -46,10 +46,13 @@ def test_random_draws_are_those_of_optunas_own_sampler() -> None:
     trial = optuna.trial.create_trial(value=0.0)
     domains = [
         FloatDistribution(0.0, 1.0),
+        FloatDistribution(0.1, 0.7),
+        FloatDistribution(0.5, 0.5),
         FloatDistribution(1e-5, 1.0, log=True),
         FloatDistribution(0.0, 1.0, step=0.25),
         IntDistribution(1, 100, log=True),
         IntDistribution(0, 8, step=2),
+        IntDistribution(3, 3),
         CategoricalDistribution([1, "a"]),
         CategoricalDistribution([True, "a"]),  # equal to the one before
     ]

@@ -22,6 +22,7 @@ from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.files import write_whole
+from orchestrator.storage.mirror import Mirror
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.replica import Replica
 
@@ -274,6 +275,53 @@ def test_what_came_a_moment_ago_is_not_asked_for_again(
     changed, position = replica.changed_since(0)
     assert [trial.number for trial in changed] == [0]
     assert replica.changed_since(position) == ([], position)
+
+
+def test_a_replica_asks_for_whole_trials_once_somebody_wants_them(
+    storage: PostgresStorage, database: Database, study_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_module, "_FRESH_SECONDS", 1000.0)
+    replica = Replica(database, study_id, Kept())
+    trial_id = storage.create_new_trial(study_id)
+    storage.set_trial_param(trial_id, "x", 0.5, DOMAIN)
+    storage.set_trial_system_attr(trial_id, "completed_rung_0", 0.25)
+    storage.set_trial_system_attr(trial_id, "other", 1)
+
+    def told() -> dict[str, Any]:
+        row = database.row("changed_trials", study_id=study_id, since=replica.cursor, also=[])
+        assert row is not None
+        replica.take(row["changes"])
+        return dict(row["changes"])
+
+    assert told()["rungs"] == [[trial_id, 0, "RUNNING", [["completed_rung_0", "0.25"]]]]
+    [changed], position = replica.changed_since(0)
+    assert (changed.number, changed.state) == (0, TrialState.RUNNING)
+    assert changed.system_attrs == {"completed_rung_0": 0.25}
+    [whole] = replica.get_all_trials(study_id)
+    assert whole.params == {"x": 0.5} and whole.system_attrs == {
+        "completed_rung_0": 0.25,
+        "other": 1,
+    }
+    assert replica.changed_since(position)[0] == [whole]
+    # From now on they come whole; an answer that was asked for before is no harm.
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+    replica.take({"cursor": "0", "rungs": [[trial_id, 0, "COMPLETE", None]]})
+    assert [row[0] for row in told()["trials"]] == [trial_id]
+    assert replica.get_all_trials(study_id)[0].values == [1.0]
+
+
+def test_a_trial_of_which_only_rungs_came_is_shown_as_it_was() -> None:
+    mirror = Mirror()
+    times: list[None] = [None] * 7
+    mirror.take({"cursor": "1", "trials": [[7, 0, "RUNNING", *times]]})
+    mirror.take({"cursor": "2", "rungs": [[7, 0, "COMPLETE", None], [8, 1, "RUNNING", None]]})
+    assert [trial.state for trial in mirror.trials()] == [TrialState.RUNNING]
+    assert sorted(mirror.partly_known()) == [7, 8]
+    mirror.take({"cursor": "3", "trials": [[7, 0, "COMPLETE", *times]]}, own=8)
+    assert [trial.state for trial in mirror.trials()] == [TrialState.COMPLETE]
+    assert mirror.partly_known() == [8]
+    mirror.take({"cursor": "4", "rungs": [[9, 2, "RUNNING", None]]}, own=9)
+    assert mirror.partly_known() == [8], "a worker's own trial is newer here"
 
 
 def test_a_replica_answers_for_other_studies_as_the_storage_does(

@@ -214,7 +214,8 @@ def test_what_a_transaction_notes_by_hand_hides_nothing_else(
 def test_what_every_trial_calls_keeps_its_plans(database: Database) -> None:
     rows = database.execute(
         "SELECT proname AS name FROM pg_proc WHERE pronamespace = 'orch'::regnamespace "
-        "AND proconfig @> '{plan_cache_mode=force_generic_plan,enable_seqscan=off,jit=off}'"
+        "AND proconfig @> '{plan_cache_mode=force_generic_plan,enable_seqscan=off,"
+        "enable_bitmapscan=off,jit=off}'"
     )
     assert {row["name"] for row in rows} == {
         "claim_trial", "write_trial", "finish_trial", "finish_and_claim", "changes",

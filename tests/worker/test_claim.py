@@ -207,6 +207,31 @@ def test_a_trial_that_is_handed_out_again_comes_with_what_has_changed(
     assert [row[0] for row in again.changes["trials"]] == [theirs]
 
 
+def test_who_asks_for_rungs_is_told_no_more_of_what_others_did(
+    make_study: MakeStudy, make_worker: MakeWorker
+) -> None:
+    study = make_study()
+    mine, other = make_worker(study), make_worker(study)
+    idle = take(other)
+    assert other.write(idle, Writes({1: 0.5}, {}, {"note": "1"}, {"a": "1"}))[0]
+    claim = mine.claim("0 rungs")
+    assert claim.trial_id is not None and claim.changes is not None
+    assert claim.changes["rungs"] == [[idle, 0, "RUNNING", None]] and "trials" not in claim.changes
+    assert [len(row) for row in claim.changes["own"]] == [10], "its own trial comes whole"
+    rungs = {"completed_rung_0": "0.5", "completed_rung_1": "0.25"}
+    assert other.write(idle, Writes({2: 0.5}, system_attributes=rungs))[0]
+    theirs = [[idle, 0, "RUNNING", [list(rung) for rung in rungs.items()]]]
+    _, changes = mine.write(
+        claim.trial_id, Writes({1: 0.5}), since=f"{claim.changes['cursor']} rungs"
+    )
+    assert changes is not None and changes["rungs"] == theirs and "trials" not in changes
+    assert mine.finish_and_claim(
+        claim.trial_id, "COMPLETE", [0.5], {}, None, f"{claim.changes['cursor']} rungs"
+    )
+    after = mine.claim().changes
+    assert after is not None and after["rungs"] == theirs and "trials" not in after
+
+
 def test_infinite_values_are_stored_as_optuna_stores_them(
     url: str, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:

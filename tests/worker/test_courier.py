@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
@@ -45,6 +46,28 @@ def test_a_posted_value_arrives_by_itself(database: Database, carried: tuple[Cou
     courier, trial_id = carried
     courier.post(1, 0.5)
     wait_until(lambda: values(database, trial_id) == {1: 0.5})
+
+
+def test_short_trials_do_not_wake_it_one_by_one_and_the_last_value_arrives(
+    database: Database, carried: tuple[Courier, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "_GATHER_SECONDS", 0.5)
+    courier, trial_id = carried
+    woken: list[None] = []
+    notify_all = courier._changed.notify_all
+    monkeypatch.setattr(courier._changed, "notify_all", lambda: (woken.append(None), notify_all()))
+    for _ in range(20):
+        courier.begin(trial_id)
+        courier.post(1, 0.5)
+        courier.collect()
+        time.sleep(0.005)
+    assert len(woken) < 5 and values(database, trial_id) == {}
+    courier.begin(trial_id)
+    courier.post(2, 0.25)
+    wait_until(lambda: values(database, trial_id) == {2: 0.25})
+    time.sleep(1.0)  # it rests
+    courier.post(3, 0.125)
+    wait_until(lambda: values(database, trial_id) == {2: 0.25, 3: 0.125})
 
 
 def test_a_posted_value_goes_with_the_next_that_is_waited_for(

@@ -66,13 +66,17 @@ BEGIN
 END
 $$;
 
+-- What p_since is: a cursor, and after it, in words, what is wanted of the trials that others changed:
+-- '12-34 rungs'. Without a word it is everything.
+
 -- The study's trials that were written by the transaction p_since or a newer one (NULL: none). The
 -- cursor may name a second transaction, as 12-34: what that one wrote is known.
 CREATE OR REPLACE FUNCTION orch.changed(p_study integer, p_since text) RETURNS integer[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_since xid8 := split_part(p_since, '-', 1);
-    v_known xid8 := coalesce(nullif(split_part(p_since, '-', 2), ''), '0');
+    v_cursor text := split_part(p_since, ' ', 1);
+    v_since xid8 := split_part(v_cursor, '-', 1);
+    v_known xid8 := coalesce(nullif(split_part(v_cursor, '-', 2), ''), '0');
 BEGIN
     RETURN ARRAY(SELECT trial_id FROM orch.change
                  WHERE study_id = p_study AND xid >= v_since AND xid <> v_known);
@@ -109,16 +113,53 @@ BEGIN
 END
 $$;
 
+-- Of trials only what a pruner compares: each with the rungs that it has noted.
+CREATE OR REPLACE FUNCTION orch.read_rungs(p_trials integer[]) RETURNS json
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(p_trials) = 0 THEN
+        RETURN '[]';
+    END IF;
+    RETURN (
+        SELECT coalesce(json_agg(json_build_array(
+            t.trial_id, t.number, t.state,
+            (SELECT json_agg(json_build_array(key, value_json)) FROM trial_system_attributes s
+             WHERE s.trial_id = t.trial_id AND key LIKE 'completed\_rung\_%')
+        ) ORDER BY t.number), '[]')
+        FROM trials t WHERE t.trial_id = ANY (p_trials)
+    );
+END
+$$;
+
+-- The key under which changes are told, and what is told of them.
+CREATE OR REPLACE FUNCTION orch.changes_key(p_since text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN CASE WHEN p_since LIKE '% rungs' THEN 'rungs' ELSE 'trials' END;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION orch.read_changed(p_trials integer[], p_since text) RETURNS json
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF orch.changes_key(p_since) = 'rungs' THEN
+        RETURN orch.read_rungs(p_trials);
+    END IF;
+    RETURN orch.read_trials(p_trials);
+END
+$$;
+
 -- The changed trials of the study and those in p_also, but not p_but; and the next cursor.
 CREATE OR REPLACE FUNCTION orch.changes(
     p_study integer, p_since text, p_also integer[], p_but integer DEFAULT NULL
 ) RETURNS json LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off AS $$
 DECLARE
     v_cursor text := orch.cursor_now();
     v_trials integer[] := array_remove(orch.changed(p_study, p_since) || p_also, p_but);
 BEGIN
-    RETURN json_build_object('cursor', v_cursor, 'trials', orch.read_trials(v_trials));
+    RETURN json_build_object(
+        'cursor', v_cursor, orch.changes_key(p_since), orch.read_changed(v_trials, p_since));
 END
 $$;
 

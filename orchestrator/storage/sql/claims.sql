@@ -173,10 +173,11 @@ $$;
 CREATE OR REPLACE FUNCTION orch.claim_trial(
     p_study integer, p_worker uuid, p_version integer, p_since text,
     OUT outcome text, OUT trial_id integer, OUT detail text, OUT changes json
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off AS $$
 DECLARE
     v_cursor text := orch.cursor_now();
-    v_changed json := orch.read_trials(orch.changed(p_study, p_since));
+    v_changed json := orch.read_changed(orch.changed(p_study, p_since), p_since);
 BEGIN
     IF p_version <> (SELECT version FROM orch.schema_version) THEN
         outcome := 'schema'; RETURN;
@@ -190,7 +191,8 @@ BEGIN
         END IF;
     END IF;
     IF p_since IS NOT NULL AND outcome IN ('trial', 'plan') THEN
-        changes := orch.changes_and_own(p_study, v_cursor, v_changed, trial_id, '{}');
+        changes := orch.changes_and_own(
+            p_study, p_since, v_cursor, v_changed, trial_id, '{}');
     END IF;
 END
 $$;
@@ -199,7 +201,8 @@ $$;
 -- transaction has changed, and p_claimed. The cursor tells that the latter are known. Of those in
 -- p_known the worker knows the rest, where nobody else has written to them: only their outlines.
 CREATE OR REPLACE FUNCTION orch.changes_and_own(
-    p_study integer, p_cursor text, p_changed json, p_claimed integer, p_known integer[]
+    p_study integer, p_since text, p_cursor text, p_changed json, p_claimed integer,
+    p_known integer[]
 ) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
     v_known integer[] := ARRAY(
@@ -213,7 +216,7 @@ BEGIN
     END IF;
     RETURN json_build_object(
         'cursor', p_cursor || '-' || pg_current_xact_id(),
-        'trials', p_changed,
+        orch.changes_key(p_since), p_changed,
         'own', orch.read_trials(v_own),
         'outlines', ARRAY(
             SELECT json_build_array(trial_id, number, state, datetime_start, datetime_complete)

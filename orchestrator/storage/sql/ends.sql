@@ -13,7 +13,8 @@ CREATE OR REPLACE FUNCTION orch.finish_trial(
     p_trial integer, p_worker uuid, p_state trialstate, p_values double precision[],
     p_types text[], p_attributes jsonb, p_serial integer, p_writes jsonb
 ) RETURNS text LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off AS $$
 DECLARE
     v_study integer;
     v_taken timestamptz;
@@ -75,10 +76,11 @@ CREATE OR REPLACE FUNCTION orch.finish_and_claim(
     p_types text[], p_attributes jsonb, p_serial integer, p_writes jsonb,
     p_study integer, p_version integer, p_since text,
     OUT ended text, OUT outcome text, OUT trial_id integer, OUT detail text, OUT changes json
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off AS $$
 DECLARE
     v_cursor text := orch.cursor_now();
-    v_changed json := orch.read_trials(orch.changed(p_study, p_since));
+    v_changed json := orch.read_changed(orch.changed(p_study, p_since), p_since);
     v_next record;
 BEGIN
     ended := orch.finish_trial(
@@ -93,7 +95,7 @@ BEGIN
     outcome := v_next.outcome; trial_id := v_next.trial_id; detail := v_next.detail;
     IF p_since IS NOT NULL AND outcome IN ('trial', 'plan') THEN
         changes := orch.changes_and_own(
-            p_study, v_cursor, v_changed, trial_id,
+            p_study, p_since, v_cursor, v_changed, trial_id,
             ARRAY[p_trial, CASE detail WHEN 'fresh' THEN trial_id END]);
     END IF;
 END

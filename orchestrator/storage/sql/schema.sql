@@ -93,6 +93,7 @@ ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS planned boolean NOT NULL DEFAULT
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS stage integer NOT NULL DEFAULT 0;
 DROP FUNCTION IF EXISTS orch.report_values;
 DROP FUNCTION IF EXISTS orch.save_checkpoint;
+DROP FUNCTION IF EXISTS orch.changes_and_own(integer, text, json, integer, integer[]);
 -- Other functions whose parameters are now others stay beside the new ones, so that a worker of the
 -- version before can report and end its trial; its next claim tells it of the new version.
 -- The last write of the trial that the server has taken, counted by the worker.

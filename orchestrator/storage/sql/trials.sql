@@ -5,7 +5,8 @@
 -- What runs for every trial is plpgsql, which keeps its plans; an SQL function plans at each call.
 -- Plans are kept only where they are generic, and one of a small table must not scan it when it has
 -- grown: so what a worker calls sets plan_cache_mode and enable_seqscan for all that it calls, and
--- jit, which older servers would think worth its while where a scan cannot be avoided.
+-- jit, which older servers would think worth its while where a scan cannot be avoided. A bitmap scan
+-- reads the entries of rows that are gone each time anew, until the next vacuum; an index scan marks them.
 
 CREATE OR REPLACE FUNCTION orch.utc_now() RETURNS timestamp LANGUAGE sql VOLATILE AS $$
     SELECT clock_timestamp() AT TIME ZONE 'UTC'

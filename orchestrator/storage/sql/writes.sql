@@ -73,7 +73,8 @@ $$;
 CREATE OR REPLACE FUNCTION orch.write_trial(
     p_trial integer, p_worker uuid, p_serial integer, p_after integer, p_writes jsonb,
     p_durable boolean, p_since text, OUT held boolean, OUT changes json
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET jit = off AS $$
 DECLARE
     v_study integer;
     v_setting text;
