@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orchestrator.constraints import are_kept
 from orchestrator.domains import Scalar
 from orchestrator.errors import UsageError, nearest
 from orchestrator.ranking import rank
@@ -58,13 +59,19 @@ class CoordinatePlan(ConfigurationPlan):
         is_active: which parameters exist beside the others.
         options: the spec's ``[sampler]``.
         maximize: the direction.
+        constraints: user attributes that must be 0 or less in a trial whose value is kept.
 
     Raises:
         UsageError: an option is unknown or impossible.
     """
 
     def __init__(
-        self, space: Space, is_active: IsActive, options: Mapping[str, Any], maximize: bool
+        self,
+        space: Space,
+        is_active: IsActive,
+        options: Mapping[str, Any],
+        maximize: bool,
+        constraints: Sequence[str] = (),
     ) -> None:
         try:
             self._options = CoordinateOptions.model_validate(dict(options))
@@ -73,6 +80,7 @@ class CoordinatePlan(ConfigurationPlan):
         self._space = space
         self._is_active = is_active
         self._maximize = maximize
+        self._constraints = constraints
         self._check_options()
         self._values = {name: self._values_to_try(name, each) for name, each in space.items()}
         searched = [name for name, each in space.items() if not each.single()]
@@ -95,7 +103,9 @@ class CoordinatePlan(ConfigurationPlan):
         values = {
             key_of(configuration_of(trial)): trial.value
             for trial in trials
-            if trial.state == TrialState.COMPLETE and trial.value is not None
+            if trial.state == TrialState.COMPLETE
+            and trial.value is not None
+            and are_kept(self._constraints, trial.user_attrs)
         }
         best = dict(self._start)
         for name in self._order * self._options.rounds:

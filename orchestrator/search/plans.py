@@ -52,4 +52,4 @@ def build_plan(spec: StudySpec, space: Space, is_active: IsActive, steps: int) -
         )
     if name == "grid":
         return GridPlan(space, is_active)
-    return CoordinatePlan(space, is_active, options, maximize)
+    return CoordinatePlan(space, is_active, options, maximize, spec.study.constraints)

@@ -129,6 +129,17 @@ def test_a_pruned_value_is_never_the_best() -> None:
     assert tried[-1]["x"] in (0, 4)
 
 
+def test_a_value_that_breaks_a_constraint_is_never_the_best() -> None:
+    space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 2), "y": IntDistribution(0, 1)}
+    plan = CoordinatePlan(space, always, {}, False, ["memory"])
+    trials = []
+    for x, memory in ((0, 1.0), (1, -1.0), (2, -1.0)):
+        trial = ended({"x": x, "y": 1}, float(x))
+        trial.set_user_attr("memory", memory)
+        trials.append(trial)
+    assert plan.next(trials) == [{"x": 1, "y": 0}]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
