@@ -59,7 +59,7 @@ class SimulatedWorker(threading.Thread):
             self._database.close()
 
     def _trial(self) -> None:
-        claim = self._ask(lambda: self._claims.claim(self._cursor))
+        claim = self._ask(lambda: self._claims.claim(self._since()))
         self._cursor = claim.changes["cursor"]
         written = Writes(params={f"x{each}": (random.random(), _DOMAIN) for each in range(7)})
         new, serial = written.copy(), 0
@@ -71,7 +71,7 @@ class SimulatedWorker(threading.Thread):
             if rung:
                 new.system_attributes[f"completed_rung_{step // 2}"] = str(new.values[step])
             sent, written = new, _sum(written, new)
-            since = self._cursor if rung else None
+            since = self._since() if rung else None
             _, changes = self._ask(
                 lambda sent=sent, since=since, serial=serial: self._claims.write(
                     claim.trial_id, sent, False, since, serial=serial + 1, after=serial
@@ -81,13 +81,17 @@ class SimulatedWorker(threading.Thread):
             if changes is not None:
                 self._cursor = changes["cursor"]
             new = Writes()
-        cursor, account = self._cursor, Account(written, new, serial)
+        since, account = self._since(), Account(written, new, serial)
         self._ask(
             lambda: self._claims.finish_and_claim(
-                claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, account, cursor
+                claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, account, since
             )
         )
         self.ended += 1
+
+    def _since(self) -> str:
+        # As a worker whose sampler looks at no other trials.
+        return f"{self._cursor} rungs"
 
     def _ask(self, call: Any) -> Any:
         started = time.monotonic()
