@@ -75,6 +75,20 @@ def test_while_one_of_a_bracket_still_trains_the_next_bracket_is_queued() -> Non
     assert [attributes for _, attributes in step.queue] == [{BRACKET: 1, ROUND: 0}] * 3
 
 
+def test_the_first_bracket_is_the_one_with_the_most_rounds_whatever_their_number() -> None:
+    step = PromotionPlan(Brackets(most=27, least=1, factor=3), maximize=True).step([], budget=100)
+    assert [attributes for _, attributes in step.queue] == [{BRACKET: 0, ROUND: 0}] * 27
+
+
+def test_rounds_start_with_one_epoch_and_keep_a_third_unless_the_options_say_otherwise() -> None:
+    promoting = {"name": "hyperband", "promote": True}
+    document = {"study": {"name": "a", "objective": "digits"}, "pruner": promoting}
+    assert build_brackets(StudySpec.parse(document), 8) == EIGHT
+    promoting |= {"min_resource": 2, "reduction_factor": 2, "max_resource": 8}
+    assert build_brackets(StudySpec.parse(document), 8) == Brackets(8, 2, 2)
+    assert build_brackets(StudySpec.parse({"study": document["study"]}), 8) is None
+
+
 def test_no_more_is_queued_than_the_budget_has() -> None:
     plan = PromotionPlan(EIGHT, maximize=True)
     assert len(plan.step([], budget=4).queue) == 4

@@ -295,8 +295,10 @@ def test_a_replica_asks_for_whole_trials_once_somebody_wants_them(
 
     assert told()["rungs"] == [[trial_id, 0, "RUNNING", [["completed_rung_0", "0.25"]]]]
     [changed], position = replica.changed_since(0)
-    assert (changed.number, changed.state) == (0, TrialState.RUNNING)
+    assert (changed._trial_id, changed.number, changed.state) == (trial_id, 0, TrialState.RUNNING)
     assert changed.system_attrs == {"completed_rung_0": 0.25}
+    assert changed.params == changed.distributions == changed.user_attrs == {}
+    assert changed.intermediate_values == {}
     [whole] = replica.get_all_trials(study_id)
     assert whole.params == {"x": 0.5} and whole.system_attrs == {
         "completed_rung_0": 0.25,
