@@ -86,6 +86,8 @@ def test_rounds_start_with_one_epoch_and_keep_a_third_unless_the_options_say_oth
     assert build_brackets(StudySpec.parse(document), 8) == EIGHT
     promoting |= {"min_resource": 2, "reduction_factor": 2, "max_resource": 8}
     assert build_brackets(StudySpec.parse(document), 8) == Brackets(8, 2, 2)
+    promoting |= {"min_resource": 8}
+    assert build_brackets(StudySpec.parse(document), 8) == Brackets(8, 8, 2)
     assert build_brackets(StudySpec.parse({"study": document["study"]}), 8) is None
 
 

@@ -24,7 +24,7 @@ from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.files import write_whole
 from orchestrator.storage.mirror import Mirror
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.replica import Replica
+from orchestrator.storage.replica import End, Replica
 
 DOMAIN = FloatDistribution(0.0, 1.0)
 
@@ -251,6 +251,28 @@ def test_a_replica_writes_its_own_trial_in_memory_and_others_at_once(
     replica.end()
     assert replica.get_trial(own).user_attrs == {"user": "theirs"}
     assert replica.get_all_trials(study_id)[0].state == TrialState.COMPLETE
+
+
+def test_a_trial_that_ended_here_is_known_as_others_read_it(
+    storage: PostgresStorage, database: Database, study_id: int
+) -> None:
+    replica = Replica(database, study_id, Kept())
+    own = storage.create_new_trial(study_id)
+    replica.sync()
+    given = replica.begin(own)
+    replica.set_trial_user_attr(own, "pair", (1, 2))
+    replica.set_trial_system_attr(own, "rung", 0.5)
+    replica.end()
+    outline = [own, 0, "COMPLETE", None, "2026-01-01T00:00:00"]
+    end = End("COMPLETE", [0.5], {"seconds": 1.5})
+    replica.take({"cursor": replica.cursor.split()[0], "outlines": [outline]}, end)
+    [known], _ = replica.changed_since(1)
+    assert (known.state, known.values) == (TrialState.COMPLETE, [0.5])
+    assert known.user_attrs == {"pair": [1, 2], "seconds": 1.5}
+    assert known.system_attrs == {"rung": 0.5}
+    known.system_attrs["rung"] = 1.0
+    assert given.state == TrialState.RUNNING and given.system_attrs == {"rung": 0.5}
+    assert given.user_attrs == {"pair": (1, 2)}, "what was given out stays as it was"
 
 
 def type_of_another_kind() -> Any:

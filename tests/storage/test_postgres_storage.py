@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -97,6 +98,38 @@ def test_each_shows_what_the_other_wrote(
     assert [list(each.params) for each in mine[:2]] == [list(DOMAINS)] * 2, "as they were drawn"
     for first, second in zip(mine[::2], mine[1::2], strict=True):
         assert shown([first], ["number", "_trial_id"]) == shown([second], ["number", "_trial_id"])
+
+
+def test_a_trial_begins_now_and_only_the_first_to_set_a_waiting_one_running_has_it(
+    study_id: int, database: Database
+) -> None:
+    storage = PostgresStorage(database)
+    trial_id = storage.create_new_trial(study_id)
+    begun = storage.get_trial(trial_id).datetime_start
+    assert begun is not None and abs((datetime.now() - begun).total_seconds()) < 60
+    assert not storage.set_trial_state_values(trial_id, TrialState.RUNNING), "it runs already"
+    assert storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+    waiting = storage.create_new_trial(study_id, create_trial(state=TrialState.WAITING))
+    assert storage.set_trial_state_values(waiting, TrialState.RUNNING)
+    assert not storage.set_trial_state_values(waiting, TrialState.RUNNING)
+
+
+def test_a_parameter_keeps_its_kind_within_a_study_and_only_there(
+    study_id: int, database: Database, url: str
+) -> None:
+    storage, number, word = (
+        PostgresStorage(database), FloatDistribution(0.0, 1.0), CategoricalDistribution(("a", "b")),
+    )  # fmt: skip
+    first, second = (storage.create_new_trial(study_id) for _ in range(2))
+    storage.set_trial_param(first, "x", 0.5, number)
+    other_study = storage.create_new_study([StudyDirection.MINIMIZE])
+    for each in (storage, PostgresStorage(database)):  # one that knows it, and one that must ask
+        with pytest.raises(ValueError):
+            each.set_trial_param(second, "x", 1, word)
+        each.set_trial_param(second, "x", 0.25, number)
+        each.set_trial_param(each.create_new_trial(other_study), "x", 1, word)
+    assert storage.get_trial(second).params == {"x": 0.25}
+    storage.delete_study(other_study)
 
 
 def test_times_are_the_local_ones_as_optuna_shows_them(

@@ -107,9 +107,9 @@ def test_what_others_did_comes_with_a_value_when_it_is_wanted_and_only_then(
     replica = Replica(database, study_id, courier)
     replica.sync()
     courier.feed(replica)
-    for step, changes, known in ((1, True, 2), (2, False, 2), (3, True, 4)):
+    for step, changes, known in ((1, [True], 2), (2, [], 2), (3, [True], 4)):
         storage.create_new_trial(study_id)
-        assert courier.deliver(step, 0.5, changes)
+        assert courier.deliver(step, 0.5, *changes)
         assert len(replica.get_all_trials(study_id)) == known
 
 
