@@ -86,7 +86,10 @@ class SuccessiveHalvingPruner(pruners.SuccessiveHalvingPruner):
 
 
 class HyperbandPruner(pruners.HyperbandPruner):
-    """Optuna's; see there for its options."""
+    """Optuna's; see there for its options.
+
+    Each trial must bring a sampler object of its own, as a worker's do (``TrialSampler``).
+    """
 
     _index: RungIndex | None = None
     _bracket_studies: tuple[Study, dict[int, Study]] | None = None

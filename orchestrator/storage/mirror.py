@@ -15,17 +15,20 @@ from optuna.trial import FrozenTrial, TrialState
 _NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _distribution = lru_cache(maxsize=1024)(json_to_distribution)
 
+# An answer that comes late may have a worker's own trial as it was before its claim.
+_OPEN = ("WAITING", "RUNNING")
+
 Changes = dict[str, Any]
 
 
 class Mirror:
     """A study's trials. One that changed is a new object; what was given out stays as it was.
 
-    Of how another worker's trial changed it may be told no more than the rungs, all that a pruner
-    asks for. Until it is told the rest, the trial is here as it was before.
+    Of how another worker's trial changed it may be told no more than the rungs, all that Hyperband
+    and ASHA ask for. Until it is told the rest, the trial is here as it was before, or not at all.
 
     Attributes:
-        cursor: what ``orch.changes`` is asked from: everything older is here.
+        cursor: what ``orch.changes`` is asked from: what is older is here, or partly known.
     """
 
     def __init__(self) -> None:
@@ -51,11 +54,11 @@ class Mirror:
         """
         with self._lock:
             for row in changes.get("rungs", ()):
-                if row[0] != own or row[2] != "RUNNING":
+                if row[0] != own or row[2] not in _OPEN:
                     self._note(_with_rungs(*row))
                     self._partly_known.add(row[0])
             for row in [*changes.get("trials", ()), *changes.get("own", ())]:
-                if row[0] != own or row[2] != "RUNNING":
+                if row[0] != own or row[2] not in _OPEN:
                     self._put(frozen_trial(row))
             for outline in changes.get("outlines", ()):
                 if ended is not None and outline[0] == ended._trial_id:

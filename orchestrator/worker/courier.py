@@ -58,6 +58,7 @@ class Courier(Background):
         self._urgent = False
         self._watches = False  # it looks by itself whether there is something to send
         self._oldest = 0.0  # when the oldest pending write was made
+        self._beat_due = time.monotonic() + beat_seconds
         self._held = True
         self._outage_began: float | None = None
         self._broken: StorageError | None = None
@@ -222,7 +223,7 @@ class Courier(Background):
         if not self._changed.wait_for(
             # Of a short trial nothing may be left to send by the time that this thread runs.
             lambda: self._stopped or self._sendable() or self._oldest != last,
-            self._beat_seconds,
+            max(0.0, self._beat_due - time.monotonic()),
         ):
             return True
         self._watches = True
@@ -230,7 +231,7 @@ class Courier(Background):
             self._watch()
         finally:
             self._watches = False
-        return self._sendable()
+        return self._sendable() or time.monotonic() >= self._beat_due
 
     def _watch(self) -> None:
         """Until what is written has waited long enough, or nothing more is written.
@@ -274,6 +275,7 @@ class Courier(Background):
         if replica is not None and changes is not None:
             replica.take(changes)
         with self._changed:
+            self._beat_due = time.monotonic() + self._beat_seconds
             if self._outage_began is not None:
                 _log.info("the database answers again after %.1f s", self.outage_seconds)
                 self._outage_began = None

@@ -345,6 +345,7 @@ def test_a_trial_of_which_only_rungs_came_is_shown_as_it_was() -> None:
     assert [trial.state for trial in mirror.trials()] == [TrialState.COMPLETE]
     assert mirror.partly_known() == [8]
     mirror.take({"cursor": "4", "rungs": [[9, 2, "RUNNING", None]]}, own=9)
+    mirror.take({"cursor": "5", "rungs": [[9, 2, "WAITING", None]]}, own=9)
     assert mirror.partly_known() == [8], "a worker's own trial is newer here"
 
 

@@ -70,6 +70,22 @@ def test_short_trials_do_not_wake_it_one_by_one_and_the_last_value_arrives(
     wait_until(lambda: values(database, trial_id) == {2: 0.25, 3: 0.125})
 
 
+def test_trials_that_leave_nothing_to_send_put_off_no_sign_of_life(
+    database: Database, carried: tuple[Courier, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier, trial_id = carried
+    monkeypatch.setattr(courier, "_beat_seconds", 0.5)
+    assert courier.deliver(1, 0.5)  # the next sign of life is due half a second later
+    renewed = "SELECT renewed_at FROM orch.lease WHERE trial_id = %(id)s"
+    before = database.execute(renewed, {"id": trial_id})
+    for _ in range(12):
+        courier.begin(trial_id)
+        courier.post(2, 0.25)
+        courier.collect()
+        time.sleep(0.1)
+    assert database.execute(renewed, {"id": trial_id}) != before
+
+
 def test_a_posted_value_goes_with_the_next_that_is_waited_for(
     database: Database, carried: tuple[Courier, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,7 +113,7 @@ BEGIN
 END
 $$;
 
--- Of trials only what a pruner compares: each with the rungs that it has noted.
+-- Of trials only what Hyperband and ASHA compare: each with the rungs that it has noted.
 CREATE OR REPLACE FUNCTION orch.read_rungs(p_trials integer[]) RETURNS json
 LANGUAGE plpgsql AS $$
 BEGIN
