@@ -562,11 +562,13 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     assert last in (2, 3), "on a busy machine the second step itself is beyond the patience"
     assert [path.name for path in kept_files()] == ["trial-0.npz"]
     place.site.comes_back()
-    after_step(lambda trial, step: None)
+    known: list[dict[int, float]] = []
+    after_step(lambda trial, step: known.append(trial.values))
     place.worker(mine).run()
     assert hooked.Hooked.trained[len(trained) :] == [(0, step) for step in range(last + 1, 5)]
     trial = place.only()
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
+    assert known[-1] == trial.intermediate_values, "what the server lacked is known, too"
     assert trial.user_attrs["orch:restarts"] == [[last, 0]]
     assert not list(kept_files()), "what is kept goes with its trial's end"
 
