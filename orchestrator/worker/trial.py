@@ -289,7 +289,7 @@ class WorkerTrial(optuna.Trial):
 
     def _capture(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> Checkpoint:
         seconds = self.seconds_before + time.monotonic() - self._started
-        facts = {"seed": self.seed, "restarts": self.restarts, "seconds": seconds}
+        facts = {"restarts": self.restarts, "seconds": seconds}
         return Checkpoint(step, dict(capture()), facts)
 
     def _is_last(self, step: int) -> bool:

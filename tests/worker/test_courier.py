@@ -51,12 +51,12 @@ def test_a_posted_value_arrives_by_itself(database: Database, carried: tuple[Cou
 def test_short_trials_do_not_wake_it_one_by_one_and_the_last_value_arrives(
     database: Database, carried: tuple[Courier, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier_module, "_GATHER_SECONDS", 0.5)
+    monkeypatch.setattr(courier_module, "_GATHER_SECONDS", 0.1)
     courier, trial_id = carried
     woken: list[None] = []
     notify_all = courier._changed.notify_all
     monkeypatch.setattr(courier._changed, "notify_all", lambda: (woken.append(None), notify_all()))
-    for _ in range(20):
+    for _ in range(60):
         courier.begin(trial_id)
         courier.post(1, 0.5)
         courier.collect()
@@ -65,7 +65,7 @@ def test_short_trials_do_not_wake_it_one_by_one_and_the_last_value_arrives(
     courier.begin(trial_id)
     courier.post(2, 0.25)
     wait_until(lambda: values(database, trial_id) == {2: 0.25})
-    time.sleep(1.0)  # it rests
+    wait_until(lambda: not courier._watches)  # it rests
     courier.post(3, 0.125)
     wait_until(lambda: values(database, trial_id) == {2: 0.25, 3: 0.125})
 

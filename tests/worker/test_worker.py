@@ -254,17 +254,20 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
             leaving.leave()
         if step == 3:
             assert trial._cached_frozen_trial.system_attrs == {"completed_rung_0": 0.5}
+            assert trial.values == {each: trial.params["x"] + each for each in (1, 2, 3)}
+            leaving_too.leave()
 
     place.create(worker={"checkpoint_seconds": 1000})
-    leaving = place.worker()
+    leaving, leaving_too = place.worker(), place.worker()
     after_step(act)
     leaving.run()
     assert place.only().state == TrialState.WAITING
     assert list(place.only().intermediate_values) == [1, 2]
+    leaving_too.run()
     place.worker().run()
     trial = place.only()
     assert trial.state == TrialState.COMPLETE and "orch:attempt" not in trial.user_attrs
-    assert trial.user_attrs["orch:restarts"] == [[2, 0]]
+    assert trial.user_attrs["orch:restarts"] == [[2, 0], [3, 0]]
     assert 1000 < trial.user_attrs["orch:seconds"] < 1060, "with what it took before"
     assert hooked.Hooked.trained == [(0, step) for step in (1, 2, 3, 4)]
     assert place.execute("SELECT * FROM orch.checkpoint") == []
@@ -845,8 +848,13 @@ def test_a_store_that_fails_is_said_once_and_the_trial_ends_well(
     assert caplog.text.count("a checkpoint was not saved") == 1
 
 
+@pytest.mark.parametrize(("damaged", "trained"), [([3], [3, 4]), ([2, 3], [1, 2, 3, 4])])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+    place: Any,
+    after_step: Any,
+    caplog: pytest.LogCaptureFixture,
+    damaged: list[int],
+    trained: list[int],
 ) -> None:
     place.create()
     leaving = place.worker()
@@ -858,13 +866,21 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 
     after_step(act)
     leaving.run()
-    place.execute("UPDATE orch.checkpoint SET sha256 = 'wrong' WHERE step = 3")
-    place.execute("UPDATE trial_intermediate_values SET step = 9 WHERE step = 3")
+    place.execute(
+        "UPDATE orch.checkpoint SET sha256 = 'wrong' WHERE step = ANY (%(steps)s)", steps=damaged
+    )
+    place.execute(
+        "UPDATE trial_intermediate_values SET step = step + 8, intermediate_value = 9 "
+        "WHERE step = ANY (%(steps)s)", steps=damaged
+    )  # fmt: skip
+    if damaged == [2, 3]:
+        place.execute("UPDATE trial_intermediate_values SET intermediate_value = 9 WHERE step = 1")
     after_step(lambda trial, step: None)
     place.worker().run()
     assert "checkpoint of step 3 cannot be used (its checksum is wrong)" in caplog.text
-    assert hooked.Hooked.trained == [(0, 1), (0, 2), (0, 3), (0, 3), (0, 4)]
-    assert list(place.only().intermediate_values) == [1, 2, 3, 4]
+    assert hooked.Hooked.trained == [(0, step) for step in [1, 2, 3, *trained]]
+    trial = place.only()
+    assert trial.intermediate_values == {each: trial.params["x"] + each for each in (1, 2, 3, 4)}
 
 
 def test_models_of_the_best_are_kept_and_the_others_fall_out(
