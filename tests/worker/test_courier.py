@@ -91,12 +91,14 @@ def test_a_posted_value_goes_with_the_next_that_is_waited_for(
 ) -> None:
     monkeypatch.setattr(courier_module, "_GATHER_SECONDS", 60.0)
     courier, trial_id = carried
-    courier.post(1, 0.5)
-    assert values(database, trial_id) == {}, "it waits"
-    assert courier.deliver(2, 0.25)
-    assert values(database, trial_id) == {1: 0.5, 2: 0.25}
+    assert courier.deliver(1, 1.0)
+    courier.post(2, 0.5)
+    time.sleep(0.2)
+    assert values(database, trial_id) == {1: 1.0}, "it waits"
+    assert courier.deliver(3, 0.25)
+    assert values(database, trial_id) == {1: 1.0, 2: 0.5, 3: 0.25}
     account = courier.collect()
-    assert (account.everything.values, account.late.values) == ({1: 0.5, 2: 0.25}, {})
+    assert (account.everything.values, account.late.values) == ({1: 1.0, 2: 0.5, 3: 0.25}, {})
 
 
 def test_a_posted_value_tells_that_the_lease_is_gone(
