@@ -60,8 +60,12 @@ def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Any) -> None:
     ("returned", "reason"),
     [
         ("forty-two", "TypeError: the objective returned 'forty-two'; it must return a number"),
-        ([1.0, 2.0], "ValueError: the objective returned 2 values, and the study has 1 metrics"),
-        (ValueError("no such\n layer"), "ValueError: no such layer (test_worker.py, line "),
+        (
+            [1.0, 2.0],
+            "ValueError: the objective returned 2 values, and the study has 1 metrics; "
+            "name one study.metric and study.direction for each",
+        ),
+        (ValueError("no such\n layer"), "ValueError: no such layer (test_worker.py, line {line})"),
     ],
 )
 def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
@@ -79,9 +83,11 @@ def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
         place.worker().run()
     trial = place.only()
     assert trial.state == TrialState.FAIL
-    assert trial.user_attrs["orch:reason"].startswith(reason)
+    raised = run.__code__.co_firstlineno + 3
+    assert trial.user_attrs["orch:reason"] == reason.format(line=raised)
     log = trial.user_attrs["orch:log"].splitlines()
-    assert 2 <= len(log) <= 20
+    assert 2 <= len(log) <= 20 and any(line.startswith('  File "') for line in log)
+    assert log[-1] == (" layer" if isinstance(returned, Exception) else reason)
     assert trial.user_attrs["noted"] == 1, "what it wrote before is there"
 
 
