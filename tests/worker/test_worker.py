@@ -20,6 +20,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
+from orchestrator.search.samplers import TrialSampler
 from orchestrator.storage import replica
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.setup import ORCH_VERSION
@@ -89,6 +90,52 @@ def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
     assert 2 <= len(log) <= 20 and any(line.startswith('  File "') for line in log)
     assert log[-1] == (" layer" if isinstance(returned, Exception) else reason)
     assert trial.user_attrs["noted"] == 1, "what it wrote before is there"
+
+
+def test_a_sampler_that_raises_is_a_failed_attempt(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*_: Any) -> None:
+        raise ValueError("no such sampler")
+
+    monkeypatch.setattr(TrialSampler, "seeded", raises)
+    place.create()
+    with pytest.raises(StudyFailed, match="no such sampler"):
+        place.worker().run()
+    trial = place.only()
+    assert trial.user_attrs["orch:reason"].startswith("ValueError: no such sampler")
+    assert trial.user_attrs["orch:seed"] is None and trial.user_attrs["orch:seconds"] >= 0
+
+
+def test_each_end_is_a_line_with_its_values_and_why_it_was_pruned(
+    place: Any, function: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(trial: optuna.Trial) -> list[float]:
+        if trial.number == 1:
+            raise optuna.TrialPruned("enough")
+        return [0.5, 1 / 3]
+
+    function(run)
+    caplog.set_level(logging.INFO, "orch")
+    metrics = {"metric": ["a", "b"], "direction": ["minimize", "minimize"]}
+    place.create("hooked:plain", trials=2, study=metrics)
+    place.worker().run()
+    lines = [record.getMessage() for record in caplog.records if record.name == "orch"]
+    assert lines == ["trial 0 COMPLETE 0.5 0.33333", "trial 1 PRUNED no value (enough)"]
+
+
+def test_what_is_stored_of_a_trial_goes_with_its_end(
+    place: Any, after_step: Any, tmp_path: Path
+) -> None:
+    def act(trial: Any, step: int) -> None:
+        trial._equipment.writer.flush(30)
+        if step == 3:
+            assert list(tmp_path.iterdir())
+
+    after_step(act)
+    place.create(worker={"checkpoint_seconds": 0, "artifacts": str(tmp_path)})
+    place.worker().run()
+    assert place.only().state == TrialState.COMPLETE and not list(tmp_path.iterdir())
 
 
 def test_pruned_trials_keep_their_last_value_and_the_reason(place: Any, function: Any) -> None:
@@ -303,12 +350,17 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
     assert place.execute("SELECT * FROM orch.artifact") == []
 
 
-def test_who_leaves_at_the_last_step_ends_the_trial(place: Any, after_step: Any) -> None:
+def test_who_leaves_at_the_last_step_ends_the_trial_with_all_that_it_wrote(
+    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
     place.create(trials=2)
     leaving = place.worker()
     after_step(lambda trial, step: leaving.leave() if step == 4 else None)
     leaving.run()
-    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
+    [trial] = place.trials()
+    assert trial.state == TrialState.COMPLETE and list(trial.params) == ["x"]
+    assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
 def test_a_function_is_left_after_its_report_and_starts_anew(place: Any, function: Any) -> None:
@@ -618,6 +670,26 @@ def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
     assert hooked.Hooked.trained == [(0, step) for step in (1, 2, 3, 4)], "nothing twice"
     trial = place.only()
     assert trial.state == TrialState.COMPLETE and list(trial.intermediate_values) == [1, 2, 3, 4]
+
+
+def test_an_end_of_a_function_that_reported_nothing_is_told_by_the_next_worker_too(
+    place: Any, function: Any
+) -> None:
+    calls: list[int] = []
+
+    def run(trial: optuna.Trial) -> float:
+        calls.append(trial.number)
+        place.site.goes_away()
+        return 0.5
+
+    function(run)
+    place.create("hooked:plain", worker={"storage_patience": 0.3})
+    mine = uuid4()
+    with pytest.raises(PatienceExceeded, match="the storage is out of reach"):
+        place.worker(mine).run()
+    place.site.comes_back()
+    place.worker(mine).run()
+    assert calls == [0] and place.only().values == [0.5]
 
 
 def test_what_is_kept_of_other_parameters_is_not_taken_up(
