@@ -264,11 +264,11 @@ def test_a_trial_that_ended_here_is_known_as_others_read_it(
     replica.set_trial_system_attr(own, "rung", 0.5)
     replica.end()
     outline = [own, 0, "COMPLETE", None, "2026-01-01T00:00:00"]
-    end = End("COMPLETE", [0.5], {"seconds": 1.5})
+    end = End("COMPLETE", [0.5], {"places": ((1, 2),)})
     replica.take({"cursor": replica.cursor.split()[0], "outlines": [outline]}, end)
     [known], _ = replica.changed_since(1)
     assert (known.state, known.values) == (TrialState.COMPLETE, [0.5])
-    assert known.user_attrs == {"pair": [1, 2], "seconds": 1.5}
+    assert known.user_attrs == {"pair": [1, 2], "places": [[1, 2]]}
     assert known.system_attrs == {"rung": 0.5}
     known.system_attrs["rung"] = 1.0
     assert given.state == TrialState.RUNNING and given.system_attrs == {"rung": 0.5}
