@@ -55,7 +55,7 @@ class Mirror:
         with self._lock:
             for row in changes.get("rungs", ()):
                 if row[0] != own or row[2] not in _OPEN:
-                    self._note(_with_rungs(*row))
+                    self._note(frozen_trial([*row[:3], *[None] * 6, row[3]]))
                     self._partly_known.add(row[0])
             for row in [*changes.get("trials", ()), *changes.get("own", ())]:
                 if row[0] != own or row[2] not in _OPEN:
@@ -131,25 +131,6 @@ def frozen_trial(row: list[Any]) -> FrozenTrial:
         user_attrs={key: json.loads(text) for key, text in user or ()},
         system_attrs={key: json.loads(text) for key, text in system or ()},
         intermediate_values={step: _number(value, kind) for step, value, kind in reported or ()},
-        trial_id=trial_id,
-    )
-
-
-def _with_rungs(
-    trial_id: int, number: int, state: str, rungs: list[tuple[str, str]] | None
-) -> FrozenTrial:
-    """A row of ``orch.read_rungs`` as Optuna's object, without the rest."""
-    return FrozenTrial(
-        number=number,
-        state=TrialState[state],
-        value=None,
-        datetime_start=None,
-        datetime_complete=None,
-        params={},
-        distributions={},
-        user_attrs={},
-        system_attrs={key: json.loads(text) for key, text in rungs or ()},
-        intermediate_values={},
         trial_id=trial_id,
     )
 
