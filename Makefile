@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install  ## a real study with two workers: MNIST, or digits where MNIST cannot be had
-	@objective=mnist; $(BIN)/python -m objectives.data mnist || { objective=digits; \
+	@objective=mnist; $(BIN)/python -m orchestrator.training.data mnist || { objective=digits; \
 		echo "so the demo tunes digits instead" >&2; }; \
 	echo "orch run $$objective --study demo --trials 12 --workers 2 --epochs 3" >&2; \
 	$(BIN)/orch run $$objective --study demo --trials 12 --workers 2 --epochs 3

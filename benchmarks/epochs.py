@@ -82,9 +82,9 @@ def _times(batch: int, processes: int, epochs: int) -> dict[str, Any]:
 
 
 def _worker_threads() -> int | None:
-    from objectives.base import Settings
-    from objectives.mnist import Mnist
-    from orchestrator.objective import useful_threads
+    from orchestrator.resolve.objective import useful_threads
+    from orchestrator.training.base import Settings
+    from orchestrator.training.builtin.mnist import Mnist
     from orchestrator.worker.devices import cores
 
     objective = Mnist(Settings())
@@ -138,14 +138,14 @@ def _run_parts(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _part(job: dict[str, Any]) -> dict[str, Any]:
     """Train one fit from each seed. Returns each epoch's seconds and each last accuracy."""
-    from objectives import training
-    from objectives.data import load
-    from objectives.rounds import Rounds
+    from orchestrator.training import training
+    from orchestrator.training.data import load
+    from orchestrator.training.rounds import Rounds
 
     training.configure(job["threads"], side_by_side=job["fit"] == "fast")
     import keras
 
-    from objectives.network import network
+    from orchestrator.training.builtin.network import network
 
     dataset = load("mnist")
     split = Rounds(dataset, None, 0, 1)[0]
@@ -164,7 +164,7 @@ def _part(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fit(job: dict[str, Any], model: Any, x: Any, y: Any, split: Any, clock: Any) -> Any:
-    from objectives import fast_fit
+    from orchestrator.training import fast_fit
 
     options = {
         "epochs": job["epochs"],

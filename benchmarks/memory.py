@@ -110,8 +110,8 @@ def _memory(pid: int) -> dict[str, Any]:
 def _bare(trials: int) -> None:
     import tensorflow as tf  # noqa: F401
 
-    from objectives.data import load
-    from objectives.rounds import scaled
+    from orchestrator.training.data import load
+    from orchestrator.training.rounds import scaled
 
     held = scaled(load("mnist").x_train)
     load.cache_clear()
@@ -120,8 +120,8 @@ def _bare(trials: int) -> None:
 
 
 def _worker(trials: int) -> None:
-    from objectives.base import Settings
-    from objectives.mnist import Mnist
+    from orchestrator.training.base import Settings
+    from orchestrator.training.builtin.mnist import Mnist
 
     objective = Mnist(Settings(epochs=1))
     objective.check()

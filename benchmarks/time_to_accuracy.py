@@ -133,8 +133,8 @@ def _search(options: argparse.Namespace) -> None:
     import keras_tuner
 
     from examples.kerastuner import build_model
-    from objectives.data import load, split
-    from objectives.rounds import scaled
+    from orchestrator.training.data import load, split
+    from orchestrator.training.rounds import scaled
 
     cut = split(load("mnist"), None)
     folder = str(Path(options.tuner).parent / "kerastuner")
@@ -236,7 +236,7 @@ def _fewer(examples: int, folder: Path) -> Path:
     """MNIST with fewer training examples, as a file."""
     import numpy as np
 
-    from objectives.data import load
+    from orchestrator.training.data import load
 
     data = load("mnist")
     path = folder / "mnist.npz"

@@ -1,1 +1,1 @@
-"""Objectives: what a trial trains. They know nothing of the orchestrator but a trial's surface."""
+"""The objectives that come with orch, loaded as ``orchestrator.training.builtin``."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from objectives.mnist import Mnist
+from .mnist import Mnist
 
 
 class Digits(Mnist):
-    """See :class:`objectives.mnist.Mnist`; the input follows the data."""
+    """See :class:`Mnist`; the input follows the data."""
 
     default_data: ClassVar[str] = "digits"

@@ -12,10 +12,11 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from objectives import training
-from objectives.base import Trial
-from objectives.keras_objective import KerasObjective
-from objectives.network import (
+from orchestrator.objective import KerasObjective, Trial
+from orchestrator.training import training
+from orchestrator.training.shared_step import SMALLEST_PART
+
+from .network import (
     INITIALIZERS,
     MOST_LAYERS,
     OPTIMIZERS,
@@ -23,7 +24,6 @@ from objectives.network import (
     hidden_layers,
     network,
 )
-from objectives.shared_step import SMALLEST_PART
 
 if TYPE_CHECKING:
     import keras

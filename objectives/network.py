@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from objectives.data import Dataset
-from objectives.rounds import mean_and_variance
+from orchestrator.objective import Dataset
+from orchestrator.training.rounds import mean_and_variance
 
 if TYPE_CHECKING:
     import keras

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from pydantic import BaseModel, ConfigDict, Field
 
-from objectives.base import Objective, Trial
+from orchestrator.objective import Objective, Trial
 
 
 class QuadraticOptions(BaseModel):

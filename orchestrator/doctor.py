@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from objectives.data import load
-from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError
-from orchestrator.objective import make_objective
+from orchestrator.resolve.objective import make_objective
 from orchestrator.storage.embedded import home
 from orchestrator.storage.open import open_database
 from orchestrator.storage.server import clock_skew_seconds, describe
 from orchestrator.study import open_study
+from orchestrator.training.data import load
+from orchestrator.training.errors import ObjectiveError
 from orchestrator.worker.devices import cores, list_gpus
 from orchestrator.worker.pinned import check_data, compare_software
 

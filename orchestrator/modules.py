@@ -6,7 +6,10 @@ import ast
 import os
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
+
+from orchestrator.training import builtin
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -15,6 +18,8 @@ def path_of(module: str) -> Path | None:
     """The file of a module, found by its name alone: no package's own code runs."""
     top, *parts = module.split(".")
     file, folders = _find(top)
+    if module.startswith(f"{builtin.__name__}."):
+        parts, folders = module.split(".")[-1:], [Path(folder) for folder in builtin.__path__]
     if not parts:
         return file
     for path in (folder.joinpath(*parts) for folder in folders):
@@ -53,10 +58,13 @@ def modules_beside(module: str) -> Iterator[tuple[str, Path]]:
 
 def _find(top: str) -> tuple[Path | None, list[Path]]:
     """The file of a module or package without a dot in its name, and the folders of its parts."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as the objective itself is found
+    path = [os.getcwd(), *sys.path]  # as the objective itself is found
     # Of each finder: a mere folder of that name hides no package, as it would for import.
-    specs = [finder.find_spec(top, None) for finder in sys.meta_path if top]
+    specs = [
+        finder.find_spec(top, path if finder is PathFinder else None)
+        for finder in sys.meta_path
+        if top
+    ]
     found = sorted(filter(None, specs), key=lambda spec: spec.origin is None)
     if not found:
         return None, []

@@ -9,7 +9,7 @@ from psycopg2.extras import Json
 
 from orchestrator.domains import Scalar
 from orchestrator.errors import UsageError, nearest
-from orchestrator.objective import make_objective, search_space
+from orchestrator.resolve.objective import make_objective, search_space
 from orchestrator.search.space import check_value
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy

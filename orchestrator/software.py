@@ -9,9 +9,9 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from objectives.errors import ObjectiveError
-from objectives.registry import locate
 from orchestrator.modules import modules_beside, path_of
+from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.registry import locate
 
 # What a study pins, each under the names by which it may be installed.
 _PACKAGES = {
@@ -49,8 +49,10 @@ def software_of(objective: str) -> dict[str, str]:
 
 
 def software_here(objective: str, pinned: Mapping[str, str]) -> dict[str, str]:
-    """The same of this machine, for what a study has pinned: older ones have pinned no modules."""
+    """The same of this machine, for what the study has pinned; older studies pin less."""
     pins = _versions_and_source(objective)
+    if "source" not in pinned:
+        pins.pop("source", None)
     for key in pinned:
         path = path_of(key.removeprefix(_MODULE)) if key.startswith(_MODULE) else None
         if path is not None:

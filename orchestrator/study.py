@@ -9,7 +9,7 @@ from typing import Any
 from psycopg2.extras import Json
 
 from orchestrator.errors import NoSuchStudy, UsageError, nearest
-from orchestrator.resolve import resolve
+from orchestrator.resolve.resolve import resolve
 from orchestrator.search.plans import is_planned
 from orchestrator.software import software_of
 from orchestrator.spec import StudySpec

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from objectives.estimator import EstimatorObjective
+from orchestrator.objective import EstimatorObjective
 
 
 class Svm(EstimatorObjective):

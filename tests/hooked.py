@@ -7,7 +7,7 @@ from typing import Any
 
 from stepped import Stepped
 
-from objectives.base import Trial
+from orchestrator.objective import Trial
 
 # A test puts its own in their place.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pydantic
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from objectives.base import Objective, Trial
+from orchestrator.objective import Objective, Trial
 
 
 class SteppedOptions(pydantic.BaseModel):

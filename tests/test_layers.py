@@ -31,9 +31,14 @@ _WRONG = [
     ),
     ("orchestrator/newcomer.py", "", "newcomer"),
     (
-        "objectives/mapped.py",
-        "from orchestrator.errors import OrchError\n",
-        "objectives.mapped -> orchestrator.errors",
+        "objectives/quadratic.py",
+        "from orchestrator.storage import url\n",
+        "objectives.quadratic -> orchestrator.storage",
+    ),
+    (
+        "orchestrator/training/registry.py",
+        "from objectives.mnist import Mnist\n",
+        "orchestrator.training.registry -> objectives.mnist",
     ),
     ("orchestrator/doctor.py", "import tensorflow.data\n", "orchestrator.doctor -> tensorflow"),
 ]

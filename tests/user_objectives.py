@@ -12,8 +12,8 @@ from typing import Any
 import optuna
 from stepped import Stepped, SteppedOptions
 
-from objectives.base import Trial
-from objectives.digits import Digits
+from orchestrator.training.base import Trial
+from orchestrator.training.builtin.digits import Digits
 from orchestrator.worker.trial import WorkerTrial
 
 

@@ -112,12 +112,12 @@ def space(
 
     Example: orch space mnist
     """
-    from objectives.registry import known
-    from orchestrator.objective import full_steps, make_objective, search_space
     from orchestrator.report.listing import reachable, space_page
     from orchestrator.report.words import step_word
+    from orchestrator.resolve.objective import full_steps, make_objective, search_space
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
+    from orchestrator.training.registry import known
 
     file = Path(name) if name.endswith(".toml") else None
     # A registered objective wins over a study that carries its name.

@@ -8,12 +8,12 @@ import time
 from orchestrator.cli.display import display, say, say_all
 from orchestrator.durations import parse_duration
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.objective import make_objective
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
 from orchestrator.report.words import counted
+from orchestrator.resolve.objective import make_objective
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import home
 from orchestrator.study import StoredStudy, open_study

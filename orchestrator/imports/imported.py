@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from psycopg2.extras import Json
 
 from orchestrator.errors import UsageError
-from orchestrator.objective import IMPORTED
-from orchestrator.resolve import resolve
+from orchestrator.resolve.objective import IMPORTED
+from orchestrator.resolve.resolve import resolve
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import make_rdb_storage

@@ -10,9 +10,9 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from objectives.hyperparameter_domains import float_domain, int_domain
 from orchestrator.errors import OrchError, UsageError, nearest
 from orchestrator.imports.imported import ImportedStudy
+from orchestrator.training.hyperparameter_domains import float_domain, int_domain
 
 _STATES = {
     "COMPLETED": TrialState.COMPLETE,

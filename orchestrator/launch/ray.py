@@ -68,7 +68,7 @@ class WorkerActor:
     def _run(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "orchestrator", *self._job.arguments()],
+                [sys.executable, "-P", "-m", "orchestrator", *self._job.arguments()],
                 stdout=log,
                 stderr=log,
                 env=self._environment,

@@ -77,7 +77,7 @@ class Slurm(Engine):
         ]
         directives += [f"--gres=gpu:{job.gpus}"] if job.gpus else []
         directives += [f"--mem={job.memory}"] if job.memory else []
-        command = [sys.executable, "-m", "orchestrator", *job.arguments()]
+        command = [sys.executable, "-P", "-m", "orchestrator", *job.arguments()]
         return _SCRIPT.format(
             directives="\n".join(f"#SBATCH {each}" for each in (*directives, *self._options)),
             command=shlex.join(command),

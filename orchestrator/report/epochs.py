@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
-from orchestrator.objective import full_steps, make_objective
 from orchestrator.report.document import Epochs
 from orchestrator.report.words import step_word
+from orchestrator.resolve.objective import full_steps, make_objective
 from orchestrator.spec import StudySpec
 
 

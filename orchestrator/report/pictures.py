@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from objectives.predictions import Prediction
+from orchestrator.training.predictions import Prediction
 
 Counts = NDArray[np.int_]  # by true class, then predicted class
 

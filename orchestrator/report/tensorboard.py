@@ -34,7 +34,7 @@ def tensorboard(folder: Path, host: str, port: int) -> Iterator[str]:
         OrchError: the port is taken, or TensorBoard does not start.
     """
     port = _free(host, port)
-    command = [sys.executable, "-m", "orchestrator.report.tensorboard"]
+    command = [sys.executable, "-P", "-m", "orchestrator.report.tensorboard"]
     command += ["--logdir", str(folder), "--host", host, "--port", str(port)]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

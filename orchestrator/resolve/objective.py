@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from objectives.base import NoOptions, Objective, Settings
-from objectives.errors import ObjectiveError
-from objectives.registry import find
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.search.space import Space, distribution, merge, values_of
 from orchestrator.spec import StudySpec
+from orchestrator.training.base import NoOptions, Objective, Settings
+from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.registry import find
 from orchestrator.validation import first_fault
 
 # What stands for the objective of a study that was taken over from elsewhere.

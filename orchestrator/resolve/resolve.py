@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from objectives.base import Objective
-from objectives.registry import default_direction
 from orchestrator.errors import UsageError
-from orchestrator.objective import full_steps, make_objective, pin_data, search_space
+from orchestrator.resolve.objective import full_steps, make_objective, pin_data, search_space
 from orchestrator.search.combination import check_combination
 from orchestrator.search.plan import Plan
 from orchestrator.search.plans import PLANS, build_plan
@@ -17,6 +15,8 @@ from orchestrator.search.terminators import build_terminator
 from orchestrator.sections import PrunerSection
 from orchestrator.spec import StudySpec
 from orchestrator.storage.artifacts import check_artifacts
+from orchestrator.training.base import Objective
+from orchestrator.training.registry import default_direction
 
 
 def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:

@@ -11,7 +11,7 @@ from orchestrator.storage.url import mask
 
 OLDEST_SERVER = 13
 OPTUNA_REVISION = "v3.2.0.a"  # the head of Optuna 5's migrations
-ORCH_VERSION = 6
+ORCH_VERSION = 7
 # In this order: SQL functions are checked as they are made.
 _SCHEMA = (
     "schema.sql",
@@ -22,6 +22,7 @@ _SCHEMA = (
     "ends.sql",
     "plans.sql",
     "artifacts.sql",
+    "upgrade.sql",
 )
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from objectives.data import Array
-from objectives.fused_updates import fused_updates
-from objectives.shared_step import shared_step
+from orchestrator.training.data import Array
+from orchestrator.training.fused_updates import fused_updates
+from orchestrator.training.shared_step import shared_step
 
 if TYPE_CHECKING:
     import keras

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.errors import DataError
+from orchestrator.training.errors import DataError
 
 Array = NDArray[Any]
 
@@ -268,7 +268,7 @@ def _fault(part: str, x: Array, y: Array) -> str | None:
 
 
 def main(name: str) -> int:
-    """``python -m objectives.data NAME``: where the data come from, in one line."""
+    """``python -m orchestrator.training.data NAME``: where the data come from, in one line."""
     try:
         data = load(name)
     except DataError as error:

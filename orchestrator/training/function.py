@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from objectives.base import Objective, Settings, Trial
+from orchestrator.training.base import Objective, Settings, Trial
 
 
 class FunctionObjective(Objective):

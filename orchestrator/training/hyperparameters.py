@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from objectives.hyperparameter_domains import float_domain, int_domain
+from orchestrator.training.hyperparameter_domains import float_domain, int_domain
 
 Value = bool | int | float | str | None
 # From a name, its domain and its default to a value.

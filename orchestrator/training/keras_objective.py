@@ -6,10 +6,10 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from objectives import fast_fit, training
-from objectives.base import Objective, Refit, Trial
-from objectives.data import Array, DataFacts, Dataset, load
-from objectives.rounds import Rounds, scaled
+from orchestrator.training import fast_fit, training
+from orchestrator.training.base import Objective, Refit, Trial
+from orchestrator.training.data import Array, DataFacts, Dataset, load
+from orchestrator.training.rounds import Rounds, scaled
 
 if TYPE_CHECKING:
     import keras

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from objectives.data import Array
-from objectives.errors import ObjectiveError
+from orchestrator.training.data import Array
+from orchestrator.training.errors import ObjectiveError
 
 if TYPE_CHECKING:
     import keras

@@ -12,10 +12,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from objectives.base import Settings, Trial
-from objectives.data import Array
-from objectives.errors import ObjectiveError
-from objectives.hyperparameters import (
+from orchestrator.training.base import Settings, Trial
+from orchestrator.training.data import Array
+from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.hyperparameters import (
     Draw,
     HyperParameter,
     HyperParameters,
@@ -23,7 +23,7 @@ from objectives.hyperparameters import (
     Value,
     hyperparameters_class,
 )
-from objectives.keras_objective import KerasObjective
+from orchestrator.training.keras_objective import KerasObjective
 
 if TYPE_CHECKING:
     import keras

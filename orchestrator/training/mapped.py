@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from objectives.data import Array, Dataset
+from orchestrator.training.data import Array, Dataset
 
 # Below that, a file is not worth its while.
 _LEAST_BYTES = 16 * 2**20

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from objectives.data import Array, Dataset
-from objectives.errors import ObjectiveError
-from objectives.rounds import scaled
+from orchestrator.training.data import Array, Dataset
+from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.rounds import scaled
 
 
 @dataclass(frozen=True)

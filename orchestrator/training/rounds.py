@@ -8,9 +8,9 @@ from typing import overload
 
 import numpy as np
 
-from objectives.data import Array, Dataset, Split, split
-from objectives.errors import DataError
-from objectives.mapped import mapped
+from orchestrator.training.data import Array, Dataset, Split, split
+from orchestrator.training.errors import DataError
+from orchestrator.training.mapped import mapped
 
 
 class Rounds(Sequence[Split]):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 
-from objectives.base import Trial
-from objectives.data import Array, Split
-from objectives.errors import ObjectiveError
-from objectives.keras_state import (
+from orchestrator.training.base import Trial
+from orchestrator.training.data import Array, Split
+from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.keras_state import (
     capture_state,
     custom_gradients,
     forget_custom_gradients,

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from objectives.data import Dataset, load
-from objectives.errors import ObjectiveError
-from objectives.predictions import Prediction, model_summary
-from objectives.predictions import predict as predict_with
 from orchestrator.errors import OrchError
 from orchestrator.report.attached import Picture
 from orchestrator.report.pictures import draw_confusion, draw_predictions
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
+from orchestrator.training.data import Dataset, load
+from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.predictions import Prediction, model_summary
+from orchestrator.training.predictions import predict as predict_with
 from orchestrator.winner.models import kept_models
 from orchestrator.winner.prepared import prepare_objective
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from objectives.base import Objective
-from orchestrator.objective import make_objective, search_space, useful_threads
+from orchestrator.resolve.objective import make_objective, search_space, useful_threads
 from orchestrator.search.space import Space
 from orchestrator.study import StoredStudy
+from orchestrator.training.base import Objective
+from orchestrator.training.registry import import_beside_the_user
 from orchestrator.worker.devices import cores
 from orchestrator.worker.pinned import check_data
 
@@ -27,6 +28,7 @@ def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objectiv
         # TensorFlow reads these when it is imported.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    import_beside_the_user()
     objective = make_objective(study.spec)
     check_data(study, objective)
     space = search_space(study.spec, objective)

@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
-from objectives.base import Objective
 from orchestrator.errors import OrchError
 from orchestrator.search.space import Space
+from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Place, place
 
 

@@ -12,15 +12,15 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
-from objectives.base import Refit
-from objectives.errors import ObjectiveError
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.objective import make_objective
 from orchestrator.report.trials import find_trial, ranking
+from orchestrator.resolve.objective import make_objective
 from orchestrator.software import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import write_whole
 from orchestrator.study import StoredStudy
+from orchestrator.training.base import Refit
+from orchestrator.training.errors import ObjectiveError
 from orchestrator.winner.prepared import prepare_objective
 from orchestrator.winner.recorded import RecordedTrial
 from orchestrator.worker.seeds import derive

@@ -14,6 +14,7 @@ from types import FrameType
 from uuid import UUID
 
 from orchestrator.errors import OrchError
+from orchestrator.training.registry import import_beside_the_user
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.loop import Worker, WorkerOptions
 
@@ -23,6 +24,7 @@ _ORPHAN_PATIENCE_SECONDS = 5.0
 
 def main() -> int:
     options = _options()
+    import_beside_the_user()
     logging.basicConfig(format=f"[{os.getpid()}] %(message)s", stream=sys.stderr)
     logging.getLogger("orch").setLevel(logging.INFO)
     faulthandler.enable()

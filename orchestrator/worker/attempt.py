@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import sysconfig
@@ -15,9 +14,10 @@ from typing import Any, Literal, TypeVar
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from objectives.base import Objective
 from orchestrator.constraints import are_kept
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
+from orchestrator.training import builtin
+from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
@@ -30,7 +30,7 @@ _LOG_LINES = 20
 # Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
 _NOT_USERS = (
     Path(__file__).parents[1],
-    Path(inspect.getfile(Objective)).parent,
+    *map(Path, builtin.__path__),
     *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
 )
 Result = TypeVar("Result")

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import StorageError, StudyFailed
-from orchestrator.objective import full_steps, make_objective, search_space, useful_threads
+from orchestrator.resolve.objective import full_steps, make_objective, search_space, useful_threads
 from orchestrator.search.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import TrialSampler

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from objectives.base import Objective
 from orchestrator.errors import StudyFailed
-from orchestrator.objective import pin_data
+from orchestrator.resolve.objective import pin_data
 from orchestrator.software import differences, software_here
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
+from orchestrator.training.base import Objective
 
 
 def check_data(study: StoredStudy, objective: Objective) -> None:

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 import optuna
 
-from objectives.base import Objective
-from orchestrator.objective import full_steps
+from orchestrator.resolve.objective import full_steps
 from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
 from orchestrator.search.promotion import build_brackets
@@ -16,6 +15,7 @@ from orchestrator.search.space import Space
 from orchestrator.search.terminators import build_terminator
 from orchestrator.spec import StudySpec
 from orchestrator.storage.artifacts import remove_artifacts
+from orchestrator.training.base import Objective
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
 

@@ -45,7 +45,8 @@ class WorkerProcess:
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"{study}-{self.worker_id}.log"
         self._read = 0
-        command = [sys.executable, "-m", "orchestrator.worker", study]
+        # -P: what lies in the current folder (an orchestrator.py, a random.py) is not in our way.
+        command = [sys.executable, "-P", "-m", "orchestrator.worker", study]
         command += ["--worker-id", str(self.worker_id), "--threads", str(threads)]
         command += ["--stay"] if stay else []
         command += ["--timeout", str(timeout)] if timeout else []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from objectives.base import Trial
-from objectives.digits import Digits
-from objectives.quadratic import Quadratic
+from orchestrator.training.base import Trial
+from orchestrator.training.builtin.digits import Digits
+from orchestrator.training.builtin.quadratic import Quadratic
 
 
 class _Witness:

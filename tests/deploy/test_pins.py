@@ -11,6 +11,7 @@ from conftest import Orch
 from orchestrator.doctor import examine_study
 from orchestrator.software import differences, software_here, software_of
 from orchestrator.storage.database import Database
+from orchestrator.storage.statements import script
 
 _OBJECTIVE = "def objective(trial):\n    return trial.suggest_float('x', 0, {high})\n"
 
@@ -132,8 +133,32 @@ def test_the_modules_beside_are_found_through_each_other_and_nothing_is_run(
 
 def test_the_pins_name_the_packages_and_the_source_without_importing_them() -> None:
     pins = software_of("mnist")
-    assert {"orch", "optuna", "keras", "tensorflow", "source", "module objectives.training"} <= set(
-        pins
-    )
+    assert {
+        "orch",
+        "optuna",
+        "keras",
+        "tensorflow",
+        "source",
+        "module orchestrator.training.training",
+    } <= set(pins)
     assert software_of("kt:hypermodels:build_model").get("source") is not None
     assert "source" not in software_of("nowhere:function")
+
+
+def test_a_study_of_an_objective_of_ours_from_before_the_move_goes_on(
+    orch: Orch, database: Database, name: str
+) -> None:
+    """Schema 6 pinned the files of the package ``objectives``, which is gone."""
+    orch.ok("create", name, "--objective", "quadratic", "--trials", "2")
+    database.execute(
+        "UPDATE study_user_attributes a SET value_json = (value_json::jsonb || %(old)s)::text "
+        "FROM studies s WHERE s.study_id = a.study_id AND a.key = 'orch:software' AND study_name = %(name)s",
+        {
+            "name": name,
+            "old": '{"source": "1f", "module objectives": "2e", "module objectives.base": "3d"}',
+        },
+    )
+    assert "objectives.base is not to be found here" in orch.refused(1, "worker", name)
+    database.execute(script("upgrade.sql"))
+    orch.ok("resume", name, "--workers", "1")
+    assert orch.report(name)["mismatches"] == []

@@ -29,7 +29,7 @@ def test_a_grid_over_an_estimator_is_grid_search_cv_to_the_last_digit(
     from estimators import Svm
     from sklearn.model_selection import GridSearchCV
 
-    from objectives.base import Settings
+    from orchestrator.training.base import Settings
 
     orch.ok(
         "run", "estimators:Svm", "--study", name, "--sampler", "grid", "--pruner", "none",
@@ -53,8 +53,8 @@ def test_a_grid_over_a_keras_network_ranks_as_grid_search_cv_does(orch: Orch, na
     from keras.wrappers import SKLearnClassifier
     from sklearn.model_selection import GridSearchCV
 
-    from objectives.data import load
-    from objectives.rounds import scaled
+    from orchestrator.training.data import load
+    from orchestrator.training.rounds import scaled
 
     orch.ok(
         "run", "digits", "--study", name, "--sampler", "grid", "--folds", "3", "--workers", "2",

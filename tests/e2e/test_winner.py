@@ -39,8 +39,8 @@ def test_refit_trains_on_everything_and_saves_the_model_with_its_provenance(
     assert len(provenance["history"]["accuracy"]) == 3
     assert "trained on 1437 examples" in done.stdout and "360 examples" in done.stdout
 
-    from objectives.data import load
-    from objectives.rounds import scaled
+    from orchestrator.training.data import load
+    from orchestrator.training.rounds import scaled
 
     model = keras.models.load_model(out, safe_mode=True)
     data = load("digits")
@@ -114,7 +114,7 @@ def test_a_refitted_estimator_is_a_joblib_file_with_its_provenance_beside(
     import joblib
     from estimators import Svm
 
-    from objectives.base import Settings
+    from orchestrator.training.base import Settings
 
     orch.ok("run", "estimators:Svm", "--study", name, "--trials", "3", "--workers", "1")
     out = tmp_path / "model.joblib"

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from objectives.base import Settings
-from objectives.data import load
-from objectives.digits import Digits
-from objectives.network import INITIALIZERS, OPTIMIZERS, network
+from orchestrator.training.base import Settings
+from orchestrator.training.builtin.digits import Digits
+from orchestrator.training.builtin.network import INITIALIZERS, OPTIMIZERS, network
+from orchestrator.training.data import load
 
 PARAMS: dict[str, Any] = {
     "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 8,
@@ -91,7 +91,7 @@ def test_normalisation_gives_the_training_pixels_mean_0_and_variance_1() -> None
 
 
 def test_the_catalogue_is_searched_only_where_the_spec_names_it() -> None:
-    from orchestrator.objective import search_space
+    from orchestrator.resolve.objective import search_space
     from orchestrator.spec import StudySpec
 
     def space(**domains: Any) -> list[str]:

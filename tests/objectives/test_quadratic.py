@@ -8,8 +8,8 @@ import optuna
 import pydantic
 import pytest
 
-from objectives.base import Settings
-from objectives.quadratic import Quadratic
+from orchestrator.training.base import Settings
+from orchestrator.training.builtin.quadratic import Quadratic
 
 
 class Notebook:

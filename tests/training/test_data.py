@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from objectives import data
-from objectives.errors import DataError
+from orchestrator.training import data
+from orchestrator.training.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +140,7 @@ def test_a_wrong_orch_mnist_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPat
 
 def test_with_no_source_the_error_names_the_three_ways_and_digits(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "objectives.data", "mnist"],
+        [sys.executable, "-m", "orchestrator.training.data", "mnist"],
         # A proxy that refuses: the download fails at once on any machine.
         env={"KERAS_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": "",
              "https_proxy": "http://127.0.0.1:1"},

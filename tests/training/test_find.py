@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import Orch
 
-from objectives.base import Objective, Settings
-from objectives.errors import ObjectiveError, UnknownObjective
-from objectives.registry import default_direction, find, known
+from orchestrator.training.base import Objective, Settings
+from orchestrator.training.errors import ObjectiveError, UnknownObjective
+from orchestrator.training.registry import default_direction, find, known
 
 
 def test_the_built_in_objectives_are_known() -> None:
@@ -73,7 +73,7 @@ def test_a_function_is_called_with_the_very_trial(
 def test_a_package_of_the_users_own_adds_an_objective(tmp_path: Path, home: Path) -> None:
     """As an installed distribution would: a module and its entry point."""
     (tmp_path / "my_bowls.py").write_text(
-        "from objectives.quadratic import Quadratic\nclass Bowl(Quadratic): pass\n"
+        "from orchestrator.training.builtin.quadratic import Quadratic\nclass Bowl(Quadratic): pass\n"
     )
     info = tmp_path / "my_bowls-1.0.dist-info"
     info.mkdir()

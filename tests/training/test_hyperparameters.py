@@ -9,8 +9,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from objectives.hyperparameters import HyperParameters
-from objectives.keras_tuner import _suggest
+from orchestrator.training.hyperparameters import HyperParameters
+from orchestrator.training.keras_tuner import _suggest
 
 
 def hyperparameters(**params: Any) -> HyperParameters:

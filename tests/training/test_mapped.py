@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from objectives import mapped as module
-from objectives.compiled_epoch import as_tensor
-from objectives.data import load
-from objectives.rounds import Rounds, scaled
+from orchestrator.training import mapped as module
+from orchestrator.training.compiled_epoch import as_tensor
+from orchestrator.training.data import load
+from orchestrator.training.rounds import Rounds, scaled
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import numpy as np
 import optuna
 import pytest
 
-from objectives.base import Settings
-from objectives.digits import Digits
-from objectives.errors import ObjectiveError
-from objectives.keras_state import capture_state, restore_state
-from objectives.network import network
+from orchestrator.training.base import Settings
+from orchestrator.training.builtin.digits import Digits
+from orchestrator.training.builtin.network import network
+from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.keras_state import capture_state, restore_state
 
 PARAMS: dict[str, Any] = {
     "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 16,
@@ -169,10 +169,17 @@ def test_an_interruption_passes_through_keras_unharmed() -> None:
         Digits(Settings(epochs=3))(Interrupted())
 
 
-@pytest.mark.parametrize("module", ["base", "data", "training", "mnist", "digits", "quadratic"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "objective",
+        "training.training",
+        *(f"training.builtin.{each}" for each in ("mnist", "digits", "quadratic")),
+    ],
+)
 def test_importing_an_objective_does_not_import_tensorflow(module: str) -> None:
     code = (
-        f"import sys, objectives.{module}; "
+        f"import sys, orchestrator.{module}; "
         "sys.exit(bool({'tensorflow', 'keras', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

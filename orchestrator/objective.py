@@ -1,0 +1,39 @@
+"""What the author of an objective needs, in one place.
+
+An objective that is more than a function of an ``optuna.Trial`` derives from one of these bases. It
+sees nothing else of orch::
+
+    from orchestrator.objective import Objective, Trial
+
+    class Bowl(Objective):
+        default_metric = "value"
+
+        def space(self):
+            return {"x": optuna.distributions.FloatDistribution(-10, 10)}
+
+        def __call__(self, trial: Trial) -> float:
+            return (trial.params["x"] - 2) ** 2
+"""
+
+from __future__ import annotations
+
+from orchestrator.training.base import NoOptions, Objective, Refit, Settings, Trial
+from orchestrator.training.data import Array, DataFacts, Dataset
+from orchestrator.training.errors import DataError, ObjectiveError
+from orchestrator.training.estimator import EstimatorObjective
+from orchestrator.training.keras_objective import KerasObjective
+
+__all__ = [
+    "Array",
+    "DataError",
+    "DataFacts",
+    "Dataset",
+    "EstimatorObjective",
+    "KerasObjective",
+    "NoOptions",
+    "Objective",
+    "ObjectiveError",
+    "Refit",
+    "Settings",
+    "Trial",
+]

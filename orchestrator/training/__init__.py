@@ -1,0 +1,1 @@
+"""What a trial runs: the objectives' bases, functions, Keras, KerasTuner, scikit-learn, data."""

@@ -1,0 +1,113 @@
+"""A user's own files, whatever they are called, are what their objective imports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Orch
+
+OBJECTIVE = "def f(trial):\n    return trial.suggest_float('x', 0, 1)\n"
+
+
+class Folder(Orch):
+    """The command as a user gives it in a folder of theirs."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = super().environment
+        environment.pop("PYTHONPATH")
+        return environment
+
+
+@pytest.fixture
+def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.chdir(tmp_path)
+    return Folder(home)
+
+
+def runs(folder: Folder, objective: str, name: str) -> None:
+    output = folder.ok("run", objective, "--study", name, "--trials", "2", "--workers", "1")
+    assert "Trials 2 of 2:" in output
+    folder.ok("delete", name, "--yes")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "objectives.py",
+        "data.py",
+        "utils.py",
+        "test.py",
+        "objectives/mine.py",
+        "test/mine.py",
+    ],
+)
+def test_an_objective_is_found_whatever_its_file_is_called(
+    folder: Folder, name: str, path: str
+) -> None:
+    file = Path(path)
+    file.parent.mkdir(exist_ok=True)
+    if path == "test/mine.py":  # without it, Python's own package `test` goes first everywhere
+        Path("test/__init__.py").touch()
+    file.write_text(OBJECTIVE)
+    runs(folder, f"{path.removesuffix('.py').replace('/', '.')}:f", name)
+
+
+def test_an_objective_imports_the_users_own_modules_first(folder: Folder, name: str) -> None:
+    for each in ("objectives", "data", "utils", "test"):
+        Path(f"{each}.py").write_text("mine = True\n")
+    Path("orchestrator.py").write_text("raise RuntimeError('nobody imports this')\n")
+    Path("study.py").write_text(
+        "import objectives, data, utils, test\n"
+        "from orchestrator.objective import Objective\n"
+        "def f(trial):\n"
+        "    import orchestrator\n"
+        "    assert objectives.mine and data.mine and utils.mine and test.mine\n"
+        "    assert hasattr(orchestrator, '__path__')\n"
+        "    return trial.suggest_float('x', 0, 1)\n"
+    )
+    runs(folder, "study:f", name)
+
+
+def test_built_in_objectives_work_beside_files_of_the_same_name(folder: Folder, name: str) -> None:
+    for each in ("objectives", "mnist", "digits", "quadratic", "network", "random", "orchestrator"):
+        Path(f"{each}.py").write_text("raise RuntimeError('nobody imports this')\n")
+    runs(folder, "quadratic", name)
+
+
+def test_a_file_that_wants_the_name_of_our_package_is_told_so(folder: Folder) -> None:
+    Path("orchestrator.py").write_text("def f(trial): return 1.0\n")
+    line = folder.refused(2, "run", "orchestrator:f", "--study", "clash")
+    assert line == (
+        "orch: module orchestrator has no 'f'; orchestrator is the name of orch's own package: "
+        "rename your orchestrator.py"
+    )
+    Path("mine.py").write_text("from orchestrator import g\n")
+    line = folder.refused(2, "run", "mine:f", "--study", "clash")
+    assert line.endswith(
+        "; orchestrator is the name of orch's own package: rename your orchestrator.py"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("from objectives.base import Objective", "; objectives is orchestrator.objective now"),
+        ("import orchestrator.training.nothing", "No module named 'orchestrator.training.nothing'"),
+    ],
+)
+def test_an_import_of_before_is_answered_with_the_new_name(
+    folder: Folder, line: str, words: str
+) -> None:
+    Path("old.py").write_text(f"{line}\n{OBJECTIVE}")
+    assert folder.refused(2, "run", "old:f", "--study", "old").endswith(words)
+
+
+def test_beside_an_objectives_file_of_ones_own_the_old_names_are_answered_too(
+    folder: Folder,
+) -> None:
+    Path("objectives.py").write_text(f"from objectives.base import Objective\n{OBJECTIVE}")
+    assert folder.refused(2, "run", "objectives:f", "--study", "old").endswith(
+        "; objectives.base is orchestrator.objective now"
+    )
