@@ -143,6 +143,17 @@ def test_a_study_runs_and_is_reported(installed: Installed) -> None:
     assert pins == "7.8.9"
 
 
+def test_a_users_own_objectives_file_is_what_is_imported(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    objective = "from orchestrator.objective import Trial\ndef f(trial: Trial): return 1.0\n"
+    (tmp_path / "objectives.py").write_text(objective)
+    (tmp_path / "orchestrator.py").write_text("raise RuntimeError('nobody imports this')\n")
+    installed.ok("run", "objectives:f", "--study", "mine", "--trials", "2", "--workers", "1")
+    installed.ok("run", "quadratic", "--study", "ours", "--trials", "2", "--workers", "1")
+
+
 def test_an_example_of_the_wheel_is_found_where_the_page_says(installed: Installed) -> None:
     folder = installed.python("-c", "import sysconfig; print(sysconfig.get_path('data'))")
     file = f"{folder}/share/orch/examples/hparams.toml"
