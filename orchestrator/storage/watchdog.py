@@ -23,9 +23,11 @@ from psycopg2.extensions import cursor as Cursor
 
 from orchestrator.storage.connect import answer_seconds, reach, timeout_expired
 
+_LINGER_SECONDS = 1.0
+
 
 class _Watchdog:
-    """The thread, which runs only while something is watched."""
+    """The thread, which runs while something is watched, and a moment longer."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -54,7 +56,7 @@ class _Watchdog:
                     if deadline <= now:
                         del self._deadlines[connection]
                         connection.cut()
-                self._wakes_at = min(self._deadlines.values(), default=now)
+                self._wakes_at = min([now + _LINGER_SECONDS, *self._deadlines.values()])
                 self._changed.wait(self._wakes_at - now)
             self._thread = None
 
