@@ -124,7 +124,8 @@ def reach(url: str, open_one: Callable[[dict[str, Any], float], Opened]) -> Open
             try:
                 return _reach_host(host, own, open_one, patience, deadline, later)
             except psycopg2.OperationalError as error:
-                failures.append(str(error))
+                where = ":".join(filter(None, (host.get("host"), host.get("port"))))
+                failures.append(f"{where}: {error}" if later or place else str(error))
     except psycopg2.Error as error:
         raise StorageUnavailable(explain(error, url)) from None
     failure = psycopg2.OperationalError(" ".join(failures))
