@@ -14,7 +14,7 @@ from conftest import Orch
 
 TESTS = Path(__file__).parent.parent
 
-# docs/explanation/workers-process.md names each of them.
+# docs/howto/own-objective.md names each of them.
 ALLOWED = {
     "signal SIGINT": "a handler",
     "signal SIGTERM": "a handler",
@@ -144,3 +144,32 @@ def test_a_user_asks_a_postgresql_of_their_own_as_under_plain_optuna(
     )  # fmt: skip
     assert orch.report(name)["states"]["complete"] == 2
     assert orch.report(name)["retries"] == 0
+
+
+_PRINTS = """
+import os
+before = [os.fstat(each) for each in (0, 1, 2)]
+os.write(2, b"before\\n")
+import tensorflow
+os.write(2, b"after\\n")
+assert [os.fstat(each) for each in (0, 1, 2)] == before
+def f(trial):
+    return trial.suggest_float("x", 0, 1)
+"""
+
+
+def test_a_command_hides_what_tensorflow_prints_as_it_starts_and_nothing_else(
+    orch: Orch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prints.py").write_text(_PRINTS)
+    monkeypatch.chdir(tmp_path)
+    done = orch("space", "prints:f")
+    assert done.returncode == 0 and done.stderr == "before\nafter\n"
+
+
+def test_the_garbage_collector_is_as_it_was_after_tensorflow_is_imported() -> None:
+    code = (
+        "import gc; gc.disable(); from orchestrator.training.training import configure\n"
+        "configure(None); assert not gc.isenabled(); gc.enable(); configure(None); assert gc.isenabled()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

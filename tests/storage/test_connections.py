@@ -188,7 +188,9 @@ def test_the_addresses_of_a_name_are_tried_in_turn() -> None:
     assert "127.0.0.1" in {each["hostaddr"] for each in found}
     with pytest.raises(StorageUnavailable, match="Connection refused; is the server"):
         Database("postgresql://u@localhost:1/d").execute("SELECT 1")
-    with pytest.raises(StorageUnavailable, match="localhost:1: .*refused 127.0.0.1:2: .*refused"):
+    with pytest.raises(
+        StorageUnavailable, match=r"localhost:1: .*refused 127\.0\.0\.1:2: .*refused"
+    ):
         Database("postgresql://u@localhost:1,127.0.0.1:2/d").execute("SELECT 1")
 
 
