@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import optuna
@@ -10,7 +11,10 @@ from optuna.storages.journal import JournalFileBackend
 
 from orchestrator.errors import OrchError, UsageError, nearest
 from orchestrator.imports.imported import ImportedStudy
-from orchestrator.storage.url import mask
+from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.storage.url import mask, normalise
+
+_POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg2)?://", re.IGNORECASE)
 
 
 def read_optuna(source: str, study: str | None) -> ImportedStudy:
@@ -25,7 +29,6 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
         UsageError: there are several studies, or none of that name.
     """
     where = mask(source)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = _open(source)
         names = optuna.get_all_study_names(storage)
@@ -54,9 +57,9 @@ def _open(source: str) -> BaseStorage:
     if "://" in source:
         if source.startswith("sqlite:///"):
             _check_file(Path(source.removeprefix("sqlite:///")))
-        return optuna.storages.get_storage(
-            source.replace("postgresql://", "postgresql+psycopg2://", 1)
-        )
+        if _POSTGRESQL.match(source):  # on a connection of ours, so that no wait lasts for ever
+            return make_rdb_storage(normalise(source), create=True, may_write=False)
+        return optuna.storages.get_storage(source)
     _check_file(Path(source))
     return JournalStorage(JournalFileBackend(source))
 

@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.report.sample import TrialSample
 from orchestrator.sections import Direction
 
 # fANOVA grows a forest over all trials that it is given; more than these change little.
@@ -37,11 +38,8 @@ def fanova(trials: Sequence[FrozenTrial], direction: Direction) -> dict[str, flo
     count = min(len(complete), _MOST_TRIALS_OF_FANOVA)
     places = np.linspace(0, len(complete) - 1, count).astype(int)
     chosen = [complete[place] for place in places]
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would say that it makes a study
-    sample = optuna.create_study(direction=direction)
-    sample.add_trials(chosen)
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, max_depth=16, seed=0)
-    return _evaluate(sample, chosen, evaluator)
+    return _evaluate(TrialSample(chosen, direction), chosen, evaluator)
 
 
 def _are_tellable(trials: Sequence[FrozenTrial]) -> bool:

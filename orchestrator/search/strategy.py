@@ -71,9 +71,7 @@ class Strategy:
                     f"{nearest(option, known)}"
                 )
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Optuna marks half of its options experimental
-                return self._class()(**{**self.defaults, **filled, **options})
+            return _make(self._class(), {**self.defaults, **filled}, options)
         except (ValueError, TypeError) as error:
             raise UsageError(f"{section}: {' '.join(str(error).split())}") from None
         except ImportError as error:
@@ -81,6 +79,23 @@ class Strategy:
             raise UsageError(
                 f"{section}: Optuna's {self.class_name} needs {missing}; pip install {missing}"
             ) from None
+
+
+def _make(cls: Any, own: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """An object, without what Optuna warns of: it marks half of this experimental.
+
+    Python's warnings can only be silenced for all threads of a process at once, and an objective
+    may run in this one. So that is done only where the spec's own options may warn.
+    """
+    made = cls.__new__(cls)
+    initialise = inspect.unwrap(cls.__init__)  # without the warning that the class is experimental
+    if not options and "constraints_func" not in own:
+        initialise(made, **own)
+        return made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        initialise(made, **{**own, **options})
+    return made
 
 
 @cache

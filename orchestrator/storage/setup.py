@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 from orchestrator.errors import StorageError
 from orchestrator.storage.database import Database
 from orchestrator.storage.statements import script
@@ -88,7 +86,4 @@ def _create_optuna_tables(url: str) -> None:
     # Optuna makes its own tables, so that they are exactly what its migrations expect.
     from orchestrator.storage.optuna_storage import make_rdb_storage
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        storage = make_rdb_storage(url, create=True)
-    storage.engine.dispose()
+    make_rdb_storage(url, create=True).engine.dispose()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import gc
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,15 +37,18 @@ def configure(threads: int | None, side_by_side: bool = False) -> None:
         side_by_side: an operation has one thread; so many run at the same time. For networks whose
             operations are too small to be shared out (see ``shared_step.py``).
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The import makes a million objects that live as long as the process: looking for garbage
     # among them takes half a second each time, during the import and after every trial.
+    collects = gc.isenabled()
     gc.disable()
-    import keras  # noqa: F401
-    import tensorflow as tf
+    try:
+        import keras  # noqa: F401
+        import tensorflow as tf
 
-    gc.freeze()
-    gc.enable()
+        gc.freeze()
+    finally:
+        if collects:
+            gc.enable()
     try:
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(1 if side_by_side else threads)

@@ -18,6 +18,8 @@ from orchestrator.training.registry import import_beside_the_user
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.loop import Worker, WorkerOptions
 
+_log = logging.getLogger("orch")
+
 CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
 _ORPHAN_PATIENCE_SECONDS = 5.0
 
@@ -25,10 +27,8 @@ _ORPHAN_PATIENCE_SECONDS = 5.0
 def main() -> int:
     options = _options()
     import_beside_the_user()
-    logging.basicConfig(format=f"[{os.getpid()}] %(message)s", stream=sys.stderr)
-    logging.getLogger("orch").setLevel(logging.INFO)
-    faulthandler.enable()
-    _quieten_tensorflow()
+    _log_to_our_output()
+    faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
     started: list[Worker] = []
     _leave_with_parent(url, started)
@@ -42,17 +42,22 @@ def main() -> int:
         started.append(worker)
         worker.run()
     except OrchError as error:
-        logging.getLogger("orch").error("%s", error)
+        _log.error("%s", error)
         return error.exit_code
     except Exception:
-        logging.getLogger("orch").exception("an error of orch itself; please report it")
+        _log.exception("an error of orch itself; please report it")
         return CRASHED
     return 0
 
 
-def _quieten_tensorflow() -> None:
-    # Another trial has another network, so that it is traced again is no news.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+def _log_to_our_output() -> None:
+    # Our logger alone. The others are the objective's: it may configure the root itself, and then
+    # our lines must not come twice.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("[%(process)d] %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
 
 
 def _options() -> argparse.Namespace:

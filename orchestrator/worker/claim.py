@@ -44,18 +44,20 @@ class Claims:
         self._database = database
         self._study_id = study_id
         self.worker_id = worker_id
+        # As text: psycopg2 takes a UUID only after a change to the whole process.
+        self._worker = str(worker_id)
         self._next: Claim | None = None
 
     def join(self, name: str) -> None:
         """Register the worker under a name for people, and sweep what dead workers left behind."""
         self._database.rows(
-            "join_worker", worker_id=self.worker_id, study_id=self._study_id, name=name
+            "join_worker", worker_id=self._worker, study_id=self._study_id, name=name
         )
         self._database.rows("delete_orphans")
 
     def leave(self) -> None:
         """Sign off: the worker no longer counts as alive."""
-        self._database.rows("leave_worker", worker_id=self.worker_id)
+        self._database.rows("leave_worker", worker_id=self._worker)
 
     def claim(self, since: str | None = None) -> Claim:
         """Take a trial: the budget is checked and the trial leased in the same transaction.
@@ -69,7 +71,7 @@ class Claims:
         row = self._database.row(
             "claim_trial",
             study_id=self._study_id,
-            worker_id=self.worker_id,
+            worker_id=self._worker,
             version=ORCH_VERSION,
             since=since,
         )
@@ -119,7 +121,7 @@ class Claims:
 
     def renew(self) -> set[int]:
         """A sign of life. Returns the trials that the worker still holds."""
-        rows = self._database.rows("renew_leases", worker_id=self.worker_id)
+        rows = self._database.rows("renew_leases", worker_id=self._worker)
         return {row["trial_id"] for row in rows}
 
     def write(
@@ -147,7 +149,7 @@ class Claims:
         row = self._database.row(
             "write_trial",
             trial_id=trial_id,
-            worker_id=self.worker_id,
+            worker_id=self._worker,
             serial=serial,
             after=after,
             writes=writes.document(),
@@ -168,7 +170,7 @@ class Claims:
         rows = self._database.rows(
             "save_checkpoint",
             trial_id=trial_id,
-            worker_id=self.worker_id,
+            worker_id=self._worker,
             step=step,
             artifact_id=artifact_id,
             sha256=sha256,
@@ -268,7 +270,7 @@ class Claims:
         stored = [stored_number(value) for value in values or ()]
         return {
             "trial_id": trial_id,
-            "worker_id": self.worker_id,
+            "worker_id": self._worker,
             "state": state,
             "values": [value for value, _ in stored],
             "types": [kind for _, kind in stored],
@@ -295,9 +297,9 @@ class Claims:
 
     def held(self) -> list[int]:
         """The trials leased to this worker."""
-        rows = self._database.rows("leases_of_worker", worker_id=self.worker_id)
+        rows = self._database.rows("leases_of_worker", worker_id=self._worker)
         return [row["trial_id"] for row in rows]
 
     def _held(self, query: str, **parameters: Any) -> bool:
-        row = self._database.row(query, worker_id=self.worker_id, **parameters)
+        row = self._database.row(query, worker_id=self._worker, **parameters)
         return bool(row and row["held"])

@@ -117,7 +117,6 @@ class Worker:
         self._threads = useful_threads(self._objective, self._space, self._options.threads)
         self._objective.prepare(self._threads)
         spec = self._study.spec
-        optuna.logging.set_verbosity(logging.WARNING)
         patience = spec.worker.storage_patience
         patiently(lambda: self._claims.join(self.name), patience, lambda: self.leaving)
         with self._equipped() as equipment:

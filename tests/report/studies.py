@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import psycopg2
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -19,7 +20,6 @@ from optuna.distributions import (
 from psycopg2.extras import execute_values
 
 from orchestrator.spec import StudySpec
-from orchestrator.storage.connect import connect
 from orchestrator.storage.database import Database
 from orchestrator.storage.mirror import stored_number
 from orchestrator.study import StoredStudy, create, open_study
@@ -55,7 +55,7 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
         "training": training,
     }
     stored = create(database, StudySpec.parse(document))
-    connection = connect(database.url)
+    connection = psycopg2.connect(database.url)
     with connection, connection.cursor() as cursor:
 
         def insert(
