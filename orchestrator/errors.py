@@ -21,6 +21,10 @@ class StudyFailed(OrchError):
     """Too many configurations in a row failed, or a worker may not take part."""
 
 
+class FailedTrialError(OrchError):
+    """Raise it in an objective: this configuration fails, without a retry."""
+
+
 class UsageError(OrchError):
     """Wrong use: an unknown name, an unknown option or an impossible value."""
 

@@ -19,6 +19,7 @@ _SCHEMA = (
     "changes.sql",
     "writes.sql",
     "claims.sql",
+    "attempts.sql",
     "ends.sql",
     "plans.sql",
     "artifacts.sql",

@@ -15,7 +15,7 @@ import optuna
 
 from orchestrator.training.base import Trial
 from orchestrator.training.data import Array, Split
-from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.errors import WrongUse
 from orchestrator.training.keras_state import (
     capture_state,
     custom_gradients,
@@ -88,7 +88,7 @@ class Training:
 
         Raises:
             optuna.TrialPruned: the pruner stopped the trial, or the loss is no longer a number.
-            ObjectiveError: the model does not report a metric.
+            WrongUse: the model does not report a metric.
         """
         if len(rounds) > 1:
             return self._run_rounds(rounds, trial)
@@ -228,7 +228,7 @@ def _metric(logs: Mapping[str, Any], metric: str, model: keras.Model) -> float:
         known = [*logs, _PARAMETERS]
         close = difflib.get_close_matches(metric, known, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ObjectiveError(
+        raise WrongUse(
             f"the model reports no metric '{metric}'; {hint}known are {', '.join(sorted(known))}"
         )
     return float(logs[metric])

@@ -23,6 +23,7 @@ from orchestrator.search.space import Space
 from orchestrator.storage.replica import Replica
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
+from orchestrator.worker.endings import own_files
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import patiently, storage_failures
@@ -74,6 +75,7 @@ class WorkerTrial(optuna.Trial):
         self.fresh = fresh
         self._equipment = equipment
         self._is_written_here = isinstance(study._storage, Replica)
+        self.has_reported = False  # by this attempt
         self._has_arrived = True  # the last value; without it nobody decides
         self.model: bytes | None = None
         # Where training went on from a checkpoint; a replay does the same.
@@ -109,6 +111,7 @@ class WorkerTrial(optuna.Trial):
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value
+        self.has_reported = True
         self._deliver(step, value)
         if not self.checkpoints:
             self._leave_if_needed(step, dict)
@@ -151,6 +154,7 @@ class WorkerTrial(optuna.Trial):
         """
         if self._leave_if_needed(step, capture):
             return
+        self._equipment.writer.check()
         if step == self._pause_after:
             self._equipment.writer.save(self._trial_id, self._capture(step, capture))
             self._equipment.writer.flush(_FLUSH_SECONDS)
@@ -242,7 +246,7 @@ class WorkerTrial(optuna.Trial):
                 return
         except StorageUnavailable:
             return  # the trial is worth more than its model
-        with tempfile.TemporaryDirectory(prefix="orch-") as folder:
+        with own_files("the model"), tempfile.TemporaryDirectory(prefix="orch-") as folder:
             path = Path(folder) / "model.keras"
             save(path)
             self.model = path.read_bytes()
@@ -282,9 +286,13 @@ class WorkerTrial(optuna.Trial):
             for name, value in self._drawn().items()
         ]
         facts = {**checkpoint.facts, "values": values, "drawn": drawn}
-        path = self._equipment.unfinished.save(
-            self.first_number, Checkpoint(checkpoint.step, checkpoint.arrays, facts)
-        )
+        try:
+            path = self._equipment.unfinished.save(
+                self.first_number, Checkpoint(checkpoint.step, checkpoint.arrays, facts)
+            )
+        except OSError as error:  # without the database too, nothing more can be done here
+            _log.warning("trial %d cannot be kept on this machine: %s", self.number, error)
+            return
         _log.warning("trial %d is kept in %s; a later worker here takes it up", self.number, path)
 
     def _capture(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> Checkpoint:
