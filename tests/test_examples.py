@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 # The number of trials, and the options that make it small.
 SMALLER = {
     "gridsearch": (
-        4, "--folds 2 --param epochs={choice=[1,2]} --param batch_size=512 "
+        4, "--folds 2 --param epochs={choice=[1,2]} --param batch_size={choice=[512]} "
         "--param units={choice=[8,16]}",
     ),
     "hparams": (8, "--param units=16 --param dropout=0.1"),

@@ -136,6 +136,7 @@ WHERE study_id = %(study_id)s AND left_at IS NULL
 
 -- list_studies --
 SELECT s.study_name AS name, o.spec #>> '{study,objective}' AS objective, o.budget, o.state,
+       o.reason,
        count(*) FILTER (WHERE t.state IN ('COMPLETE', 'PRUNED')) AS finished,
        count(*) FILTER (WHERE t.state = 'RUNNING') AS running,
        (SELECT count(*) FROM orch.worker w
