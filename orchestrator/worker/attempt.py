@@ -132,6 +132,7 @@ class Attempt:
             if self._objective.space():
                 trial.suggest_space()
             values = _as_values(self._objective(trial), len(trial.study.directions))
+            trial.check_names()
         except TrialPruned as error:
             return "PRUNED", _last_value(trial), str(error) or None
         if any(map(math.isnan, values)):

@@ -92,7 +92,7 @@ def signature_of(error: BaseException) -> str | None:
 def users_line(error: BaseException) -> tuple[str, int] | None:
     """File and line of the user's own code that an exception came through last; None: of none."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_users(Path(frame.filename))]
+    own = [frame for frame in frames if is_users(Path(frame.filename))]
     return (Path(own[-1].filename).name, own[-1].lineno or 0) if own else None
 
 
@@ -123,5 +123,6 @@ def _is_keras_tuners(error: BaseException) -> bool:
     return kind.__name__ == "FailedTrialError" and kind.__module__.startswith("keras_tuner.")
 
 
-def _is_users(path: Path) -> bool:
+def is_users(path: Path) -> bool:
+    """Whether a source file is the user's own, and no part of orch, Python or a library."""
     return path.is_file() and not any(path.is_relative_to(folder) for folder in _NOT_USERS)

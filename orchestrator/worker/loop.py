@@ -33,6 +33,7 @@ from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter
 from orchestrator.worker.claim import Claim, Claims
 from orchestrator.worker.courier import Courier
+from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
 from orchestrator.worker.pause import Pause
@@ -89,6 +90,7 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec)
         self._space = search_space(self._study.spec, self._objective)
+        self._domains = SpecDomains(self._study.spec.space, not self._objective.space())
         self._sampler = TrialSampler(self._study.spec)
         self._threads = options.threads
         self._replica: Replica | None = None
@@ -274,6 +276,7 @@ class Worker:
             frozen._trial_id,
             self._objective,
             self._space,
+            self._domains,
             seed=training_seed(spec.training.seed, frozen),
             first_number=first_number(frozen),
             pause_after=None if brackets is None else pause_after(frozen, brackets),

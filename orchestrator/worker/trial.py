@@ -23,6 +23,7 @@ from orchestrator.search.space import Space
 from orchestrator.storage.replica import Replica
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
+from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.endings import own_files
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
@@ -41,6 +42,7 @@ class WorkerTrial(optuna.Trial):
         trial_id: the claimed trial.
         objective: which is going to run.
         space: domains that stand in place of those that the objective suggests.
+        domains: those of them that are the spec's.
         seed: the trial's own seed.
         first_number: the number of the first attempt at this configuration.
         pause_after: the step after which it waits for a promotion; None: it trains to its end.
@@ -58,6 +60,7 @@ class WorkerTrial(optuna.Trial):
         trial_id: int,
         objective: Objective,
         space: Space,
+        domains: SpecDomains,
         seed: int,
         first_number: int,
         pause_after: int | None,
@@ -68,6 +71,7 @@ class WorkerTrial(optuna.Trial):
         self.seed = seed
         self.first_number = first_number
         self._space = space
+        self._domains = domains
         self.steps = objective.steps()
         self._is_active = objective.is_active
         self._pause_after = pause_after
@@ -99,6 +103,14 @@ class WorkerTrial(optuna.Trial):
             if self._is_active(name, self.params):
                 self._suggest(name, distribution)
 
+    def check_names(self) -> None:
+        """Look whether the objective knows every parameter of the spec.
+
+        Raises:
+            WrongUse: it does not.
+        """
+        self._domains.check_names(self._cached_frozen_trial.distributions)
+
     def report(self, value: float, step: int) -> None:
         """Record an intermediate value.
 
@@ -111,6 +123,8 @@ class WorkerTrial(optuna.Trial):
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value
+        if not self.has_reported:
+            self.check_names()
         self.has_reported = True
         self._deliver(step, value)
         if not self.checkpoints:
@@ -314,6 +328,8 @@ class WorkerTrial(optuna.Trial):
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         # Every suggest_* of Optuna comes through here.
         wanted = self._space.get(name, distribution)
+        if wanted is not distribution:
+            self._domains.check(name, distribution)
 
         def suggest() -> Any:
             try:
