@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from orchestrator.cli.display import display, say, say_all
+from orchestrator.cli.fold import Fold
 from orchestrator.durations import parse_duration
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.report.epochs import EpochCounter
@@ -109,11 +109,13 @@ def work(
         trial_timeout=study.spec.worker.trial_timeout,
     )
     supervisor = Supervisor(database, crew)
+    fold = Fold(say)
     with supervisor.running():
         while supervisor.poll():
-            _echo(supervisor)
+            _echo(supervisor, fold)
             time.sleep(_POLL_SECONDS)
-    _echo(supervisor)
+    _echo(supervisor, fold)
+    fold.end()
     if supervisor.interrupted:
         say("stopped; nothing is lost: what these workers ran is given back")
         return 130
@@ -150,10 +152,9 @@ def _close(database: Database, study: StoredStudy, supervisor: Supervisor) -> in
     return code
 
 
-def _echo(supervisor: Supervisor) -> None:
-    sys.stderr.write(supervisor.new_output())
-    sys.stderr.flush()
-    say_all(supervisor.messages)
+def _echo(supervisor: Supervisor, fold: Fold) -> None:
+    fold.add_output(supervisor.new_output())
+    say_all(supervisor.messages, fold)
 
 
 def _seconds(timeout: str | None) -> float | None:

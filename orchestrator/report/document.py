@@ -118,6 +118,7 @@ class Summary(BaseModel):
         versions: of the packages where the report was made.
         verdict: the answer in sentences, the decision first.
         mismatches: machines that took part with other software, and in what.
+        failed_because: why the study failed as a whole; None: it did not.
     """
 
     study: str
@@ -144,6 +145,7 @@ class Summary(BaseModel):
     versions: dict[str, str]
     verdict: list[str] = []
     mismatches: list[str]
+    failed_because: str | None = None
     trials: list[TrialSummary]
 
     @property

@@ -45,7 +45,8 @@ def studies_table(database: Database) -> str:
     rows = database.rows("list_studies")
     if not rows:
         return "no studies yet; start one with: orch run digits --trials 12"
-    return table(
+    reasons = [f"{row['name']}: {row['reason']}" for row in rows if row["state"] == "failed"]
+    studies = table(
         ["study", "objective", "state", "done", "budget", "running", "workers"],
         [
             (
@@ -60,6 +61,7 @@ def studies_table(database: Database) -> str:
             for row in rows
         ],
     )
+    return "\n".join([studies, *([""] if reasons else []), *reasons])
 
 
 def state_word(state: str, finished: int, budget: int) -> str:

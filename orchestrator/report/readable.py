@@ -20,6 +20,7 @@ _WORDS = {
     "orch:reason": "reason",
     "orch:log": "log",
     "orch:attempt": "attempt",
+    "orch:losses": "times lost",
     "orch:retry_of": "retry of trial",
     "orch:retried_as": "retried as trial",
 }

@@ -79,6 +79,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
         mismatches=_mismatches(database, study),
+        failed_because=study.reason if study.state == "failed" else None,
         spec=spec.document(),
         versions=versions(),
         trials=_trials(ladder, trials, spec),

@@ -18,6 +18,9 @@ def verdict(summary: Summary) -> list[str]:
     found = decision(summary)
     if summary.ranked():
         found += [_certainty(summary), _importance(summary)]
+    why, last = summary.failed_because, summary.last_reason()
+    if why and not (last and last in why):  # else the decision has said it
+        found.append(f"The study is stopped: {why}.")
     return [sentence for sentence in [*found, _cost(summary)] if sentence]
 
 
@@ -37,8 +40,14 @@ def decision(summary: Summary) -> list[str]:
         reason = summary.last_reason()
         last = f" The last reason: {reason}." if reason else ""
         return [f"There is no winner: {counted(states.failed, 'configuration')} failed.{last}"]
-    if states.running:
-        return [f"No trial has ended yet; {counted(states.running, 'trial')} running."]
+    return _none_ended(summary)
+
+
+def _none_ended(summary: Summary) -> list[str]:
+    if summary.failed_because:
+        return ["No trial has ended."]
+    if summary.states.running:
+        return [f"No trial has ended yet; {counted(summary.states.running, 'trial')} running."]
     return ["No trial has run yet.", f"Start workers with: orch worker {summary.study}"]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, nearest_of_all
 from orchestrator.resolve.objective import full_steps, make_objective, pin_data, search_space
 from orchestrator.search.combination import check_combination
 from orchestrator.search.plan import Plan
 from orchestrator.search.plans import PLANS, build_plan
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
+from orchestrator.search.substitution import check_domains
 from orchestrator.search.terminators import build_terminator
 from orchestrator.sections import PrunerSection
 from orchestrator.spec import StudySpec
@@ -32,6 +33,7 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
     objective = make_objective(spec)
     spec = _with_pruner(_with_metrics(spec, objective))
     space = search_space(spec, objective)
+    check_domains(spec.space, {**objective.catalogue(), **objective.space()})
     _check_rounds(spec, objective)
     build_sampler(spec)
     build_terminator(spec)
@@ -51,6 +53,13 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
 def _with_metrics(spec: StudySpec, objective: Objective) -> StudySpec:
     """The spec with its metrics and directions named."""
     metrics = objective.metrics
+    known = objective.known_metrics()
+    for metric in metrics:
+        if known is not None and metric not in known:
+            raise UsageError(
+                f"unknown metric '{metric}' of the objective {spec.study.objective}; "
+                f"{nearest_of_all(metric, known)}"
+            )
     directions = spec.study.directions or tuple(map(default_direction, metrics))
     if not spec.study.metrics and len(directions) > len(metrics):
         # A function that returns several values may leave them without names.

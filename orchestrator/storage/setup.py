@@ -17,6 +17,7 @@ _SCHEMA = (
     "changes.sql",
     "writes.sql",
     "claims.sql",
+    "attempts.sql",
     "ends.sql",
     "plans.sql",
     "artifacts.sql",

@@ -16,7 +16,9 @@ from orchestrator.storage.replica import End
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.worker.writes import Account, Writes
 
-Outcome = Literal["trial", "plan", "wait", "done", "timeout", "drained", "failed", "gone", "schema"]
+Outcome = Literal[
+    "trial", "plan", "wait", "done", "timeout", "drained", "failed", "misused", "gone", "schema"
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,19 @@ class Claim:
     changes: Changes | None
     # How the trial before it ended, where that came in one call.
     end: End | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the server is told of a failed attempt.
+
+    Attributes:
+        ending: a row of the table in ``attempts.sql``.
+        signature: equal for failures of the same cause; None: it is not to be compared.
+    """
+
+    ending: Literal["failed", "certain"] = "failed"
+    signature: str | None = None
 
 
 class Claims:
@@ -277,15 +292,40 @@ class Claims:
             "attributes": Json(dict(attributes)),
         }
 
-    def fail(self, trial_id: int, reason: str, attributes: Mapping[str, Any]) -> bool:
-        """End the attempt as failed; its retry is queued in the same transaction.
+    def fail(
+        self,
+        trial_id: int,
+        reason: str,
+        attributes: Mapping[str, Any],
+        failure: Failure = Failure(),
+    ) -> bool:
+        """End the attempt as failed; what follows of it happens in the same transaction.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            reason: why, for people.
+            attributes: user attributes to record with it.
+            failure: what it costs; one attempt unless told otherwise.
 
         Returns:
             False: the lease is gone; nothing was written.
         """
         return self._held(
-            "fail_trial", trial_id=trial_id, reason=reason, attributes=Json(dict(attributes))
+            "fail_attempt",
+            trial_id=trial_id,
+            reason=reason,
+            attributes=Json(dict(attributes)),
+            ending=failure.ending,
+            signature=failure.signature,
         )
+
+    def stop_for_wrong_use(self, trial_id: int, reason: str) -> bool:
+        """Stop the study; the trial waits until the mistake is corrected.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held("stop_for_wrong_use", trial_id=trial_id, reason=reason)
 
     def give_back(self, trial_id: int) -> bool:
         """Return the trial to the queue: an orderly leave is no failed attempt.

@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from orchestrator.errors import StorageError, StudyFailed
+from orchestrator.errors import StorageError, StudyFailed, UsageError
 from orchestrator.resolve.objective import full_steps, make_objective, search_space, useful_threads
 from orchestrator.search.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
@@ -28,10 +28,12 @@ from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.replica import Replica
 from orchestrator.storage.url import mask
 from orchestrator.study import open_study
+from orchestrator.training.errors import WrongUse
 from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter
 from orchestrator.worker.claim import Claim, Claims
 from orchestrator.worker.courier import Courier
+from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
 from orchestrator.worker.pause import Pause
@@ -88,6 +90,7 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec)
         self._space = search_space(self._study.spec, self._objective)
+        self._domains = SpecDomains(self._study.spec.space, not self._objective.space())
         self._sampler = TrialSampler(self._study.spec)
         self._threads = options.threads
         self._replica: Replica | None = None
@@ -110,7 +113,8 @@ class Worker:
         """Work until the study is done, the worker was asked to leave, or its time is up.
 
         Raises:
-            StudyFailed: the study failed, or this machine's data are not the study's.
+            StudyFailed: the study failed, or this machine cannot do its work.
+            UsageError: the study is used wrongly, so that no trial can succeed.
             StorageError: the database is out of reach.
         """
         check_data(self._study, self._objective)
@@ -193,6 +197,8 @@ class Worker:
                 )
             elif claim.outcome == "failed":
                 raise StudyFailed(f"study '{self._study.name}' failed: {claim.detail}")
+            elif claim.outcome == "misused":
+                raise self._misused(claim.detail)
             elif claim.outcome == "gone":
                 raise StudyFailed(f"study '{self._study.name}' was deleted; this worker ends")
             elif claim.outcome == "wait" or (
@@ -211,6 +217,10 @@ class Worker:
         if self._replica is not None and claim.changes is not None:
             self._replica.take(claim.changes, claim.end)
         return claim
+
+    def _misused(self, reason: str | None) -> UsageError:
+        # The same words in every worker, so that they are said once.
+        return UsageError(f"study '{self._study.name}' is stopped: {reason}")
 
     def _must_end(self) -> bool:
         return self.leaving or time.monotonic() >= self._deadline
@@ -240,6 +250,8 @@ class Worker:
         fresh = claim.detail == "fresh"
         try:
             attempt.run(lambda: self._make_trial(optuna_study, frozen, fresh, planner, equipment))
+        except WrongUse as error:
+            raise self._misused(str(error)) from error
         finally:
             if self._replica is not None:
                 self._replica.end()
@@ -263,6 +275,7 @@ class Worker:
             frozen._trial_id,
             self._objective,
             self._space,
+            self._domains,
             seed=training_seed(spec.training.seed, frozen),
             first_number=first_number(frozen),
             pause_after=None if brackets is None else pause_after(frozen, brackets),

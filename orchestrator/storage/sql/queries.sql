@@ -31,8 +31,13 @@ SELECT ended, outcome, trial_id, detail, changes FROM orch.finish_and_claim(
     %(attributes)s, %(serial)s, %(writes)s, %(study_id)s, %(version)s, %(since)s
 )
 
--- fail_trial --
-SELECT orch.fail_trial(%(trial_id)s, %(worker_id)s, %(reason)s, %(attributes)s) AS held
+-- fail_attempt --
+SELECT orch.fail_attempt(
+    %(trial_id)s, %(worker_id)s, %(reason)s, %(attributes)s, %(ending)s, %(signature)s
+) AS held
+
+-- stop_for_wrong_use --
+SELECT orch.stop_for_wrong_use(%(trial_id)s, %(worker_id)s, %(reason)s) AS held
 
 -- give_back_trial --
 SELECT orch.give_back_trial(%(trial_id)s, %(worker_id)s) AS held
@@ -112,7 +117,7 @@ WHERE study_id = %(study_id)s AND budget < %(budget)s
 
 -- open_study --
 UPDATE orch.study
-SET state = 'open', reason = NULL, opened_at = clock_timestamp(),
+SET state = 'open', reason = NULL, wrong_use = false, opened_at = clock_timestamp(),
     failures_in_row = CASE state WHEN 'failed' THEN 0 ELSE failures_in_row END
 WHERE study_id = %(study_id)s
 
@@ -131,6 +136,7 @@ WHERE study_id = %(study_id)s AND left_at IS NULL
 
 -- list_studies --
 SELECT s.study_name AS name, o.spec #>> '{study,objective}' AS objective, o.budget, o.state,
+       o.reason,
        count(*) FILTER (WHERE t.state IN ('COMPLETE', 'PRUNED')) AS finished,
        count(*) FILTER (WHERE t.state = 'RUNNING') AS running,
        (SELECT count(*) FROM orch.worker w

@@ -91,8 +91,11 @@ ALTER TABLE orch.study ADD CONSTRAINT study_state_check
 -- counts the plans that were queued: of two workers that plan at once, one is too late.
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS planned boolean NOT NULL DEFAULT false;
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS stage integer NOT NULL DEFAULT 0;
+-- A failed study is failed because it is used wrongly: then no trial can succeed.
+ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS wrong_use boolean NOT NULL DEFAULT false;
 DROP FUNCTION IF EXISTS orch.report_values;
 DROP FUNCTION IF EXISTS orch.save_checkpoint;
+DROP FUNCTION IF EXISTS orch.end_attempt(integer, text);
 DROP FUNCTION IF EXISTS orch.changes_and_own(integer, text, json, integer, integer[]);
 -- Other functions whose parameters are now others stay beside the new ones, so that a worker of the
 -- version before can report and end its trial; its next claim tells it of the new version.
