@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 from optuna.storages._cached_storage import _CachedStorage
+from optuna.study import StudyDirection
+from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.eligibility import constraints_of, may_win
+from orchestrator.ranking import rank
 from orchestrator.report.words import duration
 from orchestrator.storage.optuna_storage import make_rdb_storage
 
@@ -49,6 +53,14 @@ class ReadableStorage(_CachedStorage):
         trials = super().get_all_trials(study_id, deepcopy=False, states=states)
         return [self._shown(trial) for trial in trials]
 
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        complete = self.get_all_trials(study_id, states=[TrialState.COMPLETE])
+        able = [trial for trial in complete if may_win(trial)]
+        if not able:  # the page needs one to show; it marks it as infeasible
+            return super().get_best_trial(study_id)
+        maximize = self.get_study_directions(study_id)[0] == StudyDirection.MAXIMIZE
+        return min(able, key=lambda trial: (rank(trial.value, maximize), trial.number))
+
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
         known = self._readable.get(trial._trial_id)
         if known is not None:
@@ -56,9 +68,26 @@ class ReadableStorage(_CachedStorage):
         shown = FrozenTrial.__new__(FrozenTrial)
         shown.__dict__.update(trial.__dict__)
         shown._user_attrs = readable(trial.user_attrs)
+        shown._system_attrs = with_list_of_constraints(trial)
         if trial.state.is_finished():
             self._readable[trial._trial_id] = shown
         return shown
+
+
+def with_list_of_constraints(trial: FrozenTrial) -> dict[str, Any]:
+    """The trial's system attributes, its constraints as a list: optuna-dashboard reads no other."""
+    found = constraints_of(trial)
+    if not found:
+        return trial.system_attrs
+    others = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints")}
+    return {**others, "constraints": list(found.values())}
+
+
+def feasible_front(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> list[FrozenTrial]:
+    """The Pareto front of the trials that may win, in place of optuna-dashboard's own."""
+    return _get_pareto_front_trials_by_trials(list(filter(may_win, trials)), directions)
 
 
 def readable(attributes: dict[str, Any]) -> dict[str, Any]:

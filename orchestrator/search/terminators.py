@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, cast
 
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.eligibility import may_win
 from orchestrator.search.strategy import Strategy, choose, whole_number
 from orchestrator.spec import StudySpec
 
@@ -45,3 +51,36 @@ def build_terminator(spec: StudySpec) -> BaseTerminator | None:
     noisy = spec.training.rounds > 1 and name == "regret"
     error = CrossValidationErrorEvaluator() if noisy else StaticErrorEvaluator(0)
     return Terminator(gain, error, min_n_trials=least)
+
+
+def is_over(terminator: BaseTerminator, study: optuna.Study, constraints: Sequence[str]) -> bool:
+    """Whether the terminator expects no worthwhile gain; a trial that may not win is no gain."""
+    return terminator.should_terminate(cast("optuna.Study", _EligibleTrials(study, constraints)))
+
+
+class _EligibleTrials:
+    """A study as a terminator sees it: of its complete trials, those that may win.
+
+    Args:
+        study: the study.
+        constraints: user attributes that are constraints, beside those that trials hold.
+    """
+
+    def __init__(self, study: optuna.Study, constraints: Sequence[str]) -> None:
+        self._study = study
+        self._constraints = constraints
+
+    @property
+    def direction(self) -> StudyDirection:
+        return self._study.direction
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.get_trials()
+
+    def get_trials(self, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return [
+            trial
+            for trial in self._study.get_trials(deepcopy=False, states=states)
+            if trial.state != TrialState.COMPLETE or may_win(trial, self._constraints)
+        ]

@@ -33,6 +33,7 @@ BEGIN
         FROM trial_intermediate_values WHERE trial_id = p_trial;
         UPDATE orch.checkpoint SET trial_id = v_retry WHERE trial_id = p_trial;
         PERFORM orch.rewind(v_retry, orch.last_checkpoint(v_retry));
+        PERFORM orch.forget_constraints(ARRAY[v_retry]);
         PERFORM orch.set_attribute(v_retry, 'orch:retry_of', v_first);
         PERFORM orch.set_attribute(v_retry, 'orch:attempt', to_jsonb(v_attempt + 1));
         PERFORM orch.set_attribute(

@@ -320,6 +320,10 @@ WHERE created_at < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM orch.model m WHERE m.artifact_id = a.artifact_id)
   AND NOT EXISTS (SELECT FROM trial_system_attributes t WHERE t.key = 'artifacts:' || a.artifact_id)
   AND NOT EXISTS (SELECT FROM study_system_attributes s WHERE s.key = 'artifacts:' || a.artifact_id)
+  -- dashboard:artifacts:TRIAL:ID, of a trial that has ended.
+  AND NOT EXISTS (SELECT FROM study_system_attributes s
+                  WHERE starts_with(s.key, 'dashboard:artifacts:')
+                    AND split_part(s.key, ':', 4) = a.artifact_id)
 
 -- delete_artifact --
 DELETE FROM orch.artifact WHERE artifact_id = %(artifact_id)s RETURNING artifact_id
