@@ -16,13 +16,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 # Stands for infinity, which optuna-dashboard's page and some samplers cannot read.
 _FAR = 1e9
+# An attribute may be a whole number that no float holds.
+_MOST = 1e300
 
 
 def violation(value: Any) -> float:
     """A constraint's value as a finite number; more than 0 is violated, and so is no number."""
-    if not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, float) and not math.isfinite(value):
+        return -_FAR if value == -math.inf else _FAR
+    if not isinstance(value, int | float):
         return _FAR
-    return float(value) if math.isfinite(value) else math.copysign(_FAR, value)
+    return float(max(-_MOST, min(value, _MOST)))
 
 
 def constraints_of(trial: FrozenTrial, names: Sequence[str] = ()) -> dict[str, float]:

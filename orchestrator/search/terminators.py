@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import copy
+import math
+from collections.abc import Container
 from typing import TYPE_CHECKING, cast
 
 import optuna
@@ -53,22 +55,21 @@ def build_terminator(spec: StudySpec) -> BaseTerminator | None:
     return Terminator(gain, error, min_n_trials=least)
 
 
-def is_over(terminator: BaseTerminator, study: optuna.Study, constraints: Sequence[str]) -> bool:
+def is_over(terminator: BaseTerminator, study: optuna.Study, spec: StudySpec) -> bool:
     """Whether the terminator expects no worthwhile gain; a trial that may not win is no gain."""
-    return terminator.should_terminate(cast("optuna.Study", _EligibleTrials(study, constraints)))
+    return terminator.should_terminate(cast("optuna.Study", _EligibleTrials(study, spec)))
 
 
 class _EligibleTrials:
     """A study as a terminator sees it: of its complete trials, those that may win.
 
-    Args:
-        study: the study.
-        constraints: user attributes that are constraints, beside those that trials hold.
+    Stagnation counts the trials since the best one: there the others stay, with the worst value.
     """
 
-    def __init__(self, study: optuna.Study, constraints: Sequence[str]) -> None:
+    def __init__(self, study: optuna.Study, spec: StudySpec) -> None:
         self._study = study
-        self._constraints = constraints
+        self._constraints = spec.study.constraints
+        self._counts_all = spec.terminator.name == "stagnation"
 
     @property
     def direction(self) -> StudyDirection:
@@ -79,8 +80,15 @@ class _EligibleTrials:
         return self.get_trials()
 
     def get_trials(self, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        return [
-            trial
-            for trial in self._study.get_trials(deepcopy=False, states=states)
-            if trial.state != TrialState.COMPLETE or may_win(trial, self._constraints)
-        ]
+        found = []
+        for trial in self._study.get_trials(deepcopy=False, states=states):
+            if trial.state != TrialState.COMPLETE or may_win(trial, self._constraints):
+                found.append(trial)
+            elif self._counts_all:
+                found.append(self._worst(trial))
+        return found
+
+    def _worst(self, trial: FrozenTrial) -> FrozenTrial:
+        seen = copy.copy(trial)
+        seen.values = [-math.inf if self.direction == StudyDirection.MAXIMIZE else math.inf]
+        return seen

@@ -46,7 +46,7 @@ class Planner:
         self.brackets = build_brackets(spec, steps)
         self._plan = build_plan(spec, space, objective.is_active, steps)
         self._terminator = build_terminator(spec)
-        self._constraints = spec.study.constraints
+        self._spec = spec
         self._study = study
         self._equipment = equipment
 
@@ -89,7 +89,7 @@ class Planner:
         if sampler_is_exhausted:
             self._call(lambda: claims.exhaust(_ALL_TRIED, None))
         elif terminator is not None and self._call(
-            lambda: is_over(terminator, self._study, self._constraints)
+            lambda: is_over(terminator, self._study, self._spec)
         ):
             self._call(lambda: claims.exhaust("no worthwhile gain is expected", None))
 

@@ -113,6 +113,7 @@ BEGIN
         WHERE l.trial_id = v_held AND l.worker_id = p_worker
           AND t.trial_id = v_held AND t.state = 'RUNNING';
         IF FOUND THEN
+            PERFORM orch.forget_constraints(ARRAY[v_held]);
             outcome := 'trial'; trial_id := v_held; RETURN;
         END IF;
     END IF;
