@@ -17,6 +17,7 @@ from served import served, study_detail
 from orchestrator.queue import enqueue
 from orchestrator.report.attached import Picture, attach
 from orchestrator.report.notes import write_note
+from orchestrator.report.readable import ReadableStorage
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.optuna_storage import make_rdb_storage
 from orchestrator.storage.postgres_storage import PostgresStorage
@@ -109,6 +110,27 @@ def test_the_dashboard_shows_notes_models_and_pictures(written: Any) -> None:
     assert first["constraints"] == [-1.0, 0]
     assert first["fixed_params"] == [{"name": "x", "param_external_value": "0.125"}]
     assert [trial["number"] for trial in shown["best_trials"]] == [0]
+
+
+def test_a_dashboard_that_has_seen_a_trial_shows_a_model_that_is_kept_or_falls_out_later(
+    written: Any,
+) -> None:
+    storage, study_id = ReadableStorage(written.site.url), written.study.study_id
+
+    def shown() -> list[int]:
+        """The trials with an artifact, by the list of all and each by itself."""
+        trials = storage.get_all_trials(study_id)
+        found = [[get_all_artifact_meta(t, storage=storage), t.number] for t in trials]
+        listed = [t.number for t in trials if any("artifacts:" in key for key in t.system_attrs)]
+        assert listed == [number for meta, number in found if meta]
+        return listed
+
+    assert shown() == [0]
+    claims, fourth = written.claims(), written.trials()[4]
+    fallen = claims.keep_model(fourth._trial_id, "later", "0", 2)
+    assert fallen == [] and shown() == [0, 4]
+    assert claims.keep_model(fourth._trial_id, "again", "0", 1) == ["later", "again"]
+    assert shown() == [0]
 
 
 def test_plain_optuna_takes_a_queued_trial_with_its_values(written: Any) -> None:

@@ -254,6 +254,11 @@ SELECT trial_id FROM trials WHERE study_id = %(study_id)s AND number = %(number)
 SELECT key, value_json FROM study_system_attributes
 WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
 
+-- artifacts_of_trials --
+-- Of one trial, or of all in a study.
+SELECT trial_id, key, value_json FROM trial_system_attributes a JOIN trials t USING (trial_id)
+WHERE (t.study_id = %(study_id)s OR t.trial_id = %(trial_id)s) AND starts_with(key, 'artifacts:')
+
 -- delete_study_attribute --
 DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(key)s
 
