@@ -5,22 +5,29 @@
 CREATE OR REPLACE FUNCTION orch.violation(p_json text) RETURNS double precision
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
-        WHEN p_json ~ '^-?[0-9]' THEN
-            greatest(-1e300, least(1e300, p_json::numeric))::double precision
+        WHEN p_json ~ '^-?[0-9]' THEN CASE
+            WHEN length(p_json) <= 300 THEN p_json::double precision
+            -- A whole number of Python that no float holds.
+            WHEN starts_with(p_json, '-') THEN -1e300 ELSE 1e300 END
         WHEN p_json = '-Infinity' THEN -1e9
         WHEN p_json = 'false' THEN 0
         WHEN p_json = 'true' THEN 1
         ELSE 1e9 END
 $$;
 
--- Whether a constraint that a trial holds is violated. Optuna 5 stores one as 'constraints:NAME'; before,
--- 'constraints' was a list of all.
+-- Of the list in which Optuna stored all constraints before version 5.
+CREATE OR REPLACE FUNCTION orch.any_violated(p_list text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT p_list LIKE '[_%]' AND EXISTS (
+        SELECT FROM regexp_split_to_table(trim(BOTH '[] ' FROM p_list), ', *') AS e(value)
+        WHERE orch.violation(value) > 0)
+$$;
+
+-- Whether a constraint that a trial holds is violated: 'constraints:NAME', or 'constraints', the list.
 CREATE OR REPLACE FUNCTION orch.is_violated(p_key text, p_json text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE p_key WHEN 'constraints' THEN p_json LIKE '[_%]' AND EXISTS (
-        SELECT FROM regexp_split_to_table(trim(BOTH '[] ' FROM p_json), ', *') AS e(value)
-        WHERE orch.violation(value) > 0
-    ) ELSE orch.violation(p_json) > 0 END
+    SELECT CASE p_key WHEN 'constraints' THEN orch.any_violated(p_json)
+           ELSE orch.violation(p_json) > 0 END
 $$;
 
 -- The trials that may win, with the first metric's value: COMPLETE, all values finite, and no constraint
