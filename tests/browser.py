@@ -96,6 +96,24 @@ class Page:
             if event["method"] == "Network.requestWillBeSent"
         ]
 
+    def refusals(self) -> list[str]:
+        """The answers of 400 and more since the page was opened; call before :meth:`requests`."""
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        answers = [
+            event["params"]["response"]
+            for event in events
+            if event["method"] == "Network.responseReceived"
+        ]
+        return [f"{each['status']} {each['url']}" for each in answers if each["status"] >= 400]
+
+    def text(self, wanted: str, seconds: float = 30) -> str:
+        """The page's text once ``wanted`` is in it."""
+        deadline = time.monotonic() + seconds
+        while wanted not in (text := str(self.script("return document.body.innerText"))):
+            assert time.monotonic() < deadline, (wanted, text, self.complaints())
+            time.sleep(0.2)
+        return text
+
     def screenshot(self) -> bytes:
         """What is in the window, as a PNG."""
         return base64.b64decode(self._call("screenshot", None))

@@ -96,6 +96,13 @@ def constrained(trial: optuna.Trial) -> float:
     return -x
 
 
+def right_half(trial: optuna.Trial) -> float:
+    """As for plain Optuna 5: feasible only where x is at least 1, and the free optimum is -3."""
+    x = trial.suggest_float("x", -5, 5)
+    trial.set_constraint("right_half", 1.0 - x)
+    return (x + 3) ** 2
+
+
 def flat(trial: optuna.Trial) -> float:
     trial.suggest_float("x", 0.0, 1.0)
     return 1.0

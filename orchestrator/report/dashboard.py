@@ -20,7 +20,7 @@ from orchestrator.report.access import (
 )
 from orchestrator.report.metrics import metrics_served
 from orchestrator.report.notes import keep_notes
-from orchestrator.report.readable import ReadableStorage
+from orchestrator.report.readable import ReadableStorage, feasible_front
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
 
@@ -90,7 +90,10 @@ def serve(database: Database, options: DashboardOptions) -> None:
 
 def _application(url: str) -> Any:
     import optuna_dashboard
+    from optuna_dashboard import _app
 
+    # Its own takes trials of older versions of Optuna, which had no constraints.
+    _app.get_pareto_front_trials = feasible_front
     return optuna_dashboard.wsgi(
         ReadableStorage(url),
         # The kept models and pictures, in the artifact view of their trials.

@@ -10,6 +10,7 @@ import optuna
 from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.eligibility import feasible, may_win
 from orchestrator.errors import OrchError
 from orchestrator.report.document import (
     Best,
@@ -22,7 +23,7 @@ from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.importance import fanova, ped_anova
 from orchestrator.report.noise import rounds_of, spread
 from orchestrator.report.rungs import Ladder
-from orchestrator.report.trials import is_feasible, is_retried, may_win, ranking
+from orchestrator.report.trials import is_retried, ranking
 from orchestrator.report.verdict import verdict
 from orchestrator.search.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
@@ -130,7 +131,7 @@ def _best(trials: list[FrozenTrial], spec: StudySpec, counter: EpochCounter) -> 
 
 def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> list[int]:
     # Study.best_trials would let a trial that may not win beat others.
-    able = [trial for trial in trials if may_win(trial, spec)]
+    able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
     front = _get_pareto_front_trials_by_trials(able, study.directions)
     return [trial.number for trial in front]
 
@@ -193,7 +194,7 @@ def _trial(
         worker=attributes.get("orch:worker", ""),
         seconds=attributes.get("orch:seconds"),
         reason=attributes.get("orch:reason"),
-        feasible=is_feasible(trial, spec) if trial.state.is_finished() else None,
+        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
         started_seconds=_seconds_after(first_start, trial.datetime_start),
         ended_seconds=_seconds_after(first_start, trial.datetime_complete),
         attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},

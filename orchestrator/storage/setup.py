@@ -14,6 +14,7 @@ ORCH_VERSION = 7
 _SCHEMA = (
     "schema.sql",
     "trials.sql",
+    "eligibility.sql",
     "changes.sql",
     "writes.sql",
     "claims.sql",

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from pydantic import BaseModel
 from scipy import stats
 
+from orchestrator.eligibility import may_win
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.queue import queue
 from orchestrator.ranking import rank
@@ -67,7 +68,8 @@ def confirm_study(
     best = ranking(trials, study.spec)[:top]
     if len(best) < top:
         raise OrchError(
-            f"study '{study.name}' has {len(best)} complete trials; --top {top} needs as many"
+            f"study '{study.name}' has {len(best)} complete, feasible trials; "
+            f"--top {top} needs as many"
         )
     stored = create_or_resume(database, _spec(study.spec, [trial.number for trial in best], seeds))
     # Seed by seed, so that a look on the way compares like with like. The stage makes it happen
@@ -125,7 +127,7 @@ def confirmed(
         number = trial.user_attrs.get(CONFIRMS)
         if number is not None:
             found = values.setdefault(int(number), [])
-            if trial.state.name == "COMPLETE" and trial.value is not None:
+            if trial.value is not None and may_win(trial):
                 found.append(trial.value)
     probabilities = probability_best(values, maximize)
     all_confirmed = [

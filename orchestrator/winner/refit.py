@@ -102,7 +102,9 @@ def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -
         )
     ranked = ranking(trials, study.spec)
     if not ranked:
-        raise OrchError(f"study '{study.name}' has no complete trial yet; nothing to refit")
+        raise OrchError(
+            f"study '{study.name}' has no complete, feasible trial yet; nothing to refit"
+        )
     return ranked[0]
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from orchestrator.constraints import are_kept
 from orchestrator.errors import StudyFailed
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.training.base import Objective
@@ -148,7 +147,12 @@ class Attempt:
         try:
             self._record_end(trial, state, values, attributes)
         except PatienceExceeded:
-            end = {"state": state, "values": values, "attributes": attributes}
+            end = {
+                "state": state,
+                "values": values,
+                "attributes": attributes,
+                "noted": trial.noted(),
+            }
             trial.keep_on_disk(Checkpoint(max(trial.values, default=0), {}, {"end": end}))
             raise
 
@@ -159,6 +163,7 @@ class Attempt:
             return False
         trial.restore()
         end = kept.facts["end"]
+        trial.note(end.get("noted", {}))
         self._record_end(trial, end["state"], end["values"], end["attributes"])
         return True
 
@@ -187,8 +192,7 @@ class Attempt:
             raise LeaseLost
         remove_artifacts(equipment.store, needless)
         # orch.keep_model would drop the others again, after all their bytes were written.
-        feasible = are_kept(equipment.constraints, trial.user_attrs)
-        if trial.model is not None and state == "COMPLETE" and feasible:
+        if trial.model is not None and state == "COMPLETE" and trial.is_feasible:
             self._keep_model(trial.model)
         shown = " ".join(f"{value:.5g}" for value in values or ()) or "no value"
         reason = attributes.get("orch:reason")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial
 
-from orchestrator.constraints import are_kept
+from orchestrator.eligibility import feasible, known_infeasible
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
@@ -253,7 +253,10 @@ class WorkerTrial(optuna.Trial):
             save: writes the model to a file; called only when it may be kept.
         """
         equipment = self._equipment
-        if not math.isfinite(value) or self._breaks_a_constraint():
+        # As far as is known: a constraint may be set later, up to the trial's end.
+        if not math.isfinite(value) or known_infeasible(
+            self._cached_frozen_trial, equipment.constraints
+        ):
             return
         try:
             if not equipment.claims.is_model_wanted(value, equipment.keep_models):
@@ -265,11 +268,24 @@ class WorkerTrial(optuna.Trial):
             save(path)
             self.model = path.read_bytes()
 
-    def _breaks_a_constraint(self) -> bool:
-        """As far as is known: an attribute may be set later, at the trial's end."""
-        attributes = self._cached_frozen_trial.user_attrs
-        known = [name for name in self._equipment.constraints if name in attributes]
-        return not are_kept(known, attributes)
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it violates no constraint, were it to end now."""
+        return feasible(self._cached_frozen_trial, self._equipment.constraints) is not False
+
+    def noted(self) -> dict[str, dict[str, Any]]:
+        """What the objective has set beside values: its user attributes and constraints."""
+        trial = self._cached_frozen_trial
+        attributes = trial.user_attrs.items()
+        own = {key: value for key, value in attributes if not key.startswith("orch:")}
+        return {"attributes": own, "constraints": trial.constraints}
+
+    def note(self, noted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set what an earlier attempt had set."""
+        for key, value in noted.get("attributes", {}).items():
+            self.set_user_attr(key, value)
+        for key, value in noted.get("constraints", {}).items():
+            self.set_constraint(key, value)
 
     def _leave_if_needed(
         self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]

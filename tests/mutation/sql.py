@@ -35,6 +35,7 @@ TESTS = [
     "test_courier.py",
     "test_claim_model.py",
     "test_constraints.py",
+    "test_read_by_optuna.py",
 ]
 
 
@@ -138,11 +139,24 @@ MUTANTS = [
     # Which trials may win
     Mutant("able_trials", "AND t.state = 'COMPLETE'"),
     Mutant("able_trials", "AND f.value_type <> 'FINITE'", "AND false"),
-    Mutant("able_trials", "numeric > 0", "numeric >= 0"),
-    Mutant("able_trials", "u.value_json IS NULL OR"),
-    Mutant("able_trials", "('-Infinity', 'false')", "('-Infinity')"),
-    Mutant("able_trials", "('-Infinity', 'false')", "('false')"),
     Mutant("able_trials", "AND v.objective = 0", "AND v.objective >= 0"),
+    Mutant("able_trials", "AND orch.is_violated(c.key, c.value_json)"),
+    Mutant("able_trials", "orch.violation(u.value_json) > 0 AND", "true AND"),
+    Mutant("able_trials", "c.key = 'constraints' OR ", ""),
+    Mutant("is_violated", "violation(p_json) > 0", "violation(p_json) >= 0"),
+    Mutant("any_violated", "violation(value) > 0", "violation(value) >= 0"),
+    Mutant("any_violated", "p_list LIKE '[_%]' AND", ""),
+    Mutant("violation", "WHEN p_json = '-Infinity' THEN -1e9"),
+    Mutant("violation", "WHEN p_json = 'false' THEN 0"),
+    Mutant("violation", "WHEN p_json = 'true' THEN 1"),
+    Mutant("violation", "ELSE 1e9", "ELSE -1e9"),
+    Mutant("write_constraints", "ON CONFLICT DO NOTHING", "ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json"),
+    Mutant("write_constraints", "touched = true", "touched = touched"),
+    Mutant("write_constraints", "value_json::jsonb = (", "value_json::jsonb <> ("),
+    Mutant("end_attempt", "PERFORM orch.forget_constraints(ARRAY[v_retry]);"),
+    Mutant("give_back_trial", "PERFORM orch.forget_constraints(ARRAY[p_trial]);"),
+    Mutant("next_trial", "PERFORM orch.forget_constraints(ARRAY[v_held]);"),
+    Mutant("advance_plan", "PERFORM orch.forget_constraints(p_promote);"),
     # What a worker is told with its claim and with its end
     Mutant("next_trial", "'FAIL');", "'WAITING');"),
     Mutant("next_trial", "coalesce(datetime_start, orch.utc_now())", "orch.utc_now()"),

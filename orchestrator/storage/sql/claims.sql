@@ -36,6 +36,7 @@ BEGIN
         FROM trial_intermediate_values WHERE trial_id = p_trial;
         UPDATE orch.checkpoint SET trial_id = v_retry WHERE trial_id = p_trial;
         PERFORM orch.rewind(v_retry, orch.last_checkpoint(v_retry));
+        PERFORM orch.forget_constraints(ARRAY[v_retry]);
         PERFORM orch.set_attribute(v_retry, 'orch:retry_of', v_first);
         PERFORM orch.set_attribute(v_retry, 'orch:attempt', to_jsonb(v_next));
         PERFORM orch.set_attribute(v_retry, 'orch:losses', to_jsonb(v_losses)) WHERE v_losses > 0;
@@ -118,6 +119,7 @@ BEGIN
         WHERE l.trial_id = v_held AND l.worker_id = p_worker
           AND t.trial_id = v_held AND t.state = 'RUNNING';
         IF FOUND THEN
+            PERFORM orch.forget_constraints(ARRAY[v_held]);
             outcome := 'trial'; trial_id := v_held; RETURN;
         END IF;
     END IF;

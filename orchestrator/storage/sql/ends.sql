@@ -132,6 +132,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM orch.rewind(p_trial, orch.last_checkpoint(p_trial));
+    PERFORM orch.forget_constraints(ARRAY[p_trial]);
     DELETE FROM orch.lease WHERE trial_id = p_trial;
     UPDATE trials SET state = 'WAITING', datetime_start = NULL WHERE trial_id = p_trial;
     RETURN true;

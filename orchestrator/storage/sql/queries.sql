@@ -260,6 +260,11 @@ SELECT trial_id FROM trials WHERE study_id = %(study_id)s AND number = %(number)
 SELECT key, value_json FROM study_system_attributes
 WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
 
+-- artifacts_of_trials --
+-- Of one trial, or of all in a study.
+SELECT trial_id, key, value_json FROM trial_system_attributes a JOIN trials t USING (trial_id)
+WHERE (t.study_id = %(study_id)s OR t.trial_id = %(trial_id)s) AND starts_with(key, 'artifacts:')
+
 -- delete_study_attribute --
 DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(key)s
 
@@ -326,6 +331,10 @@ WHERE created_at < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM orch.model m WHERE m.artifact_id = a.artifact_id)
   AND NOT EXISTS (SELECT FROM trial_system_attributes t WHERE t.key = 'artifacts:' || a.artifact_id)
   AND NOT EXISTS (SELECT FROM study_system_attributes s WHERE s.key = 'artifacts:' || a.artifact_id)
+  -- dashboard:artifacts:TRIAL:ID, of a trial that has ended.
+  AND NOT EXISTS (SELECT FROM study_system_attributes s
+                  WHERE starts_with(s.key, 'dashboard:artifacts:')
+                    AND split_part(s.key, ':', 4) = a.artifact_id)
 
 -- delete_artifact --
 DELETE FROM orch.artifact WHERE artifact_id = %(artifact_id)s RETURNING artifact_id

@@ -1,5 +1,5 @@
 -- Our own tables, beside Optuna's, in a schema of their own. Optuna's tables keep their columns and
--- constraints; they get two indexes and the triggers that note which trials change.
+-- constraints; they get three indexes and the triggers that note which trials change.
 -- Run inside one transaction that holds the set-up lock.
 
 CREATE SCHEMA IF NOT EXISTS orch;
@@ -119,6 +119,9 @@ ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS ended_by uuid;
 ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS touched boolean NOT NULL DEFAULT true;
 ALTER TABLE orch.change ALTER COLUMN touched SET DEFAULT false;
 
+-- Constraints that trials hold (orch.able_trials).
+CREATE INDEX IF NOT EXISTS orch_constraints ON trial_system_attributes (trial_id)
+    WHERE key = 'constraints' OR key LIKE 'constraints:%';
 -- The claim's counts: the newest number, and the trials that are not COMPLETE or PRUNED.
 CREATE INDEX IF NOT EXISTS orch_trials_number ON trials (study_id, number);
 CREATE INDEX IF NOT EXISTS orch_trials_unfinished ON trials (study_id, state, number)
