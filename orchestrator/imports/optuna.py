@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import optuna
@@ -10,7 +11,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from orchestrator.errors import OrchError, UsageError, nearest
 from orchestrator.imports.imported import ImportedStudy
-from orchestrator.storage.url import mask
+from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.storage.url import hide, mask, normalise
 
 
 def read_optuna(source: str, study: str | None) -> ImportedStudy:
@@ -24,7 +26,7 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
         OrchError: the storage cannot be read.
         UsageError: there are several studies, or none of that name.
     """
-    where = mask(source)
+    where = source if os.path.isfile(source) else mask(source)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = _open(source)
@@ -32,7 +34,7 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
     except UsageError:
         raise
     except Exception as error:  # each driver and backend raises its own
-        reason = " ".join(str(error).split())[:200]
+        reason = hide(" ".join(str(error).split()), source)[:200]
         raise OrchError(f"cannot read an Optuna storage at {where}: {reason}") from None
     name = _choose(names, study, where)
     loaded = optuna.load_study(study_name=name, storage=storage)
@@ -54,9 +56,9 @@ def _open(source: str) -> BaseStorage:
     if "://" in source:
         if source.startswith("sqlite:///"):
             _check_file(Path(source.removeprefix("sqlite:///")))
-        return optuna.storages.get_storage(
-            source.replace("postgresql://", "postgresql+psycopg2://", 1)
-        )
+        if source.startswith("postgres"):
+            return make_rdb_storage(normalise(source), create=True)
+        return optuna.storages.get_storage(source)
     _check_file(Path(source))
     return JournalStorage(JournalFileBackend(source))
 
@@ -64,7 +66,7 @@ def _open(source: str) -> BaseStorage:
 def _check_file(path: Path) -> None:
     # Opening would make an empty one.
     if not path.is_file():
-        raise UsageError(f"no file {path}; correct the path, or write a storage's URL")
+        raise UsageError(f"no file {mask(str(path))}; correct the path, or write a storage's URL")
 
 
 def _choose(names: list[str], study: str | None, where: str) -> str:

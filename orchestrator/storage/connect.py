@@ -14,7 +14,7 @@ from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection
 
 from orchestrator.errors import StorageError, StorageRefused, StorageUnavailable
-from orchestrator.storage.url import mask
+from orchestrator.storage.url import hide, mask
 
 # A statement without an answer for so long: the server or the way to it is gone, even where
 # TCP itself does not notice (a frozen server, a firewall that forgot the connection).
@@ -124,7 +124,7 @@ def explain(error: psycopg2.Error, url: str) -> str:
     # libpq asks what our mend asks; once is enough.
     text = re.sub(r" Is the server running[^?]*\?", "", text)
     trouble = "refused by the storage" if error.pgcode == _NOT_ALLOWED else "no storage at"
-    return f"{trouble} {mask(url)}: {mask(text)}; {mend}"
+    return f"{trouble} {mask(url)}: {hide(text, url)}; {mend}"
 
 
 def _wait(connection: Connection) -> None:

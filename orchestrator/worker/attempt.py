@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from orchestrator.constraints import are_kept
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
+from orchestrator.storage.url import hide
 from orchestrator.training import builtin
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint
@@ -209,13 +210,16 @@ class Attempt:
             _log.warning("the model of trial %d is not kept: %s", self._number, error)
 
     def _fail(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
-        lines = "".join(traceback.format_exception(error)).strip().splitlines()
+        # An objective finds the storage's URL in its environment, and may fail with it.
+        url = self._equipment.claims.url
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
+        reason = hide(text, url)
+        lines = hide("".join(traceback.format_exception(error)), url).strip().splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
         self._write_all()
         self._equipment.writer.flush(self._equipment.patience_seconds)
         if self._call(lambda: self._equipment.claims.fail(self._trial_id, reason, attributes)):
-            _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
+            _log.warning("trial %d failed: %s\n%s", self._number, reason, "\n".join(lines))
         else:
             self._drop()
 
