@@ -32,6 +32,12 @@ def broken(trial: optuna.Trial) -> float:
     raise ValueError("no such layer")
 
 
+def names_its_storage(trial: optuna.Trial) -> float:
+    """Fails with what an objective can read in its environment."""
+    trial.suggest_float("x", 0, 1)
+    raise ValueError(f"no way to {os.environ['ORCH_STORAGE']}")
+
+
 def not_a_number(trial: optuna.Trial) -> float:
     return float("nan") * trial.suggest_float("x", 0, 1)
 

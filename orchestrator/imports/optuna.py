@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from orchestrator.errors import OrchError, UsageError, nearest
 from orchestrator.imports.imported import ImportedStudy
 from orchestrator.storage.optuna_storage import make_rdb_storage
-from orchestrator.storage.url import mask, normalise
+from orchestrator.storage.url import hide, mask, normalise
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg2)?://", re.IGNORECASE)
 
@@ -28,14 +29,14 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
         OrchError: the storage cannot be read.
         UsageError: there are several studies, or none of that name.
     """
-    where = mask(source)
+    where = source if os.path.isfile(source) else mask(source)
     try:
         storage = _open(source)
         names = optuna.get_all_study_names(storage)
     except UsageError:
         raise
     except Exception as error:  # each driver and backend raises its own
-        reason = " ".join(str(error).split())[:200]
+        reason = hide(" ".join(str(error).split()), source)[:200]
         raise OrchError(f"cannot read an Optuna storage at {where}: {reason}") from None
     name = _choose(names, study, where)
     loaded = optuna.load_study(study_name=name, storage=storage)
@@ -67,7 +68,7 @@ def _open(source: str) -> BaseStorage:
 def _check_file(path: Path) -> None:
     # Opening would make an empty one.
     if not path.is_file():
-        raise UsageError(f"no file {path}; correct the path, or write a storage's URL")
+        raise UsageError(f"no file {mask(str(path))}; correct the path, or write a storage's URL")
 
 
 def _choose(names: list[str], study: str | None, where: str) -> str:

@@ -20,7 +20,7 @@ from psycopg2.extensions import connection as Connection
 
 from orchestrator.errors import StorageError, StorageRefused, StorageUnavailable
 from orchestrator.storage.hosts import addresses, hosts_of
-from orchestrator.storage.url import mask
+from orchestrator.storage.url import hide, mask
 
 Opened = TypeVar("Opened", bound=Connection)
 
@@ -208,7 +208,7 @@ def explain(error: psycopg2.Error, url: str) -> str:
     # libpq asks what our mend asks; once is enough.
     text = re.sub(r" Is the server running[^?]*\?", "", text)
     trouble = "refused by the storage" if error.pgcode == _NOT_ALLOWED else "no storage at"
-    return f"{trouble} {mask(url)}: {mask(text)}; {mend}"
+    return f"{trouble} {mask(url)}: {hide(text, url)}; {mend}"
 
 
 def wait(connection: Connection, seconds: float | None = None) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 from psycopg2.extensions import parse_dsn
@@ -18,7 +19,7 @@ from orchestrator.storage.certificate import Certificate, certificate_for
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.gate import Gate
-from orchestrator.storage.roles import ROLES, WORKER, make_roles, read_password
+from orchestrator.storage.roles import ROLES, WORKER, make_roles, move_passwords, read_password
 from orchestrator.storage.setup import prepare
 
 _RULE = f"local all {','.join(ROLES)} scram-sha-256\n"
@@ -79,7 +80,10 @@ def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
         raise StorageError("orch db serve needs a system with Unix sockets; use a PostgreSQL there")
     database = Database(url)
     prepare(database)
-    password = _worker_password(database, server.folder / "roles.pgpass")
+    passfile = server.folder / "roles.pgpass"
+    # Older versions had the socket in the data folder; who was invited then keeps the password.
+    move_passwords(passfile, f"postgresql:///?host={quote(str(server.data))}", url)
+    password = _worker_password(database, passfile)
     _ask_for_passwords(database, server.data / "pg_hba.conf")
     database.close()
     return Opened(

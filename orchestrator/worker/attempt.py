@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from orchestrator.errors import StudyFailed
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
+from orchestrator.storage.url import hide
 from orchestrator.training.base import Objective
 from orchestrator.training.errors import WrongUse
 from orchestrator.worker.checkpoints import Checkpoint
@@ -243,14 +244,16 @@ class Attempt:
         raise StudyFailed(f"{reason}; this worker ends, and trial {self._number} is given back")
 
     def _fail(self, error: Exception | SystemExit, failure: Failure) -> None:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
-        lines = "".join(traceback.format_exception(error)).strip().splitlines()
+        # An objective finds the storage's URL in its environment, and may fail with it.
+        claims = self._equipment.claims
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
+        reason = hide(text, claims.url)
+        lines = hide("".join(traceback.format_exception(error)), claims.url).strip().splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
         self._write_all()
         self._equipment.writer.flush(self._equipment.patience_seconds)
-        claims = self._equipment.claims
         if self._call(lambda: claims.fail(self._trial_id, reason, attributes, failure)):
-            _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
+            _log.warning("trial %d failed: %s\n%s", self._number, reason, "\n".join(lines))
         else:
             self._drop()
 

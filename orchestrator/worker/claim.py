@@ -340,6 +340,11 @@ class Claims:
         rows = self._database.rows("leases_of_worker", worker_id=self._worker)
         return [row["trial_id"] for row in rows]
 
+    @property
+    def url(self) -> str:
+        """The database."""
+        return self._database.url
+
     def _held(self, query: str, **parameters: Any) -> bool:
         row = self._database.row(query, worker_id=self._worker, **parameters)
         return bool(row and row["held"])
