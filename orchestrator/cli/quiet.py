@@ -16,11 +16,11 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 _STDERR = 2
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def quieten_tensorflow() -> None:
     """Let TensorFlow load without its news in this process, which is a command's."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.meta_path.insert(0, _Finder())
 
 
@@ -30,7 +30,6 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if name != "tensorflow":
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name)
         if spec is not None and spec.loader is not None:
             spec.loader = _QuietLoader(spec.loader)
@@ -47,7 +46,7 @@ class _QuietLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
-        with _silent():
+        with _silent(), _fatal_alone():
             self._loader.exec_module(module)
 
 
@@ -67,3 +66,16 @@ def _silent() -> Iterator[None]:
         os.dup2(terminal, _STDERR)
         os.close(nowhere)
         os.close(terminal)
+
+
+@contextmanager
+def _fatal_alone() -> Iterator[None]:
+    """TensorFlow keeps the level that it is loaded with: no GPU is no error of a command's."""
+    if _LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LEVEL] = "3"
+    try:
+        yield
+    finally:
+        os.environ.pop(_LEVEL, None)  # our workers have a level of their own

@@ -151,6 +151,8 @@ import os
 before = [os.fstat(each) for each in (0, 1, 2)]
 os.write(2, b"before\\n")
 import tensorflow
+assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+tensorflow.config.list_physical_devices("GPU")  # an error, where there is none
 os.write(2, b"after\\n")
 assert [os.fstat(each) for each in (0, 1, 2)] == before
 def f(trial):
@@ -163,6 +165,7 @@ def test_a_command_hides_what_tensorflow_prints_as_it_starts_and_nothing_else(
 ) -> None:
     (tmp_path / "prints.py").write_text(_PRINTS)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     done = orch("space", "prints:f")
     assert done.returncode == 0 and done.stderr == "before\nafter\n"
 

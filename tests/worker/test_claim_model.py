@@ -208,7 +208,7 @@ class ClaimModel(RuleBasedStateMachine):
             "SELECT trial_id, worker_id FROM orch.lease WHERE study_id = %(id)s",
             {"id": self.study.study_id},
         )
-        assert {row["trial_id"]: self.ids.index(row["worker_id"]) for row in leases} == {
+        assert {row["trial_id"]: self.ids.index(UUID(row["worker_id"])) for row in leases} == {
             trial: each.holder for trial, each in self.trials.items() if each.holder is not None
         }
 
