@@ -404,6 +404,21 @@ def test_the_server_and_python_agree_on_each_trial(place: Any) -> None:
     assert 0 < len(ranked) < len(held)
 
 
+def test_the_server_and_python_agree_where_a_name_of_the_spec_was_never_written(
+    place: Any,
+) -> None:
+    place.create("hooked:plain", trials=1, study={"constraints": ["b"]})
+    storage, study_id = PostgresStorage(place.site.database), place.study.study_id
+    for attributes in ({"b": -1}, {"b": 1}, {}, {"b": -2}):
+        trial = optuna.trial.create_trial(value=0.5, user_attrs=attributes)
+        storage.create_new_trial(study_id, template_trial=trial)
+    place.execute("DELETE FROM trial_system_attributes WHERE key = 'constraints:b'")
+    able = place.execute("SELECT number FROM orch.able_trials(%(study)s) ORDER BY number")
+    trials = PostgresStorage(place.site.database).get_all_trials(study_id)
+    ranked = [trial.number for trial in ranking(trials, place.study.spec)]
+    assert [row["number"] for row in able] == ranked == [0, 3]
+
+
 def test_a_worker_that_claims_the_trial_that_it_holds_starts_without_constraints(
     place: Any,
 ) -> None:
