@@ -300,6 +300,7 @@ def test_a_new_attempt_sets_its_own_constraints(place: Any, function: Any) -> No
 
     def run(trial: Any) -> float:
         attempts.append(trial.number)
+        inherited.append(trial.storage.get_trial(trial._trial_id).constraints)
         trial.suggest_float("x", 0, 1)
         trial.set_constraint("a", -len(attempts))
         trial.report(0.5, 1)
@@ -311,6 +312,7 @@ def test_a_new_attempt_sets_its_own_constraints(place: Any, function: Any) -> No
         return 0.5
 
     attempts: list[int] = []
+    inherited: list[dict[str, float]] = []
     function(run)
     place.create("hooked:plain", worker={"max_retries": 1})
     leaving = place.worker()
@@ -319,7 +321,8 @@ def test_a_new_attempt_sets_its_own_constraints(place: Any, function: Any) -> No
     assert (failed.state, failed.constraints) == (TrialState.FAIL, {"a": -1.0})
     assert (waiting.state, waiting.constraints) == (TrialState.WAITING, {})
     place.worker().run()
-    assert attempts == [0, 1, 1] and place.trials()[1].constraints == {"a": -3.0}
+    assert attempts == [0, 1, 1] and inherited == [{}, {}, {}]
+    assert place.trials()[1].constraints == {"a": -3.0}
 
 
 def test_an_end_that_is_told_late_has_what_the_objective_set(place: Any, function: Any) -> None:
