@@ -87,6 +87,11 @@ class Page:
         """What the console says since the page was opened."""
         return [entry["message"] for entry in self._log("browser")]
 
+    def errors(self) -> list[str]:
+        """Of the complaints the errors; Chromium also warns of a machine without a GPU."""
+        entries = self._log("browser")
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+
     def requests(self) -> list[str]:
         """The addresses that were asked for since the page was opened."""
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]

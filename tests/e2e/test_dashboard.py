@@ -77,7 +77,7 @@ def digits(orch: Orch, name: str, url: str, tmp_path: Path) -> int:
 
 
 @pytest.mark.usefixtures("chromium")
-def test_each_page_of_a_study_of_digits_opens_without_a_complaint(
+def test_each_page_of_a_study_of_digits_opens_without_an_error(
     orch: Orch, digits: int, name: str, tmp_path: Path
 ) -> None:
     best = orch.report(name)["best"]["number"]
@@ -95,7 +95,7 @@ def test_each_page_of_a_study_of_digits_opens_without_a_complaint(
         for path, wanted in pages.items():
             page.open(f"{address}dashboard/studies/{digits}{path}")
             page.text(wanted)
-            assert (page.complaints(), page.refusals()) == ([], []), path
+            assert (page.errors(), page.refusals()) == ([], []), path
 
 
 def test_the_dashboard_listens_on_this_machine_alone_and_names_a_taken_port(

@@ -300,6 +300,7 @@ def test_a_new_attempt_sets_its_own_constraints(place: Any, function: Any) -> No
 
     def run(trial: Any) -> float:
         attempts.append(trial.number)
+        inherited.append(trial.storage.get_trial(trial._trial_id).constraints)
         trial.suggest_float("x", 0, 1)
         trial.set_constraint("a", -len(attempts))
         trial.report(0.5, 1)
@@ -311,6 +312,7 @@ def test_a_new_attempt_sets_its_own_constraints(place: Any, function: Any) -> No
         return 0.5
 
     attempts: list[int] = []
+    inherited: list[dict[str, float]] = []
     function(run)
     place.create("hooked:plain", worker={"max_retries": 1})
     leaving = place.worker()
@@ -319,7 +321,8 @@ def test_a_new_attempt_sets_its_own_constraints(place: Any, function: Any) -> No
     assert (failed.state, failed.constraints) == (TrialState.FAIL, {"a": -1.0})
     assert (waiting.state, waiting.constraints) == (TrialState.WAITING, {})
     place.worker().run()
-    assert attempts == [0, 1, 1] and place.trials()[1].constraints == {"a": -3.0}
+    assert attempts == [0, 1, 1] and inherited == [{}, {}, {}]
+    assert place.trials()[1].constraints == {"a": -3.0}
 
 
 def test_an_end_that_is_told_late_has_what_the_objective_set(place: Any, function: Any) -> None:
@@ -402,6 +405,21 @@ def test_the_server_and_python_agree_on_each_trial(place: Any) -> None:
     ranked = [trial.number for trial in ranking(place.trials(), place.study.spec)]
     assert [row["number"] for row in able] == ranked
     assert 0 < len(ranked) < len(held)
+
+
+def test_the_server_and_python_agree_where_a_name_of_the_spec_was_never_written(
+    place: Any,
+) -> None:
+    place.create("hooked:plain", trials=1, study={"constraints": ["b"]})
+    storage, study_id = PostgresStorage(place.site.database), place.study.study_id
+    for attributes in ({"b": -1}, {"b": 1}, {}, {"b": -2}):
+        trial = optuna.trial.create_trial(value=0.5, user_attrs=attributes)
+        storage.create_new_trial(study_id, template_trial=trial)
+    place.execute("DELETE FROM trial_system_attributes WHERE key = 'constraints:b'")
+    able = place.execute("SELECT number FROM orch.able_trials(%(study)s) ORDER BY number")
+    trials = PostgresStorage(place.site.database).get_all_trials(study_id)
+    ranked = [trial.number for trial in ranking(trials, place.study.spec)]
+    assert [row["number"] for row in able] == ranked == [0, 3]
 
 
 def test_a_worker_that_claims_the_trial_that_it_holds_starts_without_constraints(
