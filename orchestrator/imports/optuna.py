@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from orchestrator.errors import OrchError, UsageError, nearest
@@ -32,7 +32,8 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
     except UsageError:
         raise
     except Exception as error:  # each driver and backend raises its own
-        reason = " ".join(str(error).split())[:200]
+        # Optuna's own words say less than the driver's, without its copy of the statement.
+        reason = " ".join(str(error.__cause__ or error).split()).partition(" [SQL")[0][:200]
         raise OrchError(f"cannot read an Optuna storage at {where}: {reason}") from None
     name = _choose(names, study, where)
     loaded = optuna.load_study(study_name=name, storage=storage)
@@ -54,8 +55,9 @@ def _open(source: str) -> BaseStorage:
     if "://" in source:
         if source.startswith("sqlite:///"):
             _check_file(Path(source.removeprefix("sqlite:///")))
-        return optuna.storages.get_storage(
-            source.replace("postgresql://", "postgresql+psycopg2://", 1)
+        # Optuna would make its tables in a database that has none.
+        return RDBStorage(
+            source.replace("postgresql://", "postgresql+psycopg2://", 1), skip_table_creation=True
         )
     _check_file(Path(source))
     return JournalStorage(JournalFileBackend(source))
