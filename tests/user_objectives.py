@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import signal
@@ -25,6 +26,12 @@ def conditional(trial: optuna.Trial) -> float:
         return abs(x)
     y = trial.suggest_int("y", -5, 5)
     return x**2 + y**2
+
+
+def lingers(trial: optuna.Trial) -> float:
+    """Its process does not end by itself when its work is done."""
+    atexit.register(time.sleep, 600)
+    return trial.suggest_float("x", 0, 1)
 
 
 def broken(trial: optuna.Trial) -> float:

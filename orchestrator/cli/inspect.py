@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options as o
+
+if TYPE_CHECKING:
+    from orchestrator.resolve.facts import ObjectiveFacts
+    from orchestrator.spec import StudySpec
 
 
 class Format(StrEnum):
@@ -112,9 +116,7 @@ def space(
 
     Example: orch space mnist
     """
-    from orchestrator.report.listing import reachable, space_page
-    from orchestrator.report.words import step_word
-    from orchestrator.resolve.objective import full_steps, make_objective, search_space
+    from orchestrator.report.listing import space_of_study, space_page
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.training.registry import known
@@ -127,12 +129,17 @@ def space(
             file=file, objective=objective_name, name=None, settings={}, sets=None, params=params
         )
     else:
-        spec = open_study(open_database(storage), name).spec
+        database = open_database(storage)
+        study = open_study(database, name)
+        if study.facts.space is not None:
+            print(space_page(study.spec, space_of_study(database, study)))
+            return
+        spec = study.spec  # of an older orch
+    print(space_page(spec, _ask_objective(spec)))
+
+
+def _ask_objective(spec: StudySpec) -> ObjectiveFacts:
+    from orchestrator.resolve.objective import facts_of, make_objective
+
     objective = make_objective(spec)
-    declared = objective.declared()
-    merged = reachable({**declared, **search_space(spec, objective)}, objective.is_active)
-    open_ended = not objective.space() and not declared
-    steps = full_steps(spec, objective)
-    further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}
-    step = step_word(objective.uses_epochs, spec.training.rounds)
-    print(space_page(merged, further, spec.study.trials, steps, step, open_ended))
+    return facts_of(spec, objective, objective.declared())

@@ -35,7 +35,7 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
 
     database = open_database(storage)
     study = open_study(database, name)
-    reader = ProgressReader(database, study, EpochCounter(study.spec))
+    reader = ProgressReader(database, study, EpochCounter(study))
     progress = reader.read()
     say(f"study {name}: {reader.headline(progress)}; {reader.best_line(progress)}")
     with display(reader) as show:

@@ -78,7 +78,7 @@ def predict(
     """
     from orchestrator.report.attached import attach
     from orchestrator.report.pictures import draw_predictions
-    from orchestrator.report.render import write_file
+    from orchestrator.report.render import check_out, write_file
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.winner.predict import explain
@@ -86,6 +86,7 @@ def predict(
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} must end in .png, as digits.png")
+    check_out(out)
     database = open_database(storage)
     study = open_study(database, name)
     predictions = predict_digits(database, study, model, count, seed)
@@ -121,18 +122,19 @@ def confirm(
 
     Example: orch confirm demo --top 3 --seeds 5 --workers 2
     """
-    from orchestrator.cli.session import work_quietly
+    from orchestrator.cli.session import local_workers, work_quietly
     from orchestrator.report.trials import read_trials
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.winner.confirm import confirm_study, confirmed
     from orchestrator.winner.text import confirm_page
 
+    local = local_workers(workers, gpus)
     database = open_database(storage)
     study = open_study(database, name)
     trials = read_trials(database, study)
     confirming = confirm_study(database, study, trials, top, seeds)
-    code = work_quietly(database, confirming, workers, gpus)
+    code = work_quietly(database, confirming, local)
     if code:
         return code
     found = confirmed(trials, read_trials(database, confirming), study.spec.study.maximize)

@@ -9,13 +9,14 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from psycopg2.extras import Json
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.resolve.facts import ObjectiveFacts
 from orchestrator.resolve.objective import IMPORTED
-from orchestrator.resolve.resolve import resolve
+from orchestrator.resolve.resolve import Resolved, resolve
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import make_rdb_storage
-from orchestrator.study import StoredStudy, insert, open_study, read
+from orchestrator.study import StoredStudy, delete, insert, open_study, read
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,40 @@ def store(database: Database, name: str, imported: ImportedStudy, going_on: Goin
         raise UsageError(f"study '{name}' exists already; choose another name")
     # Under a name that no command takes, until all of it is there.
     spec = _spec(f"{name}.importing", imported, going_on)
-    facts = None
-    if going_on.objective is not None:
-        spec, facts = resolve(spec)
+    resolved = _readable(spec) if going_on.objective is None else resolve(spec)
     left = read(database, spec.study.name)
     if left is not None:  # an earlier import was cut off
         database.rows("delete_study", study_id=left.study_id)
-    stored = insert(database, spec, facts)
-    storage = make_rdb_storage(database.url)
-    for trial in imported.trials:
-        storage.create_new_trial(stored.study_id, template_trial=trial)
-    for key, value in imported.attributes.items():
-        storage.set_study_user_attr(stored.study_id, key, value)
-    storage.engine.dispose()
-    database.rows("rename_study", study_id=stored.study_id, name=name, spec_name=Json(name))
+    stored = insert(database, resolved)
+    try:
+        _copy(database.url, stored, imported)
+        database.rows("rename_study", study_id=stored.study_id, name=name, spec_name=Json(name))
+    except BaseException:
+        delete(database, stored)
+        raise
     return open_study(database, name)
+
+
+def _copy(url: str, stored: StoredStudy, imported: ImportedStudy) -> None:
+    storage = make_rdb_storage(url)
+    try:
+        for trial in imported.trials:
+            storage.create_new_trial(stored.study_id, template_trial=trial)
+        for key, value in imported.attributes.items():
+            storage.set_study_user_attr(stored.study_id, key, value)
+    except OrchError:
+        raise
+    except Exception as error:  # Optuna and each driver raise their own
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise OrchError(f"cannot store the trials of this study: {reason}") from None
+    finally:
+        storage.engine.dispose()
+
+
+def _readable(spec: StudySpec) -> Resolved:
+    """A study without an objective; what it searched is found in its trials."""
+    facts = ObjectiveFacts(spec.training.epochs, has_epochs=True, space={}, further={})
+    return Resolved(spec, facts=facts)
 
 
 def _spec(name: str, imported: ImportedStudy, going_on: GoingOn) -> StudySpec:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from orchestrator.errors import OrchError, UsageError, nearest
@@ -36,7 +36,9 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
     except UsageError:
         raise
     except Exception as error:  # each driver and backend raises its own
-        reason = hide(" ".join(str(error).split()), source)[:200]
+        # Optuna's own words say less than the driver's, without its copy of the statement.
+        words = " ".join(str(error.__cause__ or error).split()).partition(" [SQL")[0]
+        reason = hide(words, source)[:200]
         raise OrchError(f"cannot read an Optuna storage at {where}: {reason}") from None
     name = _choose(names, study, where)
     loaded = optuna.load_study(study_name=name, storage=storage)
@@ -60,7 +62,8 @@ def _open(source: str) -> BaseStorage:
             _check_file(Path(source.removeprefix("sqlite:///")))
         if _POSTGRESQL.match(source):  # on a connection of ours, so that no wait lasts for ever
             return make_rdb_storage(normalise(source), create=True, may_write=False)
-        return optuna.storages.get_storage(source)
+        # Optuna would make its tables in a database that has none.
+        return RDBStorage(source, skip_table_creation=True)
     _check_file(Path(source))
     return JournalStorage(JournalFileBackend(source))
 

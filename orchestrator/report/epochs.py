@@ -6,32 +6,25 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import OrchError
 from orchestrator.report.document import Epochs
 from orchestrator.report.words import step_word
-from orchestrator.resolve.objective import full_steps, make_objective
-from orchestrator.spec import StudySpec
+from orchestrator.study import StoredStudy
 
 
 class EpochCounter:
     """Turns the values that trials report into epochs.
 
     Args:
-        spec: the study. Where its objective's module is not installed, a value counts as an epoch
-            of ``training.epochs``: a report can be read anywhere.
+        study: the study, with what it has stored of its objective: a report can be read anywhere.
 
     Attributes:
         steps: how many values a trial reports that is never pruned.
         has_epochs: the objective trains in epochs; a plain function just reports values.
     """
 
-    def __init__(self, spec: StudySpec) -> None:
-        self._training = spec.training
-        try:
-            objective = make_objective(spec)
-            self.steps, self.has_epochs = full_steps(spec, objective), objective.uses_epochs
-        except OrchError:
-            self.steps, self.has_epochs = spec.training.epochs, True
+    def __init__(self, study: StoredStudy) -> None:
+        self._training = study.spec.training
+        self.steps, self.has_epochs = study.facts.steps, study.facts.has_epochs
 
     def count(self, trials: Sequence[FrozenTrial]) -> Epochs:
         """Of all trials together."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 
 from orchestrator.report.document import Summary
 from orchestrator.report.verdict import decision
@@ -15,13 +15,14 @@ from orchestrator.report.words import (
     params_line,
     percent,
     plus_minus,
+    step_word,
     values_line,
 )
-from orchestrator.search.space import count, describe, size, values_of
+from orchestrator.resolve.facts import ObjectiveFacts
+from orchestrator.search.space import count, describe, size
+from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
-
-_MOST_VALUES = 64  # more than any parameter has that decides about others
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -97,44 +98,28 @@ def study_page(database: Database, study: StoredStudy) -> str:
     return "\n".join(parts)
 
 
-def reachable(
-    space: Mapping[str, BaseDistribution], is_active: Callable[[str, Mapping[str, Any]], bool]
-) -> dict[str, BaseDistribution]:
-    """The parameters that a configuration may have: one that is fixed may rule others out."""
-    found: dict[str, BaseDistribution] = {}
-    chosen: dict[str, Any] = {}  # the fixed values before it
-    varied: dict[str, list[Any]] = {}
-    for name, each in space.items():
-        others = [{**chosen, other: v} for other, values in varied.items() for v in values]
-        if not any(is_active(name, beside) for beside in (chosen, *others)):
-            continue
-        found[name] = each
-        cells = count(each)
-        if cells == 1:
-            chosen[name] = values_of(name, each)[0]
-        elif cells is not None and cells <= _MOST_VALUES:
-            varied[name] = values_of(name, each)
-    return found
+def space_of_study(database: Database, study: StoredStudy) -> ObjectiveFacts:
+    """What a study has stored of its objective, with the parameters that its trials suggested."""
+    facts = study.facts
+    if not facts.is_open:
+        return facts
+    found = {
+        row["name"]: json_to_distribution(row["domain"])
+        for row in database.rows("found_domains", study_id=study.study_id)
+    }
+    return replace(facts, space={**found, **(facts.space or {})})
 
 
-def space_page(
-    space: Mapping[str, BaseDistribution],
-    further: Mapping[str, BaseDistribution],
-    trials: int,
-    steps: int,
-    step: str,
-    is_function: bool,
-) -> str:
+def space_page(spec: StudySpec, facts: ObjectiveFacts) -> str:
     """A search space: every parameter, the number of configurations, the cost of the budget.
 
     Args:
-        space: what is searched.
-        further: what would be searched if the spec named it.
-        trials: the budget.
-        steps: what a full trial costs.
-        step: in what, as ``"epoch"``.
-        is_function: the objective's parameters are found as it suggests them.
+        spec: the study, or what one of this objective would be.
+        facts: those of its objective.
     """
+    space, further = facts.space or {}, facts.further or {}
+    trials, steps = spec.study.trials, facts.steps
+    step = step_word(facts.has_epochs, spec.training.rounds)
     lines = []
     if space:
         lines.append(
@@ -150,13 +135,13 @@ def space_page(
         rows = [(name, describe(each)) for name, each in further.items()]
         lines.append("also searched where [space] or --param names it:")
         lines.append(table(["parameter", "domain"], rows))
-    if is_function:
+    if facts.is_open:
         lines.append("the function's own parameters are found as it suggests them")
     else:
         lines.append(f"size: {_size(space)}")
     cost = f"cost: {counted(trials, 'trial')}"
     # How many steps a function has, only it knows; that one step is one trial, everybody.
-    if not is_function and (step, steps) != ("step", 1):
+    if not facts.is_open and (step, steps) != ("step", 1):
         cost += f" of at most {counted(steps, step)}: {counted(trials * steps, step)} unpruned"
     lines.append(cost)
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from orchestrator.errors import OrchError
 from orchestrator.report import compare_text, cv_results, markdown, text
 from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary
-from orchestrator.storage.files import write_whole
+from orchestrator.storage.files import check_writable, write_whole
 
 
 def render(summary: Summary, form: str) -> str:
@@ -78,9 +78,22 @@ def write_file(content: bytes, path: Path) -> None:
     Raises:
         OrchError: it cannot be written.
     """
-    if not path.parent.is_dir():
-        raise OrchError(f"no folder {path.parent}; make it, or correct --out")
+    check_out(path)
     try:
         write_whole(path, content)
     except OSError as error:
         raise OrchError(f"cannot write {path}: {error.strerror}") from None
+
+
+def check_out(path: Path) -> None:
+    """Check that ``--out`` can be written, before minutes are spent on what goes there.
+
+    Raises:
+        OrchError: it cannot.
+    """
+    if not path.parent.is_dir():
+        raise OrchError(f"no folder {path.parent}; make it, or correct --out")
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise OrchError(f"cannot write {path}: {error.strerror}; correct --out") from None

@@ -49,7 +49,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         StorageError: the database is out of reach.
     """
     spec = study.spec
-    counter = EpochCounter(spec)
+    counter = EpochCounter(study)
     pruner = _pruner(spec, counter.steps)
     optuna_study = optuna.Study(study.name, PostgresStorage(database), pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)

@@ -71,9 +71,10 @@ def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
 
     Raises:
         StorageError: the server cannot be started.
-        UsageError: ``listen`` is no address of this machine.
+        UsageError: ``listen`` is no address of this machine, or the port is taken.
     """
     names = _names(listen)
+    _check_free(listen, port)
     url = server.ensure_running()
     dsn = parse_dsn(url)
     if not dsn.get("host", "").startswith("/"):
@@ -130,15 +131,32 @@ async def _run_gate(opened: Opened) -> None:
     try:
         listening = await gate.open(opened.listen, opened.port)
     except OSError as error:
-        raise UsageError(
-            f"cannot listen on {opened.listen} port {opened.port}: {error.strerror}; "
-            "name an address of this machine with --listen and a free port with --port"
-        ) from None
+        raise _cannot_listen(opened.listen, opened.port, error) from None
     ended = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, ended.set)
     async with listening:
         await ended.wait()
+
+
+def _check_free(listen: str, port: int) -> None:
+    """Listen for a moment, before roles and a certificate are made."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listen, port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise _cannot_listen(listen, port, error) from None
+
+
+def _cannot_listen(listen: str, port: int, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot listen on {listen} port {port}: {error.strerror}; "
+        "name an address of this machine with --listen and a free port with --port"
+    )
 
 
 def _names(listen: str) -> list[str]:

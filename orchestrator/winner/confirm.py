@@ -19,10 +19,13 @@ from orchestrator.queue import queue
 from orchestrator.ranking import rank
 from orchestrator.report.noise import spread
 from orchestrator.report.trials import ranking
+from orchestrator.resolve.objective import make_objective
+from orchestrator.resume import create_or_resume
 from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy, create_or_resume
+from orchestrator.study import StoredStudy
+from orchestrator.worker.pinned import check_data
 from orchestrator.worker.seeds import derive
 
 CONFIRMS = "confirms"  # the user attribute that names the confirmed trial
@@ -62,6 +65,7 @@ def confirm_study(
     Raises:
         OrchError: there are not that many complete trials.
         UsageError: that study exists for other trials or seeds.
+        StudyFailed: this machine's data are not the study's.
     """
     if len(study.spec.study.metrics) > 1:
         raise UsageError("a study of several metrics has no single winner to confirm")
@@ -71,7 +75,9 @@ def confirm_study(
             f"study '{study.name}' has {len(best)} complete, feasible trials; "
             f"--top {top} needs as many"
         )
-    stored = create_or_resume(database, _spec(study.spec, [trial.number for trial in best], seeds))
+    check_data(study, make_objective(study.spec))
+    spec = _spec(study.spec, [trial.number for trial in best], seeds)
+    stored = create_or_resume(database, spec).study
     # Seed by seed, so that a look on the way compares like with like. The stage makes it happen
     # once, however often the command is given.
     wanted = [trial for _ in range(seeds) for trial in best]

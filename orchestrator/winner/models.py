@@ -73,14 +73,13 @@ def write_models(database: Database, study: StoredStudy, folder: Path, top: int)
     if not kept:
         raise OrchError(
             f"study '{study.name}' has kept no model; make one with: "
-            f"orch refit {study.name} --out model.keras"
+            f"orch refit {study.name} --out model{study.facts.model_suffix or '.keras'}"
         )
-    paths = []
+    models = {folder / f"trial-{each.number:05d}.keras": each.read() for each in kept}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for each in kept:
-            paths.append(folder / f"trial-{each.number:05d}.keras")
-            write_whole(paths[-1], each.read())
+        for path, content in models.items():
+            write_whole(path, content)
     except OSError as error:
         raise OrchError(f"cannot write in {folder}: {error.strerror}") from None
-    return paths
+    return list(models)

@@ -94,7 +94,8 @@ def _kept_model(database: Database, study: StoredStudy) -> Iterator[tuple[int, P
     if not kept:
         raise OrchError(
             f"study '{study.name}' has kept no model; make one with: "
-            f"orch refit {study.name} --out model.keras, and name it with --model"
+            f"orch refit {study.name} --out model{study.facts.model_suffix or '.keras'}, and name "
+            "it with --model"
         )
     content = kept[0].read()
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.report.render import check_out
 from orchestrator.report.trials import find_trial, ranking
 from orchestrator.resolve.objective import make_objective
 from orchestrator.software import versions
@@ -88,8 +89,7 @@ def _check_out(study: StoredStudy, out: Path) -> None:
         )
     if out.suffix != suffix:
         raise UsageError(f"--out {out} must end in {suffix}, as model{suffix}")
-    if not out.parent.is_dir():
-        raise OrchError(f"no folder {out.parent}; make it, or correct --out")
+    check_out(out)
 
 
 def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -> FrozenTrial:

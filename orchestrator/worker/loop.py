@@ -17,7 +17,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import StorageError, StudyFailed, UsageError
-from orchestrator.resolve.objective import full_steps, make_objective, search_space, useful_threads
+from orchestrator.resolve.objective import (
+    facts_of,
+    full_steps,
+    make_objective,
+    search_space,
+    useful_threads,
+)
 from orchestrator.search.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import TrialSampler
@@ -27,7 +33,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.replica import Replica
 from orchestrator.storage.url import mask
-from orchestrator.study import open_study
+from orchestrator.study import open_study, store_facts
 from orchestrator.training.errors import WrongUse
 from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter
@@ -118,6 +124,7 @@ class Worker:
             StorageError: the database is out of reach.
         """
         check_data(self._study, self._objective)
+        self._complete_facts()
         self._threads = useful_threads(self._objective, self._space, self._options.threads)
         self._objective.prepare(self._threads)
         spec = self._study.spec
@@ -136,6 +143,13 @@ class Worker:
                 with contextlib.suppress(StorageError):
                     self._claims.return_next()
                     self._claims.leave()
+
+    def _complete_facts(self) -> None:
+        """Store what a study of an older orch lacks, so that its reports are whole everywhere."""
+        if self._study.facts.space is None:
+            with contextlib.suppress(StorageError):  # this role may not, or the next worker does
+                facts = facts_of(self._study.spec, self._objective)
+                store_facts(self._database, self._study, facts)
 
     def _open(self, equipment: Equipment) -> BaseStorage:
         """What the sampler and the pruner read and write."""

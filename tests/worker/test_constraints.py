@@ -87,7 +87,7 @@ def test_a_trial_that_breaks_a_constraint_wins_nowhere_and_its_model_is_not_kept
     assert place.execute("SELECT count(*) AS n FROM orch.artifact") == [{"n": 2}]
     assert saved == [0, 1, 3, 6, 7, 8, 9, 10, 11], "what is known to break it is not even written"
     assert [trial.number for trial in ranking(place.trials(), study.spec)] == [8, 7, 0, 12]
-    assert ProgressReader(database, study, EpochCounter(study.spec)).read().best_number == 8
+    assert ProgressReader(database, study, EpochCounter(study)).read().best_number == 8
     [metrics] = database.rows("metrics_of_studies", name=study.name)
     assert metrics["best"] == -2.0
 
@@ -122,7 +122,7 @@ def test_of_several_metrics_none_may_be_infinite_and_who_breaks_a_constraint_bea
     database, study = place.site.database, place.study
     assert [model.number for model in kept_models(database, study, 9)] == [0]
     assert [model.number for model in kept_models(database, another.study, 9)] == [0]
-    assert ProgressReader(database, study, EpochCounter(study.spec)).read().best_number == 0
+    assert ProgressReader(database, study, EpochCounter(study)).read().best_number == 0
     assert summarise(database, study).pareto == [0]
 
 

@@ -70,8 +70,18 @@ INSERT INTO study_system_attributes (study_id, key, value_json)
 SELECT %(study_id)s, key, value::text FROM (VALUES
     ('dashboard:note_ver', to_jsonb(1)), ('dashboard:note_str:0', %(note)s::jsonb)
 ) AS n(key, value) WHERE %(note)s::jsonb <> 'null';
-INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data, planned)
-VALUES (%(study_id)s, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(planned)s)
+INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data, objective, planned)
+VALUES (%(study_id)s, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(objective)s, %(planned)s)
+
+-- store_facts --
+UPDATE orch.study SET objective = %(objective)s
+WHERE study_id = %(study_id)s AND NOT coalesce(objective ? 'space', false)
+
+-- found_domains --
+-- The parameters that trials have suggested so far, in the order of their first appearance.
+SELECT param_name AS name, (array_agg(distribution_json ORDER BY param_id))[1] AS domain
+FROM trial_params JOIN trials USING (trial_id) WHERE study_id = %(study_id)s
+GROUP BY param_name ORDER BY min(param_id)
 
 -- delete_study --
 -- One transaction. Optuna's tables do not cascade; ours do.
@@ -102,7 +112,7 @@ DELETE FROM study_system_attributes WHERE study_id = %(study_id)s;
 DELETE FROM studies WHERE study_id = %(study_id)s
 
 -- read_study --
-SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.state, o.reason,
+SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.objective, o.state, o.reason,
        o.created_at::text AS created_at
 FROM studies s JOIN orch.study o USING (study_id) WHERE s.study_name = %(name)s
 
@@ -114,6 +124,12 @@ WHERE s.study_name = %(name)s AND o.study_id IS NULL
 UPDATE orch.study SET budget = %(budget)s,
     spec = jsonb_set(spec, '{study,trials}', to_jsonb(%(budget)s::integer))
 WHERE study_id = %(study_id)s AND budget < %(budget)s
+RETURNING budget
+
+-- add_budget --
+UPDATE orch.study SET budget = budget + %(trials)s,
+    spec = jsonb_set(spec, '{study,trials}', to_jsonb(budget + %(trials)s))
+WHERE study_id = %(study_id)s
 
 -- open_study --
 UPDATE orch.study
@@ -237,6 +253,10 @@ ORDER BY t.datetime_complete, t.number
 SELECT current_setting('server_version_num')::integer AS version,
        to_regclass('alembic_version') IS NOT NULL AS has_optuna,
        to_regclass('orch.schema_version') IS NOT NULL AS has_orch
+
+-- rights_to_create --
+SELECT current_user AS role, has_database_privilege(current_database(), 'CREATE') AS in_database,
+       coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS in_schema
 
 -- optuna_revision --
 SELECT version_num AS revision FROM alembic_version

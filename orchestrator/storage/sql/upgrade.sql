@@ -34,3 +34,29 @@ WHERE t.state IN ('COMPLETE', 'PRUNED') AND EXISTS (
     SELECT FROM unnest(c.names) AS n(name) WHERE NOT EXISTS (
         SELECT FROM trial_system_attributes a
         WHERE a.trial_id = t.trial_id AND a.key = 'constraints:' || n.name));
+-- Version 7: a report reads what it needs of the objective from orch.study.objective. For the
+-- objectives that come with orch and for hypermodels it follows from the spec, all but the search
+-- space; the first worker, or orch resume, adds that. A function or class of the user's stays NULL.
+UPDATE orch.study SET objective = jsonb_build_object(
+    'steps', CASE
+        WHEN name = 'quadratic' THEN coalesce((spec #>> '{objective,steps}')::integer, 5)
+        WHEN rounds > 1 AND name <> 'imported' THEN rounds
+        WHEN searched ? 'int' THEN (
+            SELECT max(value) FROM generate_series(
+                (searched #>> '{int,0}')::integer, (searched #>> '{int,1}')::integer,
+                coalesce((searched ->> 'step')::integer, 1)) AS value)
+        WHEN searched ? 'choice' THEN (
+            SELECT max(value::integer)
+            FROM jsonb_array_elements_text(searched -> 'choice') AS e(value))
+        WHEN jsonb_typeof(searched) = 'number' THEN searched::integer
+        ELSE (spec #>> '{training,epochs}')::integer END,
+    'has_epochs', name <> 'quadratic',
+    'model_suffix', CASE WHEN name NOT IN ('quadratic', 'imported') THEN '.keras' END)
+FROM (
+    SELECT study_id AS id, spec #>> '{study,objective}' AS name, spec #> '{space,epochs}' AS searched,
+           greatest(1, (spec #>> '{training,folds}')::integer)
+               * (spec #>> '{training,repeats}')::integer AS rounds
+    FROM orch.study
+) AS known
+WHERE study_id = id AND objective IS NULL
+  AND (name IN ('mnist', 'digits', 'quadratic', 'imported') OR starts_with(name, 'kt:'));
