@@ -34,6 +34,8 @@ _NOT_USERS = (
     *map(Path, builtin.__path__),
     *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
 )
+# Libraries of the user's home, of the system, or of another environment on the path.
+_INSTALLED = {"site-packages", "dist-packages"}
 # These depend on what else runs on the machine, so that they may not come again.
 _PASSING = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -125,4 +127,8 @@ def _is_keras_tuners(error: BaseException) -> bool:
 
 def is_users(path: Path) -> bool:
     """Whether a source file is the user's own, and no part of orch, Python or a library."""
-    return path.is_file() and not any(path.is_relative_to(folder) for folder in _NOT_USERS)
+    return (
+        path.is_file()
+        and not _INSTALLED & set(path.parts)
+        and not any(path.is_relative_to(folder) for folder in _NOT_USERS)
+    )

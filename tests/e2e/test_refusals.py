@@ -128,3 +128,31 @@ def test_a_failing_module_is_named_with_its_own_error(orch: Orch) -> None:
 def test_debug_shows_the_traceback(orch: Orch) -> None:
     ended = orch("--debug", "show", "never-made")
     assert "Traceback" in ended.stderr and ended.returncode == 1
+
+
+def test_wrong_use_that_shows_only_in_a_worker_stops_the_study_with_the_known_names(
+    orch: Orch, name: str
+) -> None:
+    ended = orch(
+        "run", "kt:hypermodels:build_model", "--study", name, "--data", "digits", "--epochs", "1",
+        "--trials", "20", "--workers", "2", "--metric", "val_acuracy",
+    )  # fmt: skip
+    assert ended.returncode == 2
+    told = [line for line in ended.stderr.splitlines() if line.startswith("orch: ")]
+    assert len(told) == 1 and "'val_acuracy'; did you mean 'val_accuracy'? known are" in told[0]
+    whole = orch.report(name)
+    states = whole["states"]
+    assert states["failed"] == states["running"] == 0 and not any(
+        trial["intermediate"] for trial in whole["trials"]
+    )
+    reason = "the model reports no metric 'val_acuracy'"
+    assert reason in whole["failed_because"] and reason in " ".join(whole["verdict"])
+    assert reason in orch.ok("show", name) and reason in orch.ok("list")
+    again = orch("resume", name, "--workers", "1")
+    assert again.returncode == 2 and reason in again.stderr, "nothing is corrected yet"
+    right = (
+        "run", "kt:hypermodels:build_model", "--study", f"{name}-right", "--data", "digits",
+        "--epochs", "1", "--trials", "1", "--workers", "1", "--metric", "val_accuracy",
+    )  # fmt: skip
+    orch.ok(*right)
+    assert orch.report(f"{name}-right")["failed_because"] is None
