@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli import streams
 
 
 class Format(StrEnum):
@@ -38,7 +39,12 @@ def report(
     name: o.NameArgument,
     format: Annotated[Format, typer.Option("--format")] = Format.text,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="PATH", help="Default: print.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="Default: print; in a terminal, HTML goes to NAME.html.",
+        ),
     ] = None,
     schema: Annotated[
         bool,
@@ -57,7 +63,7 @@ def report(
 
     Example: orch report demo --format html --out demo.html
     """
-    from orchestrator.report.render import write
+    from orchestrator.report.render import render, write
     from orchestrator.report.summary import summarise
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
@@ -65,10 +71,15 @@ def report(
     database = open_database(storage)
     thorough = format not in (Format.text, Format.csv)
     summary = summarise(database, open_study(database, name), thorough)
+    if out is None and format is Format.html and sys.stdout.isatty():
+        out = Path(f"{name}.html")  # a page is for a browser, not for a terminal
+    if out is None:
+        content = render(summary, format.value, streams.columns())
+        streams.print_document(content, format.value)
+        return
     figures = write(summary, format.value, out)
-    if out is not None:
-        beside = f", with {len(figures)} figures beside it" if figures else ""
-        print(f"{out} is written{beside}", file=sys.stderr)
+    beside = f", with {len(figures)} figures beside it" if figures else ""
+    print(f"{out} is written{beside}", file=sys.stderr)
 
 
 def best(
@@ -135,4 +146,5 @@ def space(
     steps = full_steps(spec, objective)
     further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}
     step = step_word(objective.uses_epochs, spec.training.rounds)
-    print(space_page(merged, further, spec.study.trials, steps, step, open_ended))
+    columns = streams.table_columns()
+    print(space_page(merged, further, spec.study.trials, steps, step, open_ended, columns))

@@ -22,6 +22,7 @@ from orchestrator.cli import (
     launch,
     manage,
     run,
+    streams,
     tensorboard,
     watch,
     winner,
@@ -97,6 +98,7 @@ def options(
 
 def main() -> None:
     """The ``orch`` command."""
+    streams.make_encodable()
     if "--debug" not in sys.argv:
         _silence_native_logs()
         # Another trial has another network, so that it is traced again is no news.
@@ -123,7 +125,7 @@ def _silence_native_logs() -> None:
     # TensorFlow's C++ parts write to the file descriptor, whatever the log level, before anything
     # can be set; a user's module may import it. What Python writes still reaches the terminal.
     terminal = os.dup(2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1)
+    sys.stderr = streams.open_terminal(terminal, like=sys.stderr)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)

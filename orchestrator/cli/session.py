@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from orchestrator.cli import streams
 from orchestrator.cli.display import display, say, say_all
 from orchestrator.durations import parse_duration
 from orchestrator.errors import StorageError, UsageError
@@ -146,7 +147,8 @@ def _close(database: Database, study: StoredStudy, supervisor: Supervisor) -> in
     code = supervisor.exit_code()
     if code == StorageError.exit_code:
         return code
-    print(render(summarise(database, open_study(database, study.name))), end="")
+    summary = summarise(database, open_study(database, study.name))
+    print(render(summary, streams.columns()), end="")
     return code
 
 

@@ -262,7 +262,40 @@ INSERT INTO study_user_attributes (study_id, key, value_json)
 VALUES (%(study_id)s, 'orch:test_evaluations', jsonb_build_array(%(evaluation)s::jsonb)::text)
 ON CONFLICT (study_id, key) DO UPDATE SET value_json =
     (study_user_attributes.value_json::jsonb || excluded.value_json::jsonb)::text
-RETURNING jsonb_array_length(value_json::jsonb) AS evaluations
+RETURNING value_json::jsonb AS evaluations
+
+-- test_evaluations --
+SELECT value_json::jsonb AS evaluations FROM study_user_attributes
+WHERE study_id = %(study_id)s AND key = 'orch:test_evaluations'
+
+-- link_confirmation --
+-- With how many trials had ended then. Asked again for the same study, nothing changes.
+INSERT INTO study_user_attributes (study_id, key, value_json)
+SELECT %(study_id)s, 'orch:confirming',
+       (%(link)s::jsonb || jsonb_build_object('ended', count(*)))::text
+FROM trials WHERE study_id = %(study_id)s AND state IN ('COMPLETE', 'PRUNED')
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+WHERE study_user_attributes.value_json::jsonb -> 'study_id'
+      <> excluded.value_json::jsonb -> 'study_id'
+
+-- confirmation --
+SELECT l.value_json::jsonb AS link, s.study_name AS name, r.value_json::jsonb AS result
+FROM study_user_attributes l
+LEFT JOIN studies s ON s.study_id = (l.value_json::jsonb ->> 'study_id')::integer
+LEFT JOIN study_user_attributes r ON r.study_id = l.study_id AND r.key = 'orch:confirmed'
+WHERE l.study_id = %(study_id)s AND l.key = 'orch:confirming'
+
+-- keep_confirmation --
+INSERT INTO study_user_attributes (study_id, key, value_json)
+SELECT study_id, 'orch:confirmed', jsonb_build_object(
+           'ended', value_json::jsonb -> 'ended', 'confirmation', %(confirmation)s::jsonb)::text
+FROM study_user_attributes WHERE study_id = %(study_id)s AND key = 'orch:confirming'
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+
+-- confirmed_study --
+SELECT s.study_name AS name FROM study_user_attributes l JOIN studies s USING (study_id)
+WHERE l.key = 'orch:confirming'
+  AND (l.value_json::jsonb ->> 'study_id')::integer = %(study_id)s
 
 -- lock_setup --
 SELECT pg_advisory_xact_lock(hashtext('orch.setup'))
