@@ -95,7 +95,7 @@ def best(
     ] = None,
     storage: o.StorageOption = None,
 ) -> None:
-    """Print the best trials and their parameters, and write their models.
+    """Print the best trials and their parameters, the winner first, and write their models.
 
     Example: orch best demo --top 3
     """
@@ -106,11 +106,13 @@ def best(
 
     database = open_database(storage)
     study = open_study(database, name)
-    print(best_page(summarise(database, study), top))
+    summary = summarise(database, study)
+    print(best_page(summary, top))
     if models is not None:
         from orchestrator.winner.models import write_models
 
-        for path in write_models(database, study, models, top):
+        winner = summary.winner.number if summary.winner else None
+        for path in write_models(database, study, models, top, winner):
             print(f"{path} is written", file=sys.stderr)
 
 

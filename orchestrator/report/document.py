@@ -11,7 +11,7 @@ from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.rungs import Rung
 from orchestrator.report.winner import RefitRecord, Winner
-from orchestrator.report.words import step_word
+from orchestrator.report.words import distinct, step_word
 
 
 class States(BaseModel):
@@ -220,10 +220,10 @@ class Summary(BaseModel):
 
     def varied_params(self) -> list[str]:
         """The parameters that had more than one value, in their order."""
-        values: dict[str, set[str]] = {}
+        values: dict[str, set[object]] = {}
         for trial in self.trials:
             for name, value in trial.params.items():
-                values.setdefault(name, set()).add(repr(value))
+                values.setdefault(name, set()).add(distinct(value))
         return [name for name, found in values.items() if len(found) > 1]
 
     def shown_params(self) -> list[str]:

@@ -10,7 +10,10 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import UsageError
+from orchestrator.report.words import distinct
 from orchestrator.search.space import values_of
+
+Cell = tuple[object, ...]  # a value for each parameter
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def decompose(
 
 def _cells(
     trials: Sequence[FrozenTrial], values: Sequence[float], names: Sequence[str]
-) -> dict[tuple[str, ...], list[float]] | None:
+) -> dict[Cell, list[float]] | None:
     """The values by cell; None where a cell is missing or a parameter is not finite."""
     if len(names) < 2 or not all(name in trial.params for trial in trials for name in names):
         return None
@@ -60,9 +63,9 @@ def _cells(
     wanted = math.prod(size for size in sizes if size is not None)
     if None in sizes or wanted > len(trials):
         return None
-    cells: dict[tuple[str, ...], list[float]] = {}
+    cells: dict[Cell, list[float]] = {}
     for trial, value in zip(trials, values, strict=True):
-        cells.setdefault(tuple(repr(trial.params[name]) for name in names), []).append(value)
+        cells.setdefault(tuple(distinct(trial.params[name]) for name in names), []).append(value)
     tried = [len({cell[place] for cell in cells}) for place in range(len(names))]
     whole = len(cells) == math.prod(tried) and all(
         count >= size for count, size in zip(tried, sizes, strict=True) if size is not None
@@ -77,9 +80,9 @@ def _size(trial: FrozenTrial, name: str) -> int | None:
         return None  # continuous
 
 
-def _main_effect(means: Mapping[tuple[str, ...], float], place: int) -> float:
+def _main_effect(means: Mapping[Cell, float], place: int) -> float:
     """The variance of the means over all cells with the same value of one parameter."""
-    levels: dict[str, list[float]] = {}
+    levels: dict[object, list[float]] = {}
     for cell, mean in means.items():
         levels.setdefault(cell[place], []).append(mean)
     return float(np.var([np.mean(level) for level in levels.values()]))

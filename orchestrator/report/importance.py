@@ -22,16 +22,15 @@ from pydantic import BaseModel
 
 from orchestrator.report import ped_anova
 from orchestrator.report.factorial import decompose
-from orchestrator.report.words import counted, percent
+from orchestrator.report.words import counted, distinct, percent
 
 _T = TypeVar("_T")
 
 _LEAST_TRIALS, _LEAST_PER_PARAMETER = 20, 4
 _DRAWS = 200
 _INTERVAL = (2.5, 97.5)  # percent
-# More trials change little, and each costs time: in the bootstrap once, in fANOVA squared.
-_MOST_TRIALS_OF_BOOTSTRAP = 1500
-_MOST_TRIALS_OF_FANOVA = 250
+# The time of fANOVA grows with their square; more change little.
+_MOST_TRIALS_OF_FANOVA = 200
 
 
 class ImportanceClaim(BaseModel):
@@ -151,11 +150,10 @@ def _estimate(
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """The shares from all trials, the largest first, and their intervals."""
     whole = ped_anova.importances(complete, names, losses, np.ones((1, len(complete))))[0]
-    places = _sample(range(len(complete)), _MOST_TRIALS_OF_BOOTSTRAP)
-    count = len(places)
+    count = len(complete)
     random = np.random.default_rng(seed)
     draws = random.multinomial(count, np.full(count, 1 / count), size=_DRAWS).astype(np.float64)
-    drawn = ped_anova.importances([complete[at] for at in places], names, losses[places], draws)
+    drawn = ped_anova.importances(complete, names, losses, draws)
     low, high = np.percentile(drawn, _INTERVAL, axis=0)
     order = sorted(range(len(names)), key=lambda at: -whole[at])
     shares = {names[at]: float(whole[at]) for at in order}
@@ -181,14 +179,14 @@ def _fanova(
     chosen: Sequence[FrozenTrial], storage: BaseStorage, study: str, names: Container[str]
 ) -> dict[str, float]:
     """Shares of 1, the largest first; empty where the trials have too little in common."""
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, max_depth=16, seed=0)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, max_depth=16, seed=0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = optuna.importance.get_param_importances(
                 _Sample(study, storage, chosen), evaluator=evaluator
             )
-    except (ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError):  # choices that are lists, too
         return {}
     return _rounded({k: float(v) for k, v in found.items() if k in names and math.isfinite(v)})
 
@@ -214,10 +212,10 @@ def _sample(items: Sequence[_T], most: int) -> list[_T]:
 
 def _varied(trials: Sequence[FrozenTrial]) -> list[str]:
     """The parameters that had more than one value, in their order."""
-    values: dict[str, set[str]] = {}
+    values: dict[str, set[object]] = {}
     for trial in trials:
         for name, value in trial.params.items():
-            values.setdefault(name, set()).add(repr(value))
+            values.setdefault(name, set()).add(distinct(value))
     return [name for name, found in values.items() if len(found) > 1]
 
 

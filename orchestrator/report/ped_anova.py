@@ -20,6 +20,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial
+from scipy.sparse import csr_array
 from scipy.special import ndtr
 
 Array = NDArray[np.float64]
@@ -48,20 +49,22 @@ def importances(
     total = weights.sum(axis=1)
     good = weights * _are_good(losses, weights)
     count = good.sum(axis=1)
+    columns, good_columns = np.ascontiguousarray(weights.T), np.ascontiguousarray(good.T)
     found = np.zeros((len(weights), len(names)))
     for column, name in enumerate(names):
-        for distribution, members in _regimes(trials, name).items():
+        for distribution, members in _regimes(trials, name):
+            cells, size = _cells(distribution, [trials[at].params[name] for at in members])
+            shape = size, len(trials)
+            into_cells = csr_array((np.ones(len(members)), (cells, members)), shape=shape)
+            counts, good_counts = (into_cells @ columns).T, (into_cells @ good_columns).T
             # Weighted by how much of the good and of all trials are in this regime.
-            inside, inside_good = weights[:, members].sum(axis=1), good[:, members].sum(axis=1)
+            inside, inside_good = counts.sum(axis=1), good_counts.sum(axis=1)
             told = (inside >= _LEAST_IN_REGIME) & (inside_good > 0)
             if not told.any():
                 continue
-            cells, size = _cells(distribution, [trials[at].params[name] for at in members])
-            onehot = np.zeros((len(members), size))
-            onehot[np.arange(len(members)), cells] = 1.0
             density = _categorical if isinstance(distribution, CategoricalDistribution) else _kernel
-            of_good = density(good[told][:, members] @ onehot) + _TINY
-            of_all = density(weights[told][:, members] @ onehot) + _TINY
+            of_good = density(good_counts[told]) + _TINY
+            of_all = density(counts[told]) + _TINY
             divergence = (of_all * (of_good / of_all - 1) ** 2).sum(axis=1)
             share = (inside_good[told] / count[told]) ** 2 / (inside[told] / total[told])
             found[told, column] += share * divergence
@@ -79,14 +82,18 @@ def _are_good(losses: Array, weights: Array) -> NDArray[np.bool_]:
     return np.asarray(losses[None, :] <= cutoff[:, None])
 
 
-def _regimes(trials: Sequence[FrozenTrial], name: str) -> dict[BaseDistribution, list[int]]:
+def _regimes(trials: Sequence[FrozenTrial], name: str) -> list[tuple[BaseDistribution, list[int]]]:
     """The trials by the parameter's domain; where it is inactive or fixed it tells nothing."""
-    found: dict[BaseDistribution, list[int]] = {}
+    found: dict[str, tuple[BaseDistribution, list[int]]] = {}
+    words: dict[int, str] = {}  # choices that are lists have no hash; most trials share a domain
     for place, trial in enumerate(trials):
         distribution = trial.distributions.get(name)
         if distribution is not None:
-            found.setdefault(distribution, []).append(place)
-    return {each: members for each, members in found.items() if not each.single()}
+            key = words.get(id(distribution)) or words.setdefault(
+                id(distribution), repr(distribution)
+            )
+            found.setdefault(key, (distribution, []))[1].append(place)
+    return [(each, members) for each, members in found.values() if not each.single()]
 
 
 def _cells(distribution: BaseDistribution, values: list[object]) -> tuple[NDArray[np.int_], int]:
