@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import io
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ _ORPHAN_PATIENCE_SECONDS = 5.0
 
 def main() -> int:
     options = _options()
+    _write_utf8()
     import_beside_the_user()
     logging.basicConfig(format=f"[{os.getpid()}] %(message)s", stream=sys.stderr)
     logging.getLogger("orch").setLevel(logging.INFO)
@@ -48,6 +50,13 @@ def main() -> int:
         logging.getLogger("orch").exception("an error of orch itself; please report it")
         return CRASHED
     return 0
+
+
+def _write_utf8() -> None:
+    # What the objective prints goes to the trial's log, which is UTF-8 in every locale.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _quieten_tensorflow() -> None:

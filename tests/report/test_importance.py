@@ -206,14 +206,14 @@ def test_the_arrays_say_what_optunas_ped_anova_says(count: int) -> None:
 
 def test_it_says_the_same_each_time_and_changes_nothing_for_others() -> None:
     study = searched(valley, 60, RandomSampler(seed=1))
-    state, filters = np.random.get_state(), list(warnings.filters)  # noqa: NPY002
+    state, filters = np.random.get_state(), list(warnings.filters)
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.DEBUG)
     first, second = assessed(study, True), assessed(study, True)
     assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
     optuna.logging.set_verbosity(level)
     assert first == second
-    after = np.random.get_state()  # noqa: NPY002
+    after = np.random.get_state()
     assert (state[1] == after[1]).all() and state[2:] == after[2:]
     assert warnings.filters == filters
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report.document import Summary, TrialSummary
@@ -14,6 +15,7 @@ _MOST_SLICES = 6
 _MOST_DOTS = 1500
 _MOST_LINES = 400
 _MOST_AXES = 9
+_MOST_KEY = 60
 
 
 def importances(summary: Summary) -> Figure | None:
@@ -177,5 +179,10 @@ def _param_scale(
 
 
 def file_key(name: str) -> str:
-    """The name as a part of a file's name."""
-    return "".join(each if each.isalnum() else "-" for each in name)
+    """The name as a part of a file's name, which not every system takes in other scripts."""
+    signs = (
+        each if each.isascii() and each.isalnum() else "-" if each.isascii() else f"u{ord(each):x}"
+        for each in name
+    )
+    key = "".join(signs)
+    return key if len(key) <= _MOST_KEY else f"{key[:_MOST_KEY]}-{zlib.crc32(key.encode()):08x}"
