@@ -26,13 +26,17 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 SPACE = 'kind={choice=["lucky","good","poor"]}'
 
 
-@pytest.fixture
-def searched(orch: Orch, name: str, database: Database) -> str:
-    """A study of which trial 0 was lucky."""
+def search(orch: Orch, name: str) -> None:
     orch.ok(
         "run", "lucky:value", "--study", name, "--sampler", "grid", "--param", SPACE,
         "--trials", "3", "--workers", "1", "--direction", "maximize", "--seed", "1",
     )  # fmt: skip
+
+
+@pytest.fixture
+def searched(orch: Orch, name: str) -> str:
+    """A study whose best trial was lucky."""
+    search(orch, name)
     return name
 
 
@@ -137,10 +141,7 @@ def test_a_confirmation_of_other_trials_or_of_a_deleted_study_is_not_taken_up(
     line = orch.refused(2, "confirm", searched, "--top", "2", "--seeds", "4")
     assert f"orch delete {searched}-confirm --yes" in line
     orch.ok("delete", searched, "--yes")
-    orch.ok(
-        "run", "lucky:value", "--study", searched, "--sampler", "grid", "--param", SPACE,
-        "--trials", "3", "--workers", "1", "--direction", "maximize", "--seed", "1",
-    )  # fmt: skip
+    search(orch, searched)
     assert orch.report(searched)["confirmed"] is None
     line = orch.refused(2, "confirm", searched, "--top", "3", "--seeds", "4")
     assert f"orch delete {searched}-confirm --yes" in line
