@@ -69,7 +69,7 @@ class Show:
 class _PlainLines(Show):
     """A line for each trial that ended, with where the study stands then."""
 
-    _best_number: int | None = None
+    _best: str | None = None
 
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
@@ -83,9 +83,10 @@ class _PlainLines(Show):
             self.fold.add(line)
         state = self.reader.headline(progress)
         # All its parameters again with every trial would hide what is new.
-        if progress.best_number is None or progress.best_number != self._best_number:
-            state += f"; {self.reader.best_line(progress)}"
-        self._best_number = progress.best_number
+        best = self.reader.best_line(progress)
+        if progress.best_number is None or best != self._best:
+            state += f"; {best}"
+        self._best = best
         self.fold.add(f"{news[-1]}; {state}", key=news[-1])
 
 

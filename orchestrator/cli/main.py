@@ -21,6 +21,7 @@ from orchestrator.cli import (
     launch,
     manage,
     run,
+    streams,
     tensorboard,
     watch,
     winner,
@@ -97,6 +98,7 @@ def options(
 
 def main() -> None:
     """The ``orch`` command."""
+    streams.make_encodable()
     if "--debug" not in sys.argv:
         quieten_tensorflow()
     try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.cli import streams
 from orchestrator.cli.display import display, say, say_all
 from orchestrator.cli.fold import Fold
 from orchestrator.durations import parse_duration
@@ -194,7 +195,8 @@ def _close(database: Database, study: StoredStudy, supervisor: Supervisor) -> in
     code = supervisor.exit_code()
     if code == StorageError.exit_code:
         return code
-    print(render(summarise(database, open_study(database, study.name))), end="")
+    summary = summarise(database, open_study(database, study.name))
+    print(render(summary, streams.columns()), end="")
     return code
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli import streams
 
 if TYPE_CHECKING:
     from orchestrator.report.progress import ProgressReader
@@ -45,7 +46,7 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
             show([])
             if not over:
                 time.sleep(_LOOK_SECONDS)
-    print(render(summarise(database, open_study(database, name))), end="")
+    print(render(summarise(database, open_study(database, name)), streams.columns()), end="")
 
 
 def _is_over(database: Database, name: str, reader: ProgressReader) -> bool:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.eligibility import feasible, may_win
 from orchestrator.errors import OrchError
+from orchestrator.report.confirmation import read_confirmation
 from orchestrator.report.document import (
     Best,
     States,
@@ -20,11 +21,12 @@ from orchestrator.report.document import (
     WorkerSummary,
 )
 from orchestrator.report.epochs import EpochCounter
-from orchestrator.report.importance import fanova, ped_anova
+from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.noise import rounds_of, spread
 from orchestrator.report.rungs import Ladder
 from orchestrator.report.trials import is_retried, ranking
 from orchestrator.report.verdict import verdict
+from orchestrator.report.winner import choose_winner, read_refit
 from orchestrator.search.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.software import versions
@@ -43,7 +45,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
     Args:
         database: where the study is.
         study: the study; it may be running.
-        thorough: with what takes seconds to work out, the importances by fANOVA.
+        thorough: with the importances by fANOVA, whether a claim depends on them or not.
 
     Raises:
         StorageError: the database is out of reach.
@@ -51,13 +53,18 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
     spec = study.spec
     counter = EpochCounter(study)
     pruner = _pruner(spec, counter.steps)
-    optuna_study = optuna.Study(study.name, PostgresStorage(database), pruner=pruner)
+    storage = PostgresStorage(database)
+    optuna_study = optuna.Study(study.name, storage, pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)
     metrics, directions = list(spec.study.metrics), list(spec.study.directions)
     one = len(metrics) == 1
     # A pruner that cannot be made here has no brackets to show.
     brackets = None if pruner is None else build_brackets(spec, counter.steps)
     ladder = Ladder(optuna_study, pruner, spec.pruner.options, brackets)
+    found = Importances({}, None, ImportanceClaim())
+    if one:
+        found = assess(trials, spec.study.maximize, spec.training.seed, thorough)
+    confirmation = read_confirmation(database, study, trials)
     summary = Summary(
         study=study.name,
         objective=spec.study.objective,
@@ -68,13 +75,17 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         budget=spec.study.trials,
         states=_states(trials),
         best=_best(trials, spec, counter) if one else None,
+        confirmed=confirmation,
+        refit=read_refit(database, study),
+        winner=choose_winner(trials, study, confirmation),
         pareto=[] if one else _pareto(optuna_study, trials, spec),
         rounds=spec.training.rounds,
         has_epochs=counter.has_epochs,
         epochs=counter.count(trials),
         rungs=ladder.rungs(trials),
-        importances=ped_anova(optuna_study, trials) if one else {},
-        importances_fanova=fanova(trials, directions[0]) if one and thorough else None,
+        importances=found.shares,
+        importances_fanova=found.fanova,
+        importance_claim=found.claim,
         workers=_workers(database, study),
         retries=sum(map(is_retried, trials)),
         elapsed_seconds=_elapsed(database, study),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import io
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ _ORPHAN_PATIENCE_SECONDS = 5.0
 
 def main() -> int:
     options = _options()
+    _write_utf8()
     import_beside_the_user()
     _log_to_our_output()
     faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
@@ -58,6 +60,13 @@ def _log_to_our_output() -> None:
     _log.addHandler(handler)
     _log.setLevel(logging.INFO)
     _log.propagate = False
+
+
+def _write_utf8() -> None:
+    # What the objective prints goes to the trial's log, which is UTF-8 in every locale.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _options() -> argparse.Namespace:

@@ -92,7 +92,7 @@ class WorkerProcess:
 
     def last_lines(self) -> str:
         """The end of its log."""
-        lines = self._log.read_text(errors="replace").strip().splitlines()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return "\n".join(lines[-_LOG_LINES:])
 
     def remove_log(self) -> None:

@@ -43,7 +43,13 @@ class Made:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -> StoredStudy:
+def store(
+    database: Database,
+    name: str,
+    trials: Sequence[Made],
+    space: dict[str, BaseDistribution] = SPACE,
+    **study: Any,
+) -> StoredStudy:
     """Create the study of ``quadratic`` and write its trials, each a second long."""
     training = {"epochs": 9, "seed": study.pop("seed", 0)}
     sampler = {"name": study.pop("sampler", "tpe")}
@@ -77,7 +83,7 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
         insert(
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES %s",
             (
-                (i, key, SPACE[key].to_internal_repr(value), distribution_to_json(SPACE[key]))
+                (i, key, space[key].to_internal_repr(value), distribution_to_json(space[key]))
                 for i, trial in pairs
                 for key, value in trial.params.items()
             ),

@@ -237,14 +237,22 @@ WHERE o.study_id = %(study_id)s GROUP BY o.study_id
 SELECT trial_id, number, value FROM orch.able_trials(%(study_id)s)
 ORDER BY CASE WHEN %(maximize)s THEN -value ELSE value END, number LIMIT 1
 
+-- best_of_metrics --
+SELECT DISTINCT ON (v.objective) v.objective, a.trial_id, a.number, v.value
+FROM orch.able_trials(%(study_id)s) a JOIN trial_values v USING (trial_id)
+JOIN study_directions d ON d.study_id = %(study_id)s AND d.objective = v.objective
+ORDER BY v.objective, CASE d.direction WHEN 'MAXIMIZE' THEN -v.value ELSE v.value END, a.number
+
 -- params_of_trial --
 SELECT param_name, param_value, distribution_json FROM trial_params
 WHERE trial_id = %(trial_id)s ORDER BY param_id
 
 -- ended_since --
-SELECT t.trial_id, t.number, t.state::text AS state, v.value, r.value_json AS reason
-FROM trials t LEFT JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
-LEFT JOIN trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'orch:reason'
+SELECT t.trial_id, t.number, t.state::text AS state, r.value_json AS reason,
+       ARRAY(SELECT CASE v.value_type WHEN 'INF_POS' THEN 'Infinity' WHEN 'INF_NEG' THEN '-Infinity'
+                    ELSE v.value END
+             FROM trial_values v WHERE v.trial_id = t.trial_id ORDER BY v.objective) AS values
+FROM trials t LEFT JOIN trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'orch:reason'
 WHERE t.study_id = %(study_id)s AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
   AND NOT t.trial_id = ANY(%(known)s::integer[])
 ORDER BY t.datetime_complete, t.number
@@ -293,7 +301,47 @@ INSERT INTO study_user_attributes (study_id, key, value_json)
 VALUES (%(study_id)s, 'orch:test_evaluations', jsonb_build_array(%(evaluation)s::jsonb)::text)
 ON CONFLICT (study_id, key) DO UPDATE SET value_json =
     (study_user_attributes.value_json::jsonb || excluded.value_json::jsonb)::text
-RETURNING jsonb_array_length(value_json::jsonb) AS evaluations
+RETURNING value_json::jsonb AS evaluations
+
+-- test_evaluations --
+SELECT value_json::jsonb AS evaluations FROM study_user_attributes
+WHERE study_id = %(study_id)s AND key = 'orch:test_evaluations'
+
+-- link_confirmation --
+-- With how many trials had ended then. Asked again for the same study, nothing changes.
+INSERT INTO study_user_attributes (study_id, key, value_json)
+SELECT %(study_id)s, 'orch:confirming',
+       (%(link)s::jsonb || jsonb_build_object('ended', count(*)))::text
+FROM trials WHERE study_id = %(study_id)s AND state IN ('COMPLETE', 'PRUNED')
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+WHERE study_user_attributes.value_json::jsonb -> 'study_id'
+      <> excluded.value_json::jsonb -> 'study_id'
+
+-- confirmation --
+SELECT l.value_json::jsonb AS link, s.study_name AS name, r.value_json::jsonb AS result
+FROM study_user_attributes l
+LEFT JOIN studies s ON s.study_id = (l.value_json::jsonb ->> 'study_id')::integer
+LEFT JOIN study_user_attributes r ON r.study_id = l.study_id AND r.key = 'orch:confirmed'
+WHERE l.study_id = %(study_id)s AND l.key = 'orch:confirming'
+
+-- keep_confirmation --
+INSERT INTO study_user_attributes (study_id, key, value_json)
+SELECT study_id, 'orch:confirmed', jsonb_build_object(
+           'ended', value_json::jsonb -> 'ended', 'confirmation', %(confirmation)s::jsonb)::text
+FROM study_user_attributes WHERE study_id = %(study_id)s AND key = 'orch:confirming'
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+
+-- after_searches --
+-- What changes the verdict of a study without a trial of its own: a confirmation, a refit.
+SELECT s.study_name AS name, md5(string_agg(a.value_json, ' ' ORDER BY a.key)) AS digest
+FROM study_user_attributes a JOIN studies s USING (study_id)
+WHERE a.key IN ('orch:confirming', 'orch:confirmed', 'orch:test_evaluations')
+GROUP BY s.study_name
+
+-- confirmed_study --
+SELECT s.study_name AS name FROM study_user_attributes l JOIN studies s USING (study_id)
+WHERE l.key = 'orch:confirming'
+  AND (l.value_json::jsonb ->> 'study_id')::integer = %(study_id)s
 
 -- lock_setup --
 SELECT pg_advisory_xact_lock(hashtext('orch.setup'))
