@@ -62,6 +62,8 @@ def _supervise(
         logs=home() / "logs",
         gpus=parse_gpus(gpus),
         trial_timeout=study.spec.worker.trial_timeout,
+        grace_seconds=study.spec.worker.grace_seconds,
+        patience_seconds=study.spec.worker.storage_patience,
     )
     make_objective(study.spec)  # one that is not to be had is refused before anything starts
     reader = ProgressReader(database, study, EpochCounter(study.spec))
@@ -107,6 +109,8 @@ def work(
         stay=stay,
         timeout=_seconds(timeout),
         trial_timeout=study.spec.worker.trial_timeout,
+        grace_seconds=study.spec.worker.grace_seconds,
+        patience_seconds=study.spec.worker.storage_patience,
     )
     supervisor = Supervisor(database, crew)
     with supervisor.running():

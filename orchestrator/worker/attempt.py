@@ -101,7 +101,9 @@ class Attempt:
             raise PatienceExceeded(
                 f"the storage failed in trial {self._number}: {reason}"
             ) from error
-        except Exception as error:  # whatever the objective or the sampler raises
+        except (
+            BaseException
+        ) as error:  # whatever the objective or the sampler raises: sys.exit, too
             self._fail(error)
         finally:
             equipment.courier.end()
@@ -208,7 +210,7 @@ class Attempt:
         except Exception as error:  # whatever a store raises; the trial itself has ended well
             _log.warning("the model of trial %d is not kept: %s", self._number, error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
         lines = "".join(traceback.format_exception(error)).strip().splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
@@ -256,7 +258,7 @@ def _last_value(trial: WorkerTrial) -> list[float] | None:
     return None if math.isnan(last) or len(trial.study.directions) > 1 else [last]
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """The line of the user's own code that it came through last; empty: of none."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_users(Path(frame.filename))]
