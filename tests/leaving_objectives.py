@@ -88,8 +88,11 @@ def reports_from_a_child(trial: optuna.Trial) -> float:
 
 
 def keeps_python_to_itself(trial: optuna.Trial) -> float:
-    """One call into C that lets no other thread run."""
+    """One call into C that lets no other thread run, where x is 0.1."""
     x = trial.suggest_float("x", 0, 1)
+    if x != 0.1:
+        time.sleep(1)
+        return x
     started = time.monotonic()
     sum(range(10**7))
     per_second = 10**7 / (time.monotonic() - started)

@@ -60,9 +60,11 @@ def test_a_call_that_keeps_python_to_itself_keeps_its_trial(
 ) -> None:
     monkeypatch.setenv("BUSY_SECONDS", "6")
     orch.ok(
-        "run", "leaving_objectives:keeps_python_to_itself", "--study", name, "--trials", "2",
-        "--workers", "1", "--set", "worker.heartbeat_seconds=0.4", "--set", "worker.grace_seconds=1.5",
-        timeout=120,
+        "create", name, "--objective", "leaving_objectives:keeps_python_to_itself", "--trials", "8",
+        "--set", "worker.heartbeat_seconds=0.4", "--set", "worker.grace_seconds=1.5",
     )  # fmt: skip
+    orch.ok("enqueue", name, "--params", "x=0.1")
+    # The other worker claims all the while, and would take back what is lost.
+    orch.ok("resume", name, "--workers", "2", timeout=120)
     report = orch.report(name)
-    assert report["states"]["complete"] == 2 and report["retries"] == 0
+    assert report["states"]["complete"] == 8 and report["retries"] == 0
