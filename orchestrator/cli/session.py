@@ -91,6 +91,8 @@ def _supervise(database: Database, study: StoredStudy, local: LocalWorkers) -> S
         local.logs,
         gpus=local.gpus,
         trial_timeout=study.spec.worker.trial_timeout,
+        grace_seconds=study.spec.worker.grace_seconds,
+        patience_seconds=study.spec.worker.storage_patience,
     )
     reader = ProgressReader(database, study, EpochCounter(study))
     supervisor = Supervisor(database, crew)
@@ -138,6 +140,8 @@ def work(
         stay=stay,
         timeout=timeout,
         trial_timeout=study.spec.worker.trial_timeout,
+        grace_seconds=study.spec.worker.grace_seconds,
+        patience_seconds=study.spec.worker.storage_patience,
     )
     supervisor = Supervisor(database, crew)
     fold = Fold(say)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import io
 import json
-import os
 import shutil
 import sys
 from typing import BinaryIO, TextIO

@@ -33,7 +33,7 @@ def main() -> int:
     faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
     started: list[Worker] = []
-    _leave_with_parent(url, started)
+    _leave_with_supervisor(options.supervisor, url, started)
     try:
         worker = Worker(
             url,
@@ -76,25 +76,40 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--timeout", type=float)
+    parser.add_argument("--supervisor", type=int, required=True)
     return parser.parse_args()
 
 
 def _leave_on_signals(worker: Worker) -> None:
+    process = os.getpid()
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+
+    def forget() -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
     def leave(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # forked by C code, which no hook of Python's sees
+            forget()
+            os.kill(os.getpid(), signum)
+            return
         if worker.leaving:
             os._exit(130)  # a second signal ends at once; the supervisor gives the trial back
         worker.leave()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in before:
         signal.signal(each, leave)
+    # What the objective forks ends as it would without us.
+    os.register_at_fork(after_in_child=forget)
 
 
-def _leave_with_parent(url: str, started: list[Worker]) -> None:
-    # The supervisor holds the other end of our standard input; it closes with the supervisor,
-    # however that ends.
+def _leave_with_supervisor(pipe: int, url: str, started: list[Worker]) -> None:
+    # The supervisor holds the other end of the pipe; it closes with the supervisor, however that
+    # ends. What the objective starts does not get it.
+    os.set_inheritable(pipe, False)
+
     def watch() -> None:
-        # Not sys.stdin: Python would abort at exit, because this thread holds its lock.
-        while os.read(0, 64):
+        while os.read(pipe, 64):
             pass
         for worker in started:
             worker.leave()
@@ -102,7 +117,7 @@ def _leave_with_parent(url: str, started: list[Worker]) -> None:
             abandon(url, worker.study_id, worker.worker_id)
         os._exit(1)
 
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()
 
 
 if __name__ == "__main__":

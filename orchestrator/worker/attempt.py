@@ -106,7 +106,7 @@ class Attempt:
             ) from error
         except MachineFault as fault:
             self._leave(str(fault))
-        except (Exception, SystemExit) as error:  # whatever the objective or the sampler raises
+        except BaseException as error:  # whatever the objective or the sampler raises
             self._end_badly(error)
         finally:
             equipment.courier.end()
@@ -219,7 +219,7 @@ class Attempt:
         except Exception as error:  # whatever a store raises; the trial itself has ended well
             _log.warning("the model of trial %d is not kept: %s", self._number, error)
 
-    def _end_badly(self, error: Exception | SystemExit) -> None:
+    def _end_badly(self, error: BaseException) -> None:
         trial = self._trial
         ending = ending_of(error, trial is not None and trial.has_reported)
         if ending is Ending.MISUSED:
@@ -243,7 +243,7 @@ class Attempt:
         reason = " ".join(why.split())
         raise StudyFailed(f"{reason}; this worker ends, and trial {self._number} is given back")
 
-    def _fail(self, error: Exception | SystemExit, failure: Failure) -> None:
+    def _fail(self, error: BaseException, failure: Failure) -> None:
         # An objective finds the storage's URL in its environment, and may fail with it.
         claims = self._equipment.claims
         text = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"

@@ -409,5 +409,6 @@ DELETE FROM orch.artifact WHERE artifact_id = %(artifact_id)s RETURNING artifact
 
 -- lease_ages --
 SELECT worker_id::text, trial_id,
-       extract(epoch FROM clock_timestamp() - taken_at)::double precision AS seconds
+       extract(epoch FROM clock_timestamp() - taken_at)::double precision AS seconds,
+       extract(epoch FROM clock_timestamp() - renewed_at)::double precision AS silent_seconds
 FROM orch.lease WHERE study_id = %(study_id)s
