@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import multiprocessing
 import os
 import subprocess
@@ -10,7 +11,9 @@ import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 import optuna
+import psycopg2
 
 FORK = multiprocessing.get_context("fork")
 
@@ -98,3 +101,79 @@ def keeps_python_to_itself(trial: optuna.Trial) -> float:
     per_second = 10**7 / (time.monotonic() - started)
     sum(range(int(per_second * float(os.environ["BUSY_SECONDS"]))))
     return x
+
+
+def _report_half(trial: optuna.Trial) -> None:
+    trial.report(0.5, 5)
+
+
+def reports_from_a_spawned_child(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0, 1)
+    child = multiprocessing.get_context("spawn").Process(target=_report_half, args=(trial,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    return x
+
+
+def forks_and_returns(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0, 1)
+    child = os.fork()
+    if not child:
+        return 5.0
+    os.waitpid(child, 0)
+    return x
+
+
+def _fail_in_sqlite() -> None:
+    import sqlalchemy
+
+    with sqlalchemy.create_engine("sqlite://").connect() as connection:
+        connection.execute(sqlalchemy.text("select * from no_such_table"))
+
+
+def _fail_in_an_inner_study() -> None:
+    inner = optuna.create_study()
+    trial = inner.ask()
+    inner.tell(trial, 1.0)
+    trial.set_user_attr("late", 1)
+
+
+def _fail_with_a_nul() -> None:
+    raise ValueError("before\0after")
+
+
+fails_in_sqlite = ends(_fail_in_sqlite)
+fails_in_psycopg2 = ends(lambda: psycopg2.connect("host=/nowhere user=nobody"))
+fails_in_an_inner_study = ends(_fail_in_an_inner_study)
+fails_with_a_nul = ends(_fail_with_a_nul)
+
+
+def reports_a_time_stamp(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0, 1)
+    trial.report(x, 1_732_600_000_000 if x == 0.1 else 1)
+    return x
+
+
+def draws_a_long_name(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0, 1)
+    trial.set_user_attr("n" * (600 if x == 0.1 else 512), 1)
+    return x
+
+
+_earlier: list[optuna.Trial] = []
+
+
+def reports_to_a_trial_that_has_ended(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", 0, 1)
+    _earlier.append(trial)
+    if x == 0.1:
+        _earlier[0].report(1.0, 7)
+    return x
+
+
+def copies_its_trial(trial: optuna.Trial) -> float:
+    copy.deepcopy(trial).report(0.25, 1)
+    trial.set_user_attr("scores", np.array([0.5, 0.75]))
+    trial.set_user_attr("best", np.int64(3))
+    return trial.suggest_float("x", 0, 1)

@@ -198,7 +198,10 @@ def storage_error(error: psycopg2.Error, url: str) -> StorageError:
         return StorageRefused(explain(error, url))
     lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
     passing = code.startswith(_PASSING_CODES) if code else lost
-    return (StorageUnavailable if passing else StorageError)(explain(error, url))
+    if passing:
+        return StorageUnavailable(explain(error, url))
+    words = hide(" ".join(str(error).split()), url)
+    return StorageError(f"the storage at {mask(url)} refused a statement: {words}")
 
 
 def explain(error: psycopg2.Error, url: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ class Database:
         self.url = url
         self._connection: Connection | None = None
         self._lock = threading.RLock()
+        self._process = os.getpid()
 
     def rows(self, query: str, **parameters: Any) -> list[Row]:
         """Run the named query.
@@ -43,6 +46,8 @@ class Database:
 
     def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Row]:
         """Run any SQL text; see :meth:`rows`."""
+        if self._process != os.getpid():
+            self._forget_the_parents()
         with self._lock:
             try:
                 if self._connection is None:
@@ -76,8 +81,22 @@ class Database:
                     self.execute("ROLLBACK")
                 raise
 
+    def _forget_the_parents(self) -> None:
+        """In a forked child: what it inherited must not say a word to the parent's server."""
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+        inherited, self._connection = self._connection, None
+        # psycopg2 closes no connection of another process; whatever libpq still does, is lost.
+        with contextlib.suppress(psycopg2.Error, OSError):
+            if inherited is not None:
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, inherited.fileno())
+                os.close(nowhere)
+
     def close(self) -> None:
         """Close the connection; the next query opens a new one."""
+        if self._process != os.getpid():
+            self._forget_the_parents()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

@@ -30,6 +30,7 @@ from psycopg2.extras import Json
 
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.mirror import Mirror, frozen_trial, stored_number
+from orchestrator.storage.storable import to_json
 
 
 class PostgresStorage(BaseStorage):
@@ -98,7 +99,7 @@ class PostgresStorage(BaseStorage):
         self._set_study_attribute("set_study_system_attribute", study_id, key, value)
 
     def _set_study_attribute(self, query: str, study_id: int, key: str, value: Any) -> None:
-        if not self._database.rows(query, study_id=study_id, key=key, value=json.dumps(value)):
+        if not self._database.rows(query, study_id=study_id, key=key, value=to_json(value)):
             raise _no_study(study_id)
 
     def get_all_studies(self) -> list[FrozenStudy]:
@@ -181,10 +182,10 @@ class PostgresStorage(BaseStorage):
         self._store(trial_id, {"values": [[step, *stored_number(intermediate_value)]]})
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._store(trial_id, {"user": {key: json.dumps(value)}})
+        self._store(trial_id, {"user": {key: to_json(value)}})
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._store(trial_id, {"system": {key: json.dumps(value)}})
+        self._store(trial_id, {"system": {key: to_json(value)}})
 
     def _store(self, trial_id: int, writes: Mapping[str, Any]) -> None:
         row = self._database.row("store_open", trial_id=trial_id, writes=Json(writes))
@@ -261,8 +262,8 @@ def _parts(trial: FrozenTrial) -> dict[str, Any]:
         "values": [
             [step, *stored_number(value)] for step, value in trial.intermediate_values.items()
         ],
-        "user": {key: json.dumps(value) for key, value in trial.user_attrs.items()},
-        "system": {key: json.dumps(value) for key, value in trial.system_attrs.items()},
+        "user": {key: to_json(value) for key, value in trial.user_attrs.items()},
+        "system": {key: to_json(value) for key, value in trial.system_attrs.items()},
     }
 
 

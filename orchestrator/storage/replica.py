@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.storage.database import Database
 from orchestrator.storage.mirror import Changes, Mirror
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.storable import check_name, to_json
 
 # What came with an answer a moment ago need not be asked for again.
 _FRESH_SECONDS = 0.2
@@ -68,7 +69,7 @@ def _as_read(attributes: dict[str, Any]) -> dict[str, Any]:
     """A copy, as others read it: a tuple is a list then."""
     if all(type(value) in _PLAIN for value in attributes.values()):
         return dict(attributes)
-    read: dict[str, Any] = json.loads(json.dumps(attributes))
+    read: dict[str, Any] = json.loads(to_json(attributes))
     return read
 
 
@@ -183,6 +184,7 @@ class Replica(PostgresStorage):
         if own is None or trial_id != own._trial_id:
             super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
             return
+        check_name(param_name)
         known = self._own_domains.setdefault(param_name, distribution)
         check_distribution_compatibility(known, distribution)
         own.distributions[param_name] = distribution
@@ -195,7 +197,8 @@ class Replica(PostgresStorage):
         if own is None or trial_id != own._trial_id:
             super().set_trial_user_attr(trial_id, key, value)
             return
-        text = json.dumps(value)
+        check_name(key)
+        text = to_json(value)
         own.user_attrs[key] = value
         self._outbox.write_user_attribute(key, text)
 
@@ -204,7 +207,8 @@ class Replica(PostgresStorage):
         if own is None or trial_id != own._trial_id:
             super().set_trial_system_attr(trial_id, key, value)
             return
-        text = json.dumps(value)
+        check_name(key)
+        text = to_json(value)
         own.system_attrs[key] = value
         self._outbox.write_system_attribute(key, text)
 

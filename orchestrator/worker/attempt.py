@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
+from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
-from orchestrator.errors import StudyFailed
+from orchestrator.errors import StorageUnavailable, StudyFailed
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.storage.url import hide
 from orchestrator.training.base import Objective
@@ -28,7 +30,7 @@ from orchestrator.worker.leaving import (
     TrialInterrupted,
     TrialPaused,
 )
-from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
+from orchestrator.worker.patience import PatienceExceeded, patiently
 from orchestrator.worker.trial import WorkerTrial
 
 _log = logging.getLogger("orch")
@@ -65,6 +67,7 @@ class Attempt:
         self._trial_id = trial_id
         self._number = number
         self._takes_next = takes_next
+        self._process = os.getpid()
         self._started = time.monotonic()
         self._trial: WorkerTrial | None = None
 
@@ -90,7 +93,7 @@ class Attempt:
             _log.info("trial %d given back", self._number)
         except TrialPaused:
             self._pause()
-        except (LeaseLost, UpdateFinishedTrialError):
+        except LeaseLost:
             self._drop()
         except DatabaseLost:
             raise PatienceExceeded(
@@ -99,7 +102,7 @@ class Attempt:
             ) from None
         except PatienceExceeded:
             raise
-        except storage_failures() as error:
+        except StorageUnavailable as error:
             reason = " ".join(str(error).split())
             raise PatienceExceeded(
                 f"the storage failed in trial {self._number}: {reason}"
@@ -131,13 +134,26 @@ class Attempt:
         try:
             if self._objective.space():
                 trial.suggest_space()
-            values = _as_values(self._objective(trial), len(trial.study.directions))
+            values = _as_values(self._call_objective(trial), len(trial.study.directions))
             trial.check_names()
         except TrialPruned as error:
             return "PRUNED", _last_value(trial), str(error) or None
         if any(map(math.isnan, values)):
             return "PRUNED", None, "the objective returned nan"
         return "COMPLETE", values, None
+
+    def _call_objective(self, trial: WorkerTrial) -> Any:
+        try:
+            return self._objective(trial)
+        finally:
+            if os.getpid() != self._process:
+                self._end_stray_child()
+
+    def _end_stray_child(self) -> None:
+        """End a forked process that came back from the objective, as only its parent may."""
+        if sys.exc_info()[1] is not None:
+            traceback.print_exc()
+        os._exit(1)
 
     def _end(
         self, trial: WorkerTrial, state: State, values: list[float] | None, reason: str | None

@@ -14,6 +14,7 @@ from orchestrator.storage.database import Database, Row
 from orchestrator.storage.mirror import Changes, stored_number
 from orchestrator.storage.replica import End
 from orchestrator.storage.setup import ORCH_VERSION
+from orchestrator.storage.storable import clean
 from orchestrator.worker.writes import Account, Writes
 
 Outcome = Literal[
@@ -289,7 +290,7 @@ class Claims:
             "state": state,
             "values": [value for value, _ in stored],
             "types": [kind for _, kind in stored],
-            "attributes": Json(dict(attributes)),
+            "attributes": Json(clean(dict(attributes))),
         }
 
     def fail(
@@ -313,10 +314,10 @@ class Claims:
         return self._held(
             "fail_attempt",
             trial_id=trial_id,
-            reason=reason,
-            attributes=Json(dict(attributes)),
+            reason=clean(reason),
+            attributes=Json(clean(dict(attributes))),
             ending=failure.ending,
-            signature=failure.signature,
+            signature=clean(failure.signature),
         )
 
     def stop_for_wrong_use(self, trial_id: int, reason: str) -> bool:
@@ -325,7 +326,7 @@ class Claims:
         Returns:
             False: the lease is gone; nothing was written.
         """
-        return self._held("stop_for_wrong_use", trial_id=trial_id, reason=reason)
+        return self._held("stop_for_wrong_use", trial_id=trial_id, reason=clean(reason))
 
     def give_back(self, trial_id: int) -> bool:
         """Return the trial to the queue: an orderly leave is no failed attempt.

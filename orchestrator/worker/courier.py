@@ -9,16 +9,23 @@ outage it sends all of it again, and so does the trial's end.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from uuid import UUID
 
+from optuna.distributions import json_to_distribution
+from optuna.exceptions import UpdateFinishedTrialError
+
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.database import Database
+from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.replica import Replica
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
+from orchestrator.worker.patience import patiently
 from orchestrator.worker.writes import Account, Writes
 
 _log = logging.getLogger("orch")
@@ -30,6 +37,8 @@ _GATHER_SECONDS = 0.005
 # A decision need not ask again for what others did when the worker was told so short a time ago:
 # their own values may be on their way for as long.
 _FRESH_SECONDS = 0.005
+# How long a forked child of the objective goes on trying to deliver.
+_CHILD_PATIENCE_SECONDS = 60.0
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 
 
@@ -49,6 +58,8 @@ class Courier(Background):
         self._claims = Claims(self._database, study_id, worker_id)
         self._beat_seconds = beat_seconds
         self._trial_id: int | None = None
+        self._process = os.getpid()
+        self._beside: PostgresStorage | None = None
         self._pending = Writes()
         self._sent = Writes()
         self._serial = self._arrived = 0
@@ -82,6 +93,10 @@ class Courier(Background):
         """Whether the trial is still this worker's, as far as is known."""
         return self._held
 
+    def is_running(self, trial_id: int) -> bool:
+        """Whether what is written now is of this trial."""
+        return trial_id == self._trial_id
+
     def begin(self, trial_id: int) -> None:
         """From now on what is written is of this trial."""
         self._start(trial_id)
@@ -114,15 +129,26 @@ class Courier(Background):
 
     def write_param(self, name: str, value: float, distribution: str) -> None:
         """Send a parameter, with the next value or a moment later."""
+        if self._is_forked():
+            domain = json_to_distribution(distribution)
+            self._from_child(lambda to, trial: to.set_trial_param(trial, name, value, domain))
+            return
         self._write(lambda pending: pending.params.update({name: (value, distribution)}))
 
     def write_user_attribute(self, key: str, value: str) -> None:
         """Send a user attribute (JSON), with the next value or a moment later."""
+        if self._is_forked():
+            found = json.loads(value)
+            self._from_child(lambda to, trial: to.set_trial_user_attr(trial, key, found))
+            return
         self._write(lambda pending: pending.user_attributes.update({key: value}))
 
     def write_system_attribute(self, key: str, value: str) -> None:
         """Send a system attribute (JSON), with the next value or a moment later."""
-        if self._sent.system_attributes.get(key) != value:
+        if self._is_forked():
+            found = json.loads(value)
+            self._from_child(lambda to, trial: to.set_trial_system_attr(trial, key, found))
+        elif self._sent.system_attributes.get(key) != value:
             self._write(lambda pending: pending.system_attributes.update({key: value}))
 
     def _write(self, change: Callable[[Writes], None]) -> None:
@@ -139,6 +165,9 @@ class Courier(Background):
         Raises:
             StorageError: the database answers, but can never take it.
         """
+        if self._is_forked():
+            self._value_from_child(step, value)
+            return
         self._write(lambda pending: pending.values.update({step: value}))
         if self._broken is not None:
             raise self._broken
@@ -173,6 +202,11 @@ class Courier(Background):
             Whether it has arrived. False: the database is out of reach and the value is kept, or
             the lease is gone (:attr:`held`).
         """
+        if self._is_forked():
+            self._value_from_child(step, value)
+            if changes and self._replica is not None:
+                self._replica.sync()
+            return self._held
         with self._changed:
             self._pending.values[step] = value
             self._wants_changes = self._wants_changes or changes
@@ -182,6 +216,30 @@ class Courier(Background):
                 lambda: self._settled() or self._outage_began is not None, _ANSWER_SECONDS
             )
             return self._delivered()
+
+    def _is_forked(self) -> bool:
+        """Whether this is a child of the worker's process, which has no courier's thread."""
+        return os.getpid() != self._process
+
+    def _value_from_child(self, step: int, value: float) -> None:
+        self._from_child(lambda to, trial: to.set_trial_intermediate_value(trial, step, value))
+
+    def _from_child(self, write: Callable[[PostgresStorage, int], None]) -> None:
+        """Write to the trial from a forked child, on a connection of its own.
+
+        The server notes that somebody else than the trial's worker has written to it, so the worker
+        learns of it with the trial's end.
+        """
+        trial = self._trial_id
+        if trial is None:
+            return
+        if self._beside is None:
+            self._beside = PostgresStorage(Database(self._database.url))
+        to = self._beside
+        try:
+            patiently(lambda: write(to, trial), _CHILD_PATIENCE_SECONDS)
+        except UpdateFinishedTrialError:
+            self._held = False
 
     def _settled(self) -> bool:
         return not self._pending or not self._held or self._broken is not None

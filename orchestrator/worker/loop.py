@@ -30,7 +30,6 @@ from orchestrator.search.samplers import TrialSampler
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.connect import answer_within
 from orchestrator.storage.database import Database
-from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.replica import Replica
 from orchestrator.storage.url import mask
 from orchestrator.study import open_study, store_facts
@@ -154,7 +153,10 @@ class Worker:
     def _open(self, equipment: Equipment) -> BaseStorage:
         """What the sampler and the pruner read and write."""
         if self._study.spec.storage.driver == "rdb":
-            return open_optuna_storage(self._database.url)
+            # Imported only here: it brings SQLAlchemy, which costs a worker a tenth of its start.
+            from orchestrator.worker.rdb_storage import open_rdb_storage
+
+            return open_rdb_storage(self._database.url)
         self._replica = Replica(self._database, self.study_id, equipment.courier)
         equipment.courier.feed(self._replica)
         return self._replica

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
-
-import psycopg2
-from optuna.exceptions import StorageInternalError
 
 from orchestrator.errors import StorageError, StorageUnavailable
 
@@ -20,17 +16,6 @@ Result = TypeVar("Result")
 
 _random = random.Random()  # not the process's: an objective may have seeded that one
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.2, 5.0
-
-
-def storage_failures() -> tuple[type[Exception], ...]:
-    """What a storage raises when its database does not answer."""
-    ours = (StorageInternalError, StorageUnavailable, psycopg2.Error)
-    # Only Optuna's own storage brings SQLAlchemy, which costs a worker a tenth of its start.
-    if "sqlalchemy" not in sys.modules:
-        return ours
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (*ours, SQLAlchemyError)
 
 
 class PatienceExceeded(StorageError):
@@ -57,7 +42,7 @@ def patiently(
     while True:
         try:
             return call()
-        except storage_failures() as error:
+        except StorageUnavailable as error:
             reason = " ".join(str(error).split())
             if time.monotonic() >= deadline or give_up():
                 raise PatienceExceeded(f"the storage is out of reach: {reason}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from uuid import UUID
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.database import Database
 from orchestrator.storage.files import remove_old
 from orchestrator.worker.claim import Claims
@@ -225,9 +225,12 @@ class Supervisor:
             debt = self._debts[0]
             try:
                 held = self._take_back(debt)
-            except StorageError:
+            except StorageUnavailable:
                 self._lose_patience()
                 return  # the grace period takes it back in any case
+            except StorageError as error:  # it will not work later either
+                self.messages.append(f"a trial is taken back after the grace period: {error}")
+                held = False
             self._debts.pop(0)
             if held:
                 debt.slot.fruitless = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -14,20 +15,24 @@ from typing import Any
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from orchestrator.eligibility import feasible, known_infeasible
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
+from orchestrator.storage.database import Database
+from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.replica import Replica
+from orchestrator.storage.storable import LARGEST_STEP
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.endings import own_files
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
-from orchestrator.worker.patience import patiently, storage_failures
+from orchestrator.worker.patience import patiently
 
 _log = logging.getLogger("orch")
 
@@ -88,6 +93,24 @@ class WorkerTrial(optuna.Trial):
         self.seconds_before = 0.0
         self._started = time.monotonic()
 
+    def __copy__(self) -> WorkerTrial:
+        return self  # a handle to the same trial, as a pruning callback holds it
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WorkerTrial:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., optuna.Trial], tuple[str, int]]:
+        return _open_elsewhere, (self.study.study_name, self._trial_id)
+
+    def _check_current(self) -> None:
+        """Refuse what an objective does with the trial of another call.
+
+        Raises:
+            UpdateFinishedTrialError: the trial has ended, as in Optuna.
+        """
+        if not self._equipment.courier.is_running(self._trial_id):
+            raise UpdateFinishedTrialError(f"trial {self.number} has ended; it cannot be changed")
+
     @property
     def values(self) -> dict[int, float]:
         """Every value reported so far, by step, delivered or not."""
@@ -117,9 +140,10 @@ class WorkerTrial(optuna.Trial):
         Raises:
             TrialLeft: the trial cannot or must not go on here.
         """
+        self._check_current()
         value, step = float(value), int(step)
-        if step < 0:
-            raise ValueError(f"step must not be negative, but it is {step}")
+        if not 0 <= step <= LARGEST_STEP:
+            raise ValueError(f"step must be from 0 to {LARGEST_STEP}, but it is {step}")
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value
@@ -153,7 +177,7 @@ class WorkerTrial(optuna.Trial):
             return False
         try:
             return super().should_prune()
-        except storage_failures():
+        except StorageUnavailable:
             return False
 
     def checkpoint(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
@@ -166,6 +190,7 @@ class WorkerTrial(optuna.Trial):
         Raises:
             TrialLeft: the trial cannot or must not go on here.
         """
+        self._check_current()
         if self._leave_if_needed(step, capture):
             return
         self._equipment.writer.check()
@@ -182,6 +207,7 @@ class WorkerTrial(optuna.Trial):
         Raises:
             LeaseLost: the trial is no longer this worker's.
         """
+        self._check_current()
         equipment = self._equipment
         if self.fresh and not self.values:
             return None
@@ -252,6 +278,7 @@ class WorkerTrial(optuna.Trial):
             value: the trial's value.
             save: writes the model to a file; called only when it may be kept.
         """
+        self._check_current()
         equipment = self._equipment
         # As far as is known: a constraint may be set later, up to the trial's end.
         if not math.isfinite(value) or known_infeasible(
@@ -350,7 +377,7 @@ class WorkerTrial(optuna.Trial):
         def suggest() -> Any:
             try:
                 return super(WorkerTrial, self)._suggest(name, wanted)
-            except storage_failures():
+            except StorageUnavailable:
                 # The value may have been stored although the answer was lost: look before
                 # drawing again.
                 self._stale = True
@@ -369,3 +396,9 @@ class WorkerTrial(optuna.Trial):
     def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:
             super()._check_distribution(name, distribution)
+
+
+def _open_elsewhere(study: str, trial_id: int) -> optuna.Trial:
+    """A pickled trial in another process of the objective: what it writes arrives from there."""
+    storage = PostgresStorage(Database(os.environ["ORCH_STORAGE"]))
+    return optuna.Trial(optuna.Study(study, storage), trial_id)

@@ -44,6 +44,77 @@ def test_a_process_that_ends_in_a_trial_has_failed_that_attempt(
     assert all(reason in trial.user_attrs["orch:reason"] for trial in failed), failed
 
 
+def test_what_a_forked_child_reports_and_notes_arrives(orch: Orch, url: str, name: str) -> None:
+    orch.ok(
+        "run", "leaving_objectives:reports_from_a_child", "--study", name, "--trials", "2",
+        "--workers", "1", "--pruner", "none", timeout=60,
+    )  # fmt: skip
+    for trial in optuna.load_study(study_name=name, storage=rdb_storage(url)).trials:
+        x = trial.params["x"]
+        assert trial.intermediate_values == pytest.approx({0: x, 1: x + 1, 2: x + 2})
+        assert trial.user_attrs["trained in"] == "a child" and trial.value == x
+
+
+def test_a_pickled_trial_reports_from_another_process(orch: Orch, url: str, name: str) -> None:
+    orch.ok(
+        "run", "leaving_objectives:reports_from_a_spawned_child", "--study", name, "--trials", "1",
+        "--workers", "1", "--pruner", "none", timeout=60,
+    )  # fmt: skip
+    (trial,) = optuna.load_study(study_name=name, storage=rdb_storage(url)).trials
+    assert trial.intermediate_values == {5: 0.5}
+
+
+def test_a_forked_process_that_comes_back_ends_no_trial(orch: Orch, url: str, name: str) -> None:
+    orch.ok(
+        "run", "leaving_objectives:forks_and_returns", "--study", name, "--trials", "2",
+        "--workers", "1", timeout=60,
+    )  # fmt: skip
+    trials = optuna.load_study(study_name=name, storage=rdb_storage(url)).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
+    assert all(trial.value == trial.params["x"] for trial in trials)
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [
+        ("fails_in_sqlite", "OperationalError"),
+        ("fails_in_psycopg2", "OperationalError"),
+        ("fails_in_an_inner_study", "UpdateFinishedTrialError"),
+        ("reports_a_time_stamp", "step must be from 0 to 2147483647"),
+        ("draws_a_long_name", "has 600 characters; at most 512 can be stored"),
+        ("fails_with_a_nul", "ValueError: before\ufffdafter"),
+        ("reports_to_a_trial_that_has_ended", "has ended; it cannot be changed"),
+    ],
+)
+def test_an_error_of_the_objectives_own_is_a_failed_attempt(
+    orch: Orch, url: str, name: str, objective: str, reason: str
+) -> None:
+    orch.ok(
+        "create", name, "--objective", f"leaving_objectives:{objective}", "--trials", "2",
+        "--sampler", "random", "--set", "worker.max_retries=0",
+    )  # fmt: skip
+    orch.ok("enqueue", name, "--params", "x=0.8")
+    orch.ok("enqueue", name, "--params", "x=0.1")
+    done = orch("resume", name, "--workers", "1", timeout=120)
+    assert done.returncode == 0, done.stderr
+    trials = optuna.load_study(study_name=name, storage=rdb_storage(url)).trials
+    assert Counter(trial.state.name for trial in trials) == {"COMPLETE": 2, "FAIL": 1}
+    (failed,) = (trial for trial in trials if trial.state.name == "FAIL")
+    assert reason in failed.user_attrs["orch:reason"]
+
+
+def test_a_copied_trial_is_the_same_and_numpys_numbers_are_stored(
+    orch: Orch, url: str, name: str
+) -> None:
+    orch.ok(
+        "run", "leaving_objectives:copies_its_trial", "--study", name, "--trials", "1",
+        "--workers", "1", "--pruner", "none", timeout=60,
+    )  # fmt: skip
+    (trial,) = optuna.load_study(study_name=name, storage=rdb_storage(url)).trials
+    assert trial.intermediate_values == {1: 0.25}
+    assert trial.user_attrs["scores"] == [0.5, 0.75] and trial.user_attrs["best"] == 3
+
+
 @pytest.mark.parametrize("objective", ["has_a_pool", "ends_a_child", "reads_its_input"])
 def test_what_the_objective_starts_ends_as_it_would_without_us(
     orch: Orch, name: str, objective: str
