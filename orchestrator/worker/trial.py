@@ -142,8 +142,10 @@ class WorkerTrial(optuna.Trial):
         """
         self._check_current()
         value, step = float(value), int(step)
-        if not 0 <= step <= LARGEST_STEP:
-            raise ValueError(f"step must be from 0 to {LARGEST_STEP}, but it is {step}")
+        if step < 0:
+            raise ValueError(f"step must not be negative, but it is {step}")
+        if step > LARGEST_STEP:
+            raise ValueError(f"step must be at most {LARGEST_STEP}, but it is {step}")
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value

@@ -80,7 +80,7 @@ def test_a_forked_process_that_comes_back_ends_no_trial(orch: Orch, url: str, na
         ("fails_in_sqlite", "OperationalError"),
         ("fails_in_psycopg2", "OperationalError"),
         ("fails_in_an_inner_study", "UpdateFinishedTrialError"),
-        ("reports_a_time_stamp", "step must be from 0 to 2147483647"),
+        ("reports_a_time_stamp", "step must be at most 2147483647"),
         ("draws_a_long_name", "has 600 characters; at most 512 can be stored"),
         ("fails_with_a_nul", "ValueError: before\ufffdafter"),
         ("reports_to_a_trial_that_has_ended", "has ended; it cannot be changed"),
