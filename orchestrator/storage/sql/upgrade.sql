@@ -11,10 +11,10 @@ WHERE a.key = 'orch:software' AND EXISTS (
     SELECT FROM jsonb_object_keys(a.value_json::jsonb) AS name
     WHERE name LIKE 'module objectives%');
 
--- Version 7: workers set a column that the roles of before do not know.
+-- Version 7: workers set columns that the roles of before do not know.
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'orch_worker') THEN
-        GRANT UPDATE (wrong_use) ON orch.study TO orch_worker;
+        GRANT UPDATE (wrong_use, objective) ON orch.study TO orch_worker;
     END IF;
 END $$;
 -- Version 7: the note of a kept model was a JSON object; Optuna reads a JSON string that holds JSON.
