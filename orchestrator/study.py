@@ -124,31 +124,37 @@ def insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) ->
         UsageError: the name is taken.
     """
     with database.transaction():
-        row = database.row(
-            "insert_study",
-            name=spec.study.name,
-            directions=[direction.upper() for direction in spec.study.directions],
-        )
-        if row is not None:
-            database.rows(
-                "insert_orch_study",
-                study_id=row["study_id"],
-                metrics=list(spec.study.metrics),
-                planned=is_planned(spec),
-                note=Json(spec.study.note),
-                spec=Json(spec.document()),
-                budget=spec.study.trials,
-                timeout=spec.study.timeout,
-                data=None if facts is None else Json(facts),
-            )
-            software = Json(software_of(spec.study.objective))
-            database.rows("pin_software", study_id=row["study_id"], software=software)
+        insert_rows(database, spec, facts)
+    return open_study(database, spec.study.name)
+
+
+def insert_rows(database: Database, spec: StudySpec, facts: dict[str, Any] | None) -> int:
+    """The rows of :func:`insert`, for a caller who has begun a transaction; the study's id."""
+    row = database.row(
+        "insert_study",
+        name=spec.study.name,
+        directions=[direction.upper() for direction in spec.study.directions],
+    )
     if row is None:
         raise UsageError(
             f"study '{spec.study.name}' exists already; use another name, or "
             f"'orch resume {spec.study.name}' to go on with it"
         )
-    return open_study(database, spec.study.name)
+    study_id = int(row["study_id"])
+    database.rows(
+        "insert_orch_study",
+        study_id=study_id,
+        metrics=list(spec.study.metrics),
+        planned=is_planned(spec),
+        note=Json(spec.study.note),
+        spec=Json(spec.document()),
+        budget=spec.study.trials,
+        timeout=spec.study.timeout,
+        data=None if facts is None else Json(facts),
+    )
+    software = Json(software_of(spec.study.objective))
+    database.rows("pin_software", study_id=study_id, software=software)
+    return study_id
 
 
 def read(database: Database, name: str) -> StoredStudy | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, printable
 from orchestrator.report.words import counted
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ ObjectiveOption = Annotated[
     typer.Option(
         "--objective",
         metavar="OBJECTIVE",
-        help="With which the study may go on; default: read only.",
+        help="Objective for new trials; without it the study is read-only.",
     ),
 ]
 
@@ -45,7 +47,7 @@ EpochsOption = Annotated[
 
 @app.command("optuna")
 def optuna_(
-    url: Annotated[str, typer.Argument(metavar="URL", help="As sqlite:///old.db, or a journal.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="e.g. sqlite:///old.db, or a file.")],
     name: o.NameArgument,
     study: Annotated[
         str | None,
@@ -91,6 +93,22 @@ def kerastuner(
     _store(read_project(folder, metric), name, storage, objective, data, epochs)
 
 
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None] | None]:
+    """What shows how many trials are written, on one line of a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+
+    def show(written: int) -> None:
+        print(f"\r{written:,} of {counted(total, 'trial')}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 def _store(
     imported: ImportedStudy,
     name: str,
@@ -104,7 +122,11 @@ def _store(
 
     if objective is None and (data is not None or epochs is not None):
         raise UsageError("--data and --epochs are for the --objective that goes on; name it")
-    stored = store(open_database(storage), name, imported, GoingOn(objective, data, epochs))
+    for warning in imported.warnings:
+        print(printable(f"warning: {warning}"), file=sys.stderr)
+    going_on = GoingOn(objective, data, epochs)
+    with _progress(len(imported.trials)) as show:
+        stored = store(open_database(storage), name, imported, going_on, show)
     print(
         f"study '{name}' has {counted(len(imported.trials), 'trial')} now; see them with: "
         f"orch report {name}",

@@ -26,7 +26,7 @@ from orchestrator.cli import (
     watch,
     winner,
 )
-from orchestrator.errors import OrchError, UsageError
+from orchestrator.errors import OrchError, UsageError, printable
 
 app = typer.Typer(
     name="orch",
@@ -132,7 +132,7 @@ def _silence_native_logs() -> None:
 def _end(error: BaseException, message: str, code: int) -> None:
     if os.environ.get("ORCH_DEBUG"):
         raise error
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     if line:
         print(f"orch: {line}", file=sys.stderr)
     sys.exit(code)

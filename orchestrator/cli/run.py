@@ -156,10 +156,12 @@ def resume(
         raise UsageError("--trials N sets the budget and --add N raises it; give one of them")
     from orchestrator import study as studies
     from orchestrator.cli.session import work_and_report
+    from orchestrator.resolve.objective import check_can_run
     from orchestrator.storage.open import open_database
 
     database = open_database(storage)
     stored = studies.open_study(database, name)
+    check_can_run(stored.spec)
     if trials is not None or add is not None:
         budget = trials if trials is not None else stored.spec.study.trials + (add or 0)
         studies.raise_budget(database, stored, budget)

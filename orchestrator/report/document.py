@@ -6,9 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.origin import Origin
 from orchestrator.ranking import rank
 from orchestrator.report.rungs import Rung
 from orchestrator.report.words import step_word
+from orchestrator.resolve.objective import IMPORTED
 
 
 class States(BaseModel):
@@ -118,6 +120,8 @@ class Summary(BaseModel):
         versions: of the packages where the report was made.
         verdict: the answer in sentences, the decision first.
         mismatches: machines that took part with other software, and in what.
+        imported: where the study comes from; None: it was made here. Without an objective its
+            ``sampler`` and ``pruner`` are ``"unknown"``.
     """
 
     study: str
@@ -144,11 +148,30 @@ class Summary(BaseModel):
     versions: dict[str, str]
     verdict: list[str] = []
     mismatches: list[str]
+    imported: Origin | None = None
     trials: list[TrialSummary]
 
     @property
     def is_multi_objective(self) -> bool:
         return isinstance(self.metric, list)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether more trials can run; not where the study was imported without an objective."""
+        return self.objective != IMPORTED
+
+    def is_imported(self, trial: TrialSummary) -> bool:
+        """Whether the trial came with the study, and did not run here."""
+        if self.imported is None:
+            return not self.can_run
+        return trial.number < self.imported.trials
+
+    @property
+    def strategy(self) -> str:
+        """``tpe with hyperband``; of an import that cannot run, where it comes from."""
+        if self.can_run:
+            return f"{self.sampler} with {self.pruner}"
+        return "imported" if self.imported is None else f"imported from {self.imported.made_by}"
 
     @property
     def metrics(self) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 
+from orchestrator.errors import printable
 from orchestrator.report.document import Summary
 from orchestrator.report.verdict import decision
 from orchestrator.report.words import (
@@ -183,4 +184,4 @@ def best_page(summary: Summary, top: int) -> str:
     states, saved = summary.states, summary.epochs.saved_ratio
     of = f"of {states.complete} complete and {counted(states.pruned, 'pruned trial')}"
     lines.append(f"{of}; {percent(saved)} of the {summary.unit}s saved" if saved else of)
-    return "\n".join(lines)
+    return printable("\n".join(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from orchestrator.errors import printable
 from orchestrator.report.document import Summary
 from orchestrator.report.plots import Plot, sparkline
 from orchestrator.report.ranges import value_range
@@ -28,15 +29,15 @@ def render(summary: Summary) -> str:
         _importances(summary),
         _workers(summary),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return printable("\n\n".join(section for section in sections if section) + "\n")
 
 
 def _head(summary: Summary) -> str:
     states = summary.states
     done = states.complete + states.pruned
+    objective = f"{summary.objective}, " if summary.can_run else ""
     lines = [
-        f"Study {summary.study}: {summary.objective}, {_metrics(summary)}, "
-        f"{summary.sampler} with {summary.pruner}",
+        f"Study {summary.study}: {objective}{_metrics(summary)}, {summary.strategy}",
         f"Trials {done} of {summary.budget}: {states.complete} complete, {states.pruned} pruned"
         f", {states.failed} failed, {states.running} running, {states.waiting} waiting"
         f"{retries(summary.retries)}",
@@ -102,7 +103,7 @@ def _best(summary: Summary) -> str:
         return _pareto(summary)
     if best is None:  # the verdict says why
         return ""
-    several = summary.has_epochs or (summary.rounds == 1 and best.epochs > 1)
+    several = (summary.has_epochs and best.epochs > 0) or (summary.rounds == 1 and best.epochs > 1)
     after = f" after {counted(best.epochs, summary.unit)}" if several else ""
     lines = [f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}{after}"]
     if best.std is not None:
@@ -110,7 +111,7 @@ def _best(summary: Summary) -> str:
             f"       (mean of {best.trainings} trainings, standard deviation {number(best.std)}, "
             f"standard error {number(best.standard_error)})"
         )
-    elif summary.has_epochs:
+    elif summary.has_epochs and summary.can_run:
         lines.append("       (one training)")
     width = max((len(name) for name in best.params), default=0)
     lines += [f"       {name:<{width}}  {number(value)}" for name, value in best.params.items()]

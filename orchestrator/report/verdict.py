@@ -18,7 +18,7 @@ def verdict(summary: Summary) -> list[str]:
     found = decision(summary)
     if summary.ranked():
         found += [_certainty(summary), _importance(summary)]
-    return [sentence for sentence in [*found, _cost(summary)] if sentence]
+    return [sentence for sentence in [*found, _cost(summary), _origin(summary)] if sentence]
 
 
 def decision(summary: Summary) -> list[str]:
@@ -39,7 +39,8 @@ def decision(summary: Summary) -> list[str]:
         return [f"There is no winner: {counted(states.failed, 'configuration')} failed.{last}"]
     if states.running:
         return [f"No trial has ended yet; {counted(states.running, 'trial')} running."]
-    return ["No trial has run yet.", f"Start workers with: orch worker {summary.study}"]
+    start = [f"Start workers with: orch worker {summary.study}"] if summary.can_run else []
+    return ["No trial has run yet.", *start]
 
 
 def _why_none_wins(summary: Summary) -> str:
@@ -55,6 +56,8 @@ def _why_none_wins(summary: Summary) -> str:
 def _all_pruned(summary: Summary, ended: int) -> list[str]:
     none = f"There is no winner: all {counted(ended, 'trial')} that ended were pruned."
     reason = summary.last_reason()
+    if not summary.can_run:
+        return [none]
     if reason:  # the objective pruned them itself, or returned no number
         return [none, f"The last reason: {reason}."]
     return [none, "A milder pruner, or --pruner none, lets some finish."]
@@ -97,6 +100,8 @@ def _certainty(summary: Summary) -> str:
         return f"Trial {second.number} has the same value."
     ahead = f"It leads trial {second.number} by {lead:.2g}"
     error = _error_of_difference(best, second)
+    if not summary.can_run:  # nor can its best trials run again
+        return f"{ahead}."
     if error is None:
         one = "training" if summary.has_epochs else "run"
         again = "retrains the best" if summary.has_epochs else "runs the best again"
@@ -133,9 +138,22 @@ def _cost(summary: Summary) -> str:
         saved = f" instead of {epochs.without_pruning:,} ({percent(epochs.saved_ratio)} saved)"
     by = f" on {workers}" if workers else ""
     spent = f"{duration(summary.elapsed_seconds)}{by}."
+    if not summary.can_run and not any(trial.seconds for trial in summary.trials):
+        trained = counted(epochs.trained, summary.unit)
+        return f"{trained} trained." if epochs.trained and summary.has_epochs else ""
     longest = max((len(trial.intermediate) for trial in summary.trials), default=0)
     # A function that reports nothing, or its end alone, has no steps.
     if not epochs.trained or (summary.unit == "step" and longest < 2):
         return f"It took {spent}" if workers else ""
     verb = "trained" if summary.has_epochs else "run"
     return f"{counted(epochs.trained, summary.unit)} {verb}{saved} in {spent}"
+
+
+def _origin(summary: Summary) -> str:
+    """Where an imported study comes from, and what is unknown of it."""
+    origin = summary.imported
+    if origin is None:
+        return ""
+    if not summary.can_run:
+        return f"Imported from {origin.made_by}: {origin.place}."
+    return f"{counted(origin.trials, 'trial')} imported from {origin.made_by}: {origin.place}."

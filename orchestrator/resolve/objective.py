@@ -18,17 +18,26 @@ from orchestrator.validation import first_fault
 IMPORTED = "imported"
 
 
-def make_objective(spec: StudySpec) -> Objective:
-    """The spec's objective with its settings.
+def check_can_run(spec: StudySpec) -> None:
+    """Refuse a study that was imported without an objective.
 
     Raises:
-        UsageError: no such objective, or an option that it does not have.
+        UsageError: it was.
     """
     if spec.study.objective == IMPORTED:
         raise UsageError(
             f"study '{spec.study.name}' was imported without an objective, so it cannot run; "
             "import it again with --objective"
         )
+
+
+def make_objective(spec: StudySpec) -> Objective:
+    """The spec's objective with its settings.
+
+    Raises:
+        UsageError: no such objective, or an option that it does not have.
+    """
+    check_can_run(spec)
     try:
         factory = find(spec.study.objective)
     except ObjectiveError as error:

@@ -18,6 +18,7 @@ from orchestrator.queue import queue
 from orchestrator.ranking import rank
 from orchestrator.report.noise import spread
 from orchestrator.report.trials import ranking
+from orchestrator.resolve.objective import check_can_run
 from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
@@ -62,6 +63,7 @@ def confirm_study(
         OrchError: there are not that many complete trials.
         UsageError: that study exists for other trials or seeds.
     """
+    check_can_run(study.spec)
     if len(study.spec.study.metrics) > 1:
         raise UsageError("a study of several metrics has no single winner to confirm")
     best = ranking(trials, study.spec)[:top]
