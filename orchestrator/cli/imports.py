@@ -64,7 +64,7 @@ def optuna_(
     """
     from orchestrator.imports.optuna import read_optuna
 
-    _store(read_optuna(url, study), name, storage, objective, data, epochs)
+    _store(lambda: read_optuna(url, study), name, storage, objective, data, epochs)
 
 
 @app.command()
@@ -90,27 +90,30 @@ def kerastuner(
     """
     from orchestrator.imports.kerastuner import read_project
 
-    _store(read_project(folder, metric), name, storage, objective, data, epochs)
+    _store(lambda: read_project(folder, metric), name, storage, objective, data, epochs)
+
+
+def _show(text: str) -> None:
+    """Put this in the place of the last line of progress, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None] | None]:
-    """What shows how many trials are written, on one line of a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-
-    def show(written: int) -> None:
-        print(f"\r{written:,} of {counted(total, 'trial')}", end="", file=sys.stderr, flush=True)
-
+def _whole_or_nothing() -> Iterator[None]:
+    """Say of an interrupted import that it left nothing."""
     try:
-        yield show
+        yield
+    except KeyboardInterrupt:
+        _show("")
+        print("interrupted; nothing was stored", file=sys.stderr)
+        raise
     finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        _show("")
 
 
 def _store(
-    imported: ImportedStudy,
+    read: Callable[[], ImportedStudy],
     name: str,
     storage: str | None,
     objective: str | None,
@@ -122,16 +125,20 @@ def _store(
 
     if objective is None and (data is not None or epochs is not None):
         raise UsageError("--data and --epochs are for the --objective that goes on; name it")
+    with _whole_or_nothing():
+        _show("reading the trials")
+        imported = read()
+        trials = counted(len(imported.trials), "trial")
+        stored = store(
+            open_database(storage),
+            name,
+            imported,
+            GoingOn(objective, data, epochs),
+            lambda written: _show(f"{written:,} of {trials} written"),
+        )
     for warning in imported.warnings:
         print(printable(f"warning: {warning}"), file=sys.stderr)
-    going_on = GoingOn(objective, data, epochs)
-    with _progress(len(imported.trials)) as show:
-        stored = store(open_database(storage), name, imported, going_on, show)
-    print(
-        f"study '{name}' has {counted(len(imported.trials), 'trial')} now; see them with: "
-        f"orch report {name}",
-        file=sys.stderr,
-    )
+    print(f"study '{name}' has {trials} now; see them with: orch report {name}", file=sys.stderr)
     if stored.data is not None:
         print(
             f"it goes on with {stored.spec.data.name} and "
