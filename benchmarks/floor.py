@@ -92,7 +92,7 @@ def _measure(url: str, trials: int) -> dict[str, float]:
     spec = {"study": {"name": "floor", "objective": "quadratic", "trials": 1}}
     names: dict[str, Any] = {
         "study": create(database, StudySpec.parse(spec)).study_id,
-        "worker": uuid4(),
+        "worker": str(uuid4()),
         "domain": _DOMAIN,
     }
     database.rows("join_worker", worker_id=names["worker"], study_id=names["study"], name="floor")

@@ -97,13 +97,12 @@ def _first_trial(study: str, environment: dict[str, str]) -> float:
 def _has_trial(study: str, environment: dict[str, str]) -> bool:
     import psycopg2
 
-    from orchestrator.storage.connect import connect
     from orchestrator.storage.embedded import EmbeddedServer
 
     url = EmbeddedServer(Path(environment["ORCH_HOME"])).url()
     if url is None:
         return False
-    connection = connect(url)
+    connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
             cursor.execute(_TRIALS, (study,))

@@ -208,7 +208,6 @@ def _looker(environment: dict[str, str]) -> Any:
     import psycopg2
 
     from orchestrator.errors import OrchError
-    from orchestrator.storage.connect import connect
     from orchestrator.storage.embedded import EmbeddedServer
 
     server = EmbeddedServer(Path(environment["ORCH_HOME"]))
@@ -219,7 +218,7 @@ def _looker(environment: dict[str, str]) -> Any:
         try:
             if connection is None:
                 url = server.url()
-                connection = None if url is None else connect(url)
+                connection = None if url is None else psycopg2.connect(url)
             if connection is None:
                 return None
             with connection, connection.cursor() as cursor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import (
@@ -57,6 +57,9 @@ class Mnist(KerasObjective):
             "normalisation": CategoricalDistribution((False, True)),
             "epochs": IntDistribution(1, 20),
         }
+
+    def known_metrics(self) -> Sequence[str]:
+        return ("accuracy", "loss", "parameters", "val_accuracy", "val_loss")
 
     def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
         if name == "momentum":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 import optuna
@@ -40,6 +41,9 @@ class Quadratic(Objective):
 
     def space(self) -> dict[str, BaseDistribution]:
         return {"x": FloatDistribution(-10.0, 10.0), "y": FloatDistribution(-10.0, 10.0)}
+
+    def known_metrics(self) -> Sequence[str]:
+        return ("value",)
 
     def steps(self) -> int:
         return self.options.steps

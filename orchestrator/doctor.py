@@ -82,12 +82,15 @@ def examine_study(storage: str | None, name: str) -> Iterator[Finding]:
         return
     mend = f"{different}; install the same, or work with --allow-mismatch"
     yield Finding("versions", not different, mend if different else f"those of study '{name}'")
+    if study.data is None:
+        yield Finding("data", True, "none is needed")
+        return
     try:
         check_data(study, make_objective(study.spec))
     except OrchError as error:
         yield Finding("data", False, str(error))
         return
-    yield Finding("data", True, f"those of study '{name}'" if study.data else "none is needed")
+    yield Finding("data", True, f"those of study '{name}'")
 
 
 def _disk() -> Finding:

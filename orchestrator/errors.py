@@ -22,6 +22,10 @@ class StudyFailed(OrchError):
     """Too many configurations in a row failed, or a worker may not take part."""
 
 
+class FailedTrialError(OrchError):
+    """Raise it in an objective: this configuration fails, without a retry."""
+
+
 class UsageError(OrchError):
     """Wrong use: an unknown name, an unknown option or an impossible value."""
 
@@ -56,7 +60,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
         ``"did you mean 'tpe'?"`` or ``"known are a, b, c"``.
     """
     candidates = sorted(known)
+    return _close(name, candidates) or _listed(candidates)
+
+
+def nearest_of_all(name: str, known: Iterable[str]) -> str:
+    """As :func:`nearest`, and all of them behind it: for names that few people know.
+
+    Returns:
+        ``"did you mean 'loss'? known are accuracy, loss"`` or ``"known are accuracy, loss"``.
+    """
+    candidates = sorted(known)
+    return f"{_close(name, candidates)} {_listed(candidates)}".strip()
+
+
+def _close(name: str, candidates: list[str]) -> str:
     close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
+def _listed(candidates: list[str]) -> str:
     return "known are " + ", ".join(candidates) if candidates else "none is known"

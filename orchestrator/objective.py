@@ -17,6 +17,7 @@ sees nothing else of orch::
 
 from __future__ import annotations
 
+from orchestrator.errors import FailedTrialError
 from orchestrator.training.base import NoOptions, Objective, Refit, Settings, Trial
 from orchestrator.training.data import Array, DataFacts, Dataset
 from orchestrator.training.errors import DataError, ObjectiveError
@@ -29,6 +30,7 @@ __all__ = [
     "DataFacts",
     "Dataset",
     "EstimatorObjective",
+    "FailedTrialError",
     "KerasObjective",
     "NoOptions",
     "Objective",

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 KERASTUNER, OPTUNA = "KerasTuner", "Optuna"
+# What stands for the objective of a study that was imported without one.
+IMPORTED = "imported"
 # The study's user attribute that has it.
 ORIGIN = "orch:imported"
 

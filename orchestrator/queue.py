@@ -10,17 +10,29 @@ from psycopg2.extras import Json
 from orchestrator.domains import Scalar
 from orchestrator.errors import UsageError, nearest
 from orchestrator.resolve.objective import make_objective, search_space
-from orchestrator.search.space import check_value
+from orchestrator.search.space import Space, check_value
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 
 Configurations = Sequence[Mapping[str, Scalar]]
 
 
-def enqueue(database: Database, study: StoredStudy, configurations: Configurations) -> None:
-    """Queue configurations; workers take them before anything else.
+def enqueue(
+    database: Database,
+    study: StoredStudy,
+    configurations: Configurations,
+    from_elsewhere: Configurations = (),
+) -> None:
+    """Queue configurations, all of them or none; workers take them before anything else.
 
     A parameter that a configuration leaves out is drawn by the sampler.
+
+    Args:
+        database: where the study is.
+        study: the study.
+        configurations: of this study; each must fit its space.
+        from_elsewhere: of another study; what this one does not have, or a value that it does not
+            allow, is left out.
 
     Raises:
         UsageError: an unknown parameter, or a value that its domain does not have.
@@ -33,15 +45,11 @@ def enqueue(database: Database, study: StoredStudy, configurations: Configuratio
                 check_value(name, value, space[name])
             elif objective.space():
                 raise UsageError(f"unknown parameter {name}; {nearest(name, space)}")
-    queue(database, study, configurations)
+    queue(database, study, [*configurations, *_fitting(space, from_elsewhere)])
 
 
-def warm_start(database: Database, study: StoredStudy, configurations: Configurations) -> None:
-    """Queue configurations of another study, as far as they fit this one's space.
-
-    A parameter that this study does not have, or a value that it does not allow, is left out.
-    """
-    space = search_space(study.spec, make_objective(study.spec))
+def _fitting(space: Space, configurations: Configurations) -> Configurations:
+    """The configurations, as far as they fit the space."""
 
     def fits(name: str, value: Scalar) -> bool:
         try:
@@ -50,11 +58,10 @@ def warm_start(database: Database, study: StoredStudy, configurations: Configura
             return not space
         return True
 
-    fitting = [
+    return [
         {name: value for name, value in each.items() if fits(name, value)}
         for each in configurations
     ]
-    queue(database, study, fitting)
 
 
 def queue(

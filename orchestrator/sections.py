@@ -68,7 +68,8 @@ class StudySection(Section):
     )
     constraints: tuple[str, ...] = Field(
         default=(),
-        description="User attributes of a trial that must be 0 or less for it to be feasible.",
+        description="User attributes of a trial that must be 0 or less for it to be feasible, "
+        "beside what `trial.set_constraint` sets.",
     )
     trials: int = Field(
         default=20,

@@ -9,7 +9,8 @@ from typing import Any
 from psycopg2.extras import Json
 
 from orchestrator.errors import NoSuchStudy, UsageError, nearest
-from orchestrator.resolve.resolve import resolve
+from orchestrator.resolve.facts import ObjectiveFacts
+from orchestrator.resolve.resolve import Resolved, resolve
 from orchestrator.search.plans import is_planned
 from orchestrator.software import software_of
 from orchestrator.spec import StudySpec
@@ -18,12 +19,13 @@ from orchestrator.storage.database import Database
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """A study as the database has it."""
+    """A study as the database has it; ``facts`` are those of its objective."""
 
     study_id: int
     name: str
     spec: StudySpec
     data: Mapping[str, Any] | None
+    facts: ObjectiveFacts
     state: str
     reason: str | None
     created_at: str
@@ -35,34 +37,7 @@ def create(database: Database, spec: StudySpec) -> StoredStudy:
     Raises:
         UsageError: the spec is wrong, or a study of that name exists.
     """
-    resolved, facts = resolve(spec)
-    return insert(database, resolved, facts)
-
-
-def create_or_resume(database: Database, spec: StudySpec) -> StoredStudy:
-    """Store a new study, or take up the stored one of the same spec.
-
-    A higher budget is taken over. Everything else must be equal.
-
-    Raises:
-        UsageError: the stored study differs; the message has the differences.
-    """
-    resolved, facts = resolve(spec)
-    name = spec.study.name
-    stored = read(database, name)
-    if stored is None:
-        return insert(database, resolved, facts)
-    trials = max(stored.spec.study.trials, resolved.study.trials)
-    differences = stored.spec.with_budget(trials).differences(resolved)
-    if differences:
-        raise UsageError(
-            f"study '{name}' exists with another spec ({'; '.join(differences)}); "
-            f"use another --study, or 'orch resume {name}' to go on with the stored one"
-        )
-    if trials > stored.spec.study.trials:
-        raise_budget(database, stored, trials)
-    reopen(database, stored)
-    return open_study(database, name)
+    return insert(database, resolve(spec))
 
 
 def open_study(database: Database, name: str) -> StoredStudy:
@@ -84,12 +59,22 @@ def raise_budget(database: Database, study: StoredStudy, trials: int) -> None:
     Raises:
         UsageError: it is not higher.
     """
-    if trials <= study.spec.study.trials:
+    if not ensure_budget(database, study, trials):
+        budget = open_study(database, study.name).spec.study.trials
         raise UsageError(
-            f"the budget of '{study.name}' is {study.spec.study.trials} already; "
-            "--trials must be higher, or use --add N"
+            f"the budget of '{study.name}' is {budget} already; --trials must be higher, or use "
+            "--add N"
         )
-    database.rows("raise_budget", study_id=study.study_id, budget=trials)
+
+
+def ensure_budget(database: Database, study: StoredStudy, trials: int) -> bool:
+    """Give the study that budget, unless it has as many trials or more. Whether it is new."""
+    return bool(database.rows("raise_budget", study_id=study.study_id, budget=trials))
+
+
+def add_budget(database: Database, study: StoredStudy, trials: int) -> None:
+    """Add trials to the budget; of two that do so at once, both count."""
+    database.rows("add_budget", study_id=study.study_id, trials=trials)
 
 
 def reopen(database: Database, study: StoredStudy) -> None:
@@ -117,19 +102,20 @@ def delete(database: Database, study: StoredStudy) -> None:
     database.rows("delete_study", study_id=study.study_id)
 
 
-def insert(database: Database, spec: StudySpec, facts: dict[str, Any] | None) -> StoredStudy:
-    """Store a resolved spec and the facts of its data.
+def insert(database: Database, resolved: Resolved) -> StoredStudy:
+    """Store a resolved spec, and the facts of its data and its objective.
 
     Raises:
         UsageError: the name is taken.
     """
     with database.transaction():
-        insert_rows(database, spec, facts)
-    return open_study(database, spec.study.name)
+        insert_rows(database, resolved)
+    return open_study(database, resolved.spec.study.name)
 
 
-def insert_rows(database: Database, spec: StudySpec, facts: dict[str, Any] | None) -> int:
+def insert_rows(database: Database, resolved: Resolved) -> int:
     """The rows of :func:`insert`, for a caller who has begun a transaction; the study's id."""
+    spec, data, facts = resolved.spec, resolved.data, resolved.facts
     row = database.row(
         "insert_study",
         name=spec.study.name,
@@ -150,7 +136,8 @@ def insert_rows(database: Database, spec: StudySpec, facts: dict[str, Any] | Non
         spec=Json(spec.document()),
         budget=spec.study.trials,
         timeout=spec.study.timeout,
-        data=None if facts is None else Json(facts),
+        data=None if data is None else Json(data),
+        objective=None if facts is None else Json(facts.as_json()),
     )
     software = Json(software_of(spec.study.objective))
     database.rows("pin_software", study_id=study_id, software=software)
@@ -171,4 +158,10 @@ def read(database: Database, name: str) -> StoredStudy | None:
             )
         return None
     spec = StudySpec.parse(row.pop("spec"))
-    return StoredStudy(spec=spec, **row)
+    facts = ObjectiveFacts.read(row.pop("objective"), spec)
+    return StoredStudy(spec=spec, facts=facts, **row)
+
+
+def store_facts(database: Database, study: StoredStudy, facts: ObjectiveFacts) -> None:
+    """Complete what a study of an older version has stored of its objective."""
+    database.rows("store_facts", study_id=study.study_id, objective=Json(facts.as_json()))

@@ -87,6 +87,11 @@ class Page:
         """What the console says since the page was opened."""
         return [entry["message"] for entry in self._log("browser")]
 
+    def errors(self) -> list[str]:
+        """Of the complaints the errors; Chromium also warns of a machine without a GPU."""
+        entries = self._log("browser")
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+
     def requests(self) -> list[str]:
         """The addresses that were asked for since the page was opened."""
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
@@ -95,6 +100,24 @@ class Page:
             for event in events
             if event["method"] == "Network.requestWillBeSent"
         ]
+
+    def refusals(self) -> list[str]:
+        """The answers of 400 and more since the page was opened; call before :meth:`requests`."""
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        answers = [
+            event["params"]["response"]
+            for event in events
+            if event["method"] == "Network.responseReceived"
+        ]
+        return [f"{each['status']} {each['url']}" for each in answers if each["status"] >= 400]
+
+    def text(self, wanted: str, seconds: float = 30) -> str:
+        """The page's text once ``wanted`` is in it."""
+        deadline = time.monotonic() + seconds
+        while wanted not in (text := str(self.script("return document.body.innerText"))):
+            assert time.monotonic() < deadline, (wanted, text, self.complaints())
+            time.sleep(0.2)
+        return text
 
     def screenshot(self) -> bytes:
         """What is in the window, as a PNG."""

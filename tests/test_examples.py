@@ -12,10 +12,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 # The number of trials, and the options that make it small.
 SMALLER = {
     "gridsearch": (
-        4, "--folds 2 --param epochs={choice=[1,2]} --param batch_size=512 "
+        4, "--folds 2 --param epochs={choice=[1,2]} --param batch_size={choice=[512]} "
         "--param units={choice=[8,16]}",
     ),
-    "hparams": (8, "--param units=16 --param dropout=0.1"),
+    "hparams": (8, "--param units={choice=[16]} --param dropout=0.1"),
     "randomsearch": (5, "--epochs 1"),
     "hyperband": (8, "--epochs 4"),
     "coordinate": (  # 4 optimizers, one more learning rate, two more activations

@@ -31,6 +31,11 @@ _WRONG = [
     ),
     ("orchestrator/newcomer.py", "", "newcomer"),
     (
+        "orchestrator/report/words.py",
+        "def late():\n    from orchestrator.training.registry import find\n",
+        "orchestrator.report.words -> orchestrator.training.registry",
+    ),
+    (
         "objectives/quadratic.py",
         "from orchestrator.storage import url\n",
         "objectives.quadratic -> orchestrator.storage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import signal
@@ -27,9 +28,21 @@ def conditional(trial: optuna.Trial) -> float:
     return x**2 + y**2
 
 
+def lingers(trial: optuna.Trial) -> float:
+    """Its process does not end by itself when its work is done."""
+    atexit.register(time.sleep, 600)
+    return trial.suggest_float("x", 0, 1)
+
+
 def broken(trial: optuna.Trial) -> float:
     trial.suggest_float("x", 0, 1)
     raise ValueError("no such layer")
+
+
+def names_its_storage(trial: optuna.Trial) -> float:
+    """Fails with what an objective can read in its environment."""
+    trial.suggest_float("x", 0, 1)
+    raise ValueError(f"no way to {os.environ['ORCH_STORAGE']}")
 
 
 def not_a_number(trial: optuna.Trial) -> float:
@@ -94,6 +107,13 @@ def constrained(trial: optuna.Trial) -> float:
     x = trial.suggest_float("x", 0.0, 1.0)
     trial.set_user_attr("too_big", x - 0.7)
     return -x
+
+
+def right_half(trial: optuna.Trial) -> float:
+    """As for plain Optuna 5: feasible only where x is at least 1, and the free optimum is -3."""
+    x = trial.suggest_float("x", -5, 5)
+    trial.set_constraint("right_half", 1.0 - x)
+    return (x + 3) ** 2
 
 
 def flat(trial: optuna.Trial) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli import streams
 
 
 class Format(StrEnum):
@@ -26,7 +27,12 @@ def compare(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Two studies or more.")],
     format: Annotated[Format, typer.Option("--format")] = Format.text,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="PATH", help="Default: print.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="Default: print; in a terminal, HTML goes to compare.html.",
+        ),
     ] = None,
     storage: o.StorageOption = None,
 ) -> None:
@@ -46,9 +52,11 @@ def compare(
     database = open_database(storage)
     studies = [open_study(database, name) for name in dict.fromkeys(names)]
     comparison = compare_summaries([summarise(database, study) for study in studies])
-    content = render_comparison(comparison, format.value)
+    content = render_comparison(comparison, format.value, streams.columns())
+    if out is None and format is Format.html and sys.stdout.isatty():
+        out = Path("compare.html")
     if out is None:
-        print(content, end="")
+        streams.print_document(content, format.value)
     else:
         write_file(content.encode(), out)
         print(f"{out} is written", file=sys.stderr)

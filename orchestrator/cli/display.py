@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from orchestrator.cli.fold import Fold
 from orchestrator.errors import StorageUnavailable
 from orchestrator.report.progress import Progress, ProgressReader
 
@@ -25,18 +26,27 @@ def say(line: str) -> None:
 def display(reader: ProgressReader) -> Iterator[Show]:
     """What shows a study's progress: a live picture, or plain lines where no terminal is."""
     if not sys.stderr.isatty():
-        yield _PlainLines(reader)
+        lines = _PlainLines(reader, Fold(say))
+        try:
+            yield lines
+        finally:
+            lines.fold.end()
         return
     console = Console(stderr=True, highlight=False)
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield _LivePicture(reader, live)
+        fold = Fold(lambda line: console.print(line, markup=False))
+        try:
+            yield _LivePicture(reader, fold, live)
+        finally:
+            fold.end()
 
 
 class Show:
     """Shows one look at the study; called again and again."""
 
-    def __init__(self, reader: ProgressReader) -> None:
+    def __init__(self, reader: ProgressReader, fold: Fold) -> None:
         self.reader = reader
+        self.fold = fold
         self._away = False
 
     def __call__(self, messages: list[str]) -> None:
@@ -59,38 +69,39 @@ class Show:
 class _PlainLines(Show):
     """A line for each trial that ended, with where the study stands then."""
 
-    _best_number: int | None = None
+    _best: str | None = None
 
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
         if news and look is not None:
             self._say_news(news, look())
-        say_all(messages)  # what a study failed of, after the trials that did
+        say_all(messages, self.fold)  # what a study failed of, after the trials that did
 
     def _say_news(self, news: list[str], progress: Progress) -> None:
         for line in news[:-1]:
-            say(line)
+            self.fold.add(line)
         state = self.reader.headline(progress)
         # All its parameters again with every trial would hide what is new.
-        if progress.best_number is None or progress.best_number != self._best_number:
-            state += f"; {self.reader.best_line(progress)}"
-        self._best_number = progress.best_number
-        say(f"{news[-1]}; {state}")
+        best = self.reader.best_line(progress)
+        if progress.best_number is None or best != self._best:
+            state += f"; {best}"
+        self._best = best
+        self.fold.add(f"{news[-1]}; {state}", key=news[-1])
 
 
 class _LivePicture(Show):
     """A bar, the headline and the best trial, redrawn in place."""
 
-    def __init__(self, reader: ProgressReader, live: Live) -> None:
-        super().__init__(reader)
+    def __init__(self, reader: ProgressReader, fold: Fold, live: Live) -> None:
+        super().__init__(reader, fold)
         self._live = live
 
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
         for line in (*news, *messages):
-            self._live.console.print(line, markup=False)
+            self.fold.add(line)
         messages.clear()
         if look is not None:
             self._live.update(self._picture(look()), refresh=True)
@@ -103,8 +114,8 @@ class _LivePicture(Show):
         )
 
 
-def say_all(messages: list[str]) -> None:
+def say_all(messages: list[str], fold: Fold) -> None:
     """Say what waits to be said."""
     for line in messages:
-        say(line)
+        fold.add(line)
     messages.clear()

@@ -58,9 +58,8 @@ def enqueue(
         other = studies.open_study(database, source)
         best = ranking(read_trials(database, other), other.spec)[:top]
         if not best:
-            raise UsageError(f"study '{source}' has no complete trial to start from")
-    queue.enqueue(database, stored, configurations)
-    queue.warm_start(database, stored, [trial.params for trial in best])
+            raise UsageError(f"study '{source}' has no complete, feasible trial to start from")
+    queue.enqueue(database, stored, configurations, [trial.params for trial in best])
     count = len(configurations) + len(best)
     trials = "1 trial" if count == 1 else f"{count} trials"
     print(

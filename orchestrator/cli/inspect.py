@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli import streams
+
+if TYPE_CHECKING:
+    from orchestrator.resolve.facts import ObjectiveFacts
+    from orchestrator.spec import StudySpec
 
 
 class Format(StrEnum):
@@ -38,7 +43,12 @@ def report(
     name: o.NameArgument,
     format: Annotated[Format, typer.Option("--format")] = Format.text,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="PATH", help="Default: print.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="Default: print; in a terminal, HTML goes to NAME.html.",
+        ),
     ] = None,
     schema: Annotated[
         bool,
@@ -57,7 +67,7 @@ def report(
 
     Example: orch report demo --format html --out demo.html
     """
-    from orchestrator.report.render import write
+    from orchestrator.report.render import render, write
     from orchestrator.report.summary import summarise
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
@@ -65,10 +75,15 @@ def report(
     database = open_database(storage)
     thorough = format not in (Format.text, Format.csv)
     summary = summarise(database, open_study(database, name), thorough)
+    if out is None and format is Format.html and sys.stdout.isatty():
+        out = Path(f"{name}.html")  # a page is for a browser, not for a terminal
+    if out is None:
+        content = render(summary, format.value, streams.columns())
+        streams.print_document(content, format.value)
+        return
     figures = write(summary, format.value, out)
-    if out is not None:
-        beside = f", with {len(figures)} figures beside it" if figures else ""
-        print(f"{out} is written{beside}", file=sys.stderr)
+    beside = f", with {len(figures)} figures beside it" if figures else ""
+    print(f"{out} is written{beside}", file=sys.stderr)
 
 
 def best(
@@ -84,7 +99,7 @@ def best(
     ] = None,
     storage: o.StorageOption = None,
 ) -> None:
-    """Print the best trials and their parameters, and write their models.
+    """Print the best trials and their parameters, the winner first, and write their models.
 
     Example: orch best demo --top 3
     """
@@ -95,11 +110,13 @@ def best(
 
     database = open_database(storage)
     study = open_study(database, name)
-    print(best_page(summarise(database, study), top))
+    summary = summarise(database, study)
+    print(best_page(summary, top))
     if models is not None:
         from orchestrator.winner.models import write_models
 
-        for path in write_models(database, study, models, top):
+        winner = summary.winner.number if summary.winner else None
+        for path in write_models(database, study, models, top, winner):
             print(f"{path} is written", file=sys.stderr)
 
 
@@ -112,13 +129,12 @@ def space(
 
     Example: orch space mnist
     """
-    from orchestrator.report.listing import reachable, space_page
-    from orchestrator.report.words import step_word
-    from orchestrator.resolve.objective import full_steps, make_objective, search_space
+    from orchestrator.report.listing import space_of_study, space_page
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.training.registry import known
 
+    columns = streams.table_columns()
     file = Path(name) if name.endswith(".toml") else None
     # A registered objective wins over a study that carries its name.
     if file is not None or name in known() or ":" in name:
@@ -127,12 +143,17 @@ def space(
             file=file, objective=objective_name, name=None, settings={}, sets=None, params=params
         )
     else:
-        spec = open_study(open_database(storage), name).spec
+        database = open_database(storage)
+        study = open_study(database, name)
+        if study.facts.space is not None:
+            print(space_page(study.spec, space_of_study(database, study), columns))
+            return
+        spec = study.spec  # of an older orch
+    print(space_page(spec, _ask_objective(spec), columns))
+
+
+def _ask_objective(spec: StudySpec) -> ObjectiveFacts:
+    from orchestrator.resolve.objective import facts_of, make_objective
+
     objective = make_objective(spec)
-    declared = objective.declared()
-    merged = reachable({**declared, **search_space(spec, objective)}, objective.is_active)
-    open_ended = not objective.space() and not declared
-    steps = full_steps(spec, objective)
-    further = {each: domain for each, domain in objective.catalogue().items() if each not in merged}
-    step = step_word(objective.uses_epochs, spec.training.rounds)
-    print(space_page(merged, further, spec.study.trials, steps, step, open_ended))
+    return facts_of(spec, objective, objective.declared())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect as introspection
-import logging
 import os
 import sys
 from typing import Annotated
@@ -22,10 +21,12 @@ from orchestrator.cli import (
     launch,
     manage,
     run,
+    streams,
     tensorboard,
     watch,
     winner,
 )
+from orchestrator.cli.quiet import quieten_tensorflow
 from orchestrator.errors import OrchError, UsageError, printable
 
 app = typer.Typer(
@@ -97,10 +98,9 @@ def options(
 
 def main() -> None:
     """The ``orch`` command."""
+    streams.make_encodable()
     if "--debug" not in sys.argv:
-        _silence_native_logs()
-        # Another trial has another network, so that it is traced again is no news.
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        quieten_tensorflow()
     try:
         code = app(standalone_mode=False)
     except OrchError as error:
@@ -117,16 +117,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _silence_native_logs() -> None:
-    # TensorFlow's C++ parts write to the file descriptor, whatever the log level, before anything
-    # can be set; a user's module may import it. What Python writes still reaches the terminal.
-    terminal = os.dup(2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def _end(error: BaseException, message: str, code: int) -> None:

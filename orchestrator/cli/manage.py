@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli import streams
 from orchestrator.errors import UsageError
 
 
@@ -26,7 +27,7 @@ def list_(storage: o.StorageOption = None) -> None:
     from orchestrator.report.listing import studies_table
     from orchestrator.storage.open import open_database
 
-    print(studies_table(open_database(storage)))
+    print(studies_table(open_database(storage), streams.table_columns()))
 
 
 def show(name: o.NameArgument, storage: o.StorageOption = None) -> None:
@@ -70,6 +71,7 @@ def delete(
     Example: orch delete demo --yes
     """
     from orchestrator import study as studies
+    from orchestrator.report.confirmation import keep_confirmation
     from orchestrator.storage.open import open_database
 
     database = open_database(storage)
@@ -78,5 +80,6 @@ def delete(
         raise UsageError(
             f"this removes study '{name}' with all its trials; say --yes if you mean it"
         )
+    keep_confirmation(database, stored)
     studies.delete(database, stored)
     print(f"study '{name}' is removed", file=sys.stderr)

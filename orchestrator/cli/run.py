@@ -51,9 +51,9 @@ def run(
 
     Example: orch run mnist --study demo --trials 12 --workers 2 --epochs 3
     """
-    from orchestrator.cli.session import work_and_report
+    from orchestrator.cli.session import local_workers, work_and_report
+    from orchestrator.resume import create_or_resume
     from orchestrator.storage.open import open_database
-    from orchestrator.study import create_or_resume
 
     file = Path(objective) if objective.endswith(".toml") else None
     spec = o.write_spec(
@@ -76,9 +76,9 @@ def run(
         sets=sets,
         params=params,
     )
+    local = local_workers(workers, gpus)
     database = open_database(storage)
-    stored = create_or_resume(database, spec)
-    return work_and_report(database, stored, workers, gpus, allow_mismatch)
+    return work_and_report(database, create_or_resume(database, spec, allow_mismatch), local)
 
 
 def create(
@@ -154,21 +154,14 @@ def resume(
     """
     if trials is not None and add is not None:
         raise UsageError("--trials N sets the budget and --add N raises it; give one of them")
-    from orchestrator import study as studies
-    from orchestrator.cli.session import work_and_report
-    from orchestrator.resolve.objective import check_can_run
+    from orchestrator import resume as resuming
+    from orchestrator.cli.session import local_workers, work_and_report
     from orchestrator.storage.open import open_database
 
+    local = local_workers(workers, gpus)
     database = open_database(storage)
-    stored = studies.open_study(database, name)
-    check_can_run(stored.spec)
-    if trials is not None or add is not None:
-        budget = trials if trials is not None else stored.spec.study.trials + (add or 0)
-        studies.raise_budget(database, stored, budget)
-    studies.reopen(database, stored)
-    return work_and_report(
-        database, studies.open_study(database, name), workers, gpus, allow_mismatch
-    )
+    resumed = resuming.resume(database, name, trials, add, allow_mismatch)
+    return work_and_report(database, resumed, local)
 
 
 def worker(
@@ -192,14 +185,15 @@ def worker(
 
     Example: orch worker demo --processes 2 --storage postgresql://orch@db.lab/orch
     """
-    from orchestrator.cli.session import work
+    from orchestrator.cli.session import local_workers, parse_timeout, work
     from orchestrator.report.metrics import metrics_served
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
 
+    local, seconds = local_workers(processes, gpus), parse_timeout(timeout)
     database = open_database(storage)
     study = open_study(database, name)
     with metrics_served(database.url, metrics, name) as address:
         if address:
             print(f"metrics at {address}", file=sys.stderr, flush=True)
-        return work(database, study, processes, gpus, timeout, wait, allow_mismatch)
+        return work(database, study, local, seconds, wait, allow_mismatch)

@@ -46,6 +46,7 @@ def tensorboard(
 
     from orchestrator.report.follow import follow
     from orchestrator.report.hparams import HParamsLogs
+    from orchestrator.report.tensorboard import free_port
     from orchestrator.report.tensorboard import tensorboard as serving
     from orchestrator.report.trials import read_trials
     from orchestrator.report.words import counted
@@ -55,6 +56,8 @@ def tensorboard(
 
     database = open_database(storage)
     study = open_study(database, name)
+    if serve:
+        port = free_port(host, port)
     folder = logdir if logdir is not None else home() / "tensorboard" / name
     logs = HParamsLogs(folder, study.spec)
     count = logs.write(read_trials(database, study))

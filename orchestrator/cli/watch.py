@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli import streams
 
 if TYPE_CHECKING:
     from orchestrator.report.progress import ProgressReader
@@ -35,7 +36,7 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
 
     database = open_database(storage)
     study = open_study(database, name)
-    reader = ProgressReader(database, study, EpochCounter(study.spec))
+    reader = ProgressReader(database, study, EpochCounter(study))
     progress = reader.read()
     say(f"study {name}: {reader.headline(progress)}; {reader.best_line(progress)}")
     with display(reader) as show:
@@ -45,7 +46,7 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
             show([])
             if not over:
                 time.sleep(_LOOK_SECONDS)
-    print(render(summarise(database, open_study(database, name))), end="")
+    print(render(summarise(database, open_study(database, name)), streams.columns()), end="")
 
 
 def _is_over(database: Database, name: str, reader: ProgressReader) -> bool:

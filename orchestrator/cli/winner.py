@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli import streams
 from orchestrator.errors import OrchError, UsageError
 
 
@@ -30,11 +31,13 @@ def refit(
     name: o.NameArgument,
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="As model.keras.")],
     trial: Annotated[
-        int | None, typer.Option("--trial", metavar="N", help="Default: the best.")
+        int | None, typer.Option("--trial", metavar="N", help="Default: the winner.")
     ] = None,
     storage: o.StorageOption = None,
 ) -> None:
-    """Train the best trial on all training data, evaluate it once on the test set, save it.
+    """Train the winner on all training data, evaluate it once on the test set, save it.
+
+    The winner is the best trial of the search, or of a confirmation that has ended.
 
     Example: orch refit demo --out model.keras
     """
@@ -47,7 +50,7 @@ def refit(
     database = open_database(storage)
     study = open_study(database, name)
     refitted = refit_winner(database, study, read_trials(database, study), out, trial)
-    print(refit_page(refitted.provenance))
+    print(refit_page(refitted.provenance, streams.table_columns()))
     if refitted.evaluations > 1:
         print(
             f"the test set of this study has now been evaluated {refitted.evaluations} times; "
@@ -78,7 +81,7 @@ def predict(
     """
     from orchestrator.report.attached import attach
     from orchestrator.report.pictures import draw_predictions
-    from orchestrator.report.render import write_file
+    from orchestrator.report.render import check_out, write_file
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.winner.predict import explain
@@ -86,6 +89,7 @@ def predict(
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} must end in .png, as digits.png")
+    check_out(out)
     database = open_database(storage)
     study = open_study(database, name)
     predictions = predict_digits(database, study, model, count, seed)
@@ -121,25 +125,28 @@ def confirm(
 
     Example: orch confirm demo --top 3 --seeds 5 --workers 2
     """
-    from orchestrator.cli.session import work_quietly
+    from orchestrator.cli.session import local_workers, work_quietly
+    from orchestrator.report.confirmation import confirmed, keep_confirmation
     from orchestrator.report.trials import read_trials
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
-    from orchestrator.winner.confirm import confirm_study, confirmed
+    from orchestrator.winner.confirm import confirm_study
     from orchestrator.winner.text import confirm_page
 
+    local = local_workers(workers, gpus)
     database = open_database(storage)
     study = open_study(database, name)
     trials = read_trials(database, study)
     confirming = confirm_study(database, study, trials, top, seeds)
-    code = work_quietly(database, confirming, workers, gpus)
+    code = work_quietly(database, confirming, local)
     if code:
         return code
+    keep_confirmation(database, confirming)
     found = confirmed(trials, read_trials(database, confirming), study.spec.study.maximize)
     if format is Format.json:
         print(json.dumps([each.model_dump() for each in found], indent=2))
     else:
-        print(confirm_page(study.spec.study.metrics[0], found))
+        print(confirm_page(study.spec.study.metrics[0], found, streams.table_columns()))
     return 0
 
 
@@ -167,7 +174,8 @@ def replay(
     database = open_database(storage)
     study = open_study(database, name)
     replayed = replay_trial(study, read_trials(database, study), trial)
-    print(replay_page(replayed.recorded, replayed.replayed, study.spec.training.rounds))
+    rounds, columns = study.spec.training.rounds, streams.table_columns()
+    print(replay_page(replayed.recorded, replayed.replayed, rounds, columns))
     difference = replayed.largest_difference
     if difference > tolerance:
         raise OrchError(

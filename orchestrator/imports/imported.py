@@ -11,9 +11,9 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.origin import ORIGIN, Origin
-from orchestrator.resolve.objective import IMPORTED
-from orchestrator.resolve.resolve import resolve
+from orchestrator.origin import IMPORTED, KERASTUNER, ORIGIN, Origin
+from orchestrator.resolve.facts import ObjectiveFacts
+from orchestrator.resolve.resolve import Resolved, resolve
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
@@ -95,19 +95,40 @@ def store(
         raise UsageError(f"study '{name}' exists already; choose another name")
     for trial in imported.trials:
         _check(trial)
-    spec, facts = _spec(name, imported, going_on), None
-    if going_on.objective is not None:
-        spec, facts = resolve(spec)
-    with database.transaction():
-        study_id = insert_rows(database, spec, facts)
-        storage = PostgresStorage(database)
-        ids: dict[int, int] = {}
-        for number, trials in _batches(imported.trials):
-            ids |= storage.add_trials(study_id, number, trials)
-            if progress is not None:
-                progress(len(ids))
-        _store_attributes(storage, study_id, imported, ids)
+    spec = _spec(name, imported, going_on)
+    readable = going_on.objective is None
+    resolved = _readable(spec, imported.origin) if readable else resolve(spec)
+    try:
+        with database.transaction():
+            _write(database, resolved, imported, progress)
+    except ValueError as error:  # a text that PostgreSQL does not take, a value outside its domain
+        reason = " ".join(str(error).split())[:200]
+        raise OrchError(f"cannot store the trials of this study: {reason}") from None
     return open_study(database, name)
+
+
+def _readable(spec: StudySpec, origin: Origin) -> Resolved:
+    """A study without an objective; what it searched is found in its trials."""
+    # Of an import only KerasTuner's trials are known to train in epochs.
+    in_epochs = origin.tool == KERASTUNER
+    facts = ObjectiveFacts(spec.training.epochs, has_epochs=in_epochs, space={}, further={})
+    return Resolved(spec, facts=facts)
+
+
+def _write(
+    database: Database,
+    resolved: Resolved,
+    imported: ImportedStudy,
+    progress: Callable[[int], None] | None,
+) -> None:
+    study_id = insert_rows(database, resolved)
+    storage = PostgresStorage(database)
+    ids: dict[int, int] = {}
+    for number, trials in _batches(imported.trials):
+        ids |= storage.add_trials(study_id, number, trials)
+        if progress is not None:
+            progress(len(ids))
+    _store_attributes(storage, study_id, imported, ids)
 
 
 def _store_attributes(

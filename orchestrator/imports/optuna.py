@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,11 +23,14 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import OrchError, UsageError, nearest
+from orchestrator.errors import OrchError, StorageError, UsageError, nearest
 from orchestrator.imports import sqlite
 from orchestrator.imports.imported import STILL_RUNNING, ImportedStudy
 from orchestrator.origin import OPTUNA, Origin
-from orchestrator.storage.url import mask
+from orchestrator.storage.optuna_storage import make_engine, make_rdb_storage
+from orchestrator.storage.url import hide, mask, normalise
+
+_POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg2)?://", re.IGNORECASE)
 
 _NOTE = "dashboard:note_"
 _METRIC_NAMES = "study:metric_names"
@@ -50,17 +55,18 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
         OrchError: the storage cannot be read.
         UsageError: there are several studies, or none of that name.
     """
-    where = mask(source)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    where = source if os.path.isfile(source) else mask(source)
     try:
         with _without_warnings(), _open(source) as opened:
             studies = {each.study_name: each for each in opened.storage.get_all_studies()}
             chosen = studies[_choose(list(studies), study, where)]
             trials = opened.storage.get_all_trials(chosen._study_id, deepcopy=False)
-    except OrchError:
-        raise
     except Exception as error:  # each driver and backend raises its own
-        reason = mask(" ".join(str(error).split()))[:200] or type(error).__name__
+        if isinstance(error, OrchError) and not isinstance(error, StorageError):
+            raise
+        # Optuna's own words say less than the driver's, without its copy of the statement.
+        words = " ".join(str(error.__cause__ or error).split()).partition(" [SQL")[0]
+        reason = hide(words, source)[:200] or type(error).__name__
         raise OrchError(f"cannot read an Optuna storage at {where}: {reason}") from None
     return _imported(chosen, trials, where, opened.version)
 
@@ -197,7 +203,7 @@ def _open_sqlite(path: Path, wait_seconds: float | None) -> Iterator[_Opened]:
         copied = Path(folder) / "copy.db"
         sqlite.copy(path, copied, wait_seconds)
         url = sqlalchemy.URL.create("sqlite", database=str(copied)).render_as_string()
-        version = _version_in(url)
+        version = _version_in(sqlalchemy.create_engine(url), str(path))
         storage = RDBStorage(url, skip_compatibility_check=True)
         try:
             if storage.get_current_version() not in storage.get_all_versions():
@@ -233,17 +239,21 @@ def _loggers() -> Iterator[logging.Logger]:
 @contextmanager
 def _open_server(source: str) -> Iterator[_Opened]:
     """A storage on a database server, which is not ours to upgrade."""
-    url = source.replace("postgres://", "postgresql://", 1)
-    url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
-    version = _version_in(url)
-    storage = RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
+    where = mask(source)
+    if _POSTGRESQL.match(source):  # on connections of ours, so that no wait lasts for ever
+        url = normalise(source)
+        version = _version_in(make_engine(url, may_write=False), where)
+        storage = make_rdb_storage(url, may_write=False)
+    else:
+        version = _version_in(sqlalchemy.create_engine(source), where)
+        storage = RDBStorage(source, skip_compatibility_check=True, skip_table_creation=True)
     try:
         current = storage.get_current_version()
         if current not in storage.get_all_versions():
-            raise OrchError(_newer(mask(source), version))
+            raise OrchError(_newer(where, version))
         if current != storage.get_head_version():
             raise OrchError(
-                f"the storage at {mask(source)} is of Optuna {version}, and this is Optuna "
+                f"the storage at {where} is of Optuna {version}, and this is Optuna "
                 f"{optuna.__version__}; copy that database, run 'optuna storage upgrade --storage "
                 "URL' with the copy's URL, and import from the copy"
             )
@@ -252,17 +262,16 @@ def _open_server(source: str) -> Iterator[_Opened]:
         storage.engine.dispose()
 
 
-def _version_in(url: str) -> str | None:
+def _version_in(engine: sqlalchemy.Engine, where: str) -> str | None:
     """The version of Optuna that made the tables.
 
     Raises:
         UsageError: there are none; Optuna would make them.
     """
-    engine = sqlalchemy.create_engine(url)
     try:
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table("version_info"):
-                raise UsageError(f"there is no Optuna storage at {mask(url)}")
+                raise UsageError(f"there is no Optuna storage at {where}")
             found = connection.execute(
                 sqlalchemy.text("SELECT library_version FROM version_info")
             ).scalar()
@@ -301,7 +310,7 @@ def _redis(source: str) -> JournalRedisBackend:
 def _check_file(path: Path) -> None:
     # Opening would make an empty one.
     if not path.is_file():
-        raise UsageError(f"no file {path}; correct the path, or write a storage's URL")
+        raise UsageError(f"no file {mask(str(path))}; correct the path, or write a storage's URL")
 
 
 def _choose(names: list[str], study: str | None, where: str) -> str:

@@ -61,8 +61,15 @@ class Slurm(Engine):
             )
         script = self._script_path(job.study)
         script.parent.mkdir(parents=True, exist_ok=True)
-        script.write_text(self.script(job))
-        return self._submit(job.study, workers)
+        # What Slurm refuses was not launched: `scale` must not find it.
+        submitted = script.with_name("slurm.new.sh")
+        submitted.write_text(self.script(job))
+        try:
+            told = self._submit(submitted, workers)
+            submitted.replace(script)
+        finally:
+            submitted.unlink(missing_ok=True)
+        return told
 
     def script(self, job: Job) -> str:
         """The batch script that ``sbatch`` takes."""
@@ -100,7 +107,7 @@ class Slurm(Engine):
                     f"study '{study}' was not launched from here; start with: "
                     f"orch launch slurm {study} --workers {workers}"
                 )
-            self._submit(study, more)
+            self._submit(self._script_path(study), more)
         elif more < 0:
             # Those that wait go first.
             idlest = sorted(members, key=lambda member: member.state == "RUNNING")
@@ -116,9 +123,8 @@ class Slurm(Engine):
             parts.append("\n".join([f"== {path.stem}", *lines]))
         return "\n".join(parts)
 
-    def _submit(self, study: str, workers: int) -> str:
-        script = str(self._script_path(study))
-        told = call(["sbatch", "--parsable", f"--array=0-{workers - 1}", script], _INSTALL)
+    def _submit(self, script: Path, workers: int) -> str:
+        told = call(["sbatch", "--parsable", f"--array=0-{workers - 1}", str(script)], _INSTALL)
         return f"array job {told.strip().split(';')[0]}"
 
     def _script_path(self, study: str) -> Path:

@@ -1,22 +1,25 @@
-"""A comparison as text for a terminal of 80 columns."""
+"""A comparison as text for a terminal, from 40 columns on."""
 
 from __future__ import annotations
 
 from textwrap import wrap
 
+from orchestrator.errors import printable
 from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.listing import table
 from orchestrator.report.plots import Plot
 from orchestrator.report.ranges import value_range
 from orchestrator.report.words import counted, duration, number
 
-_COLUMNS, _ROWS = 60, 6
+_MOST_COLUMNS = 80
+_LABEL, _ROWS = 20, 6
 _TENTHS = (1, 2, 5, 10)
 
 
-def render(comparison: Comparison) -> str:
+def render(comparison: Comparison, columns: int = _MOST_COLUMNS) -> str:
     """The verdict, the groups, the pairs, and the best so far over trials, epochs and time."""
-    parts = ["\n".join(line for each in comparison.verdict for line in wrap(each, 80))]
+    columns = min(columns, _MOST_COLUMNS)
+    parts = ["\n".join(line for each in comparison.verdict for line in wrap(each, columns))]
     rows = [
         [
             group.name[:28],
@@ -30,16 +33,16 @@ def render(comparison: Comparison) -> str:
         for group in comparison.groups
     ]
     head = ["group", "seeds", "mean best", "std", "trials", f"{comparison.step}s", "time"]
-    parts.append(table(head, rows))
+    parts.append(table(head, rows, columns))
     if len(comparison.differences) > 1:
-        lines = [line for each in comparison.differences for line in wrap(each.sentence, 80)]
+        lines = [line for each in comparison.differences for line in wrap(each.sentence, columns)]
         parts.append("\n".join(lines))
-    parts += [_spent(comparison, index) for index in range(3)]
-    parts.append("\n".join(wrap(f"Test: {comparison.test}.", 80)))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts += [_spent(comparison, index, columns) for index in range(3)]
+    parts.append("\n".join(wrap(f"Test: {comparison.test}.", columns)))
+    return printable("\n\n".join(part for part in parts if part) + "\n")
 
 
-def _spent(comparison: Comparison, index: int) -> str:
+def _spent(comparison: Comparison, index: int, columns: int) -> str:
     """A table of the median best at a tenth, a fifth, half and all that was spent."""
     curves = [(group.name, group.curves[index]) for group in comparison.groups]
     unit, spent = curves[0][1].unit, curves[0][1].spent
@@ -53,16 +56,17 @@ def _spent(comparison: Comparison, index: int) -> str:
                       for place in places)]
         for name, curve in curves
     ]  # fmt: skip
-    return "\n".join([table(head, rows), *_plot(comparison, [curve for _, curve in curves])])
+    drawn = _plot(comparison, [curve for _, curve in curves], columns)
+    return "\n".join([table(head, rows, columns), *drawn])
 
 
-def _plot(comparison: Comparison, curves: list[Curve]) -> list[str]:
+def _plot(comparison: Comparison, curves: list[Curve], columns: int) -> list[str]:
     if len(curves) != 2 or curves[0].unit != "trials":
         return []  # dots have no colours: more lines, or more plots, are not told apart
     known = [value for curve in curves for value in curve.median if value is not None]
     if not known:
         return []
-    plot = Plot(*value_range(known, comparison.direction == "maximize"), _COLUMNS, _ROWS)
+    plot = Plot(*value_range(known, comparison.direction == "maximize"), columns - _LABEL, _ROWS)
     for curve in curves:
         end = curve.spent[-1]
         plot.steps([

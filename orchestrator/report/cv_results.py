@@ -11,6 +11,8 @@ import numpy as np
 
 from orchestrator.report.document import Summary, TrialSummary
 
+_FRESH = ("confirmed_mean", "confirmed_std", "confirmed_seeds")
+
 
 def render(summary: Summary) -> str:
     """``param_*``, ``split*_test_score``, ``mean_``, ``std_`` and ``rank_test_score``.
@@ -18,14 +20,17 @@ def render(summary: Summary) -> str:
     As in scikit-learn, a split is one fold or repeat, ``std_test_score`` is the population's
     standard deviation over them (n, not n - 1), and equal means share the better rank. The mean is
     the trial's value; a pruned or failed trial has no rank. Retried attempts are left out: their
-    retry stands for them.
+    retry stands for them. Trials that orch confirm has run again have three columns more, with the
+    sample standard deviation (n - 1).
     """
     names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
     splits = [f"split{index}_test_score" for index in range(summary.rounds)]
     others = [f"value_{metric}" for metric in summary.metrics[1:]]
+    fresh = {each.number: each for each in summary.confirmed.results} if summary.confirmed else {}
     header = [
         "number", "state", *(f"param_{name}" for name in names), "params", *splits,
         "mean_test_score", "std_test_score", "rank_test_score", *others, "seconds",
+        *(_FRESH if fresh else ()),
     ]  # fmt: skip
     retried = _retried(summary)
     ranks = _ranks(summary)
@@ -34,7 +39,12 @@ def render(summary: Summary) -> str:
     lines.writeheader()
     for trial in summary.trials:
         if trial.number not in retried:
-            lines.writerow(_line(trial, summary, splits, others, ranks.get(trial.number)))
+            line = _line(trial, summary, splits, others, ranks.get(trial.number))
+            confirmed = fresh.get(trial.number)
+            if confirmed is not None:
+                told = (confirmed.mean, confirmed.std, len(confirmed.values))
+                line |= dict(zip(_FRESH, told, strict=True))
+            lines.writerow(line)
     return output.getvalue()
 
 

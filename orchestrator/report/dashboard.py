@@ -20,9 +20,11 @@ from orchestrator.report.access import (
 )
 from orchestrator.report.metrics import metrics_served
 from orchestrator.report.notes import keep_notes
-from orchestrator.report.readable import ReadableStorage
+from orchestrator.report.readable import ReadableStorage, feasible_front
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
+
+_unread = logging.Logger("orch.unread", logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ def serve(database: Database, options: DashboardOptions) -> None:
         application = reading_only(application)
     if password is not None:
         application = with_password(application, password)
-    logging.getLogger("waitress").setLevel(logging.ERROR)
     try:
         server = waitress.create_server(
             application, host=options.host, port=options.port, threads=8
@@ -73,6 +74,8 @@ def serve(database: Database, options: DashboardOptions) -> None:
             f"cannot listen on {options.host}:{options.port}: {error.strerror}; "
             "name another with --port"
         ) from None
+    # A page asks for more at once than there are threads: that some wait is no news.
+    server.task_dispatcher.queue_logger = _unread
     host = f"[{options.host}]" if ":" in options.host else options.host
     url = f"http://{host}:{server.effective_port}/"
     with ExitStack() as stack:
@@ -87,7 +90,10 @@ def serve(database: Database, options: DashboardOptions) -> None:
 
 def _application(url: str) -> Any:
     import optuna_dashboard
+    from optuna_dashboard import _app
 
+    # Its own takes trials of older versions of Optuna, which had no constraints.
+    _app.get_pareto_front_trials = feasible_front
     return optuna_dashboard.wsgi(
         ReadableStorage(url),
         # The kept models and pictures, in the artifact view of their trials.

@@ -6,11 +6,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.origin import Origin
+from orchestrator.origin import IMPORTED, Origin
 from orchestrator.ranking import rank
+from orchestrator.report.confirmation import CONFIRMS, Confirmation
+from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.rungs import Rung
-from orchestrator.report.words import step_word
-from orchestrator.resolve.objective import IMPORTED
+from orchestrator.report.winner import RefitRecord, Winner
+from orchestrator.report.words import distinct, step_word
 
 
 class States(BaseModel):
@@ -24,7 +26,7 @@ class States(BaseModel):
 
 
 class Best(BaseModel):
-    """The winner.
+    """The best trial of the search.
 
     Attributes:
         epochs: of one training.
@@ -109,17 +111,23 @@ class Summary(BaseModel):
 
     Attributes:
         metric: one name, or a list in a study of several metrics; so for ``direction``.
-        best: the winner; None in a study of several metrics.
+        best: the search's best; None in a study of several metrics.
+        confirmed: what fresh seeds say about the best trials; None: orch confirm has not begun.
+        refit: the newest retraining on all training data; None: orch refit has made none.
+        winner: the trial to use, which orch best and orch refit follow.
         pareto: in a study of several metrics, the numbers of the trials that none beats in all.
         rounds: how many trainings one trial is.
         has_epochs: the objective trains in epochs; of a plain function, ``epochs`` counts the
             values that it reported.
-        importances: of the parameters by PED-ANOVA, shares of 1.
-        importances_fanova: by fANOVA, which takes seconds: only where it was asked for.
+        importances: of the parameters by PED-ANOVA, shares of 1; in a full grid, of the variance.
+            Empty where too few trials are complete.
+        importances_fanova: by fANOVA: where it was asked for, or the claim needs it.
+        importance_claim: which parameter mattered most, or why that cannot be said.
         spec: the study's specification, with every default filled in.
         versions: of the packages where the report was made.
         verdict: the answer in sentences, the decision first.
         mismatches: machines that took part with other software, and in what.
+        failed_because: why the study failed as a whole; None: it did not.
         imported: where the study comes from; None: it was made here. Without an objective its
             ``sampler`` and ``pruner`` are ``"unknown"``.
     """
@@ -133,6 +141,9 @@ class Summary(BaseModel):
     budget: int
     states: States
     best: Best | None
+    confirmed: Confirmation | None = None
+    refit: RefitRecord | None = None
+    winner: Winner | None = None
     pareto: list[int]
     rounds: int
     has_epochs: bool
@@ -140,6 +151,7 @@ class Summary(BaseModel):
     rungs: list[Rung]
     importances: dict[str, float]
     importances_fanova: dict[str, float] | None
+    importance_claim: ImportanceClaim = ImportanceClaim()
     workers: list[WorkerSummary]
     retries: int
     elapsed_seconds: float
@@ -148,6 +160,7 @@ class Summary(BaseModel):
     versions: dict[str, str]
     verdict: list[str] = []
     mismatches: list[str]
+    failed_because: str | None = None
     imported: Origin | None = None
     trials: list[TrialSummary]
 
@@ -203,6 +216,12 @@ class Summary(BaseModel):
         able = [trial for trial in self.trials if trial.may_win]
         return sorted(able, key=lambda trial: (rank(trial.value, self.maximize), trial.number))
 
+    @property
+    def confirms_another(self) -> bool:
+        """Whether its trials are those of another study with fresh seeds."""
+        own = (trial for trial in self.trials if not self.is_imported(trial))
+        return any(CONFIRMS in trial.attributes for trial in own)
+
     def last_reason(self) -> str | None:
         """Why the latest trial failed or was pruned that says why; None: none says."""
         reasons = [trial.reason for trial in self.trials if trial.reason]
@@ -226,10 +245,10 @@ class Summary(BaseModel):
 
     def varied_params(self) -> list[str]:
         """The parameters that had more than one value, in their order."""
-        values: dict[str, set[Any]] = {}
+        values: dict[str, set[object]] = {}
         for trial in self.trials:
             for name, value in trial.params.items():
-                values.setdefault(name, set()).add(value)
+                values.setdefault(name, set()).add(distinct(value))
         return [name for name, found in values.items() if len(found) > 1]
 
     def shown_params(self) -> list[str]:

@@ -6,20 +6,17 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import OrchError
 from orchestrator.origin import KERASTUNER, Origin
 from orchestrator.report.document import Epochs
 from orchestrator.report.words import step_word
-from orchestrator.resolve.objective import IMPORTED, full_steps, make_objective
-from orchestrator.spec import StudySpec
+from orchestrator.study import StoredStudy
 
 
 class EpochCounter:
     """Turns the values that trials report into epochs.
 
     Args:
-        spec: the study. Where its objective's module is not installed, a value counts as an epoch
-            of ``training.epochs``: a report can be read anywhere.
+        study: the study, with what it has stored of its objective: a report can be read anywhere.
         origin: of an imported study.
 
     Attributes:
@@ -27,18 +24,12 @@ class EpochCounter:
         has_epochs: the objective trains in epochs; a plain function just reports values.
     """
 
-    def __init__(self, spec: StudySpec, origin: Origin | None = None) -> None:
-        self._training = spec.training
+    def __init__(self, study: StoredStudy, origin: Origin | None = None) -> None:
+        self._training = study.spec.training
         self._kerastuner = 0  # trials from there keep one value each, however long they trained
         if origin is not None and origin.tool == KERASTUNER:
             self._kerastuner = origin.trials
-        try:
-            objective = make_objective(spec)
-            self.steps, self.has_epochs = full_steps(spec, objective), objective.uses_epochs
-        except OrchError:
-            # Of an import only KerasTuner's trials are known to train in epochs.
-            self.has_epochs = spec.study.objective != IMPORTED or self._kerastuner > 0
-            self.steps = spec.training.epochs
+        self.steps, self.has_epochs = study.facts.steps, study.facts.has_epochs
 
     def count(self, trials: Sequence[FrozenTrial]) -> Epochs:
         """Of all trials together."""

@@ -1,66 +1,210 @@
-"""Importances: which parameters decided the value, by two methods.
+"""Importance: which parameters decided the value, and whether that can be said.
 
-PED-ANOVA: S. Watanabe et al., "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
-Arbitrary Subspaces", IJCAI 2023. fANOVA: F. Hutter et al., "An Efficient Approach for Assessing
-Hyperparameter Importance", ICML 2014. Both as Optuna has them.
+Estimated by PED-ANOVA with a bootstrap (ped_anova.py), and once more by fANOVA: F. Hutter et al.,
+"An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014, as Optuna has it. A
+parameter is named only where both agree and its interval lies above all others. In a full grid
+nothing is estimated (factorial.py).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel
 
-from orchestrator.sections import Direction
+from orchestrator.report import ped_anova
+from orchestrator.report.factorial import decompose
+from orchestrator.report.sample import TrialSample
+from orchestrator.report.words import counted, distinct, percent
 
-# fANOVA grows a forest over all trials that it is given; more than these change little.
-_MOST_TRIALS_OF_FANOVA = 500
+_T = TypeVar("_T")
 
-
-def ped_anova(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Shares of 1, the largest first; empty where too few trials are complete."""
-    if not _are_tellable(trials):
-        return {}
-    return _evaluate(study, trials, optuna.importance.PedAnovaImportanceEvaluator())
-
-
-def fanova(trials: Sequence[FrozenTrial], direction: Direction) -> dict[str, float]:
-    """As :func:`ped_anova`, from 500 complete trials at most, evenly spread over the study."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if not _are_tellable(complete):
-        return {}
-    count = min(len(complete), _MOST_TRIALS_OF_FANOVA)
-    places = np.linspace(0, len(complete) - 1, count).astype(int)
-    chosen = [complete[place] for place in places]
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would say that it makes a study
-    sample = optuna.create_study(direction=direction)
-    sample.add_trials(chosen)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, max_depth=16, seed=0)
-    return _evaluate(sample, chosen, evaluator)
+_LEAST_TRIALS, _LEAST_PER_PARAMETER = 20, 4
+_DRAWS = 200
+_INTERVAL = (2.5, 97.5)  # percent
+# The time of fANOVA grows with their square; more change little.
+_MOST_TRIALS_OF_FANOVA = 200
 
 
-def _are_tellable(trials: Sequence[FrozenTrial]) -> bool:
-    values = {t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None}
-    return len(values) >= 2 and all(map(math.isfinite, values))
+class ImportanceClaim(BaseModel):
+    """What is known of the parameters' importance.
+
+    Attributes:
+        parameter: the one that mattered most; None where that cannot be said.
+        reason: why it cannot be said; None where it can, or where nothing is to be said.
+        method: ``"PED-ANOVA"``, or in a full grid ``"analysis of variance"``; None without shares.
+        trials: how many complete trials the shares rest on.
+        intervals: the 95 % interval of each share; of exact shares none.
+        together: in a full grid, the share that only combinations of parameters explain, or noise.
+    """
+
+    parameter: str | None = None
+    reason: str | None = None
+    method: str | None = None
+    trials: int = 0
+    intervals: dict[str, tuple[float, float]] = {}
+    together: float | None = None
 
 
-def _evaluate(
-    study: optuna.Study, trials: Sequence[FrozenTrial], evaluator: Any
+@dataclass(frozen=True)
+class Importances:
+    """The shares of 1 by each method, the largest first, and what may be claimed of them.
+
+    Attributes:
+        fanova: None where it was not needed and not asked for.
+    """
+
+    shares: dict[str, float]
+    fanova: dict[str, float] | None
+    claim: ImportanceClaim
+
+
+def assess(
+    trials: Sequence[FrozenTrial],
+    maximize: bool,
+    seed: int,
+    thorough: bool = False,
+) -> Importances:
+    """Work out the importances of a study of one metric.
+
+    Args:
+        trials: all of its trials.
+        maximize: the direction.
+        seed: of the bootstrap.
+        thorough: by fANOVA too where no claim depends on it.
+    """
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and _is_finite(t)]
+    values = np.array([trial.value for trial in complete], dtype=np.float64)
+    names = _varied(complete)
+    if not names or len(set(values.tolist())) < 2:
+        return Importances({}, {} if thorough else None, ImportanceClaim(trials=len(complete)))
+    exact = decompose(complete, values.tolist(), names)
+    if exact is not None:
+        claim = _exact_claim(exact.shares, exact.together, len(complete))
+        return Importances(_rounded(exact.shares), {} if thorough else None, claim)
+    least = max(_LEAST_TRIALS, _LEAST_PER_PARAMETER * len(names))
+    if len(complete) < least:
+        reason = (
+            f"{counted(len(complete), 'complete trial')} cannot say which parameter mattered; "
+            f"{least} may"
+        )
+        claim = ImportanceClaim(reason=reason if len(names) > 1 else None, trials=len(complete))
+        return Importances({}, {} if thorough else None, claim)
+    losses = -values if maximize else values
+    shares, intervals = _estimate(complete, names, losses, seed)
+    leader = _leader(shares, intervals) if len(names) > 1 else None
+    fanova = None
+    if thorough or leader is not None:
+        fanova = _fanova(_sample(complete, _MOST_TRIALS_OF_FANOVA), maximize, names)
+    claim = ImportanceClaim(
+        parameter=leader if fanova and next(iter(fanova)) == leader else None,
+        reason=_doubt(leader, fanova, len(names)),
+        method="PED-ANOVA",
+        trials=len(complete),
+        intervals=intervals,
+    )
+    return Importances(shares, fanova, claim)
+
+
+def _doubt(leader: str | None, fanova: dict[str, float] | None, count: int) -> str | None:
+    if count < 2:
+        return None
+    if leader is None:
+        return "no parameter clearly mattered most: the intervals of their importance overlap"
+    if not fanova or next(iter(fanova)) != leader:
+        return "PED-ANOVA and fANOVA disagree on which parameter mattered most"
+    return None
+
+
+def _exact_claim(shares: dict[str, float], together: float, trials: int) -> ImportanceClaim:
+    first, second = [*shares.values(), 0.0, 0.0][:2]
+    parameter, reason = next(iter(shares), None), None
+    # Equal but for rounding, neither is the first.
+    if parameter is not None and (math.isclose(first, second) or first <= together):
+        parameter = None
+        reason = "no parameter mattered most by itself"
+        if together > first:
+            reason = f"{reason}: combinations explain {percent(together)} of the variance"
+    return ImportanceClaim(
+        parameter=parameter,
+        reason=reason,
+        method="analysis of variance",
+        trials=trials,
+        together=round(together, 4),
+    )
+
+
+def _estimate(
+    complete: Sequence[FrozenTrial], names: Sequence[str], losses: ped_anova.Array, seed: int
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """The shares from all trials, the largest first, and their intervals."""
+    whole = ped_anova.importances(complete, names, losses, np.ones((1, len(complete))))[0]
+    count = len(complete)
+    random = np.random.default_rng(seed)
+    draws = random.multinomial(count, np.full(count, 1 / count), size=_DRAWS).astype(np.float64)
+    drawn = ped_anova.importances(complete, names, losses, draws)
+    low, high = np.percentile(drawn, _INTERVAL, axis=0)
+    order = sorted(range(len(names)), key=lambda at: -whole[at])
+    shares = {names[at]: float(whole[at]) for at in order}
+    # A percentile interval may miss the estimate itself, as small shares are drawn too high.
+    intervals = {
+        names[at]: (
+            round(float(min(low[at], whole[at])), 4),
+            round(float(max(high[at], whole[at])), 4),
+        )
+        for at in order
+    }
+    return _rounded(shares), intervals
+
+
+def _leader(shares: dict[str, float], intervals: dict[str, tuple[float, float]]) -> str | None:
+    """The parameter whose interval lies above all others."""
+    first = next(iter(shares))
+    others = [high for name, (_, high) in intervals.items() if name != first]
+    return first if intervals[first][0] > max(others) else None
+
+
+def _fanova(
+    chosen: Sequence[FrozenTrial], maximize: bool, names: Container[str]
 ) -> dict[str, float]:
+    """Shares of 1, the largest first; empty where the trials have too little in common."""
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, max_depth=16, seed=0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, RuntimeError):
-        return {}  # too few trials have a parameter in common
-    varied = {name for name in found if len({trial.params.get(name) for trial in trials}) > 1}
-    return {
-        name: round(value, 4)
-        for name, value in found.items()
-        if math.isfinite(value) and name in varied
-    }
+            found = optuna.importance.get_param_importances(
+                TrialSample(chosen, "maximize" if maximize else "minimize"), evaluator=evaluator
+            )
+    except (TypeError, ValueError, RuntimeError):  # choices that are lists, too
+        return {}
+    return _rounded({k: float(v) for k, v in found.items() if k in names and math.isfinite(v)})
+
+
+def _sample(items: Sequence[_T], most: int) -> list[_T]:
+    """At most this many of them, evenly spread."""
+    places = np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)
+    return [items[place] for place in places]
+
+
+def _varied(trials: Sequence[FrozenTrial]) -> list[str]:
+    """The parameters that had more than one value, in their order."""
+    values: dict[str, set[object]] = {}
+    for trial in trials:
+        for name, value in trial.params.items():
+            values.setdefault(name, set()).add(distinct(value))
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def _is_finite(trial: FrozenTrial) -> bool:
+    return trial.value is not None and math.isfinite(trial.value)
+
+
+def _rounded(shares: dict[str, float]) -> dict[str, float]:
+    return {name: round(share, 4) for name, share in shares.items()}

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from textwrap import wrap
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 
 from orchestrator.errors import printable
+from orchestrator.report.confirmation import Confirmed
 from orchestrator.report.document import Summary
 from orchestrator.report.verdict import decision
 from orchestrator.report.words import (
     counted,
     duration,
+    number,
     params_line,
     percent,
     plus_minus,
+    step_word,
     values_line,
 )
-from orchestrator.search.space import count, describe, size, values_of
+from orchestrator.resolve.facts import ObjectiveFacts
+from orchestrator.search.space import count, describe, size
+from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 
-_MOST_VALUES = 64  # more than any parameter has that decides about others
 
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], columns: int | None = None
+) -> str:
+    """Columns as wide as their widest cell; numbers to the right.
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; numbers to the right."""
+    Args:
+        header: a word for each column.
+        rows: their cells.
+        columns: of the terminal. A table that is wider has each row below its first cell instead,
+            so that nothing is cut; None: as wide as it is.
+    """
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
@@ -38,15 +51,47 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         )
         return "  ".join(padded).rstrip()
 
+    if columns is not None and sum(widths) + 2 * (len(widths) - 1) > columns:
+        return "\n".join(_below_its_name(header, row, columns) for row in cells)
     return "\n".join(line(row) for row in [list(header), *cells])
 
 
-def studies_table(database: Database) -> str:
+def _below_its_name(header: Sequence[str], row: Sequence[str], columns: int) -> str:
+    pairs = zip(header[1:], row[1:], strict=True)
+    facts = ", ".join(f"{word} {cell}".strip() for word, cell in pairs)
+    return "\n".join([
+        f"{header[0]} {row[0]}".strip(),
+        *wrap(facts, columns, initial_indent="  ", subsequent_indent="  "),
+    ])  # fmt: skip
+
+
+def confirmed_table(
+    metric: str, found: Sequence[Confirmed]
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    """The confirmed trials: the words of the head, and a row each."""
+    head = ["trial", "in search", f"mean {metric}", "std", "95 % interval", "seeds", "best with"]
+    rows: list[tuple[object, ...]] = [
+        (
+            each.number,
+            "-" if each.searched_value is None else number(each.searched_value),
+            "-" if each.mean is None else number(each.mean),
+            "-" if each.std is None else number(each.std),
+            "-" if each.low is None else f"{number(each.low)} to {number(each.high)}",
+            len(each.values),
+            percent(each.probability_best),
+        )
+        for each in found
+    ]
+    return head, rows
+
+
+def studies_table(database: Database, columns: int | None = None) -> str:
     """Every study of the storage, a line each."""
     rows = database.rows("list_studies")
     if not rows:
         return "no studies yet; start one with: orch run digits --trials 12"
-    return table(
+    reasons = [f"{row['name']}: {row['reason']}" for row in rows if row["state"] == "failed"]
+    studies = table(
         ["study", "objective", "state", "done", "budget", "running", "workers"],
         [
             (
@@ -60,7 +105,9 @@ def studies_table(database: Database) -> str:
             )
             for row in rows
         ],
+        columns,
     )
+    return "\n".join([studies, *([""] if reasons else []), *reasons])
 
 
 def state_word(state: str, finished: int, budget: int) -> str:
@@ -96,44 +143,29 @@ def study_page(database: Database, study: StoredStudy) -> str:
     return "\n".join(parts)
 
 
-def reachable(
-    space: Mapping[str, BaseDistribution], is_active: Callable[[str, Mapping[str, Any]], bool]
-) -> dict[str, BaseDistribution]:
-    """The parameters that a configuration may have: one that is fixed may rule others out."""
-    found: dict[str, BaseDistribution] = {}
-    chosen: dict[str, Any] = {}  # the fixed values before it
-    varied: dict[str, list[Any]] = {}
-    for name, each in space.items():
-        others = [{**chosen, other: v} for other, values in varied.items() for v in values]
-        if not any(is_active(name, beside) for beside in (chosen, *others)):
-            continue
-        found[name] = each
-        cells = count(each)
-        if cells == 1:
-            chosen[name] = values_of(name, each)[0]
-        elif cells is not None and cells <= _MOST_VALUES:
-            varied[name] = values_of(name, each)
-    return found
+def space_of_study(database: Database, study: StoredStudy) -> ObjectiveFacts:
+    """What a study has stored of its objective, with the parameters that its trials suggested."""
+    facts = study.facts
+    if not facts.is_open:
+        return facts
+    found = {
+        row["name"]: json_to_distribution(row["domain"])
+        for row in database.rows("found_domains", study_id=study.study_id)
+    }
+    return replace(facts, space={**found, **(facts.space or {})})
 
 
-def space_page(
-    space: Mapping[str, BaseDistribution],
-    further: Mapping[str, BaseDistribution],
-    trials: int,
-    steps: int,
-    step: str,
-    is_function: bool,
-) -> str:
+def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = None) -> str:
     """A search space: every parameter, the number of configurations, the cost of the budget.
 
     Args:
-        space: what is searched.
-        further: what would be searched if the spec named it.
-        trials: the budget.
-        steps: what a full trial costs.
-        step: in what, as ``"epoch"``.
-        is_function: the objective's parameters are found as it suggests them.
+        spec: the study, or what one of this objective would be.
+        facts: those of its objective.
+        columns: of the terminal; see :func:`table`.
     """
+    space, further = facts.space or {}, facts.further or {}
+    trials, steps = spec.study.trials, facts.steps
+    step = step_word(facts.has_epochs, spec.training.rounds)
     lines = []
     if space:
         lines.append(
@@ -143,22 +175,23 @@ def space_page(
                     (name, describe(each), count(each) or "continuous")
                     for name, each in space.items()
                 ],
+                columns,
             )
         )
     if further:
         rows = [(name, describe(each)) for name, each in further.items()]
         lines.append("also searched where [space] or --param names it:")
-        lines.append(table(["parameter", "domain"], rows))
-    if is_function:
+        lines.append(table(["parameter", "domain"], rows, columns))
+    if facts.is_open:
         lines.append("the function's own parameters are found as it suggests them")
     else:
         lines.append(f"size: {_size(space)}")
     cost = f"cost: {counted(trials, 'trial')}"
     # How many steps a function has, only it knows; that one step is one trial, everybody.
-    if not is_function and (step, steps) != ("step", 1):
+    if not facts.is_open and (step, steps) != ("step", 1):
         cost += f" of at most {counted(steps, step)}: {counted(trials * steps, step)} unpruned"
     lines.append(cost)
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _size(space: Mapping[str, BaseDistribution]) -> str:
@@ -170,18 +203,34 @@ def _size(space: Mapping[str, BaseDistribution]) -> str:
 
 
 def best_page(summary: Summary, top: int) -> str:
-    """The best trials with their parameters, and what the search for them cost."""
+    """The winner and the next best trials of the search, and what the search for them cost."""
     ranked = summary.ranked()
     if summary.is_multi_objective:
         ranked = [trial for trial in ranked if trial.number in summary.pareto]
     if not ranked:
         return " ".join(decision(summary))
+    winner = summary.winner
+    if winner is not None:
+        ranked.sort(key=lambda trial: trial.number != winner.number)
     lines = [
         f"trial {trial.number}: {values_line(summary.metrics, trial.values or [])}"
-        f"{plus_minus(trial.standard_error)}, {params_line(trial.params)}"
+        f"{plus_minus(trial.standard_error)}{_fresh(summary, trial.number)}, "
+        f"{params_line(trial.params)}"
         for trial in ranked[:top]
     ]
     states, saved = summary.states, summary.epochs.saved_ratio
     of = f"of {states.complete} complete and {counted(states.pruned, 'pruned trial')}"
     lines.append(f"{of}; {percent(saved)} of the {summary.unit}s saved" if saved else of)
     return printable("\n".join(lines))
+
+
+def _fresh(summary: Summary, number_of_trial: int) -> str:
+    """What the fresh seeds of a trial say, behind its value in the search."""
+    results = summary.confirmed.results if summary.confirmed else []
+    for each in results:
+        if each.number == number_of_trial and each.mean is not None:
+            spread = "" if each.std is None else f" (standard deviation {number(each.std)})"
+            return (
+                f"; mean {number(each.mean)}{spread} over {counted(len(each.values), 'fresh seed')}"
+            )
+    return ""

@@ -8,6 +8,8 @@ from pathlib import Path
 from orchestrator.report.document import Summary
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.svg import Figure
+from orchestrator.report.listing import confirmed_table
+from orchestrator.report.verdict import refit_sentences
 from orchestrator.report.words import number, percent, retries
 from orchestrator.spec import StudySpec
 
@@ -39,6 +41,7 @@ def render(summary: Summary, figures: str | None = None) -> str:
             ],
         ),
         _best(summary),
+        _after(summary),
     ]  # fmt: skip
     if figures is not None:
         for section, drawn in gallery(summary).items():
@@ -97,6 +100,16 @@ def _best(summary: Summary) -> str:
     head = ["trial", *summary.metrics, *(["± standard error"] if noisy else []), *shown]
     title = "The Pareto front" if summary.is_multi_objective else "The best trials"
     return f"## {title}\n\n{_table(head, rows)}"
+
+
+def _after(summary: Summary) -> str:
+    """What came after the search."""
+    parts = []
+    if summary.confirmed is not None:
+        head, rows = confirmed_table(summary.metrics[0], summary.confirmed.results)
+        parts += [f"Fresh seeds, study {summary.confirmed.study}:", _table(head, rows)]
+    parts += refit_sentences(summary)
+    return "\n\n".join(["## After the search", *parts]) if parts else ""
 
 
 def _rungs(summary: Summary) -> str:

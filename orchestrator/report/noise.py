@@ -25,7 +25,8 @@ def spread(values: Sequence[float]) -> Spread | None:
     """The spread of two or more values; None of fewer, or where one is not finite."""
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
-    std = float(np.std(values, ddof=1))
+    # The mean of equal values may be rounded, and then they would differ from it.
+    std = float(np.std(values, ddof=1)) if min(values) < max(values) else 0.0
     return Spread(
         trainings=len(values),
         mean=float(np.mean(values)),

@@ -36,11 +36,12 @@ def keep_notes(url: str) -> Iterator[None]:
 def _keep(url: str, ended: threading.Event) -> None:
     database = Database(url)
     storage = open_optuna_storage(url)
-    seen: dict[str, tuple[int, int]] = {}
+    seen: dict[str, tuple[int, int, str]] = {}
     while not ended.is_set():
         try:
+            after = {row["name"]: row["digest"] for row in database.rows("after_searches")}
             for row in database.rows("list_studies"):
-                state = row["finished"], row["budget"]
+                state = row["finished"], row["budget"], after.get(row["name"], "")
                 if seen.get(row["name"]) != state and not ended.is_set():
                     write_note(database, storage, row["name"])
                     seen[row["name"]] = state

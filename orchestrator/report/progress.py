@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.report.epochs import EpochCounter
-from orchestrator.report.words import counted, duration, number, params_line
+from orchestrator.report.words import counted, duration, number, params_line, values_line
 from orchestrator.storage.database import Database, Row
 from orchestrator.study import StoredStudy
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One look at a study. Counts are trials; ``values`` are reported epochs."""
+    """One look at a study. Counts are trials; ``values`` are reported epochs.
+
+    ``best_of_metrics`` has the best trial and value of each metric where there are several; the
+    other ``best`` are of the first metric.
+    """
 
     budget: int
     state: str
@@ -28,6 +32,7 @@ class Progress:
     best_number: int | None = None
     best_value: float | None = None
     best_params: dict[str, Any] = field(default_factory=dict)
+    best_of_metrics: list[tuple[int, float]] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -80,6 +85,7 @@ class ProgressReader:
             best_number=best["number"] if best else None,
             best_value=best["value"] if best else None,
             best_params=self._params(best) if best else {},
+            best_of_metrics=self._best_of_metrics(),
         )
         if self._done_before is None:
             self._done_before = progress.done
@@ -134,6 +140,11 @@ class ProgressReader:
         """The best trial so far with its parameters, or that there is none."""
         if progress.best_value is None:
             return "no trial complete yet"
+        if progress.best_of_metrics:
+            pairs = zip(self._study.spec.study.metrics, progress.best_of_metrics, strict=True)
+            return "best " + ", ".join(
+                f"{metric} {number(value)} (trial {trial})" for metric, (trial, value) in pairs
+            )
         return (
             f"best {self._study.spec.study.metrics[0]} {number(progress.best_value)} "
             f"(trial {progress.best_number}: {params_line(progress.best_params)})"
@@ -144,7 +155,10 @@ class ProgressReader:
         return self._database.rows("ended_since", study_id=self._study.study_id, known=known)
 
     def _line(self, row: Row) -> str:
-        value = "" if row["value"] is None else f" {number(row['value'])}"
+        metrics, values = self._study.spec.study.metrics, row["values"]
+        value = f" {number(values[0])}" if values else ""
+        if len(values) == len(metrics) > 1:
+            value = f" {values_line(metrics, values)}"
         reason = f" ({json.loads(row['reason'])})" if row["reason"] else ""
         return f"trial {row['number']} {row['state']}{value}{reason}{self._of_log(row)}"
 
@@ -156,6 +170,12 @@ class ProgressReader:
             return ""
         self._told_of_log = True
         return "; its traceback, or what it wrote last, is its attribute 'log' in: orch dashboard"
+
+    def _best_of_metrics(self) -> list[tuple[int, float]]:
+        if len(self._study.spec.study.metrics) == 1:
+            return []
+        rows = self._database.rows("best_of_metrics", study_id=self._study.study_id)
+        return [(row["number"], row["value"]) for row in rows]
 
     def _params(self, best: Row) -> dict[str, Any]:
         if self._best is None or self._best[0] != best["trial_id"]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import json
+from collections.abc import Container, Sequence
 from typing import Any
 
 from optuna.storages._cached_storage import _CachedStorage
+from optuna.study import StudyDirection
+from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.eligibility import constraints_of, may_win
+from orchestrator.ranking import rank
 from orchestrator.report.words import duration
+from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import make_rdb_storage
 
 _WORDS = {
@@ -20,6 +26,7 @@ _WORDS = {
     "orch:reason": "reason",
     "orch:log": "log",
     "orch:attempt": "attempt",
+    "orch:losses": "times lost",
     "orch:retry_of": "retry of trial",
     "orch:retried_as": "retried as trial",
 }
@@ -35,10 +42,12 @@ class ReadableStorage(_CachedStorage):
 
     def __init__(self, url: str) -> None:
         super().__init__(make_rdb_storage(url))
-        self._readable: dict[int, FrozenTrial] = {}
+        self._database = Database(url)
+        self._readable: dict[int, tuple[FrozenTrial, dict[str, Any]]] = {}
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._shown(super().get_trial(trial_id))
+        artifacts = self._artifacts(trial_id=trial_id)
+        return self._shown(super().get_trial(trial_id), artifacts.get(trial_id, {}))
 
     def get_all_trials(
         self,
@@ -47,18 +56,60 @@ class ReadableStorage(_CachedStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         trials = super().get_all_trials(study_id, deepcopy=False, states=states)
-        return [self._shown(trial) for trial in trials]
+        artifacts = self._artifacts(study_id=study_id)
+        return [self._shown(trial, artifacts.get(trial._trial_id, {})) for trial in trials]
 
-    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
-        known = self._readable.get(trial._trial_id)
-        if known is not None:
+    def _artifacts(
+        self, study_id: int | None = None, trial_id: int | None = None
+    ) -> dict[int, dict[str, Any]]:
+        """The notes of artifacts by trial. Models are kept, and fall out, after a trial has ended,
+        when Optuna takes the trial from its cache."""
+        found: dict[int, dict[str, Any]] = {}
+        rows = self._database.rows("artifacts_of_trials", study_id=study_id, trial_id=trial_id)
+        for row in rows:
+            found.setdefault(row["trial_id"], {})[row["key"]] = json.loads(row["value_json"])
+        return found
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        complete = self.get_all_trials(study_id, states=[TrialState.COMPLETE])
+        able = [trial for trial in complete if may_win(trial)]
+        if not able:  # the page needs one to show; it marks it as infeasible
+            return super().get_best_trial(study_id)
+        maximize = self.get_study_directions(study_id)[0] == StudyDirection.MAXIMIZE
+        return min(able, key=lambda trial: (rank(trial.value, maximize), trial.number))
+
+    def _shown(self, trial: FrozenTrial, artifacts: dict[str, Any]) -> FrozenTrial:
+        known, artifacts_known = self._readable.get(trial._trial_id, (None, None))
+        if known is not None and artifacts == artifacts_known:
             return known
         shown = FrozenTrial.__new__(FrozenTrial)
         shown.__dict__.update(trial.__dict__)
         shown._user_attrs = readable(trial.user_attrs)
+        others = {k: v for k, v in with_list_of_constraints(trial).items() if not _is_artifact(k)}
+        shown._system_attrs = {**others, **artifacts}
         if trial.state.is_finished():
-            self._readable[trial._trial_id] = shown
+            self._readable[trial._trial_id] = shown, artifacts
         return shown
+
+
+def _is_artifact(key: str) -> bool:
+    return key.startswith("artifacts:")
+
+
+def with_list_of_constraints(trial: FrozenTrial) -> dict[str, Any]:
+    """The trial's system attributes, its constraints as a list: optuna-dashboard reads no other."""
+    found = constraints_of(trial)
+    if not found:
+        return trial.system_attrs
+    others = {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraints:")}
+    return {**others, "constraints": list(found.values())}
+
+
+def feasible_front(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> list[FrozenTrial]:
+    """The Pareto front of the trials that may win, in place of optuna-dashboard's own."""
+    return _get_pareto_front_trials_by_trials(list(filter(may_win, trials)), directions)
 
 
 def readable(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from orchestrator.errors import OrchError
 from orchestrator.report import compare_text, cv_results, markdown, text
 from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary
-from orchestrator.storage.files import write_whole
+from orchestrator.storage.files import check_writable, write_whole
 
 
-def render(summary: Summary, form: str) -> str:
-    """The report as ``"text"``, ``"json"``, ``"csv"``, ``"markdown"`` or ``"html"``."""
+def render(summary: Summary, form: str, columns: int = 80) -> str:
+    """The report as ``"text"``, ``"json"``, ``"csv"``, ``"markdown"`` or ``"html"``.
+
+    Args:
+        summary: what is reported.
+        form: one of these.
+        columns: how wide text may be.
+    """
     if form == "json":
         return summary.model_dump_json(indent=2) + "\n"
     if form == "csv":
@@ -25,11 +30,11 @@ def render(summary: Summary, form: str) -> str:
         from orchestrator.report.html import page  # Jinja is loaded for this form alone
 
         return page.render(summary)
-    return text.render(summary)
+    return text.render(summary, columns)
 
 
-def write(summary: Summary, form: str, path: Path | None) -> list[Path]:
-    """Print the report, or write it; each file is either the old one or the whole new one.
+def write(summary: Summary, form: str, path: Path) -> list[Path]:
+    """Write the report in UTF-8; each file is either the old one or the whole new one.
 
     Returns:
         The figures that Markdown has beside it; none for another form.
@@ -37,9 +42,6 @@ def write(summary: Summary, form: str, path: Path | None) -> list[Path]:
     Raises:
         OrchError: a file cannot be written.
     """
-    if path is None:
-        sys.stdout.write(render(summary, form))
-        return []
     if form != "markdown":
         write_file(render(summary, form).encode(), path)
         return []
@@ -52,7 +54,7 @@ def write(summary: Summary, form: str, path: Path | None) -> list[Path]:
     return [path.with_name(name) for name in figures]
 
 
-def render_comparison(comparison: Comparison, form: str) -> str:
+def render_comparison(comparison: Comparison, form: str, columns: int = 80) -> str:
     """A comparison as ``"text"``, ``"json"`` or ``"html"``."""
     if form == "json":
         return comparison.model_dump_json(indent=2) + "\n"
@@ -60,7 +62,7 @@ def render_comparison(comparison: Comparison, form: str) -> str:
         from orchestrator.report.html import page
 
         return page.render_comparison(comparison)
-    return compare_text.render(comparison)
+    return compare_text.render(comparison, columns)
 
 
 def schema() -> str:
@@ -78,9 +80,22 @@ def write_file(content: bytes, path: Path) -> None:
     Raises:
         OrchError: it cannot be written.
     """
-    if not path.parent.is_dir():
-        raise OrchError(f"no folder {path.parent}; make it, or correct --out")
+    check_out(path)
     try:
         write_whole(path, content)
     except OSError as error:
         raise OrchError(f"cannot write {path}: {error.strerror}") from None
+
+
+def check_out(path: Path) -> None:
+    """Check that ``--out`` can be written, before minutes are spent on what goes there.
+
+    Raises:
+        OrchError: it cannot.
+    """
+    if not path.parent.is_dir():
+        raise OrchError(f"no folder {path.parent}; make it, or correct --out")
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise OrchError(f"cannot write {path}: {error.strerror}; correct --out") from None

@@ -10,8 +10,10 @@ import optuna
 from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.eligibility import feasible, may_win
 from orchestrator.errors import OrchError
-from orchestrator.origin import Origin, origin_of
+from orchestrator.origin import IMPORTED, Origin, origin_of
+from orchestrator.report.confirmation import read_confirmation
 from orchestrator.report.document import (
     Best,
     States,
@@ -20,12 +22,12 @@ from orchestrator.report.document import (
     WorkerSummary,
 )
 from orchestrator.report.epochs import EpochCounter
-from orchestrator.report.importance import fanova, ped_anova
+from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.noise import rounds_of, spread
 from orchestrator.report.rungs import Ladder
-from orchestrator.report.trials import is_feasible, is_retried, may_win, ranking
+from orchestrator.report.trials import is_retried, ranking
 from orchestrator.report.verdict import verdict
-from orchestrator.resolve.objective import IMPORTED
+from orchestrator.report.winner import choose_winner, read_refit
 from orchestrator.search.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.software import versions
@@ -44,7 +46,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
     Args:
         database: where the study is.
         study: the study; it may be running.
-        thorough: with what takes seconds to work out, the importances by fANOVA.
+        thorough: with the importances by fANOVA, whether a claim depends on them or not.
 
     Raises:
         StorageError: the database is out of reach.
@@ -53,7 +55,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
     storage = PostgresStorage(database)
     origin = origin_of(storage.get_study_user_attrs(study.study_id))
     can_run = spec.study.objective != IMPORTED
-    counter = EpochCounter(spec, origin)
+    counter = EpochCounter(study, origin)
     pruner = _pruner(spec, counter.steps)
     optuna_study = optuna.Study(study.name, storage, pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)
@@ -62,6 +64,10 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
     # A pruner that cannot be made here has no brackets to show.
     brackets = None if pruner is None else build_brackets(spec, counter.steps)
     ladder = Ladder(optuna_study, pruner, spec.pruner.options, brackets)
+    found = Importances({}, None, ImportanceClaim())
+    if one:
+        found = assess(trials, spec.study.maximize, spec.training.seed, thorough)
+    confirmation = read_confirmation(database, study, trials)
     summary = Summary(
         study=study.name,
         objective=spec.study.objective,
@@ -72,18 +78,23 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         budget=spec.study.trials,
         states=_states(trials),
         best=_best(trials, spec, counter) if one else None,
+        confirmed=confirmation,
+        refit=read_refit(database, study),
+        winner=choose_winner(trials, study, confirmation),
         pareto=[] if one else _pareto(optuna_study, trials, spec),
         rounds=spec.training.rounds,
         has_epochs=counter.has_epochs,
         epochs=counter.count(trials),
         rungs=ladder.rungs(trials),
-        importances=ped_anova(optuna_study, trials) if one else {},
-        importances_fanova=fanova(trials, directions[0]) if one and thorough else None,
+        importances=found.shares,
+        importances_fanova=found.fanova,
+        importance_claim=found.claim,
         workers=_workers(database, study),
         retries=sum(map(is_retried, trials)),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
         mismatches=_mismatches(database, study),
+        failed_because=study.reason if study.state == "failed" else None,
         spec=spec.document(),
         versions=versions(),
         imported=origin,
@@ -135,7 +146,7 @@ def _best(trials: list[FrozenTrial], spec: StudySpec, counter: EpochCounter) -> 
 
 def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> list[int]:
     # Study.best_trials would let a trial that may not win beat others.
-    able = [trial for trial in trials if may_win(trial, spec)]
+    able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
     front = _get_pareto_front_trials_by_trials(able, study.directions)
     return [trial.number for trial in front]
 
@@ -212,7 +223,7 @@ def _trial(
         worker=attributes.get("orch:worker", ""),
         seconds=_seconds(trial, origin),
         reason=attributes.get("orch:reason"),
-        feasible=is_feasible(trial, spec) if trial.state.is_finished() else None,
+        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
         started_seconds=_seconds_after(first_start, trial.datetime_start) if timed else None,
         ended_seconds=_seconds_after(first_start, trial.datetime_complete) if timed else None,
         attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},

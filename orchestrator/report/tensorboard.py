@@ -33,7 +33,7 @@ def tensorboard(folder: Path, host: str, port: int) -> Iterator[str]:
     Raises:
         OrchError: the port is taken, or TensorBoard does not start.
     """
-    port = _free(host, port)
+    port = free_port(host, port)
     command = [sys.executable, "-P", "-m", "orchestrator.report.tensorboard"]
     command += ["--logdir", str(folder), "--host", host, "--port", str(port)]
     process = subprocess.Popen(
@@ -49,7 +49,12 @@ def tensorboard(folder: Path, host: str, port: int) -> Iterator[str]:
         process.wait()
 
 
-def _free(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
+    """The port, or any free one for 0.
+
+    Raises:
+        OrchError: it is taken.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

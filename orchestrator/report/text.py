@@ -1,38 +1,53 @@
-"""The report as text for a terminal of 80 columns."""
+"""The report as text for a terminal, from 40 columns on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
+from typing import Any
 
 from orchestrator.errors import printable
 from orchestrator.report.document import Summary
+from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.plots import Plot, sparkline
 from orchestrator.report.ranges import value_range
+from orchestrator.report.winner import Winner
 from orchestrator.report.words import clip, counted, duration, number, params_line, percent, retries
 
 _BAR_WIDTH = 30
 _MOST_TRIALS = 5
 _MOST_NAME = 36
-_PLOT_COLUMNS, _PLOT_ROWS = 66, 8
+_MOST_COLUMNS = 80  # longer lines are hard to read
+_PLOT_ROWS = 8
+_LABEL = 14  # beside a plot
+_LEAST_PARAMS = 16  # characters; fewer say too little
+_INDENT = " " * 7
 
 
-def render(summary: Summary) -> str:
-    """The whole report, a section a paragraph."""
+def render(summary: Summary, columns: int = _MOST_COLUMNS) -> str:
+    """The whole report, a section a paragraph.
+
+    Args:
+        summary: what is reported.
+        columns: of the terminal; lines are no longer, and never longer than 80.
+    """
+    columns = min(columns, _MOST_COLUMNS)
     sections = [
-        _head(summary),
-        _verdict(summary),
-        _best(summary),
-        _trials(summary),
-        _history(summary),
-        _curves(summary),
+        _head(summary, columns),
+        _verdict(summary, columns),
+        _best(summary, columns),
+        _confirmed(summary, columns),
+        _trials(summary, columns),
+        _history(summary, columns),
+        _curves(summary, columns),
         _rungs(summary),
-        _importances(summary),
-        _workers(summary),
+        _importances(summary, columns),
+        _workers(summary, columns),
     ]
     return printable("\n\n".join(section for section in sections if section) + "\n")
 
 
-def _head(summary: Summary) -> str:
+def _head(summary: Summary, columns: int) -> str:
     states = summary.states
     done = states.complete + states.pruned
     objective = f"{summary.objective}, " if summary.can_run else ""
@@ -52,14 +67,14 @@ def _head(summary: Summary) -> str:
             f"{data['test']} test; SHA-256 {data['sha256'][:12]}"
         )
     lines += [f"Mixed  software on {mismatch}" for mismatch in summary.mismatches]
-    return "\n".join("\n".join(wrap(line, 80, subsequent_indent=" " * 7)) for line in lines)
+    return "\n".join(_folded(lines, columns))
 
 
-def _verdict(summary: Summary) -> str:
-    return "\n".join(line for each in summary.verdict for line in wrap(each, 80))
+def _verdict(summary: Summary, columns: int) -> str:
+    return "\n".join(line for each in summary.verdict for line in wrap(each, columns))
 
 
-def _history(summary: Summary) -> str:
+def _history(summary: Summary, columns: int) -> str:
     """The values in the trials' order, with the best so far as a line."""
     ended = [t for t in summary.trials if t.value is not None]
     ranked = summary.ranked()
@@ -67,15 +82,16 @@ def _history(summary: Summary) -> str:
         return ""
     values = [trial.value or 0.0 for trial in ended]
     low, high = value_range(values, summary.maximize)
-    plot = Plot(low, high, _PLOT_COLUMNS, _PLOT_ROWS)
+    plot = Plot(low, high, columns - _LABEL, _PLOT_ROWS)
     last = max(1, ended[-1].number)
     for trial in ended:
         plot.dot(trial.number / last, trial.value or 0.0)
     plot.steps([(each / last, value) for each, value in summary.best_so_far()])
-    return "\n".join([f"{summary.metrics[0]} of the trials; the line is the best", *plot.lines()])
+    title = wrap(f"{summary.metrics[0]} of the trials; the line is the best", columns)
+    return "\n".join([*title, *plot.lines()])
 
 
-def _curves(summary: Summary) -> str:
+def _curves(summary: Summary, columns: int) -> str:
     """The reported values of the best trials, a character each."""
     ranked = [t for t in summary.ranked() if len(t.intermediate) > 1][:_MOST_TRIALS]
     if summary.is_multi_objective or not ranked:
@@ -84,10 +100,11 @@ def _curves(summary: Summary) -> str:
     if not found:
         return ""
     low, high = min(found), max(found)
-    lines = [f"values reported by the best trials, from {number(low)} to {number(high)}"]
+    head = f"values reported by the best trials, from {number(low)} to {number(high)}"
+    lines = wrap(head, columns)
     for trial in ranked:
         values = list(trial.intermediate.values())
-        every = max(1, -(-len(values) // 60))
+        every = max(1, -(-len(values) // (columns - 20)))
         lines.append(f"{trial.number:>5}  {sparkline(values[::every], low, high)}".rstrip())
     return "\n".join(lines)
 
@@ -97,12 +114,14 @@ def _metrics(summary: Summary) -> str:
     return " and ".join(f"{metric} ({direction})" for metric, direction in pairs)
 
 
-def _best(summary: Summary) -> str:
+def _best(summary: Summary, columns: int) -> str:
     best = summary.best
     if summary.is_multi_objective:
-        return _pareto(summary)
+        return _pareto(summary, columns)
     if best is None:  # the verdict says why
         return ""
+    if summary.winner is not None and summary.winner.chosen_by == "confirmation":
+        return _winner(summary.winner, summary.metrics[0], columns)
     several = (summary.has_epochs and best.epochs > 0) or (summary.rounds == 1 and best.epochs > 1)
     after = f" after {counted(best.epochs, summary.unit)}" if several else ""
     lines = [f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}{after}"]
@@ -113,12 +132,39 @@ def _best(summary: Summary) -> str:
         )
     elif summary.has_epochs and summary.can_run:
         lines.append("       (one training)")
-    width = max((len(name) for name in best.params), default=0)
-    lines += [f"       {name:<{width}}  {number(value)}" for name, value in best.params.items()]
-    return "\n".join(lines)
+    return "\n".join([*_folded(lines, columns), *_params(best.params)])
 
 
-def _trials(summary: Summary) -> str:
+def _winner(winner: Winner, metric: str, columns: int) -> str:
+    """The winner of a confirmation."""
+    seeds = counted(winner.seeds or 0, "fresh seed")
+    spread = "" if winner.std is None else f"standard deviation {number(winner.std)}, "
+    lines = [
+        f"Winner trial {winner.number} with mean {metric} {number(winner.mean)} over {seeds}",
+        f"       ({spread}{number(winner.searched_value)} in the search)",
+    ]
+    return "\n".join([*_folded(lines, columns), *_params(winner.params)])
+
+
+def _folded(lines: Sequence[str], columns: int) -> list[str]:
+    return [each for line in lines for each in wrap(line, columns, subsequent_indent=_INDENT)]
+
+
+def _params(params: Mapping[str, Any]) -> list[str]:
+    width = max((len(name) for name in params), default=0)
+    return [f"{_INDENT}{name:<{width}}  {number(value)}" for name, value in params.items()]
+
+
+def _confirmed(summary: Summary, columns: int) -> str:
+    """The confirmed trials over their fresh seeds."""
+    confirmed = summary.confirmed
+    if confirmed is None:
+        return ""
+    title = f"Fresh seeds (study {confirmed.study})"
+    return f"{title}\n{table(*confirmed_table(summary.metrics[0], confirmed.results), columns)}"
+
+
+def _trials(summary: Summary, columns: int) -> str:
     ranked = summary.ranked()
     if not ranked or summary.is_multi_objective:
         return ""
@@ -132,22 +178,35 @@ def _trials(summary: Summary) -> str:
         shown_error = f"  {error:>8}" if noisy else ""
         head = f"{trial.number:>5}  {number(trial.value):>12}{shown_error}  {seconds:>7}  "
         params = {name: value for name, value in trial.params.items() if name in shown}
-        lines.append(head + clip(params_line(params), 80 - len(head)))
+        lines += _with_params(head, params, columns)
     return "\n".join(lines)
 
 
-def _pareto(summary: Summary) -> str:
+def _with_params(head: str, params: Mapping[str, Any], columns: int) -> list[str]:
+    """The parameters behind the figures, or below them where the terminal is narrow."""
+    line = params_line(params)
+    if columns - len(head) < min(len(line), _LEAST_PARAMS):
+        return [
+            head.rstrip(),
+            *wrap(line, columns, initial_indent=_INDENT, subsequent_indent=_INDENT),
+        ]
+    return [head + clip(line, columns - len(head))]
+
+
+def _pareto(summary: Summary, columns: int) -> str:
     by_number = {trial.number: trial for trial in summary.trials}
     if not summary.pareto:
         return ""
     front = sorted(summary.pareto, key=lambda each: (by_number[each].values or [0.0])[0])
-    lines = [f"Pareto front: {counted(len(front), 'trial')} that no other beats in every metric"]
+    lines = wrap(
+        f"Pareto front: {counted(len(front), 'trial')} that no other beats in every metric", columns
+    )
     lines.append(f"{'trial':>5}" + "".join(f"  {metric:>12}" for metric in summary.metrics))
     for each in front:
         trial = by_number[each]
         values = "".join(f"  {number(value):>12}" for value in trial.values or [])
         head = f"{trial.number:>5}{values}  "
-        lines.append(head + clip(params_line(trial.params), max(10, 80 - len(head))))
+        lines += _with_params(head, trial.params, columns)
     return "\n".join(lines)
 
 
@@ -164,25 +223,33 @@ def _rungs(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _importances(summary: Summary) -> str:
+def _importances(summary: Summary, columns: int) -> str:
+    """The shares with their intervals; exact ones have none."""
+    claim = summary.importance_claim
     if not summary.importances:
         return ""
-    width = max(len(name) for name in summary.importances)
-    lines = ["Importance (PED-ANOVA, shares of 1)"]
+    width = min(max(len(name) for name in summary.importances), columns - 22)
+    interval = ", 95 % interval" if claim.intervals else ""
+    lines = wrap(f"Importance ({claim.method}, shares of 1{interval})", columns)
     for name, share in summary.importances.items():
-        bar = "█" * round(share * _BAR_WIDTH)
-        lines.append(f"  {name:<{width}}  {share:4.2f}  {bar}".rstrip())
+        line = f"  {clip(name, width):<{width}}  {share:4.2f}  "
+        if name in claim.intervals:
+            low, high = claim.intervals[name]
+            line += f"{low:4.2f} to {high:4.2f}  "
+        bar = "█" * round(share * min(_BAR_WIDTH, columns - len(line)))
+        lines.append(f"{line}{bar}".rstrip())
     return "\n".join(lines)
 
 
-def _workers(summary: Summary) -> str:
+def _workers(summary: Summary, columns: int) -> str:
     seen = [worker for worker in summary.workers if worker.trials]
     if not seen:
         return ""
-    width = max(6, *(min(len(worker.id), _MOST_NAME) for worker in seen))
+    most = min(_MOST_NAME, columns - 36)
+    width = max(6, *(min(len(worker.id), most) for worker in seen))
     lines = [f"{'worker':<{width}}  trials  busy   last seen"]
     lines += [
-        f"{clip(worker.id, _MOST_NAME):<{width}}  {worker.trials:>6}"
+        f"{clip(worker.id, max(6, most)):<{width}}  {worker.trials:>6}"
         f"  {percent(worker.busy_ratio):>5}  {duration(worker.last_seen_seconds)} ago"
         for worker in seen
     ]

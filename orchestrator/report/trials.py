@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from orchestrator.constraints import are_kept
+from orchestrator.eligibility import may_win
 from orchestrator.errors import OrchError
 from orchestrator.ranking import rank
 from orchestrator.spec import StudySpec
@@ -41,25 +40,9 @@ def find_trial(trials: Sequence[FrozenTrial], number: int, study: str) -> Frozen
 
 def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]:
     """Those that may win in a study of one metric, the best first."""
-    able = [trial for trial in trials if may_win(trial, spec)]
+    able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
     maximize = spec.study.maximize
     return sorted(able, key=lambda trial: (rank(trial.value, maximize), trial.number))
-
-
-def may_win(trial: FrozenTrial, spec: StudySpec) -> bool:
-    """Whether it is complete and feasible, and all its values are finite."""
-    return (
-        trial.state == TrialState.COMPLETE
-        and trial.values is not None
-        and all(map(math.isfinite, trial.values))
-        and is_feasible(trial, spec) is not False
-    )
-
-
-def is_feasible(trial: FrozenTrial, spec: StudySpec) -> bool | None:
-    """Whether it keeps the study's constraints; None where there are none."""
-    names = spec.study.constraints
-    return are_kept(names, trial.user_attrs) if names else None
 
 
 def is_retried(trial: FrozenTrial) -> bool:

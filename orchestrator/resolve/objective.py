@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.search.space import Space, distribution, merge, values_of
+from orchestrator.origin import IMPORTED
+from orchestrator.resolve.facts import ObjectiveFacts, assumed_steps
+from orchestrator.search.space import Space, distribution, merge, reachable, values_of
 from orchestrator.spec import StudySpec
 from orchestrator.training.base import NoOptions, Objective, Settings
 from orchestrator.training.errors import ObjectiveError
 from orchestrator.training.registry import find
 from orchestrator.validation import first_fault
-
-# What stands for the objective of a study that was taken over from elsewhere.
-IMPORTED = "imported"
 
 
 def check_can_run(spec: StudySpec) -> None:
@@ -83,9 +84,30 @@ def full_steps(spec: StudySpec, objective: Objective) -> int:
     epochs = search_space(spec, objective).get("epochs")
     if objective.uses_epochs and spec.training.rounds == 1 and epochs is not None:
         return int(max(map(int, values_of("epochs", epochs))))
-    # Of a function, only the pruner may have been told how often it reports.
-    told = spec.pruner.options.get("max_resource")
-    return objective.steps() or (told if isinstance(told, int) else spec.training.epochs)
+    return objective.steps() or assumed_steps(spec)
+
+
+def facts_of(
+    spec: StudySpec, objective: Objective, declared: Mapping[str, BaseDistribution] | None = None
+) -> ObjectiveFacts:
+    """What a study stores of its objective.
+
+    Args:
+        spec: the study.
+        objective: its objective.
+        declared: parameters that it would suggest, where they were worked out.
+    """
+    space = {**(declared or {}), **search_space(spec, objective)}
+    shown = reachable(space, objective.is_active)
+    further = {name: each for name, each in objective.catalogue().items() if name not in shown}
+    return ObjectiveFacts(
+        steps=full_steps(spec, objective),
+        has_epochs=objective.uses_epochs,
+        model_suffix=objective.model_suffix,
+        space=shown,
+        further=further,
+        is_open=not objective.space() and not declared,
+    )
 
 
 def pin_data(objective: Objective) -> dict[str, Any] | None:

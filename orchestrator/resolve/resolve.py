@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import UsageError
-from orchestrator.resolve.objective import full_steps, make_objective, pin_data, search_space
+from orchestrator.errors import UsageError, nearest_of_all
+from orchestrator.resolve.facts import ObjectiveFacts
+from orchestrator.resolve.objective import (
+    facts_of,
+    full_steps,
+    make_objective,
+    pin_data,
+    search_space,
+)
 from orchestrator.search.combination import check_combination
 from orchestrator.search.plan import Plan
 from orchestrator.search.plans import PLANS, build_plan
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
+from orchestrator.search.substitution import check_domains
 from orchestrator.search.terminators import build_terminator
 from orchestrator.sections import PrunerSection
 from orchestrator.spec import StudySpec
@@ -19,11 +28,23 @@ from orchestrator.training.base import Objective
 from orchestrator.training.registry import default_direction
 
 
-def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
-    """Check everything that a spec names and fill in what follows from the objective.
+@dataclass(frozen=True)
+class Resolved:
+    """A spec that was checked, and what its study stores beside it.
 
-    Returns:
-        The spec as it is stored, and the facts of its data, to be pinned.
+    Attributes:
+        spec: as it is stored.
+        data: the facts of its data, to be pinned; None without data.
+        facts: those of its objective; None without one, as in an imported study.
+    """
+
+    spec: StudySpec
+    data: dict[str, Any] | None = None
+    facts: ObjectiveFacts | None = None
+
+
+def resolve(spec: StudySpec) -> Resolved:
+    """Check everything that a spec names and fill in what follows from the objective.
 
     Raises:
         UsageError: something in the spec is unknown or impossible.
@@ -32,6 +53,7 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
     objective = make_objective(spec)
     spec = _with_pruner(_with_metrics(spec, objective))
     space = search_space(spec, objective)
+    check_domains(spec.space, {**objective.catalogue(), **objective.space()})
     _check_rounds(spec, objective)
     build_sampler(spec)
     build_terminator(spec)
@@ -41,16 +63,24 @@ def resolve(spec: StudySpec) -> tuple[StudySpec, dict[str, Any] | None]:
     steps = full_steps(spec, objective)
     spec = _with_plan(spec, build_plan(spec, space, objective.is_active, steps))
     check_artifacts(spec.worker.artifacts)
-    facts = pin_data(objective)
+    pinned = pin_data(objective)
     data = spec.data
-    if facts is not None and data.name is None:
-        data = data.model_copy(update={"name": facts["name"]})
-    return spec.model_copy(update={"data": data}), facts
+    if pinned is not None and data.name is None:
+        data = data.model_copy(update={"name": pinned["name"]})
+    spec = spec.model_copy(update={"data": data})
+    return Resolved(spec, pinned, facts_of(spec, objective))
 
 
 def _with_metrics(spec: StudySpec, objective: Objective) -> StudySpec:
     """The spec with its metrics and directions named."""
     metrics = objective.metrics
+    known = objective.known_metrics()
+    for metric in metrics:
+        if known is not None and metric not in known:
+            raise UsageError(
+                f"unknown metric '{metric}' of the objective {spec.study.objective}; "
+                f"{nearest_of_all(metric, known)}"
+            )
     directions = spec.study.directions or tuple(map(default_direction, metrics))
     if not spec.study.metrics and len(directions) > len(metrics):
         # A function that returns several values may leave them without names.

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.constraints import are_kept
 from orchestrator.domains import Scalar
+from orchestrator.eligibility import may_win
 from orchestrator.errors import UsageError, nearest
 from orchestrator.ranking import rank
 from orchestrator.search.plan import (
@@ -59,7 +59,7 @@ class CoordinatePlan(ConfigurationPlan):
         is_active: which parameters exist beside the others.
         options: the spec's ``[sampler]``.
         maximize: the direction.
-        constraints: user attributes that must be 0 or less in a trial whose value is kept.
+        constraints: user attributes that are constraints, beside those that trials hold.
 
     Raises:
         UsageError: an option is unknown or impossible.
@@ -103,9 +103,7 @@ class CoordinatePlan(ConfigurationPlan):
         values = {
             key_of(configuration_of(trial)): trial.value
             for trial in trials
-            if trial.state == TrialState.COMPLETE
-            and trial.value is not None
-            and are_kept(self._constraints, trial.user_attrs)
+            if trial.value is not None and may_win(trial, self._constraints)
         }
         best = dict(self._start)
         for name in self._order * self._options.rounds:

@@ -38,7 +38,7 @@ def build_plan(spec: StudySpec, space: Space, is_active: IsActive, steps: int) -
             raise UsageError(
                 f"{name} queues its own trials, and so does pruner.promote; use one of them"
             )
-        return PromotionPlan(brackets, maximize)
+        return PromotionPlan(brackets, maximize, spec.study.constraints)
     if name not in PLANS:
         return None
     if name != "coordinate" and options:

@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.eligibility import known_infeasible
 from orchestrator.errors import UsageError
 from orchestrator.ranking import rank
 from orchestrator.search.plan import Configuration, Plan, Step
@@ -82,11 +83,13 @@ class PromotionPlan(Plan):
     Args:
         brackets: their sizes and epochs.
         maximize: the direction.
+        constraints: user attributes that are constraints, beside those that trials hold.
     """
 
-    def __init__(self, brackets: Brackets, maximize: bool) -> None:
+    def __init__(self, brackets: Brackets, maximize: bool, constraints: Sequence[str] = ()) -> None:
         self._brackets = brackets
         self._maximize = maximize
+        self._constraints = constraints
 
     def size(self) -> None:
         return None
@@ -113,8 +116,10 @@ class PromotionPlan(Plan):
         bracket = bracket_at(place, self._brackets.count)
         epochs = self._brackets.epochs(bracket, round_)
 
-        def place_of(trial: FrozenTrial) -> tuple[float, int]:
-            return rank(trial.intermediate_values.get(epochs), self._maximize), trial.number
+        def place_of(trial: FrozenTrial) -> tuple[bool, float, int]:
+            # What cannot win comes last, whatever its value.
+            value = rank(trial.intermediate_values.get(epochs), self._maximize)
+            return known_infeasible(trial, self._constraints), value, trial.number
 
         ranked = sorted(active, key=place_of)
         keep = self._brackets.size(bracket, round_ + 1)

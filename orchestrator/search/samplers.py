@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.constraints import violation
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec import StudySpec
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
 
 _MODULE = "optuna.samplers"
 _PREPARED = "orchestrator.search.random_sampler"
@@ -39,12 +35,6 @@ SAMPLERS = {
 # A plan's trials are queued with their values; a parameter that it does not name is drawn.
 _PLANNED = Strategy("RandomSampler", _PREPARED, reserved=_SEED)
 
-# These steer towards feasible trials; the others leave it to the report to tell them apart.
-_CONSTRAINED = ("tpe", "gp", "nsga2")
-
-# What a sampler is told instead of infinity, which optuna-dashboard's page could not read.
-_FAR = 1e9
-
 # One sequence that all workers share; the others draw anew for each trial.
 _ONE_SEQUENCE = {"qmc"}
 
@@ -67,8 +57,6 @@ def build_sampler(spec: StudySpec, trial_seed: int | None = None) -> BaseSampler
     strategy = choose({**SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}, "sampler", name)
     shared = trial_seed is None or name in _ONE_SEQUENCE
     filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
-    if spec.study.constraints and name in _CONSTRAINED:
-        filled["constraints_func"] = _constraints_reader(spec.study.constraints)
     sampler: BaseSampler = strategy.build("sampler", {} if name in PLANS else options, **filled)
     return sampler
 
@@ -103,12 +91,3 @@ def _reseed(sampler: Any, seed: int) -> None:
     sampler._rng.rng.seed(seed)
     if hasattr(sampler, "_random_sampler"):
         _reseed(sampler._random_sampler, seed)
-
-
-def _constraints_reader(names: Sequence[str]) -> Callable[[FrozenTrial], Sequence[float]]:
-    def read(trial: FrozenTrial) -> Sequence[float]:
-        # A pruned trial may have ended before it knew them.
-        found = [violation(trial.user_attrs.get(name)) for name in names]
-        return [value if math.isfinite(value) else math.copysign(_FAR, value) for value in found]
-
-    return read

@@ -27,6 +27,8 @@ Space = dict[str, BaseDistribution]
 # Whether a parameter exists beside those that are chosen before it, in the space's order.
 IsActive = Callable[[str, Mapping[str, Any]], bool]
 
+_MOST_VALUES = 64  # more than any parameter has that decides about others
+
 
 def distribution(name: str, domain: Domain) -> BaseDistribution:
     """Optuna's distribution of a spec's domain.
@@ -128,6 +130,24 @@ def count(each: BaseDistribution) -> int | None:
     if each.single():
         return 1
     return None if each.step is None else int((each.high - each.low) / each.step + 1e-9) + 1
+
+
+def reachable(space: Mapping[str, BaseDistribution], is_active: IsActive) -> Space:
+    """The parameters that a configuration may have: one that is fixed may rule others out."""
+    found: Space = {}
+    chosen: dict[str, Any] = {}  # the fixed values before it
+    varied: dict[str, list[Any]] = {}
+    for name, each in space.items():
+        others = [{**chosen, other: v} for other, values in varied.items() for v in values]
+        if not any(is_active(name, beside) for beside in (chosen, *others)):
+            continue
+        found[name] = each
+        cells = count(each)
+        if cells == 1:
+            chosen[name] = values_of(name, each)[0]
+        elif cells is not None and cells <= _MOST_VALUES:
+            varied[name] = values_of(name, each)
+    return found
 
 
 def describe(each: BaseDistribution) -> str:

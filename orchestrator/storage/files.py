@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import time
@@ -33,6 +34,20 @@ def write_whole(path: Path, content: bytes, private: bool = False) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Check that ``path`` can be written, and leave nothing: for what takes minutes to make.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # Permissions alone do not tell: a disk may be read-only, and root may write anywhere.
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    temporary.unlink()
 
 
 def remove_old(paths: Iterable[Path], days: float) -> None:

@@ -1,6 +1,6 @@
 """The gate: lets a lab network reach the embedded server, by TLS and as orch's roles only.
 
-The embedded server listens on a socket of this machine, where its administrator needs no password,
+The embedded server listens on a socket that one user of this machine reaches, without a password,
 and its binaries have no TLS. The gate listens on the network in its place. It speaks PostgreSQL's
 protocol up to the start-up message (message flow and SSL session encryption, chapter 54.2 of
 PostgreSQL's documentation), which must come by TLS and name one of the roles; everything after that

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import sys
-import warnings
 
 from orchestrator.errors import OrchError
 from orchestrator.storage.database import Database
@@ -32,9 +32,8 @@ def serve(database: Database, host: str, port: int) -> None:
             file=sys.stderr,
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna marks it experimental
-            run_grpc_proxy_server(PostgresStorage(database), host=host, port=port)
+        # Without the warning that Optuna wraps around what it calls experimental.
+        inspect.unwrap(run_grpc_proxy_server)(PostgresStorage(database), host=host, port=port)
     except KeyboardInterrupt:
         return
 

@@ -82,6 +82,18 @@ def read_password(passfile: Path, url: str, role: str) -> str | None:
     return next((password for head, _, password in heads if head == _head(url, role)), None)
 
 
+def move_passwords(passfile: Path, source: str, url: str) -> None:
+    """Name the passwords of a server by its new address, where they stand there by its old one."""
+    found = {role: read_password(passfile, source, role) for role in ROLES}
+    moved = {
+        role: password
+        for role, password in found.items()
+        if password is not None and read_password(passfile, url, role) is None
+    }
+    if moved:
+        write_passwords(passfile, url, moved)
+
+
 def _head(url: str, role: str) -> str:
     server = parse_dsn(url)
     host = server.get("host", "localhost").replace("\\", "\\\\").replace(":", "\\:")

@@ -9,6 +9,7 @@ import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 from psycopg2.extensions import parse_dsn
@@ -18,7 +19,7 @@ from orchestrator.storage.certificate import Certificate, certificate_for
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.gate import Gate
-from orchestrator.storage.roles import ROLES, WORKER, make_roles, read_password
+from orchestrator.storage.roles import ROLES, WORKER, make_roles, move_passwords, read_password
 from orchestrator.storage.setup import prepare
 
 _RULE = f"local all {','.join(ROLES)} scram-sha-256\n"
@@ -70,16 +71,20 @@ def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
 
     Raises:
         StorageError: the server cannot be started.
-        UsageError: ``listen`` is no address of this machine.
+        UsageError: ``listen`` is no address of this machine, or the port is taken.
     """
     names = _names(listen)
+    _check_free(listen, port)
     url = server.ensure_running()
     dsn = parse_dsn(url)
     if not dsn.get("host", "").startswith("/"):
         raise StorageError("orch db serve needs a system with Unix sockets; use a PostgreSQL there")
     database = Database(url)
     prepare(database)
-    password = _worker_password(database, server.folder / "roles.pgpass")
+    passfile = server.folder / "roles.pgpass"
+    # Older versions had the socket in the data folder; who was invited then keeps the password.
+    move_passwords(passfile, f"postgresql:///?host={quote(str(server.data))}", url)
+    password = _worker_password(database, passfile)
     _ask_for_passwords(database, server.data / "pg_hba.conf")
     database.close()
     return Opened(
@@ -126,15 +131,32 @@ async def _run_gate(opened: Opened) -> None:
     try:
         listening = await gate.open(opened.listen, opened.port)
     except OSError as error:
-        raise UsageError(
-            f"cannot listen on {opened.listen} port {opened.port}: {error.strerror}; "
-            "name an address of this machine with --listen and a free port with --port"
-        ) from None
+        raise _cannot_listen(opened.listen, opened.port, error) from None
     ended = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, ended.set)
     async with listening:
         await ended.wait()
+
+
+def _check_free(listen: str, port: int) -> None:
+    """Listen for a moment, before roles and a certificate are made."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listen, port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise _cannot_listen(listen, port, error) from None
+
+
+def _cannot_listen(listen: str, port: int, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot listen on {listen} port {port}: {error.strerror}; "
+        "name an address of this machine with --listen and a free port with --port"
+    )
 
 
 def _names(listen: str) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
-from orchestrator.errors import StorageError
+from orchestrator.errors import StorageError, StorageRefused
 from orchestrator.storage.database import Database
 from orchestrator.storage.statements import script
 from orchestrator.storage.url import mask
@@ -16,9 +14,11 @@ ORCH_VERSION = 7
 _SCHEMA = (
     "schema.sql",
     "trials.sql",
+    "eligibility.sql",
     "changes.sql",
     "writes.sql",
     "claims.sql",
+    "attempts.sql",
     "ends.sql",
     "plans.sql",
     "artifacts.sql",
@@ -76,6 +76,7 @@ def _create(database: Database) -> None:
         facts = database.row("server_facts")
         assert facts is not None
         if not facts["has_optuna"]:
+            _check_rights(database)
             _create_optuna_tables(database.url)
         if not facts["has_orch"] or not _is_current(database):
             # Workers of the older version see the new number at their next claim, and leave.
@@ -84,11 +85,20 @@ def _create(database: Database) -> None:
             database.rows("set_orch_version", version=ORCH_VERSION)
 
 
+def _check_rights(database: Database) -> None:
+    # Optuna's tables come by a connection of their own: they would stay where ours are refused.
+    row = database.row("rights_to_create")
+    assert row is not None
+    if not (row["in_database"] and row["in_schema"]):
+        where = "database" if row["in_schema"] else "schema public"
+        raise StorageRefused(
+            f"the role {row['role']} may not create tables at {mask(database.url)}: it lacks the "
+            f"right CREATE on the {where}; run 'orch db init' as the database's owner"
+        )
+
+
 def _create_optuna_tables(url: str) -> None:
     # Optuna makes its own tables, so that they are exactly what its migrations expect.
     from orchestrator.storage.optuna_storage import make_rdb_storage
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        storage = make_rdb_storage(url, create=True)
-    storage.engine.dispose()
+    make_rdb_storage(url, create=True).engine.dispose()

@@ -127,6 +127,12 @@ class Objective(ABC):
         """Parameters that are found as a trial runs, where they can be known before."""
         return {}
 
+    def known_metrics(self) -> Sequence[str] | None:
+        """The names that ``study.metric`` can have; None: they show only as a trial runs, or any
+        name will do.
+        """
+        return None
+
     def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
         """Whether a parameter exists beside those that are chosen before it.
 

@@ -7,6 +7,10 @@ class ObjectiveError(Exception):
     """An objective or its data cannot be used."""
 
 
+class WrongUse(ObjectiveError):
+    """The study asks for what the objective does not have or cannot take, in any trial."""
+
+
 class UnknownObjective(ObjectiveError):
     """No objective of that name."""
 

@@ -57,6 +57,11 @@ class EstimatorObjective(Objective):
     @abstractmethod
     def space(self) -> dict[str, BaseDistribution]: ...
 
+    def known_metrics(self) -> Sequence[str]:
+        """What it returns is one score, whatever it is called."""
+        named = [self.scoring] if isinstance(self.scoring, str) else []
+        return [self.default_metric, *named]
+
     def check(self) -> DataFacts:
         x, y = self._parts[:2]
         folds = self.settings.folds

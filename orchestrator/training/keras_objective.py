@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestrator.training import fast_fit, training
-from orchestrator.training.base import Objective, Refit, Trial
+from orchestrator.training.base import Objective, Refit, Settings, Trial
 from orchestrator.training.data import Array, DataFacts, Dataset, load
+from orchestrator.training.metric_names import are_certain
 from orchestrator.training.rounds import Rounds, scaled
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ class KerasObjective(Objective):
     uses_epochs: ClassVar[bool] = True
     checkpoints: ClassVar[bool] = True
     model_suffix: ClassVar[str | None] = ".keras"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        # Once in a process, where it could tell anything.
+        self._metrics_are_tried = self.known_metrics() is not None or are_certain(self.metrics)
 
     @abstractmethod
     def build(self, trial: Trial) -> keras.Model:
@@ -57,12 +63,19 @@ class KerasObjective(Objective):
         training.configure(threads)
 
     def __call__(self, trial: Trial) -> list[float]:
+        tries_metrics = not self._metrics_are_tried and self._has_keras_fit()
+        self._metrics_are_tried = True
         return training.Training(
             build=lambda: self.build(trial),
             fit=lambda model, x, y, **options: self.fit(trial, model, x, y, **options),
             epochs=self.epochs(trial),
             metrics=self.metrics,
+            tries_metrics=tries_metrics,
         ).run(self._rounds, trial)
+
+    def _has_keras_fit(self) -> bool:
+        """Whether the metrics are those of the model: no fit of the user's adds to them."""
+        return type(self).fit is KerasObjective.fit
 
     def refit(self, trial: Trial) -> Refit:
         import keras

@@ -75,6 +75,9 @@ class KerasTunerObjective(KerasObjective):
         returned = self._own_fit(self._hyperparameters, model, x, y, **options)
         return _metrics(returned, self.metrics[0])
 
+    def _has_keras_fit(self) -> bool:
+        return self._own_fit is None
+
     def declared(self) -> dict[str, BaseDistribution]:
         """Every hyperparameter, found by building the model once for each choice.
 

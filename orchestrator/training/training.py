@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import gc
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,19 +13,16 @@ import optuna
 
 from orchestrator.training.base import Trial
 from orchestrator.training.data import Array, Split
-from orchestrator.training.errors import ObjectiveError
 from orchestrator.training.keras_state import (
     capture_state,
     custom_gradients,
     forget_custom_gradients,
     restore_state,
 )
+from orchestrator.training.metric_names import PARAMETERS, check_metrics, unknown_metric
 
 if TYPE_CHECKING:
     import keras
-
-# Metrics of the model itself, beside those of Keras's logs.
-_PARAMETERS = "parameters"
 
 
 def configure(threads: int | None, side_by_side: bool = False) -> None:
@@ -38,15 +33,18 @@ def configure(threads: int | None, side_by_side: bool = False) -> None:
         side_by_side: an operation has one thread; so many run at the same time. For networks whose
             operations are too small to be shared out (see ``shared_step.py``).
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The import makes a million objects that live as long as the process: looking for garbage
     # among them takes half a second each time, during the import and after every trial.
+    collects = gc.isenabled()
     gc.disable()
-    import keras  # noqa: F401
-    import tensorflow as tf
+    try:
+        import keras  # noqa: F401
+        import tensorflow as tf
 
-    gc.freeze()
-    gc.enable()
+        gc.freeze()
+    finally:
+        if collects:
+            gc.enable()
     try:
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(1 if side_by_side else threads)
@@ -69,12 +67,14 @@ class Training:
         epochs: epochs of a full training.
         metrics: keys of Keras's logs, as ``val_accuracy``, or ``parameters``, the number of
             weights. The first is reported.
+        tries_metrics: one more model, built before the first, tells whether there are such metrics.
     """
 
     build: Callable[[], keras.Model]
     fit: Callable[..., Any]
     epochs: int
     metrics: tuple[str, ...]
+    tries_metrics: bool = False
 
     def run(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
         """Train on one split and report each epoch, or on several and report each of them.
@@ -88,7 +88,7 @@ class Training:
 
         Raises:
             optuna.TrialPruned: the pruner stopped the trial, or the loss is no longer a number.
-            ObjectiveError: the model does not report a metric.
+            WrongUse: the model does not report a metric.
         """
         if len(rounds) > 1:
             return self._run_rounds(rounds, trial)
@@ -137,9 +137,11 @@ class Training:
         import keras
 
         # The order of the examples after a restart is another than that of the first epochs.
-        seeds = np.random.SeedSequence([trial.seed, index, done])
-        keras.utils.set_random_seed(int(seeds.generate_state(1)[0]))
+        seed = int(np.random.SeedSequence([trial.seed, index, done]).generate_state(1)[0])
         gradients = set(custom_gradients())
+        if self.tries_metrics and index == 0 and not state:
+            self._try_metrics(split, seed)
+        keras.utils.set_random_seed(seed)
         model = self.build()
         if state:
             if not model.built:  # Keras lets a model without an Input wait for its data
@@ -166,6 +168,21 @@ class Training:
             keras.backend.clear_session(free_memory=False)
             forget_custom_gradients(gradients)
             gc.collect()
+
+    def _try_metrics(self, split: Split, seed: int) -> None:
+        """Learn before the first epoch that a metric does not exist.
+
+        The model is thrown away, and the seeds are set anew: the training is the same without it.
+        """
+        import keras
+
+        keras.utils.set_random_seed(seed)
+        model = self.build()
+        try:
+            check_metrics(model, self.metrics, split.x_validation, split.y_validation)
+        finally:
+            del model
+            keras.backend.clear_session(free_memory=False)
 
 
 def make_reporter(
@@ -222,13 +239,8 @@ def _check_loss(logs: Mapping[str, Any], epoch: int) -> None:
 
 
 def _metric(logs: Mapping[str, Any], metric: str, model: keras.Model) -> float:
-    if metric == _PARAMETERS:
+    if metric == PARAMETERS:
         return float(model.count_params())
     if metric not in logs:
-        known = [*logs, _PARAMETERS]
-        close = difflib.get_close_matches(metric, known, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ObjectiveError(
-            f"the model reports no metric '{metric}'; {hint}known are {', '.join(sorted(known))}"
-        )
+        raise unknown_metric(metric, [*logs, PARAMETERS])
     return float(logs[metric])

@@ -50,37 +50,50 @@ class KeptModel:
             raise OrchError(f"the model of trial {self.number} cannot be read: {error}") from None
 
 
-def kept_models(database: Database, study: StoredStudy, top: int) -> list[KeptModel]:
-    """The kept models of the best ``top`` trials, the best first."""
+def kept_models(
+    database: Database, study: StoredStudy, top: int, winner: int | None = None
+) -> list[KeptModel]:
+    """The kept models of the winner, if it has one, and of the best of the search: ``top`` in all.
+
+    Args:
+        database: where the study is.
+        study: the study.
+        top: how many at most.
+        winner: the number of the trial that comes first.
+    """
     settings = study.spec.worker
     store = open_artifacts(settings.artifacts, database, settings.artifact_limit_mb)
     rows = database.rows(
         "best_models",
         study_id=study.study_id,
         maximize=study.spec.study.maximize,
-        top=top,
+        top=max(top, settings.keep_models),
     )
+    rows = sorted(rows, key=lambda row: row["number"] != winner)[:top]
     return [KeptModel(row["number"], row["artifact_id"], row["sha256"], store) for row in rows]
 
 
-def write_models(database: Database, study: StoredStudy, folder: Path, top: int) -> list[Path]:
+def write_models(
+    database: Database, study: StoredStudy, folder: Path, top: int, winner: int | None
+) -> list[Path]:
     """Write the kept models of the best ``top`` trials, as ``trial-00017.keras``.
+
+    See :func:`kept_models`.
 
     Raises:
         OrchError: none is kept, one is damaged, or the folder cannot be written.
     """
-    kept = kept_models(database, study, top)
+    kept = kept_models(database, study, top, winner)
     if not kept:
         raise OrchError(
             f"study '{study.name}' has kept no model; make one with: "
-            f"orch refit {study.name} --out model.keras"
+            f"orch refit {study.name} --out model{study.facts.model_suffix or '.keras'}"
         )
-    paths = []
+    models = {folder / f"trial-{each.number:05d}.keras": each.read() for each in kept}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for each in kept:
-            paths.append(folder / f"trial-{each.number:05d}.keras")
-            write_whole(paths[-1], each.read())
+        for path, content in models.items():
+            write_whole(path, content)
     except OSError as error:
         raise OrchError(f"cannot write in {folder}: {error.strerror}") from None
-    return paths
+    return list(models)

@@ -10,6 +10,8 @@ from pathlib import Path
 from orchestrator.errors import OrchError
 from orchestrator.report.attached import Picture
 from orchestrator.report.pictures import draw_confusion, draw_predictions
+from orchestrator.report.trials import read_trials
+from orchestrator.report.winner import read_winner
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 from orchestrator.training.data import Dataset, load
@@ -30,7 +32,7 @@ def predict(
     Args:
         database: where the study is.
         study: the study.
-        model: a file of ``orch refit``; None: the best trial's model, as the study kept it.
+        model: a file of ``orch refit``; None: the winner's model, or the next best that was kept.
         count: how many examples.
         seed: which ones.
 
@@ -89,12 +91,14 @@ def _classify(model: Path, dataset: Dataset, count: int, seed: int) -> list[Pred
 
 @contextmanager
 def _kept_model(database: Database, study: StoredStudy) -> Iterator[tuple[int, Path]]:
-    """The best trial that has a kept model: its number, and the model in a file."""
-    kept = kept_models(database, study, 1)
+    """The winner if its model was kept, else the best trial whose was: number, and model file."""
+    winner = read_winner(database, study, read_trials(database, study))
+    kept = kept_models(database, study, 1, winner.number if winner else None)
     if not kept:
         raise OrchError(
             f"study '{study.name}' has kept no model; make one with: "
-            f"orch refit {study.name} --out model.keras, and name it with --model"
+            f"orch refit {study.name} --out model{study.facts.model_suffix or '.keras'}, and name "
+            "it with --model"
         )
     content = kept[0].read()
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.report.trials import find_trial, ranking
+from orchestrator.report.render import check_out
+from orchestrator.report.trials import find_trial
+from orchestrator.report.winner import count_evaluations, read_winner
 from orchestrator.resolve.objective import make_objective
 from orchestrator.software import versions
 from orchestrator.storage.database import Database
@@ -53,18 +57,18 @@ def refit(
     """Train, evaluate, and write the model whole.
 
     Args:
-        database: counts the evaluations of the test set.
+        database: records the refit, and counts the evaluations of the test set.
         study: the study.
         trials: its trials.
         out: the file to write.
-        number: the trial to refit; None: the best.
+        number: the trial to refit; None: the winner.
 
     Raises:
         UsageError: the file's name does not fit the model.
         OrchError: there is no trial to refit, or the file cannot be written.
     """
     _check_out(study, out)
-    frozen = _chosen(study, trials, number)
+    frozen = _chosen(database, study, trials, number)
     objective, space = prepare_objective(study, None)
     seed = derive(study.spec.training.seed, "refit", frozen.number)
     trial = RecordedTrial(frozen.params, frozen.number, seed)
@@ -74,8 +78,8 @@ def refit(
     except ObjectiveError as error:
         raise OrchError(str(error)) from None
     provenance = _provenance(study, frozen, seed, fitted)
-    _write(fitted, provenance, out)
-    return Refitted(out, provenance, _count(database, study, frozen.number, fitted.test))
+    digest = _write(fitted, provenance, out)
+    return Refitted(out, provenance, _record(database, study, provenance, out, digest))
 
 
 def _check_out(study: StoredStudy, out: Path) -> None:
@@ -88,11 +92,12 @@ def _check_out(study: StoredStudy, out: Path) -> None:
         )
     if out.suffix != suffix:
         raise UsageError(f"--out {out} must end in {suffix}, as model{suffix}")
-    if not out.parent.is_dir():
-        raise OrchError(f"no folder {out.parent}; make it, or correct --out")
+    check_out(out)
 
 
-def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -> FrozenTrial:
+def _chosen(
+    database: Database, study: StoredStudy, trials: list[FrozenTrial], number: int | None
+) -> FrozenTrial:
     if number is not None:
         return find_trial(trials, number, study.name)
     if len(study.spec.study.metrics) > 1:
@@ -100,10 +105,12 @@ def _chosen(study: StoredStudy, trials: list[FrozenTrial], number: int | None) -
             "a study of several metrics has no single best trial; choose one of the Pareto front "
             "with --trial N"
         )
-    ranked = ranking(trials, study.spec)
-    if not ranked:
-        raise OrchError(f"study '{study.name}' has no complete trial yet; nothing to refit")
-    return ranked[0]
+    winner = read_winner(database, study, trials)
+    if winner is None:
+        raise OrchError(
+            f"study '{study.name}' has no complete, feasible trial yet; nothing to refit"
+        )
+    return find_trial(trials, winner.number, study.name)
 
 
 def _provenance(
@@ -113,7 +120,7 @@ def _provenance(
         "study": study.name,
         "objective": study.spec.study.objective,
         "trial": frozen.number,
-        "value": frozen.value,
+        "value": frozen.values[0] if frozen.values and len(frozen.values) == 1 else None,
         "params": frozen.params,
         "seed": seed,
         "data": study.data,
@@ -124,8 +131,12 @@ def _provenance(
     }
 
 
-def _write(fitted: Refit, provenance: dict[str, Any], out: Path) -> None:
-    """Put the model in its place, its provenance inside, or beside a file that is no archive."""
+def _write(fitted: Refit, provenance: dict[str, Any], out: Path) -> str:
+    """Put the model in its place, its provenance inside, or beside a file that is no archive.
+
+    Returns:
+        The SHA-256 of the file.
+    """
     facts = json.dumps(provenance, indent=2, default=str)
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:
         made = Path(folder) / f"model{out.suffix}"
@@ -136,16 +147,31 @@ def _write(fitted: Refit, provenance: dict[str, Any], out: Path) -> None:
                     archive.writestr(PROVENANCE, facts)
             else:
                 write_whole(out.with_name(f"{out.name}.json"), facts.encode())
-            write_whole(out, made.read_bytes())
+            content = made.read_bytes()
+            write_whole(out, content)
         except OSError as error:
             raise OrchError(f"cannot write {out}: {error.strerror}") from None
+    return hashlib.sha256(content).hexdigest()
 
 
-def _count(database: Database, study: StoredStudy, trial: int, test: dict[str, float]) -> int:
+def _record(
+    database: Database, study: StoredStudy, provenance: dict[str, Any], out: Path, digest: str
+) -> int:
+    """Keep with the study what its report says of the refit: all but what the study has anyway."""
+    evaluation = {key: provenance[key] for key in ("trial", "params", "seed", "versions")}
+    evaluation |= {
+        "value": _stored(provenance["value"]),
+        "test": {name: _stored(value) for name, value in provenance["test"].items()},
+        "model": out.name,
+        "sha256": digest,
+    }
     row = database.row(
-        "record_test_evaluation",
-        study_id=study.study_id,
-        evaluation=Json({"trial": trial, "test": test}),
+        "record_test_evaluation", study_id=study.study_id, evaluation=Json(evaluation)
     )
     assert row is not None
-    return int(row["evaluations"])
+    return count_evaluations(row["evaluations"])
+
+
+def _stored(value: float | None) -> float | None:
+    """The value as JSON has it, which knows no NaN."""
+    return None if value is None or not math.isfinite(value) else float(value)

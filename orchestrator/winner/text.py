@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.report.listing import table
+from orchestrator.report.confirmation import CLEAR_PROBABILITY, Confirmed
+from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.words import number, params_line, percent
-from orchestrator.winner.confirm import Confirmed
 
 
-def refit_page(provenance: Mapping[str, Any]) -> str:
+def refit_page(provenance: Mapping[str, Any], columns: int | None = None) -> str:
     """A refit: its trial, each epoch's metrics, and the figures on the test set."""
     history: dict[str, list[float]] = provenance["history"]
     epochs = max(map(len, history.values()), default=0)
@@ -22,7 +22,7 @@ def refit_page(provenance: Mapping[str, Any]) -> str:
         f"trial {provenance['trial']}: {params_line(provenance['params'])}",
         f"trained on {provenance['data']['train'] + provenance['data']['validation']} examples, "
         f"validation included, with seed {provenance['seed']}",
-        *([table(["epoch", *history], rows)] if history else []),
+        *([table(["epoch", *history], rows, columns)] if history else []),
     ]
     if not provenance["test"]:
         return "\n".join(lines)
@@ -31,7 +31,12 @@ def refit_page(provenance: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def replay_page(recorded: Mapping[int, float], replayed: Mapping[int, float], rounds: int) -> str:
+def replay_page(
+    recorded: Mapping[int, float],
+    replayed: Mapping[int, float],
+    rounds: int,
+    columns: int | None = None,
+) -> str:
     """A trial beside its replay, a line each value."""
     steps = sorted(recorded.keys() | replayed.keys())
     head = "epoch" if rounds == 1 else "training"
@@ -50,27 +55,12 @@ def replay_page(recorded: Mapping[int, float], replayed: Mapping[int, float], ro
         )
         for step in steps
     ]
-    return table([head, "recorded", "replayed", "difference"], rows)
+    return table([head, "recorded", "replayed", "difference"], rows, columns)
 
 
-def confirm_page(metric: str, found: Sequence[Confirmed]) -> str:
+def confirm_page(metric: str, found: Sequence[Confirmed], columns: int | None = None) -> str:
     """The confirmed trials, the best mean first, and a verdict in a sentence."""
-    rows = []
-    for each in found:
-        interval = "-" if each.low is None else f"{number(each.low)} to {number(each.high)}"
-        rows.append(
-            (
-                each.number,
-                number(each.searched_value),
-                "-" if each.mean is None else number(each.mean),
-                "-" if each.std is None else number(each.std),
-                interval,
-                len(each.values),
-                percent(each.probability_best),
-            )
-        )
-    head = ["trial", "in search", f"mean {metric}", "std", "95 % interval", "seeds", "best with"]
-    return f"{table(head, rows)}\n{_verdict(found)}"
+    return f"{table(*confirmed_table(metric, found), columns)}\n{_verdict(found)}"
 
 
 def _verdict(found: Sequence[Confirmed]) -> str:
@@ -79,7 +69,7 @@ def _verdict(found: Sequence[Confirmed]) -> str:
     best = found[0]
     certain = (
         "is the best beyond reasonable doubt"
-        if (best.probability_best or 0) >= 0.95
+        if (best.probability_best or 0) >= CLEAR_PROBABILITY
         else "leads, and the others are not ruled out; more seeds would tell"
     )
     return f"trial {best.number} {certain} (probability {percent(best.probability_best)})"

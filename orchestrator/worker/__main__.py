@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import io
 import logging
 import os
 import signal
@@ -18,20 +19,21 @@ from orchestrator.training.registry import import_beside_the_user
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.loop import Worker, WorkerOptions
 
+_log = logging.getLogger("orch")
+
 CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
 _ORPHAN_PATIENCE_SECONDS = 5.0
 
 
 def main() -> int:
     options = _options()
+    _write_utf8()
     import_beside_the_user()
-    logging.basicConfig(format=f"[{os.getpid()}] %(message)s", stream=sys.stderr)
-    logging.getLogger("orch").setLevel(logging.INFO)
-    faulthandler.enable()
-    _quieten_tensorflow()
+    _log_to_our_output()
+    faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
     started: list[Worker] = []
-    _leave_with_parent(url, started)
+    _leave_with_supervisor(options.supervisor, url, started)
     try:
         worker = Worker(
             url,
@@ -42,17 +44,29 @@ def main() -> int:
         started.append(worker)
         worker.run()
     except OrchError as error:
-        logging.getLogger("orch").error("%s", error)
+        _log.error("%s", error)
         return error.exit_code
     except Exception:
-        logging.getLogger("orch").exception("an error of orch itself; please report it")
+        _log.exception("an error of orch itself; please report it")
         return CRASHED
     return 0
 
 
-def _quieten_tensorflow() -> None:
-    # Another trial has another network, so that it is traced again is no news.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+def _log_to_our_output() -> None:
+    # Our logger alone. The others are the objective's: it may configure the root itself, and then
+    # our lines must not come twice.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("[%(process)d] %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+
+
+def _write_utf8() -> None:
+    # What the objective prints goes to the trial's log, which is UTF-8 in every locale.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _options() -> argparse.Namespace:
@@ -62,25 +76,40 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--timeout", type=float)
+    parser.add_argument("--supervisor", type=int, required=True)
     return parser.parse_args()
 
 
 def _leave_on_signals(worker: Worker) -> None:
+    process = os.getpid()
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+
+    def forget() -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
     def leave(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # forked by C code, which no hook of Python's sees
+            forget()
+            os.kill(os.getpid(), signum)
+            return
         if worker.leaving:
             os._exit(130)  # a second signal ends at once; the supervisor gives the trial back
         worker.leave()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in before:
         signal.signal(each, leave)
+    # What the objective forks ends as it would without us.
+    os.register_at_fork(after_in_child=forget)
 
 
-def _leave_with_parent(url: str, started: list[Worker]) -> None:
-    # The supervisor holds the other end of our standard input; it closes with the supervisor,
-    # however that ends.
+def _leave_with_supervisor(pipe: int, url: str, started: list[Worker]) -> None:
+    # The supervisor holds the other end of the pipe; it closes with the supervisor, however that
+    # ends. What the objective starts does not get it.
+    os.set_inheritable(pipe, False)
+
     def watch() -> None:
-        # Not sys.stdin: Python would abort at exit, because this thread holds its lock.
-        while os.read(0, 64):
+        while os.read(pipe, 64):
             pass
         for worker in started:
             worker.leave()
@@ -88,7 +117,7 @@ def _leave_with_parent(url: str, started: list[Worker]) -> None:
             abandon(url, worker.study_id, worker.worker_id)
         os._exit(1)
 
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import logging
 import math
-import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from orchestrator.constraints import are_kept
+from orchestrator.errors import StudyFailed
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
-from orchestrator.training import builtin
+from orchestrator.storage.url import hide
 from orchestrator.training.base import Objective
+from orchestrator.training.errors import WrongUse
 from orchestrator.worker.checkpoints import Checkpoint
+from orchestrator.worker.claim import Failure
+from orchestrator.worker.endings import Ending, ending_of, signature_of, users_line
 from orchestrator.worker.equipment import Equipment
-from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
+from orchestrator.worker.leaving import (
+    DatabaseLost,
+    LeaseLost,
+    MachineFault,
+    TrialInterrupted,
+    TrialPaused,
+)
 from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
 from orchestrator.worker.trial import WorkerTrial
 
 _log = logging.getLogger("orch")
 
 _LOG_LINES = 20
-# Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
-_NOT_USERS = (
-    Path(__file__).parents[1],
-    *map(Path, builtin.__path__),
-    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
-)
 Result = TypeVar("Result")
 State = Literal["COMPLETE", "PRUNED"]
 
@@ -72,6 +73,8 @@ class Attempt:
 
         Raises:
             PatienceExceeded: the database stayed away too long.
+            WrongUse: no trial of the study can succeed; it is stopped.
+            StudyFailed: this machine cannot do the work.
         """
         equipment = self._equipment
         equipment.courier.begin(self._trial_id)
@@ -101,8 +104,10 @@ class Attempt:
             raise PatienceExceeded(
                 f"the storage failed in trial {self._number}: {reason}"
             ) from error
-        except Exception as error:  # whatever the objective or the sampler raises
-            self._fail(error)
+        except MachineFault as fault:
+            self._leave(str(fault))
+        except BaseException as error:  # whatever the objective or the sampler raises
+            self._end_badly(error)
         finally:
             equipment.courier.end()
 
@@ -127,6 +132,7 @@ class Attempt:
             if self._objective.space():
                 trial.suggest_space()
             values = _as_values(self._objective(trial), len(trial.study.directions))
+            trial.check_names()
         except TrialPruned as error:
             return "PRUNED", _last_value(trial), str(error) or None
         if any(map(math.isnan, values)):
@@ -142,7 +148,12 @@ class Attempt:
         try:
             self._record_end(trial, state, values, attributes)
         except PatienceExceeded:
-            end = {"state": state, "values": values, "attributes": attributes}
+            end = {
+                "state": state,
+                "values": values,
+                "attributes": attributes,
+                "noted": trial.noted(),
+            }
             trial.keep_on_disk(Checkpoint(max(trial.values, default=0), {}, {"end": end}))
             raise
 
@@ -153,6 +164,7 @@ class Attempt:
             return False
         trial.restore()
         end = kept.facts["end"]
+        trial.note(end.get("noted", {}))
         self._record_end(trial, end["state"], end["values"], end["attributes"])
         return True
 
@@ -181,8 +193,7 @@ class Attempt:
             raise LeaseLost
         remove_artifacts(equipment.store, needless)
         # orch.keep_model would drop the others again, after all their bytes were written.
-        feasible = are_kept(equipment.constraints, trial.user_attrs)
-        if trial.model is not None and state == "COMPLETE" and feasible:
+        if trial.model is not None and state == "COMPLETE" and trial.is_feasible:
             self._keep_model(trial.model)
         shown = " ".join(f"{value:.5g}" for value in values or ()) or "no value"
         reason = attributes.get("orch:reason")
@@ -208,14 +219,41 @@ class Attempt:
         except Exception as error:  # whatever a store raises; the trial itself has ended well
             _log.warning("the model of trial %d is not kept: %s", self._number, error)
 
-    def _fail(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
-        lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    def _end_badly(self, error: BaseException) -> None:
+        trial = self._trial
+        ending = ending_of(error, trial is not None and trial.has_reported)
+        if ending is Ending.MISUSED:
+            self._stop_study(error)
+        elif ending is Ending.MACHINE:
+            self._leave(f"this machine's GPU or its driver is gone: {error}")
+        else:
+            certain = ending is Ending.CERTAIN
+            self._fail(
+                error, Failure("certain") if certain else Failure("failed", signature_of(error))
+            )
+
+    def _stop_study(self, error: BaseException) -> None:
+        claims, reason = self._equipment.claims, " ".join(str(error).split())
+        if self._call(lambda: claims.stop_for_wrong_use(self._trial_id, reason)):
+            raise error
+        self._drop()
+
+    def _leave(self, why: str) -> None:
+        self._call(lambda: self._equipment.claims.give_back(self._trial_id))
+        reason = " ".join(why.split())
+        raise StudyFailed(f"{reason}; this worker ends, and trial {self._number} is given back")
+
+    def _fail(self, error: BaseException, failure: Failure) -> None:
+        # An objective finds the storage's URL in its environment, and may fail with it.
+        claims = self._equipment.claims
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
+        reason = hide(text, claims.url)
+        lines = hide("".join(traceback.format_exception(error)), claims.url).strip().splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
         self._write_all()
         self._equipment.writer.flush(self._equipment.patience_seconds)
-        if self._call(lambda: self._equipment.claims.fail(self._trial_id, reason, attributes)):
-            _log.warning("trial %d failed: %s", self._number, reason, exc_info=error)
+        if self._call(lambda: claims.fail(self._trial_id, reason, attributes, failure)):
+            _log.warning("trial %d failed: %s\n%s", self._number, reason, "\n".join(lines))
         else:
             self._drop()
 
@@ -242,7 +280,7 @@ def _as_values(returned: Any, count: int) -> list[float]:
     except (TypeError, ValueError):
         raise TypeError(f"the objective returned {returned!r}; it must return a number") from None
     if len(values) != count:
-        raise ValueError(
+        raise WrongUse(
             f"the objective returned {len(values)} values, and the study has {count} metrics; "
             "name one study.metric and study.direction for each"
         )
@@ -256,15 +294,9 @@ def _last_value(trial: WorkerTrial) -> list[float] | None:
     return None if math.isnan(last) or len(trial.study.directions) > 1 else [last]
 
 
-def _where(error: Exception) -> str:
-    """The line of the user's own code that it came through last; empty: of none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_users(Path(frame.filename))]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-
-
-def _is_users(path: Path) -> bool:
-    return path.is_file() and not any(path.is_relative_to(folder) for folder in _NOT_USERS)
+def _where(error: BaseException) -> str:
+    place = users_line(error)
+    return f" ({place[0]}, line {place[1]})" if place else ""
 
 
 def _frozen(trial: WorkerTrial) -> Any:

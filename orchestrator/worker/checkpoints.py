@@ -23,6 +23,8 @@ from orchestrator.storage.artifacts import (
 )
 from orchestrator.worker.background import Background
 from orchestrator.worker.claim import Claims
+from orchestrator.worker.endings import is_full
+from orchestrator.worker.leaving import MachineFault
 from orchestrator.worker.writes import Writes
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class CheckpointWriter(Background):
         self._busy = False
         self._refused = False
         self._said = False
+        self._fault: Exception | None = None
         self._saved_at = time.monotonic()
 
     def begin(self) -> None:
@@ -115,6 +118,15 @@ class CheckpointWriter(Background):
     def due(self) -> bool:
         """Whether the next checkpoint is due."""
         return not self._refused and time.monotonic() - self._saved_at >= self._least_seconds
+
+    def check(self) -> None:
+        """Look whether checkpoints can still be written from this machine.
+
+        Raises:
+            MachineFault: the last one found its disk full.
+        """
+        if self._fault is not None:
+            raise MachineFault(f"this machine cannot write checkpoints: {self._fault}; free space")
 
     def save(self, trial_id: int, checkpoint: Checkpoint) -> None:
         """Hand a checkpoint over; an older one that still waits is dropped for it."""
@@ -144,6 +156,7 @@ class CheckpointWriter(Background):
                 self._refused = True
                 _log.warning("no checkpoints for this study: %s", error)
             except Exception as error:  # a store of somebody else's may raise anything
+                self._fault = error if is_full(error) else None
                 _log.debug("checkpoint of step %d not saved: %s", checkpoint.step, error)
                 self._say_once(error)
             finally:

@@ -16,7 +16,9 @@ from orchestrator.storage.replica import End
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.worker.writes import Account, Writes
 
-Outcome = Literal["trial", "plan", "wait", "done", "timeout", "drained", "failed", "gone", "schema"]
+Outcome = Literal[
+    "trial", "plan", "wait", "done", "timeout", "drained", "failed", "misused", "gone", "schema"
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,19 @@ class Claim:
     changes: Changes | None
     # How the trial before it ended, where that came in one call.
     end: End | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the server is told of a failed attempt.
+
+    Attributes:
+        ending: a row of the table in ``attempts.sql``.
+        signature: equal for failures of the same cause; None: it is not to be compared.
+    """
+
+    ending: Literal["failed", "certain"] = "failed"
+    signature: str | None = None
 
 
 class Claims:
@@ -44,18 +59,20 @@ class Claims:
         self._database = database
         self._study_id = study_id
         self.worker_id = worker_id
+        # As text: psycopg2 takes a UUID only after a change to the whole process.
+        self._worker = str(worker_id)
         self._next: Claim | None = None
 
     def join(self, name: str) -> None:
         """Register the worker under a name for people, and sweep what dead workers left behind."""
         self._database.rows(
-            "join_worker", worker_id=self.worker_id, study_id=self._study_id, name=name
+            "join_worker", worker_id=self._worker, study_id=self._study_id, name=name
         )
         self._database.rows("delete_orphans")
 
     def leave(self) -> None:
         """Sign off: the worker no longer counts as alive."""
-        self._database.rows("leave_worker", worker_id=self.worker_id)
+        self._database.rows("leave_worker", worker_id=self._worker)
 
     def claim(self, since: str | None = None) -> Claim:
         """Take a trial: the budget is checked and the trial leased in the same transaction.
@@ -69,7 +86,7 @@ class Claims:
         row = self._database.row(
             "claim_trial",
             study_id=self._study_id,
-            worker_id=self.worker_id,
+            worker_id=self._worker,
             version=ORCH_VERSION,
             since=since,
         )
@@ -119,7 +136,7 @@ class Claims:
 
     def renew(self) -> set[int]:
         """A sign of life. Returns the trials that the worker still holds."""
-        rows = self._database.rows("renew_leases", worker_id=self.worker_id)
+        rows = self._database.rows("renew_leases", worker_id=self._worker)
         return {row["trial_id"] for row in rows}
 
     def write(
@@ -147,7 +164,7 @@ class Claims:
         row = self._database.row(
             "write_trial",
             trial_id=trial_id,
-            worker_id=self.worker_id,
+            worker_id=self._worker,
             serial=serial,
             after=after,
             writes=writes.document(),
@@ -168,7 +185,7 @@ class Claims:
         rows = self._database.rows(
             "save_checkpoint",
             trial_id=trial_id,
-            worker_id=self.worker_id,
+            worker_id=self._worker,
             step=step,
             artifact_id=artifact_id,
             sha256=sha256,
@@ -268,22 +285,47 @@ class Claims:
         stored = [stored_number(value) for value in values or ()]
         return {
             "trial_id": trial_id,
-            "worker_id": self.worker_id,
+            "worker_id": self._worker,
             "state": state,
             "values": [value for value, _ in stored],
             "types": [kind for _, kind in stored],
             "attributes": Json(dict(attributes)),
         }
 
-    def fail(self, trial_id: int, reason: str, attributes: Mapping[str, Any]) -> bool:
-        """End the attempt as failed; its retry is queued in the same transaction.
+    def fail(
+        self,
+        trial_id: int,
+        reason: str,
+        attributes: Mapping[str, Any],
+        failure: Failure = Failure(),
+    ) -> bool:
+        """End the attempt as failed; what follows of it happens in the same transaction.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            reason: why, for people.
+            attributes: user attributes to record with it.
+            failure: what it costs; one attempt unless told otherwise.
 
         Returns:
             False: the lease is gone; nothing was written.
         """
         return self._held(
-            "fail_trial", trial_id=trial_id, reason=reason, attributes=Json(dict(attributes))
+            "fail_attempt",
+            trial_id=trial_id,
+            reason=reason,
+            attributes=Json(dict(attributes)),
+            ending=failure.ending,
+            signature=failure.signature,
         )
+
+    def stop_for_wrong_use(self, trial_id: int, reason: str) -> bool:
+        """Stop the study; the trial waits until the mistake is corrected.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held("stop_for_wrong_use", trial_id=trial_id, reason=reason)
 
     def give_back(self, trial_id: int) -> bool:
         """Return the trial to the queue: an orderly leave is no failed attempt.
@@ -295,9 +337,14 @@ class Claims:
 
     def held(self) -> list[int]:
         """The trials leased to this worker."""
-        rows = self._database.rows("leases_of_worker", worker_id=self.worker_id)
+        rows = self._database.rows("leases_of_worker", worker_id=self._worker)
         return [row["trial_id"] for row in rows]
 
+    @property
+    def url(self) -> str:
+        """The database."""
+        return self._database.url
+
     def _held(self, query: str, **parameters: Any) -> bool:
-        row = self._database.row(query, worker_id=self.worker_id, **parameters)
+        row = self._database.row(query, worker_id=self._worker, **parameters)
         return bool(row and row["held"])

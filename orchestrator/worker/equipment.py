@@ -27,7 +27,7 @@ class Equipment:
         unfinished: this machine's disk, for when the database stays away.
         patience_seconds: how long a trial goes on without the database.
         keep_models: how many models of the best trials are kept.
-        constraints: user attributes that must be 0 or less for that.
+        constraints: user attributes that are constraints when a trial ends.
         leaving: tells whether the worker was asked to leave.
         cursor: from where changes are to be asked for; None: they are not.
     """

@@ -28,6 +28,10 @@ class LeaseLost(TrialLeft):
     """The trial is no longer this worker's; whoever took it over knows better."""
 
 
+class MachineFault(TrialLeft):
+    """This machine cannot do the work; the trial is given back, and the worker ends."""
+
+
 class DatabaseLost(TrialLeft):
     """The database stayed away too long; the trial is kept on this machine's disk."""
 

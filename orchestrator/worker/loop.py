@@ -16,8 +16,14 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from orchestrator.errors import StorageError, StudyFailed
-from orchestrator.resolve.objective import full_steps, make_objective, search_space, useful_threads
+from orchestrator.errors import StorageError, StudyFailed, UsageError
+from orchestrator.resolve.objective import (
+    facts_of,
+    full_steps,
+    make_objective,
+    search_space,
+    useful_threads,
+)
 from orchestrator.search.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import TrialSampler
@@ -27,11 +33,13 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.replica import Replica
 from orchestrator.storage.url import mask
-from orchestrator.study import open_study
+from orchestrator.study import open_study, store_facts
+from orchestrator.training.errors import WrongUse
 from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter
 from orchestrator.worker.claim import Claim, Claims
 from orchestrator.worker.courier import Courier
+from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
 from orchestrator.worker.pause import Pause
@@ -88,6 +96,7 @@ class Worker:
         self._claims = Claims(self._database, self._study.study_id, options.worker_id)
         self._objective = make_objective(self._study.spec)
         self._space = search_space(self._study.spec, self._objective)
+        self._domains = SpecDomains(self._study.spec.space, not self._objective.space())
         self._sampler = TrialSampler(self._study.spec)
         self._threads = options.threads
         self._replica: Replica | None = None
@@ -110,14 +119,15 @@ class Worker:
         """Work until the study is done, the worker was asked to leave, or its time is up.
 
         Raises:
-            StudyFailed: the study failed, or this machine's data are not the study's.
+            StudyFailed: the study failed, or this machine cannot do its work.
+            UsageError: the study is used wrongly, so that no trial can succeed.
             StorageError: the database is out of reach.
         """
         check_data(self._study, self._objective)
+        self._complete_facts()
         self._threads = useful_threads(self._objective, self._space, self._options.threads)
         self._objective.prepare(self._threads)
         spec = self._study.spec
-        optuna.logging.set_verbosity(logging.WARNING)
         patience = spec.worker.storage_patience
         patiently(lambda: self._claims.join(self.name), patience, lambda: self.leaving)
         with self._equipped() as equipment:
@@ -133,6 +143,13 @@ class Worker:
                 with contextlib.suppress(StorageError):
                     self._claims.return_next()
                     self._claims.leave()
+
+    def _complete_facts(self) -> None:
+        """Store what a study of an older orch lacks, so that its reports are whole everywhere."""
+        if self._study.facts.space is None:
+            with contextlib.suppress(StorageError):  # this role may not, or the next worker does
+                facts = facts_of(self._study.spec, self._objective)
+                store_facts(self._database, self._study, facts)
 
     def _open(self, equipment: Equipment) -> BaseStorage:
         """What the sampler and the pruner read and write."""
@@ -194,6 +211,8 @@ class Worker:
                 )
             elif claim.outcome == "failed":
                 raise StudyFailed(f"study '{self._study.name}' failed: {claim.detail}")
+            elif claim.outcome == "misused":
+                raise self._misused(claim.detail)
             elif claim.outcome == "gone":
                 raise StudyFailed(f"study '{self._study.name}' was deleted; this worker ends")
             elif claim.outcome == "wait" or (
@@ -212,6 +231,10 @@ class Worker:
         if self._replica is not None and claim.changes is not None:
             self._replica.take(claim.changes, claim.end)
         return claim
+
+    def _misused(self, reason: str | None) -> UsageError:
+        # The same words in every worker, so that they are said once.
+        return UsageError(f"study '{self._study.name}' is stopped: {reason}")
 
     def _must_end(self) -> bool:
         return self.leaving or time.monotonic() >= self._deadline
@@ -241,6 +264,8 @@ class Worker:
         fresh = claim.detail == "fresh"
         try:
             attempt.run(lambda: self._make_trial(optuna_study, frozen, fresh, planner, equipment))
+        except WrongUse as error:
+            raise self._misused(str(error)) from error
         finally:
             if self._replica is not None:
                 self._replica.end()
@@ -264,6 +289,7 @@ class Worker:
             frozen._trial_id,
             self._objective,
             self._space,
+            self._domains,
             seed=training_seed(spec.training.seed, frozen),
             first_number=first_number(frozen),
             pause_after=None if brackets is None else pause_after(frozen, brackets),

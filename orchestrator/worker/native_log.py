@@ -1,7 +1,9 @@
-"""What TensorFlow's C++ parts write into a worker's log: which of it is shown to the user.
+"""What TensorFlow writes into a worker's log: which of it is shown to the user.
 
-They write news of their start before they look at ``TF_CPP_MIN_LOG_LEVEL``, on every machine, so
-that level is kept here. The log itself stays whole: it is the record of a process that dies.
+Its C++ parts write news of their start before they look at ``TF_CPP_MIN_LOG_LEVEL``, on every
+machine, so that level is kept here. Its Python part warns of each network that it traces anew, as
+every trial has one, and the levels of loggers are the objective's own affair. The log itself stays
+whole: it is the record of a process that dies.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import re
 
 _LINE = re.compile(r"(?:\d{4}-\d\d-\d\d [\d:.]+: )?([IWEF])(?:\d{4} [\d:.]+ +\d+)? \S+:\d+\] ")
 _PREAMBLE = "WARNING: All log messages before absl::InitializeLog()"
+_PYTHON_WARNING = "WARNING:tensorflow:"
 _SEVERITIES = "IWEF"  # the level is how many of them are silent
 _DEFAULT_LEVEL = "2"
 
@@ -28,7 +31,8 @@ def shown(text: str, has_gpu: bool) -> str:
     def is_shown(line: str) -> bool:
         native = _LINE.match(line)
         if native is None:
-            return not (silent and line.startswith(_PREAMBLE))
+            is_preamble = bool(silent) and line.startswith(_PREAMBLE)
+            return not (is_preamble or ("W" in silent and line.startswith(_PYTHON_WARNING)))
         expected = "failed call to cuInit" in line and not has_gpu and bool(silent)
         return native[1] not in silent and not expected
 

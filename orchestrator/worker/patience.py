@@ -18,6 +18,7 @@ _log = logging.getLogger("orch")
 
 Result = TypeVar("Result")
 
+_random = random.Random()  # not the process's: an objective may have seeded that one
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.2, 5.0
 
 
@@ -64,5 +65,5 @@ def patiently(
                 _log.warning("waiting for the database: %s", reason)
                 said = True
         # A little different for each worker, so that a server that comes back is not stormed.
-        time.sleep(min(pause, max(0.05, deadline - time.monotonic())) * random.uniform(0.7, 1.3))
+        time.sleep(min(pause, max(0.05, deadline - time.monotonic())) * _random.uniform(0.7, 1.3))
         pause = min(pause * 1.6, _LONGEST_SECONDS)

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
+_random = random.Random()  # not the process's: an objective may have seeded that one
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 2.0
 
 
@@ -21,7 +22,7 @@ class Pause:
 
     def wait(self, until: Callable[[], bool]) -> None:
         """Wait, but no longer than ``until`` tells."""
-        end = time.monotonic() + self._seconds * random.uniform(0.7, 1.3)
+        end = time.monotonic() + self._seconds * _random.uniform(0.7, 1.3)
         while time.monotonic() < end and not until():
             time.sleep(0.05)
         self._seconds = min(self._seconds * 1.5, _LONGEST_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import StudyFailed
@@ -19,17 +20,26 @@ def check_data(study: StoredStudy, objective: Objective) -> None:
     Raises:
         StudyFailed: they differ; the message says in what.
     """
-    here, pinned = pin_data(objective), study.data
+    compare_data(study, pin_data(objective))
+
+
+def compare_data(study: StoredStudy, here: Mapping[str, Any] | None) -> None:
+    """Compare the facts of this machine's data with the study's.
+
+    Raises:
+        StudyFailed: they differ; the message says in what.
+    """
+    pinned = study.data
     if here == pinned:
         return
-    differences = _differences(dict(pinned or {}), here or {})
+    differences = _differences(pinned or {}, here or {})
     raise StudyFailed(
         f"this machine's data are not those of study '{study.name}' ({differences}); "
         "bring the same file here, or name it in ORCH_MNIST"
     )
 
 
-def _differences(pinned: dict[str, Any], here: dict[str, Any]) -> str:
+def _differences(pinned: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     def short(value: object) -> str:
         return f"{value[:12]}…" if isinstance(value, str) and len(value) > 40 else str(value)
 
@@ -49,26 +59,28 @@ def compare_software(database: Database, study: StoredStudy) -> str:
     return differences(pinned, software_here(study.spec.study.objective, pinned))
 
 
-def check_software(database: Database, study: StoredStudy, allow: bool) -> str | None:
+def check_software(database: Database, study: StoredStudy, allow: bool) -> str:
     """Compare this machine's code and versions with those that the study was made with.
 
     Args:
-        allow: take part all the same; the study keeps a record, and the report says so.
+        allow: take part even if they differ; see :func:`record_mismatch`.
 
     Returns:
-        A warning where they differ and that is allowed.
+        In what they differ, where that is allowed; empty: in nothing.
 
     Raises:
         StudyFailed: they differ; the message says in what.
     """
     different = compare_software(database, study)
-    if not different:
-        return None
-    if not allow:
+    if different and not allow:
         raise StudyFailed(
             f"this machine's software is not that of study '{study.name}' ({different}); install "
             f"the same, or take part all the same with: orch worker {study.name} --allow-mismatch"
         )
-    mismatch = f"{socket.gethostname()}: {different}"
-    database.rows("record_mismatch", study_id=study.study_id, mismatch=mismatch)
-    return f"this machine's software is not that of the study ({different}); the report will say so"
+    return different
+
+
+def record_mismatch(database: Database, study: StoredStudy, mismatch: str) -> None:
+    """Keep in the study how the software of a machine that takes part differs; reports say it."""
+    machine = f"{socket.gethostname()}: {mismatch}"
+    database.rows("record_mismatch", study_id=study.study_id, mismatch=machine)

@@ -12,7 +12,7 @@ from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
 from orchestrator.search.promotion import build_brackets
 from orchestrator.search.space import Space
-from orchestrator.search.terminators import build_terminator
+from orchestrator.search.terminators import build_terminator, is_over
 from orchestrator.spec import StudySpec
 from orchestrator.storage.artifacts import remove_artifacts
 from orchestrator.training.base import Objective
@@ -46,6 +46,7 @@ class Planner:
         self.brackets = build_brackets(spec, steps)
         self._plan = build_plan(spec, space, objective.is_active, steps)
         self._terminator = build_terminator(spec)
+        self._spec = spec
         self._study = study
         self._equipment = equipment
 
@@ -88,7 +89,7 @@ class Planner:
         if sampler_is_exhausted:
             self._call(lambda: claims.exhaust(_ALL_TRIED, None))
         elif terminator is not None and self._call(
-            lambda: terminator.should_terminate(self._study)
+            lambda: is_over(terminator, self._study, self._spec)
         ):
             self._call(lambda: claims.exhaust("no worthwhile gain is expected", None))
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psutil
+
 from orchestrator.worker import native_log
 
 _LOG_LINES = 50
@@ -45,20 +47,26 @@ class WorkerProcess:
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"{study}-{self.worker_id}.log"
         self._read = 0
+        self._cpu_seconds: float | None = None
+        # It closes with us, however we end: the process then leaves by itself.
+        watched, self._watch = os.pipe()
         # -P: what lies in the current folder (an orchestrator.py, a random.py) is not in our way.
         command = [sys.executable, "-P", "-m", "orchestrator.worker", study]
         command += ["--worker-id", str(self.worker_id), "--threads", str(threads)]
+        command += ["--supervisor", str(watched)]
         command += ["--stay"] if stay else []
         command += ["--timeout", str(timeout)] if timeout else []
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,  # closes with us: the process then leaves by itself
+                stdin=subprocess.DEVNULL,  # what a child of the objective reads has an end
                 stdout=output,
                 stderr=output,
                 env=_environment(url, threads, gpu),
+                pass_fds=(watched,),
                 start_new_session=True,  # Ctrl-C reaches us alone, and we ask it
             )
+        os.close(watched)
 
     @property
     def seconds(self) -> float:
@@ -68,8 +76,9 @@ class WorkerProcess:
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; None: it runs."""
         code = self._process.poll()
-        if code is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        if code is not None and self._watch >= 0:
+            os.close(self._watch)
+            self._watch = -1
         return code
 
     def ask_to_leave(self) -> None:
@@ -80,6 +89,21 @@ class WorkerProcess:
         """End it at once."""
         self._process.kill()
         self._process.wait()
+
+    def has_run(self) -> bool:
+        """Whether it has used the processor since the last call, itself or a child of its own.
+
+        A process that is stopped or has ended has not. The first call only looks.
+        """
+        try:
+            process = psutil.Process(self._process.pid)
+            if process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+                return False
+            seconds = sum(map(_cpu_seconds, [process, *process.children(recursive=True)]))
+        except psutil.NoSuchProcess:
+            return False
+        before, self._cpu_seconds = self._cpu_seconds, seconds
+        return before is not None and seconds > before
 
     def new_output(self) -> str:
         """Whole lines that it has written since the last call, without TensorFlow's usual news."""
@@ -92,7 +116,7 @@ class WorkerProcess:
 
     def last_lines(self) -> str:
         """The end of its log."""
-        lines = self._log.read_text(errors="replace").strip().splitlines()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return "\n".join(lines[-_LOG_LINES:])
 
     def remove_log(self) -> None:
@@ -107,6 +131,14 @@ def describe_exit(code: int) -> str:
     name = signal.Signals(-code).name
     hint = " (out of memory, or killed by somebody)" if -code == signal.SIGKILL else ""
     return f"was ended by {name}{hint}"
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0  # its parent has its time by now
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def _environment(url: str, threads: int, gpu: str | None) -> dict[str, str]:

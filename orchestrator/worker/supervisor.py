@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from uuid import UUID
@@ -19,9 +21,10 @@ from orchestrator.worker.devices import cores, divide_threads
 from orchestrator.worker.process import WorkerProcess, describe_exit
 from orchestrator.worker.unfinished import kept_files
 
+# How a process of ours ends by itself, if it holds no trial: a user's code may exit with them, too.
 _FINAL_CODES = {0, 1, 2, 3}
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
-# A process that dies so often without ending a trial will not do better the next time.
+# A process that dies this often without a trial will not do better the next time.
 _MOST_CRASHES = 5
 _LOOK_SECONDS = 1.0
 _OLD_LOG_DAYS, _OLD_TRIAL_DAYS = 7, 30
@@ -41,6 +44,8 @@ class Crew:
         stay: workers wait for more budget when the study is done.
         timeout: seconds after which they take no further trial; None: none.
         trial_timeout: seconds after which a trial hangs; None: never.
+        grace_seconds: seconds without a sign of life after which a trial is taken back.
+        patience_seconds: how long a worker works on without the database.
     """
 
     study: str
@@ -52,6 +57,8 @@ class Crew:
     stay: bool = False
     timeout: float | None = None
     trial_timeout: float | None = None
+    grace_seconds: float = 60.0
+    patience_seconds: float = 600.0
 
 
 @dataclass
@@ -62,6 +69,7 @@ class _Slot:
     crashes: int = 0  # lately, for the pause before the next start
     fruitless: int = 0  # since a process last died with a trial; those the budget's rules bound
     start_at: float = 0.0
+    ending: bool = False  # its process said that it is done; the leases tell whether it was
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,10 @@ class _Debt:
 
     slot: _Slot
     worker_id: UUID
+    code: int
     reason: str | None  # None: given back
     log: str
+    since: float = field(default_factory=time.monotonic)
 
 
 class Supervisor:
@@ -117,16 +127,17 @@ class Supervisor:
             self._answer_signal()
         for slot in self._slots:
             if slot.process is None:
-                if slot.exit_code is None and time.monotonic() >= slot.start_at:
+                waits = slot.ending or time.monotonic() < slot.start_at
+                if slot.exit_code is None and not waits:
                     self._start(slot)
                 continue
             code = slot.process.poll()
             if code is not None:
                 self._ended(slot, code)
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._look_at = time.monotonic() + min(_LOOK_SECONDS, self._crew.grace_seconds / 8)
             self._settle()
-            self._end_hanging_trials()
+            self._look_at_leases()
         return any(slot.exit_code is None for slot in self._slots)
 
     def leave(self) -> None:
@@ -145,7 +156,7 @@ class Supervisor:
                 process.kill()
                 process.remove_log()
                 slot.exit_code = 130
-                self._debts.append(_Debt(slot, process.worker_id, None, ""))
+                self._debts.append(_Debt(slot, process.worker_id, 130, None, ""))
         self._settle()
 
     def exit_code(self) -> int:
@@ -169,21 +180,31 @@ class Supervisor:
         log = process.last_lines()
         self._say_last_words(process, log, code)
         process.remove_log()
-        if code in _FINAL_CODES or self.interrupted:
+        if self.interrupted:
+            # Asked to leave it gives its trial back itself, unless it was killed meanwhile.
             slot.exit_code = code if code in _FINAL_CODES else 130
-            # A process that ended in order holds nothing; one killed while leaving may.
-            self._debts.append(_Debt(slot, process.worker_id, None, ""))
+            self._debts.append(_Debt(slot, process.worker_id, code, None, ""))
             return
-        reason = process.doom or f"its worker process {describe_exit(code)}"
-        self._debts.append(_Debt(slot, process.worker_id, reason, log))
-        slot.crashes = 1 if process.seconds > _LONGEST_BACKOFF_SECONDS else slot.crashes + 1
-        slot.fruitless += 1
+        reason = process.doom or f"its worker process {describe_exit(code)} during the trial"
+        self._debts.append(_Debt(slot, process.worker_id, code, reason, log))
+        if code in _FINAL_CODES:
+            slot.ending = True
+        else:
+            slot.crashes = 1 if process.seconds > _LONGEST_BACKOFF_SECONDS else slot.crashes + 1
+            slot.fruitless += 1
+            slot.start_at = math.inf
         self._settle()
+        if code not in _FINAL_CODES:
+            self._start_again(slot, code)
+
+    def _start_again(self, slot: _Slot, code: int) -> None:
         if slot.fruitless >= _MOST_CRASHES:
             slot.exit_code = 1
             self.messages.append(f"a worker process {describe_exit(code)} again; given up")
             return
-        wait = min(_FIRST_BACKOFF_SECONDS * 2 ** (slot.crashes - 1), _LONGEST_BACKOFF_SECONDS)
+        # One that died with its trial was ended by that: the next trial need not wait.
+        longest = _LONGEST_BACKOFF_SECONDS if slot.fruitless else _FIRST_BACKOFF_SECONDS
+        wait = min(_FIRST_BACKOFF_SECONDS * 2 ** max(0, slot.crashes - 1), longest)
         slot.start_at = time.monotonic() + wait
         self.messages.append(
             f"a worker process {describe_exit(code)}; another starts in {wait:.0f} s"
@@ -202,34 +223,72 @@ class Supervisor:
         """Take back or give back what dead processes held; later, while the database is away."""
         while self._debts:
             debt = self._debts[0]
-            claims = Claims(self._database, self._crew.study_id, debt.worker_id)
             try:
-                for trial_id in claims.held():
-                    debt.slot.fruitless = 0
-                    if debt.reason is None:
-                        claims.give_back(trial_id)
-                    else:
-                        claims.fail(trial_id, debt.reason, {"orch:log": debt.log})
-                claims.leave()
+                held = self._take_back(debt)
             except StorageError:
+                self._lose_patience()
                 return  # the grace period takes it back in any case
             self._debts.pop(0)
+            if held:
+                debt.slot.fruitless = 0
+            if debt.slot.ending:
+                debt.slot.ending = False
+                if held:
+                    self._start_again(debt.slot, debt.code)
+                else:
+                    debt.slot.exit_code = debt.code
 
-    def _end_hanging_trials(self) -> None:
-        limit = self._crew.trial_timeout
-        if limit is None:
-            return
+    def _take_back(self, debt: _Debt) -> bool:
+        """End or return what the process held. Returns whether it held a trial."""
+        claims = Claims(self._database, self._crew.study_id, debt.worker_id)
+        held = claims.held()
+        for trial_id in held:
+            if debt.reason is None:
+                claims.give_back(trial_id)
+            else:
+                claims.fail(trial_id, debt.reason, {"orch:log": debt.log})
+        claims.leave()
+        return bool(held)
+
+    def _lose_patience(self) -> None:
+        """Believe an exit code where the database stays away too long to say what was held."""
+        patience = self._crew.patience_seconds
+        for debt in self._debts:
+            lost = debt.code == StorageError.exit_code
+            if debt.slot.ending and (lost or time.monotonic() - debt.since > patience):
+                debt.slot.ending = False
+                debt.slot.exit_code = StorageError.exit_code
+
+    def _look_at_leases(self) -> None:
+        """End trials that hang, and keep those whose process is too busy for a sign of life."""
         try:
             rows = self._database.rows("lease_ages", study_id=self._crew.study_id)
         except StorageError:
             return
-        overdue = {row["worker_id"] for row in rows if row["seconds"] > limit}
+        leases = {row["worker_id"]: row for row in rows}
         for slot in self._slots:
-            process = slot.process
-            if process is not None and str(process.worker_id) in overdue and not process.doom:
-                process.doom = f"hangs: no end within worker.trial_timeout ({limit:g} s)"
-                self.messages.append(f"a trial {process.doom}; its process is ended")
-                process.kill()
+            lease = None if slot.process is None else leases.get(str(slot.process.worker_id))
+            if lease is not None:
+                self._end_if_hanging(slot, lease["seconds"])
+                self._renew_if_late(slot, lease["silent_seconds"])
+
+    def _end_if_hanging(self, slot: _Slot, seconds: float) -> None:
+        process, limit = slot.process, self._crew.trial_timeout
+        assert process is not None
+        if limit is None or seconds <= limit or process.doom:
+            return
+        process.doom = f"hangs: no end within worker.trial_timeout ({limit:g} s)"
+        self.messages.append(f"a trial {process.doom}; its process is ended")
+        process.kill()
+
+    def _renew_if_late(self, slot: _Slot, silent_seconds: float) -> None:
+        # A long call that holds Python's lock lets no thread of the process send a heartbeat.
+        process = slot.process
+        assert process is not None
+        if silent_seconds <= self._crew.grace_seconds / 4 or not process.has_run():
+            return
+        with contextlib.suppress(StorageError):
+            Claims(self._database, self._crew.study_id, process.worker_id).renew()
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals += 1  # poll() acts: a handler may stand in the middle of a query

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial
 
-from orchestrator.constraints import are_kept
+from orchestrator.eligibility import feasible, known_infeasible
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
 from orchestrator.storage.replica import Replica
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
+from orchestrator.worker.domains import SpecDomains
+from orchestrator.worker.endings import own_files
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import patiently, storage_failures
@@ -40,6 +42,7 @@ class WorkerTrial(optuna.Trial):
         trial_id: the claimed trial.
         objective: which is going to run.
         space: domains that stand in place of those that the objective suggests.
+        domains: those of them that are the spec's.
         seed: the trial's own seed.
         first_number: the number of the first attempt at this configuration.
         pause_after: the step after which it waits for a promotion; None: it trains to its end.
@@ -57,6 +60,7 @@ class WorkerTrial(optuna.Trial):
         trial_id: int,
         objective: Objective,
         space: Space,
+        domains: SpecDomains,
         seed: int,
         first_number: int,
         pause_after: int | None,
@@ -67,6 +71,7 @@ class WorkerTrial(optuna.Trial):
         self.seed = seed
         self.first_number = first_number
         self._space = space
+        self._domains = domains
         self.steps = objective.steps()
         self._is_active = objective.is_active
         self._pause_after = pause_after
@@ -74,6 +79,7 @@ class WorkerTrial(optuna.Trial):
         self.fresh = fresh
         self._equipment = equipment
         self._is_written_here = isinstance(study._storage, Replica)
+        self.has_reported = False  # by this attempt
         self._has_arrived = True  # the last value; without it nobody decides
         self.model: bytes | None = None
         # Where training went on from a checkpoint; a replay does the same.
@@ -97,6 +103,14 @@ class WorkerTrial(optuna.Trial):
             if self._is_active(name, self.params):
                 self._suggest(name, distribution)
 
+    def check_names(self) -> None:
+        """Look whether the objective knows every parameter of the spec.
+
+        Raises:
+            WrongUse: it does not.
+        """
+        self._domains.check_names(self._cached_frozen_trial.distributions)
+
     def report(self, value: float, step: int) -> None:
         """Record an intermediate value.
 
@@ -109,6 +123,9 @@ class WorkerTrial(optuna.Trial):
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value
+        if not self.has_reported:
+            self.check_names()
+        self.has_reported = True
         self._deliver(step, value)
         if not self.checkpoints:
             self._leave_if_needed(step, dict)
@@ -151,6 +168,7 @@ class WorkerTrial(optuna.Trial):
         """
         if self._leave_if_needed(step, capture):
             return
+        self._equipment.writer.check()
         if step == self._pause_after:
             self._equipment.writer.save(self._trial_id, self._capture(step, capture))
             self._equipment.writer.flush(_FLUSH_SECONDS)
@@ -235,23 +253,39 @@ class WorkerTrial(optuna.Trial):
             save: writes the model to a file; called only when it may be kept.
         """
         equipment = self._equipment
-        if not math.isfinite(value) or self._breaks_a_constraint():
+        # As far as is known: a constraint may be set later, up to the trial's end.
+        if not math.isfinite(value) or known_infeasible(
+            self._cached_frozen_trial, equipment.constraints
+        ):
             return
         try:
             if not equipment.claims.is_model_wanted(value, equipment.keep_models):
                 return
         except StorageUnavailable:
             return  # the trial is worth more than its model
-        with tempfile.TemporaryDirectory(prefix="orch-") as folder:
+        with own_files("the model"), tempfile.TemporaryDirectory(prefix="orch-") as folder:
             path = Path(folder) / "model.keras"
             save(path)
             self.model = path.read_bytes()
 
-    def _breaks_a_constraint(self) -> bool:
-        """As far as is known: an attribute may be set later, at the trial's end."""
-        attributes = self._cached_frozen_trial.user_attrs
-        known = [name for name in self._equipment.constraints if name in attributes]
-        return not are_kept(known, attributes)
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it violates no constraint, were it to end now."""
+        return feasible(self._cached_frozen_trial, self._equipment.constraints) is not False
+
+    def noted(self) -> dict[str, dict[str, Any]]:
+        """What the objective has set beside values: its user attributes and constraints."""
+        trial = self._cached_frozen_trial
+        attributes = trial.user_attrs.items()
+        own = {key: value for key, value in attributes if not key.startswith("orch:")}
+        return {"attributes": own, "constraints": trial.constraints}
+
+    def note(self, noted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set what an earlier attempt had set."""
+        for key, value in noted.get("attributes", {}).items():
+            self.set_user_attr(key, value)
+        for key, value in noted.get("constraints", {}).items():
+            self.set_constraint(key, value)
 
     def _leave_if_needed(
         self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]
@@ -282,9 +316,13 @@ class WorkerTrial(optuna.Trial):
             for name, value in self._drawn().items()
         ]
         facts = {**checkpoint.facts, "values": values, "drawn": drawn}
-        path = self._equipment.unfinished.save(
-            self.first_number, Checkpoint(checkpoint.step, checkpoint.arrays, facts)
-        )
+        try:
+            path = self._equipment.unfinished.save(
+                self.first_number, Checkpoint(checkpoint.step, checkpoint.arrays, facts)
+            )
+        except OSError as error:  # without the database too, nothing more can be done here
+            _log.warning("trial %d cannot be kept on this machine: %s", self.number, error)
+            return
         _log.warning("trial %d is kept in %s; a later worker here takes it up", self.number, path)
 
     def _capture(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> Checkpoint:
@@ -306,6 +344,8 @@ class WorkerTrial(optuna.Trial):
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         # Every suggest_* of Optuna comes through here.
         wanted = self._space.get(name, distribution)
+        if wanted is not distribution:
+            self._domains.check(name, distribution)
 
         def suggest() -> Any:
             try:

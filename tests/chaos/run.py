@@ -74,6 +74,7 @@ class Server:
         settings = f"listen_addresses = '127.0.0.1'\nport = {self.port}\n"
         with (self._embedded.data / "postgresql.conf").open("a") as file:
             file.write(settings)
+        (self._embedded.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         self._control("start")
 
     def url(self, port: int | None = None) -> str:

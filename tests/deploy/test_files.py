@@ -18,6 +18,7 @@ import yaml
 from conftest import Orch
 from e2e.test_server_faults import free_port
 from fault_site import wait_until
+from psycopg2.extensions import parse_dsn
 
 from orchestrator.launch.engine import Job
 from orchestrator.launch.slurm import Slurm
@@ -187,7 +188,8 @@ def pgbouncer(open_path: Path) -> Iterator[str]:
     """The PgBouncer of pgbouncer.ini before a server that asks for a password."""
     command = _need("pgbouncer", "Debian's package pgbouncer")
     server = EmbeddedServer(open_path / "home")
-    database = Database(server.ensure_running())
+    url = server.ensure_running()
+    database = Database(url)
     database.execute("CREATE ROLE orch LOGIN PASSWORD 'geheim'")
     database.execute("CREATE DATABASE orch OWNER orch")
     database.close()
@@ -195,7 +197,7 @@ def pgbouncer(open_path: Path) -> Iterator[str]:
     (open_path / "userlist.txt").write_text('"orch" "geheim"\n')
     text = (DEPLOY / "postgres" / "pgbouncer.ini").read_text()
     for old, new in (
-        ("host=127.0.0.1 port=5432", f"host={server.data}"),
+        ("host=127.0.0.1 port=5432", f"host={parse_dsn(url)['host']}"),
         ("listen_port = 6432", f"listen_port = {port}"),
         ("/etc/pgbouncer/userlist.txt", str(open_path / "userlist.txt")),
     ):

@@ -28,13 +28,16 @@ class Lab:
         database.execute("CREATE ROLE customer LOGIN CREATEROLE")
         database.execute("CREATE DATABASE lab OWNER customer")
         database.close()
-        self.orch("customer").ok("db", "init")
-        self.orch("customer").ok("db", "roles", "--passfile", str(self.passfile))
         hba = self.server.data / "pg_hba.conf"
-        hba.write_text("local all postgres,customer trust\nlocal all all scram-sha-256\n")
+        hba.write_text(
+            "local all postgres peer map=orch\nlocal all customer trust\n"
+            "local all all scram-sha-256\n"
+        )
         database = Database(self.admin_url)
         database.execute("SELECT pg_reload_conf()")
         database.close()
+        self.orch("customer").ok("db", "init")
+        self.orch("customer").ok("db", "roles", "--passfile", str(self.passfile))
 
     def url(self, role: str) -> str:
         return self.admin_url.replace("postgres@/postgres", f"{role}@/lab")

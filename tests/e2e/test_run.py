@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import termios
@@ -175,6 +176,40 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(orch: Orch, name: str) -
     states = orch.report(name)["states"]
     assert (states["running"], states["waiting"], states["failed"]) == (0, 1, 0)
     orch.ok("delete", name, "--yes")
+
+
+@pytest.mark.parametrize("verb", ["run", "worker"])
+def test_ctrl_c_twice_when_all_is_done_says_so(orch: Orch, name: str, verb: str) -> None:
+    """In a real terminal: the trials are done, and the workers take long to end."""
+    objective = "user_objectives:lingers"
+    if verb == "worker":
+        orch.ok("create", name, "--objective", objective, "--trials", "2")
+        command = orch.command("worker", name)
+    else:
+        command = orch.command("run", objective, "--study", name, "--trials", "2", "--workers", "1")
+    keyboard, terminal = pty.openpty()
+    running = subprocess.Popen(
+        command, env=orch.environment, stdin=terminal, stdout=terminal, stderr=terminal,
+        start_new_session=True, preexec_fn=_take_terminal,  # noqa: PLW1509 - no threads here
+    )  # fmt: skip
+    os.close(terminal)
+    wait_until(lambda: name in orch.ok("list") and done(orch, name) == 2)
+    os.write(keyboard, b"\x03")
+    screen = _read_until(keyboard, "again: at once")
+    os.write(keyboard, b"\x03")
+    screen += _read_until(keyboard, f"orch report {name}")
+    assert running.wait(timeout=60) == 130
+    os.close(keyboard)
+    assert f"stopped; study {name} is done, with 2 of 2 trials" in screen
+    assert "resume" not in screen and "given back" not in screen.partition("at once")[2]
+
+
+def _read_until(terminal: int, words: str) -> str:
+    screen = ""
+    while words not in screen.replace("\r\n", ""):
+        assert select.select([terminal], [], [], 60)[0], screen
+        screen += os.read(terminal, 65536).decode(errors="replace")
+    return screen
 
 
 def test_a_closed_terminal_loses_nothing(orch: Orch, name: str) -> None:

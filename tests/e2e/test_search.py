@@ -7,15 +7,18 @@ import json
 import re
 from collections import Counter
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from conftest import Orch
 from fault_site import Site, ended, wait_until
 
 from orchestrator.search.pruners import PRUNERS
 from orchestrator.search.samplers import SAMPLERS
+from orchestrator.storage.optuna_storage import make_rdb_storage
 
 _NEEDS = {"gp": "torch"}
 _EIGHT = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
@@ -186,6 +189,36 @@ def test_the_best_trial_keeps_the_constraints(orch: Orch, name: str) -> None:
     assert any(not trial["feasible"] for trial in whole["trials"])
     named = re.findall(r"best value \S+ \(trial (\d+)", done.stderr)
     assert int(named[-1]) == best["number"], "the progress says the same"
+
+
+def test_constraints_of_optuna_count_in_each_command(
+    orch: Orch, name: str, url: str, tmp_path: Path
+) -> None:
+    done = orch(
+        "run", "user_objectives:right_half", "--study", name, "--trials", "25", "--workers", "2",
+        "--pruner", "none",
+    )  # fmt: skip
+    study = optuna.load_study(study_name=name, storage=make_rdb_storage(url))
+    best = study.best_trial
+    assert best.params["x"] >= 1 and best.value > min(trial.value for trial in study.trials)
+    assert re.findall(r"best value \S+ \(trial (\d+)", done.stderr)[-1] == str(best.number)
+    assert f"Trial {best.number} is the best of 25" in orch.ok("report", name)
+    assert orch.report(name)["best"]["number"] == best.number
+    assert orch.ok("best", name).startswith(f"trial {best.number}: value ")
+
+    after = f"{name}-after"
+    orch.ok("create", after, "--objective", "user_objectives:right_half", "--trials", "1")
+    orch.ok("enqueue", after, "--from", name, "--top", "1")
+    orch.ok("resume", after, "--workers", "1")
+    assert orch.report(after)["trials"][0]["params"] == best.params
+    orch.ok("confirm", name, "--top", "1", "--seeds", "2", "--workers", "1")
+    again = orch.report(f"{name}-confirm")["trials"]
+    assert [trial["params"] for trial in again] == [best.params] * 2
+
+    old = f"sqlite:///{tmp_path / 'old.db'}"
+    optuna.copy_study(from_study_name=name, from_storage=make_rdb_storage(url), to_storage=old)
+    orch.ok("import", "optuna", old, f"{name}-taken")
+    assert orch.report(f"{name}-taken")["best"]["number"] == best.number
 
 
 def test_a_terminator_ends_the_study_before_its_budget(orch: Orch, name: str) -> None:

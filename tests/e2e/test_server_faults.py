@@ -68,6 +68,8 @@ def pair(open_path: Path) -> Iterator[tuple[Node, Node]]:
     embedded = EmbeddedServer(open_path / "primary")
     embedded.ensure_running()
     embedded.stop()
+    trust = "host all,replication all 127.0.0.1/32 trust\n"
+    (embedded.data / "pg_hba.conf").write_text(trust)
     primary, standby = Node(embedded.data), Node(open_path / "standby" / "postgres")
     primary.start()
     primary.copy_to(standby.data)

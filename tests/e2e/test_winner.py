@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -46,8 +47,20 @@ def test_refit_trains_on_everything_and_saves_the_model_with_its_provenance(
     data = load("digits")
     again = model.evaluate(scaled(data.x_test), data.y_test, verbose=0, return_dict=True)
     assert again["accuracy"] == pytest.approx(provenance["test"]["accuracy"], abs=1e-6)
+    report = orch.report(study)
+    kept = report["refit"]
+    assert kept["test"] == provenance["test"] and kept["evaluations"] == 1
+    assert (kept["number"], kept["seed"]) == (provenance["trial"], provenance["seed"])
+    assert kept["model"] == "model.keras" and kept["params"] == provenance["params"]
+    assert kept["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
+    shown = f"accuracy {provenance['test']['accuracy']:.5g}"
+    sentence = next(each for each in report["verdict"] if "on the test set" in each)
+    assert f"trial {kept['number']} has " in sentence and shown in sentence
+    for form in ("text", "markdown", "html"):
+        assert shown in " ".join(orch.ok("report", study, "--format", form).split())
     second = orch("refit", study, "--out", str(out))
     assert "evaluated 2 times" in second.stderr
+    assert "The test set has been evaluated 2 times" in " ".join(orch.report(study)["verdict"])
 
 
 def test_predict_draws_the_digits_and_says_which_are_wrong(

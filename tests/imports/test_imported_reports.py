@@ -99,3 +99,17 @@ def test_a_study_that_waits_from_its_first_trial_proposes_no_worker(
     orch.ok("import", "optuna", source, name)
     text = orch.ok("report", name)
     assert "No trial has run yet." in text and "orch worker" not in text
+
+
+def test_an_attribute_of_the_sources_own_makes_no_confirmation(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
+    source = f"sqlite:///{tmp_path / 'confirms.db'}"
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.set_user_attr("confirms", 1)  # what orch calls a trial that confirms another
+        return trial.suggest_float("x", 0, 1)
+
+    optuna.create_study(storage=source).optimize(objective, n_trials=3)
+    orch.ok("import", "optuna", source, name)
+    assert "is the best of 3" in orch.report(name)["verdict"][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import sqlite3
@@ -173,6 +174,19 @@ def test_a_storage_of_optuna_2_is_read_from_an_upgraded_copy(
     assert trials[3].system_attrs == {"fixed_params": {"x": 1.0}}
     assert copy.user_attrs["who"] == "me" and copy.direction.name == "MAXIMIZE"
     assert orch.report(name)["imported"]["version"] == "2.10.1"
+
+
+def test_reading_leaves_the_processs_loggers_as_they_are(tmp_path: Path) -> None:
+    source = make_storage(tmp_path / "two.db")
+    mine, root = logging.getLogger("of.somebody"), logging.getLogger()
+
+    def state() -> tuple[object, ...]:
+        loggers = [(each.level, each.disabled, each.handlers[:]) for each in (mine, root)]
+        return (*loggers, root.manager.disable, optuna.logging.get_verbosity())
+
+    before = state()
+    read_optuna(source, None)
+    assert state() == before
 
 
 def test_notes_metric_names_and_constraints_come_along(
@@ -362,12 +376,18 @@ def test_names_from_the_source_are_text(orch: Orch, name: str, url: str, tmp_pat
     source, red = f"sqlite:///{tmp_path / 'red.db'}", "\x1b[31mred"
     for study_name in (red, "plain"):
         study = optuna.create_study(storage=source, study_name=study_name)
+        study.set_metric_names([red])
         study.optimize(lambda trial: trial.suggest_float(red, 0, 1), n_trials=3)
     message = orch.refused(2, "import", "optuna", source, name)
     assert "several studies" in message and "\x1b" not in message
     orch.ok("import", "optuna", source, name, "--study", red)
+    orch.ok("import", "optuna", source, f"{name}-two", "--study", "plain")
     assert list(copy_of(name, url).trials[0].params) == [red]
-    for command in (["report", name], ["best", name], ["show", name], ["list"]):
+    commands = (
+        ["report", name], ["best", name], ["show", name], ["list"], ["space", name],
+        ["compare", name, f"{name}-two"],
+    )  # fmt: skip
+    for command in commands:
         shown = orch.ok(*command)
         assert "\x1b" not in shown, command
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import psycopg2
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -19,7 +20,6 @@ from optuna.distributions import (
 from psycopg2.extras import execute_values
 
 from orchestrator.spec import StudySpec
-from orchestrator.storage.connect import connect
 from orchestrator.storage.database import Database
 from orchestrator.storage.mirror import stored_number
 from orchestrator.study import StoredStudy, create, open_study
@@ -43,7 +43,13 @@ class Made:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -> StoredStudy:
+def store(
+    database: Database,
+    name: str,
+    trials: Sequence[Made],
+    space: dict[str, BaseDistribution] = SPACE,
+    **study: Any,
+) -> StoredStudy:
     """Create the study of ``quadratic`` and write its trials, each a second long."""
     training = {"epochs": 9, "seed": study.pop("seed", 0)}
     sampler = {"name": study.pop("sampler", "tpe")}
@@ -55,7 +61,7 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
         "training": training,
     }
     stored = create(database, StudySpec.parse(document))
-    connection = connect(database.url)
+    connection = psycopg2.connect(database.url)
     with connection, connection.cursor() as cursor:
 
         def insert(
@@ -77,7 +83,7 @@ def store(database: Database, name: str, trials: Sequence[Made], **study: Any) -
         insert(
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES %s",
             (
-                (i, key, SPACE[key].to_internal_repr(value), distribution_to_json(SPACE[key]))
+                (i, key, space[key].to_internal_repr(value), distribution_to_json(space[key]))
                 for i, trial in pairs
                 for key, value in trial.params.items()
             ),

@@ -29,7 +29,7 @@ _CASES = {
     "report-one": ("Trial 0 is the best of 1", 4),
     "report-pruned": ("no winner: all 4 trials that ended were pruned", 3),
     "report-failed": ("3 configurations failed", 2),
-    "report-hostile": ("is the best of 9", 10),
+    "report-hostile": ("is the best of 9", 9),
     "report-pareto": ("on the Pareto front", 3),
     "report-many": ("is the best of 79", 11),
     "report-huge": ("is the best of 10,000", 11),

@@ -140,6 +140,18 @@ def test_a_value_that_breaks_a_constraint_is_never_the_best() -> None:
     assert plan.next(trials) == [{"x": 1, "y": 0}]
 
 
+def test_a_value_whose_trial_set_a_constraint_above_0_is_never_the_best() -> None:
+    space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 2), "y": IntDistribution(0, 1)}
+    plan = CoordinatePlan(space, always, {}, False)
+    trials = []
+    for x, memory in ((0, 1.0), (1, 0.0), (2, -1.0)):
+        trial = ended({"x": x, "y": 1}, float(x))
+        trial.set_constraint("time", -1.0)
+        trial.set_constraint("memory", memory)
+        trials.append(trial)
+    assert plan.next(trials) == [{"x": 1, "y": 0}]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

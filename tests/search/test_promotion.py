@@ -52,6 +52,15 @@ def trial(number: int, value: float, paused: bool = True, round_: int = 0) -> Fr
     return made
 
 
+def test_a_trial_that_cannot_win_is_promoted_last() -> None:
+    paused = [trial(n, value) for n, value in enumerate([0.5, 0.9, 0.1, 0.7, 0.3])]
+    paused[1].set_constraint("size", 1.0)
+    paused[3].set_user_attr("memory", math.nan)
+    paused[4].set_user_attr("memory", -1.0)
+    step = PromotionPlan(EIGHT, maximize=True, constraints=["memory"]).step(paused, budget=20)
+    assert step.promote == [0, 4], "whose attribute is not set yet may still win"
+
+
 def test_the_best_of_a_paused_bracket_go_on_and_the_others_end() -> None:
     paused = [trial(n, value) for n, value in enumerate([0.5, 0.9, 0.1, 0.7, 0.3])]
     step = PromotionPlan(EIGHT, maximize=True).step(paused, budget=20)

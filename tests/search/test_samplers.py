@@ -40,6 +40,33 @@ def test_a_draw_is_that_of_a_sampler_made_for_its_trial_alone(name: str) -> None
         assert again.trials[-1].params == alone.trials[-1].params
 
 
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_with_constraints_a_draw_is_that_of_plain_optuna(name: str) -> None:
+    spec = StudySpec.parse(
+        {
+            "study": {"name": "s", "objective": "quadratic", "trials": 9, "constraints": ["n"]},
+            "sampler": {"name": name, **({"population_size": 4} if name == "nsga2" else {})},
+        }
+    )
+    made = {"tpe": optuna.samplers.TPESampler, "nsga2": optuna.samplers.NSGAIISampler}[name]
+    options = {"constant_liar": True} if name == "tpe" else {"population_size": 4}
+    ended = optuna.create_study()
+    ended.optimize(_constrained, n_trials=20)
+    drawn = []
+    for sampler in (build_sampler(spec, 5), made(seed=5, **options)):
+        study = optuna.create_study(sampler=sampler)
+        study.add_trials(ended.trials)
+        study.optimize(_constrained, n_trials=1)
+        drawn.append(study.trials[-1].params)
+    assert drawn[0] == drawn[1]
+
+
+def _constrained(trial: Any) -> float:
+    value = _objective(trial)
+    trial.set_constraint("n", trial.params["n"] - 50)
+    return value
+
+
 def test_random_draws_are_those_of_optunas_own_sampler() -> None:
     ours, theirs = RandomSampler(seed=5), optuna.samplers.RandomSampler(seed=5)
     study = optuna.create_study()

@@ -8,6 +8,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import psycopg2
 import pytest
@@ -69,6 +70,42 @@ def test_a_wrong_password_is_never_printed(orch: Orch, tcp_server: tuple[int, ob
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize("password", ["kl#ar", "kl?ar", "kl ar", "kl#?: ar", "kl%40ar"])
+def test_a_raw_password_works_everywhere_and_is_printed_nowhere(
+    orch: Orch, tcp_server: tuple[int, object], password: str
+) -> None:
+    port = tcp_server[0]
+    role = f"role_{uuid.uuid4().hex[:8]}"
+    admin = Database(f"postgresql://tuner:se%20cret@127.0.0.1:{port}/postgres")
+    admin.execute(f"CREATE ROLE {role} LOGIN SUPERUSER")
+    admin.execute(f"ALTER ROLE {role} PASSWORD %(p)s", {"p": unquote(password)})
+    admin.close()
+    url = f"postgresql://{role}:{password}@127.0.0.1:{port}/postgres"
+    remote = _storage(orch, url)
+    shown = []
+    for command in (
+        ["db", "init"],
+        ["db", "status"],
+        ["create", role, "--objective", "user_objectives:names_its_storage", "--trials", "2",
+         "--set", "worker.max_failures=1", "--set", "worker.max_retries=0"],
+        ["worker", role],
+        ["report", role, "--format", "json"],
+        ["import", "optuna", url, f"{role}-again", "--study", role],
+        ["show", f"{role}-again"],
+        ["import", "optuna", url, "more", "--study", "nowhere"],
+        ["doctor", role],
+        ["--debug", "show", "nowhere"],
+        ["launch", "slurm", role, "--workers", "2", "--dry-run"],
+    ):  # fmt: skip
+        done = remote(*command)
+        shown += [done.stdout, done.stderr]
+    shown += [each.read_text() for each in (orch.home / "logs").rglob("*") if each.is_file()]
+    whole = "".join(shown)
+    assert "no way to postgresql://" in whole, "the objective's own error is seen"
+    assert f"{role}:***@127.0.0.1" in whole
+    assert not re.search(r"kl|[^l]ar@", whole.replace(role, "")), whole
+
+
 def test_a_missing_database_is_named(orch: Orch, tcp_server: tuple[int, object]) -> None:
     url = f"postgresql://tuner:se%20cret@127.0.0.1:{tcp_server[0]}/nowhere"
     message = _storage(orch, url).refused(3, "list")
@@ -85,14 +122,17 @@ def test_a_refused_connection_says_so(orch: Orch) -> None:
     [
         ("sqlite:///x.db", "no row locks"),
         ("mysql://u@h/db", "MySQL is not supported"),
-        ("nonsense", "no storage URL"),
-        ("postgresql://u:geheim@h:notaport/db", "invalid"),
+        ("nonsense", "not a storage URL"),
+        ("postgresql://u:geheim@h:notaport/db", "port is not valid"),
+        ("postgresql://u:ge@heim@h/db", "write an @ as %40"),
+        ("postgresql://u:geheim%@h/db", "a % as %25"),
+        ("host=h user=u password=geheim", "not a storage URL"),
     ],
 )
 def test_another_url_is_refused_with_the_reason(orch: Orch, url: str, words: str) -> None:
     message = _storage(orch, url).refused(3, "list")
     assert words in message
-    assert "geheim" not in message
+    assert "heim" not in message
 
 
 def _database_with(url: str, *statements: str) -> str:

@@ -10,52 +10,13 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from notebook import PARAMS, Notebook
 
 from orchestrator.training.base import Settings
 from orchestrator.training.builtin.digits import Digits
 from orchestrator.training.builtin.network import network
 from orchestrator.training.errors import ObjectiveError
 from orchestrator.training.keras_state import capture_state, restore_state
-
-PARAMS: dict[str, Any] = {
-    "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 16,
-    "dropout": 0.0, "learning_rate": 3e-3, "batch_size": 64,
-}  # fmt: skip
-
-
-class Notebook:
-    """A trial that writes down what it is told."""
-
-    number = 0
-    steps: int | None = None
-    keep_at: int | None = None
-    kept: tuple[int, dict[str, Any]] | None = None
-    found: tuple[int, dict[str, Any]] | None = None
-
-    def __init__(self, seed: int = 1, prune_at: int | None = None, **changes: Any) -> None:
-        self.seed = seed
-        self.params = {**PARAMS, **changes}
-        self.reports: dict[int, float] = {}
-        self._prune_at = prune_at
-
-    def report(self, value: float, step: int) -> None:
-        self.reports[step] = value
-
-    def should_prune(self) -> bool:
-        return self._prune_at is not None and max(self.reports) >= self._prune_at
-
-    def restore(self) -> tuple[int, dict[str, Any]] | None:
-        return self.found
-
-    def checkpoint(self, step: int, capture: Any) -> None:
-        if step == self.keep_at:
-            self.kept = (step, capture())
-
-    def offer_model(self, value: float, save: Any) -> None:
-        self.offered = value
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        raise AssertionError("not used")
 
 
 def build(objective: Digits, **changes: Any) -> Any:

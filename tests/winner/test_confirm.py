@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from orchestrator.winner.confirm import CONFIRMS, confirmed, probability_best
+from orchestrator.report.confirmation import CONFIRMS, confirmed, probability_best
 
 
 def fresh(number: int, value: float) -> FrozenTrial:
@@ -32,6 +32,15 @@ def test_the_best_mean_comes_first_in_either_direction() -> None:
     trials = [fresh(1, 0.1), fresh(1, 0.2), fresh(2, 0.3), fresh(2, 0.4)]
     assert [each.number for each in confirmed([], trials, True)] == [2, 1]
     assert [each.number for each in confirmed([], trials, False)] == [1, 2]
+
+
+def test_a_retraining_that_violates_a_constraint_does_not_count() -> None:
+    trials = [fresh(1, 0.9), fresh(1, 0.1), fresh(2, 0.3), fresh(3, 0.8)]
+    trials[0].set_constraint("size", 1)
+    trials[1].set_constraint("size", 0)
+    trials[3].set_constraint("size", 1)
+    found = confirmed([], trials, True)
+    assert [(each.number, each.values) for each in found] == [(2, [0.3]), (1, [0.1]), (3, [])]
 
 
 def test_two_equal_configurations_are_each_best_with_one_half() -> None:

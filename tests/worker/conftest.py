@@ -106,7 +106,7 @@ class Workplace:
             self.execute("SELECT orch.lock_study(%(study)s)")
             self.execute("SELECT 1 FROM orch.lease WHERE study_id = %(study)s FOR UPDATE")
             self.execute(
-                "SELECT orch.end_attempt(trial_id, 'lost') FROM trials "
+                "SELECT orch.end_attempt(trial_id, 'lost', 'lost') FROM trials "
                 "WHERE study_id = %(study)s AND state = 'RUNNING'"
             )
 

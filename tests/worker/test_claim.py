@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -415,10 +416,12 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
     assert claims.advance(Step(queue=[({}, bracket), ({}, bracket)]), 0)
     held = [take(claims)]
     started = trials(database, planned)[0]["datetime_start"]
-    assert claims.write(held[0], Writes({3: 0.7}))[0] and claims.pause(held[0])
+    set_here = Writes({3: 0.7}, system_attributes={"constraints:a": "-1.0"})
+    assert claims.write(held[0], set_here)[0] and claims.pause(held[0])
     held.append(take(claims))
     assert held[1] != held[0]
-    assert claims.write(held[1], Writes({3: 0.4}))[0] and claims.pause(held[1])
+    set_here = Writes({3: 0.4}, system_attributes={"constraints:a": "1.0"})
+    assert claims.write(held[1], set_here)[0] and claims.pause(held[1])
     assert claims.claim().outcome == "plan"
     assert claims.advance(Step(promote=[held[0]], prune=[held[1]]), 1)
     assert take(claims) == held[0]
@@ -434,6 +437,12 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
         "SELECT value FROM trial_values WHERE trial_id = %(id)s", {"id": held[1]}
     )
     assert [row["value"] for row in values] == [0.4], "Optuna's rule for a pruned trial"
+    constraints = database.execute(
+        "SELECT trial_id FROM trial_system_attributes WHERE key = 'constraints:a' "
+        "AND trial_id = ANY (%(held)s)",
+        {"held": held},
+    )
+    assert [row["trial_id"] for row in constraints] == [held[1]], "the promoted one sets it anew"
 
 
 def test_a_stopped_study_gives_out_nothing_until_it_is_taken_up_again(
@@ -493,7 +502,7 @@ def test_bytes_that_were_stored_and_never_recorded_go_after_a_day(
     study = make_study()
     worker = make_worker(study)
     store = PostgresArtifactStore(database, limit_bytes=100)
-    names = {"orphan", "fresh", "checkpoint", "noted"}
+    names = {"orphan", "fresh", "checkpoint", "noted", "picture"}
     for each in names:
         store.write(each, io.BytesIO(b"bytes"))
     trial = take(worker)
@@ -502,6 +511,11 @@ def test_bytes_that_were_stored_and_never_recorded_go_after_a_day(
         "INSERT INTO trial_system_attributes (trial_id, key, value_json) "
         "VALUES (%(trial)s, 'artifacts:noted', '{}')",
         {"trial": trial},
+    )
+    database.execute(
+        "INSERT INTO study_system_attributes (study_id, key, value_json) "
+        "VALUES (%(study)s, 'dashboard:artifacts:1:picture', %(note)s)",
+        {"study": study.study_id, "note": json.dumps(json.dumps({"artifact_id": "picture"}))},
     )
     database.execute(
         "UPDATE orch.artifact SET created_at = now() - interval '25 hours' "

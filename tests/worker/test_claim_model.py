@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -21,7 +22,7 @@ from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.setup import prepare
 from orchestrator.study import StoredStudy, create, delete, raise_budget, reopen, stop
-from orchestrator.worker.claim import Claims
+from orchestrator.worker.claim import Claims, Failure
 from orchestrator.worker.writes import Writes
 
 WORKERS = 3
@@ -34,6 +35,8 @@ class ModelTrial:
 
     state: str = "RUNNING"
     attempt: int = 1
+    losses: int = 0
+    doubtful: str | None = None
     holder: int | None = None
     ended_by: int | None = None
 
@@ -51,6 +54,7 @@ class ClaimModel(RuleBasedStateMachine):
         self.open = True
         self.failed = False
         self.failures_in_row = 0
+        self.first_attempts: Counter[str] = Counter()
 
     @initialize(budget=st.integers(1, 4), retries=st.integers(0, 2), failures=st.integers(1, 3))
     def start(self, budget: int, retries: int, failures: int) -> None:
@@ -85,7 +89,7 @@ class ClaimModel(RuleBasedStateMachine):
         if expected != "trial":
             return
         assert answer.trial_id is not None
-        waiting = [trial for trial, each in self.trials.items() if each.state == "WAITING"]
+        waiting = self.claimable()
         if waiting:
             assert answer.trial_id == min(waiting)
             self.trials[answer.trial_id].state = "RUNNING"
@@ -109,15 +113,20 @@ class ClaimModel(RuleBasedStateMachine):
             model.state, model.holder, model.ended_by = state, None, worker
             self.failures_in_row = 0
 
-    @rule(worker=st.integers(0, WORKERS - 1))
-    def fail(self, worker: int) -> None:
+    @rule(
+        worker=st.integers(0, WORKERS - 1),
+        signature=st.sampled_from([None, "ValueError a.py:1", "ValueError a.py:2"]),
+        certain=st.booleans(),
+    )
+    def fail(self, worker: int, signature: str | None, certain: bool) -> None:
         trial = self.any_trial(worker)
         if trial is None:
             return
         held = self.trials[trial].holder == worker
-        assert self.claims[worker].fail(trial, "on purpose", {}) == held
+        failure = Failure("certain" if certain else "failed", signature)
+        assert self.claims[worker].fail(trial, "on purpose", {}, failure) == held
         if held:
-            self.end_attempt(trial)
+            self.end_as_failed(trial, signature, certain)
 
     @rule(worker=st.integers(0, WORKERS - 1))
     def give_back(self, worker: int) -> None:
@@ -152,7 +161,17 @@ class ClaimModel(RuleBasedStateMachine):
             "SELECT orch.lock_study(%(id)s), orch.take_back_lost(%(id)s)",
             {"id": self.study.study_id},
         )
-        self.end_attempt(trial)
+        self.end_attempt(trial, "lost")
+
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def its_lease_was_lost_ten_times(self, worker: int) -> None:
+        """Losses are rare: the next ones of this configuration count."""
+        trial = self.held_by(worker)
+        if trial is not None:
+            self.databases[0].execute(
+                "SELECT orch.set_attribute(%(id)s, 'orch:losses', '10')", {"id": trial}
+            )
+            self.trials[trial].losses = 10
 
     @precondition(lambda self: self.budget < 8)
     @rule()
@@ -189,7 +208,7 @@ class ClaimModel(RuleBasedStateMachine):
             "SELECT trial_id, worker_id FROM orch.lease WHERE study_id = %(id)s",
             {"id": self.study.study_id},
         )
-        assert {row["trial_id"]: self.ids.index(row["worker_id"]) for row in leases} == {
+        assert {row["trial_id"]: self.ids.index(UUID(row["worker_id"])) for row in leases} == {
             trial: each.holder for trial, each in self.trials.items() if each.holder is not None
         }
 
@@ -210,20 +229,48 @@ class ClaimModel(RuleBasedStateMachine):
             return "done"
         return "wait" if finished + states.count("RUNNING") >= self.budget else "trial"
 
-    def end_attempt(self, trial: int) -> None:
+    def claimable(self) -> list[int]:
+        """Without the newest trial, where it is a doubtful retry and a fresh one has room."""
+        states = [each.state for each in self.trials.values()]
+        room = len(states) - states.count("FAIL") < self.budget
+        return [
+            trial
+            for trial, each in self.trials.items()
+            if each.state == "WAITING"
+            and not (room and each.doubtful and trial == max(self.trials))
+        ]
+
+    def end_as_failed(self, trial: int, signature: str | None, certain: bool) -> None:
+        if signature is not None and self.trials[trial].attempt == 1:
+            self.first_attempts[signature] += 1
+        again = signature is not None and self.first_attempts[signature] > 1
+        retry = self.end_attempt(trial, "certain" if certain or again else "failed")
+        if retry is not None:
+            retry.doubtful = signature
+        elif signature is not None and (certain or again):
+            for waiting, each in list(self.trials.items()):
+                if each.state == "WAITING" and each.doubtful == signature:
+                    self.end_attempt(waiting, "certain")
+
+    def end_attempt(self, trial: int, ending: str) -> ModelTrial | None:
+        """The retry, where there is one."""
         ended = self.trials[trial]
         ended.state, ended.holder = "FAIL", None
-        if ended.attempt <= self.retries:
+        losses = ended.losses + (ending == "lost")
+        attempt = ended.attempt + (ending == "failed" or losses > 10)
+        if ending != "certain" and attempt - 1 <= self.retries:
             assert self.study is not None
             rows = self.databases[0].execute(
                 "SELECT max(trial_id) AS newest FROM trials WHERE study_id = %(id)s",
                 {"id": self.study.study_id},
             )
-            self.trials[rows[0]["newest"]] = ModelTrial("WAITING", ended.attempt + 1)
-            return
+            retry = ModelTrial("WAITING", attempt, losses)
+            self.trials[rows[0]["newest"]] = retry
+            return retry
         self.failures_in_row += 1
         if self.failures_in_row >= self.failures:
             self.failed = True
+        return None
 
     def held_by(self, worker: int) -> int | None:
         return next((t for t, each in self.trials.items() if each.holder == worker), None)

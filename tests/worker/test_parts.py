@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -18,11 +19,13 @@ from fault_site import wait_until
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
+from orchestrator.storage.hosts import hosts_of
 from orchestrator.worker.checkpoints import Checkpoint, CheckpointWriter, load_newest
 from orchestrator.worker.claim import Claims
 from orchestrator.worker.courier import Courier
 from orchestrator.worker.native_log import shown
 from orchestrator.worker.patience import PatienceExceeded, patiently, storage_failures
+from orchestrator.worker.pause import Pause
 from orchestrator.worker.supervisor import Crew, Supervisor
 from orchestrator.worker.unfinished import UnfinishedTrials
 from orchestrator.worker.writes import Writes
@@ -197,6 +200,21 @@ def test_a_model_is_wanted_while_fewer_than_so_many_are_better(
     assert claims.is_model_wanted(0.5, 1), "smaller is better here"
 
 
+def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
+    answers: list[Any] = [StorageUnavailable("away"), 3]
+
+    def call() -> Any:
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    before = random.getstate()
+    assert patiently(call, 60) == 3
+    Pause().wait(lambda: True)
+    hosts_of("postgresql://a,b/d?load_balance_hosts=random")
+    assert random.getstate() == before
+
+
 def test_patience_waits_for_the_database_and_not_for_a_fault(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -275,6 +293,7 @@ def test_tensorflows_usual_news_is_not_shown_and_its_errors_are(
         "I0000 00:00:1795.495111    8550 port.cc:153] oneDNN custom operations are on.\n"
         "2026-01-01 00:00:00.495111: I tensorflow/core/util/port.cc:153] oneDNN is on.\n"
         "W0000 00:00:1795.495111    8550 gpu_device.cc:2433] Skipping registering GPU devices.\n"
+        "WARNING:tensorflow:5 out of the last 5 calls to <f> triggered tf.function retracing.\n"
     )
     no_gpu = "E0000 00:00:1795.79    8550 cuda_platform.cc:52] failed call to cuInit: INTERNAL\n"
     error = "E0000 00:00:1795.79    8550 allocator.cc:7] out of memory\n"

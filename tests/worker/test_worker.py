@@ -61,11 +61,6 @@ def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Any) -> None:
     ("returned", "reason"),
     [
         ("forty-two", "TypeError: the objective returned 'forty-two'; it must return a number"),
-        (
-            [1.0, 2.0],
-            "ValueError: the objective returned 2 values, and the study has 1 metrics; "
-            "name one study.metric and study.direction for each",
-        ),
         (ValueError("no such\n layer"), "ValueError: no such layer (test_worker.py, line {line})"),
     ],
 )

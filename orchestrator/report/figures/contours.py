@@ -32,7 +32,7 @@ _COLOURS = np.array(
 
 
 def contours(summary: Summary) -> list[Figure]:
-    """A map for each pair of the three numeric parameters that matter most."""
+    """A map for each pair of the first three numeric parameters by importance, else in order."""
     ranked = summary.ranked()
     if len(ranked) < 6:
         return []

@@ -40,7 +40,9 @@ def rungs(summary: Summary) -> Figure | None:
         if (rung.bracket, rung.resource) in won:
             drawing.star(left + 7, top + 10)
         top += row
-    caption = "The whole bar reached the rung, the blue part went on; the ring is the winner's way."
+    caption = (
+        "The whole bar reached the rung, the blue part went on; the ring is the way of the best."
+    )
     return Figure("rungs", "Brackets and rungs", caption, drawing.body, frame.width, top + 8)
 
 

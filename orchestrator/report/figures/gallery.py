@@ -15,7 +15,7 @@ def gallery(summary: Summary) -> dict[str, list[Figure]]:
     single = not summary.is_multi_objective
     wanted = {
         "The search": [pareto(summary), history(summary), curves(summary)],
-        "What mattered": [
+        _parameters(summary): [
             importances(summary) if single else None,
             parallel(summary) if single else None,
             *(slices(summary) if single else []),
@@ -29,3 +29,7 @@ def gallery(summary: Summary) -> dict[str, list[Figure]]:
         for section, figures in wanted.items()
     }
     return {section: figures for section, figures in found.items() if figures}
+
+
+def _parameters(summary: Summary) -> str:
+    return "What mattered" if summary.importance_claim.parameter else "The parameters"

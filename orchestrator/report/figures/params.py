@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report.document import Summary, TrialSummary
@@ -14,12 +15,14 @@ _MOST_SLICES = 6
 _MOST_DOTS = 1500
 _MOST_LINES = 400
 _MOST_AXES = 9
+_MOST_KEY = 60
 
 
 def importances(summary: Summary) -> Figure | None:
-    """Two bars a parameter, one for each method."""
+    """A bar for each parameter and method, with the interval where there is one."""
     if not summary.importances:
         return None
+    claim = summary.importance_claim
     fanova = summary.importances_fanova or {}
     names = list(summary.importances)[:12]
     row, frame = 38.0, Frame()
@@ -33,17 +36,34 @@ def importances(summary: Summary) -> Figure | None:
             if share is not None:
                 drawing.bar(f"fill-{style}", left, top + offset, share * full, 9)
         shares = [each[name] for each in (summary.importances, fanova) if name in each]
-        drawing.text(left + max(shares, default=0) * full + 8, top + 15, _shares(shares), "tick")
+        reach = max(shares, default=0)
+        if name in claim.intervals:
+            low, high = claim.intervals[name]
+            drawing.path(
+                "axis", f"M{left + low * full:.1f} {top + 4.5:.1f}H{left + high * full:.1f}"
+            )
+            reach = max(reach, high)
+        drawing.text(left + reach * full + 8, top + 15, _shares(shares), "tick")
     drawing.bar("fill-complete", left, 8, 9, 9)
-    drawing.text(left + 14, 17, "PED-ANOVA", "tick")
+    drawing.text(left + 14, 17, claim.method or "share", "tick")
     if fanova:
         drawing.bar("fill-best", left + 96, 8, 9, 9)
         drawing.text(left + 110, 17, "fANOVA", "tick")
-    caption = "Share of the importance. The two methods differ where few trials are complete."
+    caption = _caption(summary)
     return Figure(
         "importances", "Importance of the parameters", caption, drawing.body, frame.width,
         max(120.0, 40 + len(names) * row),
     )  # fmt: skip
+
+
+def _caption(summary: Summary) -> str:
+    claim = summary.importance_claim
+    if not claim.intervals:
+        together = f" Combinations explain {percent(claim.together)}." if claim.together else ""
+        return f"Share of the variance over the whole grid.{together}"
+    found = claim.reason or f"{claim.parameter} mattered most by both methods"
+    said = f" {found[:1].upper()}{found[1:]}." if claim.reason or claim.parameter else ""
+    return f"Share of the importance; the lines are 95 % intervals.{said}"
 
 
 def _shares(shares: Sequence[float]) -> str:
@@ -101,7 +121,7 @@ def parallel(summary: Summary) -> Figure | None:
 
 
 def slices(summary: Summary) -> list[Figure]:
-    """The value against each of the parameters that matter, the most important first."""
+    """The value against each parameter, in the order of :func:`by_importance`."""
     shown = [t for t in summary.trials if t.value is not None and t.state in ("COMPLETE", "PRUNED")]
     found = []
     for name in by_importance(summary)[:_MOST_SLICES]:
@@ -136,7 +156,7 @@ def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figu
 
 
 def by_importance(summary: Summary) -> list[str]:
-    """The parameters that had more than one value, the most important first."""
+    """The parameters that had more than one value: by their share, else in their order."""
     shares = summary.importances
     return sorted(summary.varied_params(), key=lambda name: -shares.get(name, 0.0))
 
@@ -159,5 +179,10 @@ def _param_scale(
 
 
 def file_key(name: str) -> str:
-    """The name as a part of a file's name."""
-    return "".join(each if each.isalnum() else "-" for each in name)
+    """The name as a part of a file's name, which not every system takes in other scripts."""
+    signs = (
+        each if each.isascii() and each.isalnum() else "-" if each.isascii() else f"u{ord(each):x}"
+        for each in name
+    )
+    key = "".join(signs)
+    return key if len(key) <= _MOST_KEY else f"{key[:_MOST_KEY]}-{zlib.crc32(key.encode()):08x}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestrator.report.words import clip
+from orchestrator.report.words import clip, distinct
 
 Tick = tuple[float, str]  # a place in user units, and what is written there
 
@@ -115,8 +115,8 @@ def scale_of(values: Sequence[Any], start: float, end: float, log: bool = False)
     """The scale that shows all the values of a parameter."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values) or not numbers:
-        distinct = list({(type(value), value): value for value in values}.values())
-        return Category(sorted(distinct, key=str), start, end)
+        each = {distinct(value): value for value in values}.values()
+        return Category(sorted(each, key=str), start, end)
     low, high = float(min(numbers)), float(max(numbers))
     if log and low > 0 and high > low:
         return Log(low, high, start, end)

@@ -101,7 +101,7 @@ def curves(summary: Summary) -> Figure | None:
         points.append((*line[-1], best.number))
     extra = f" {'; '.join(notes)}." if notes else ""
     caption = (
-        f"The {summary.metrics[0]} by {summary.step}: pruned trials are grey, the winner is "
+        f"The {summary.metrics[0]} by {summary.step}: pruned trials are grey, the best is "
         f"orange.{extra}{outside(finite, y)}"
     )
     return Figure(

@@ -14,7 +14,9 @@ from orchestrator.report.figures import compared
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.html.values import good_values
+from orchestrator.report.listing import confirmed_table
 from orchestrator.report.presence import took_part
+from orchestrator.report.verdict import refit_sentences
 from orchestrator.report.words import clip, counted, duration, number, percent
 from orchestrator.spec import StudySpec
 
@@ -33,6 +35,10 @@ def render(summary: Summary) -> str:
         tiles=_tiles(summary),
         ranked=ranked[:_MOST_BEST],
         parameters=good_values(summary),
+        confirmed=confirmed_table(summary.metrics[0], summary.confirmed.results)
+        if summary.confirmed
+        else None,
+        refit=refit_sentences(summary),
         shown=summary.shown_params(),
         spec=StudySpec.parse(summary.spec).to_toml().strip(),
         figures_css=stylesheet(),
@@ -92,7 +98,13 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     """The figures that everybody asks for: what, how much, and a remark."""
     states, epochs, best = summary.states, summary.epochs, summary.best
     found = []
-    if best is not None:
+    winner = summary.winner
+    if winner is not None and winner.mean is not None:
+        spread = "" if winner.std is None else f", standard deviation {number(winner.std)}"
+        seeds = counted(winner.seeds or 0, "fresh seed")
+        remark = f"trial {winner.number}, mean of {seeds}{spread}"
+        found.append((summary.metrics[0], number(winner.mean), remark))
+    elif best is not None:
         remark = f"trial {best.number}"
         if best.standard_error is not None:
             remark += f", ± {number(best.standard_error)}, {best.trainings} trainings"

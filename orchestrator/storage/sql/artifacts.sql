@@ -48,7 +48,8 @@ CREATE OR REPLACE FUNCTION orch.is_model_wanted(
 $$;
 
 -- Keep the models of the best p_keep trials that may win. Returns the artifacts that fall out, this
--- one perhaps. The attribute is Optuna's own note of an artifact, by which optuna-dashboard finds it.
+-- one perhaps. The attribute is Optuna's own note of an artifact, by which optuna-dashboard finds it: a
+-- JSON string that holds JSON.
 CREATE OR REPLACE FUNCTION orch.keep_model(
     p_trial integer, p_artifact text, p_sha256 text, p_keep integer
 ) RETURNS TABLE (artifact_id text) LANGUAGE plpgsql AS $$
@@ -63,9 +64,9 @@ BEGIN
     INSERT INTO orch.model (artifact_id, trial_id, study_id, sha256)
     VALUES (p_artifact, p_trial, v_study, p_sha256) ON CONFLICT DO NOTHING;
     INSERT INTO trial_system_attributes (trial_id, key, value_json)
-    VALUES (p_trial, 'artifacts:' || p_artifact, jsonb_build_object(
+    VALUES (p_trial, 'artifacts:' || p_artifact, to_jsonb(jsonb_build_object(
         'artifact_id', p_artifact, 'filename', 'model.keras',
-        'mimetype', 'application/octet-stream', 'encoding', NULL)::text)
+        'mimetype', 'application/octet-stream', 'encoding', NULL)::text)::text)
     ON CONFLICT DO NOTHING;
     RETURN QUERY
         WITH kept AS (

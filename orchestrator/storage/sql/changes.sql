@@ -174,11 +174,12 @@ BEGIN
     IF NOT orch.lock_study(p_study) THEN
         RETURN NULL;
     END IF;
-    v_trial := orch.new_trial(p_study, p_state);
-    UPDATE trials SET datetime_start = p_start, datetime_complete = p_complete
-    WHERE trial_id = v_trial;
+    v_trial := orch.new_trial(p_study, 'RUNNING');
     PERFORM orch.set_values(v_trial, p_values, p_types);
     PERFORM orch.store(v_trial, p_writes);
+    -- It ends as others do, with all that it holds.
+    UPDATE trials SET state = p_state, datetime_start = p_start, datetime_complete = p_complete
+    WHERE trial_id = v_trial;
     RETURN v_trial;
 END
 $$;

@@ -1,13 +1,16 @@
 -- Claims: the budget is checked and the trial leased in one transaction; lost trials are taken back.
 
 -- End one attempt as FAIL; queue its retry, or record the configuration as failed for good.
--- The caller holds the study's lock and has checked that the trial is RUNNING.
-CREATE OR REPLACE FUNCTION orch.end_attempt(p_trial integer, p_reason text)
+-- p_ending is a row of the table in attempts.sql. The caller holds the study's lock and has checked
+-- that nobody else ends the trial.
+CREATE OR REPLACE FUNCTION orch.end_attempt(p_trial integer, p_reason text, p_ending text)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_study integer;
     v_number integer;
     v_attempt integer := coalesce((orch.attribute(p_trial, 'orch:attempt'))::integer, 1);
+    v_losses integer := orch.losses_with(p_trial, p_ending);
+    v_next integer := v_attempt + orch.attempts_of(p_ending, v_losses);
     v_retry integer;
     v_first jsonb;
 BEGIN
@@ -17,7 +20,7 @@ BEGIN
     PERFORM orch.set_attribute(p_trial, 'orch:reason', to_jsonb(p_reason));
     v_first := coalesce(orch.attribute(p_trial, 'orch:retry_of'), to_jsonb(v_number));
 
-    IF v_attempt <= orch.setting(v_study, 'max_retries') THEN
+    IF v_next - 1 <= orch.setting(v_study, 'max_retries') THEN
         v_retry := orch.new_trial(v_study, 'WAITING');
         INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
         SELECT v_retry, param_name, param_value, distribution_json
@@ -33,8 +36,10 @@ BEGIN
         FROM trial_intermediate_values WHERE trial_id = p_trial;
         UPDATE orch.checkpoint SET trial_id = v_retry WHERE trial_id = p_trial;
         PERFORM orch.rewind(v_retry, orch.last_checkpoint(v_retry));
+        PERFORM orch.forget_constraints(ARRAY[v_retry]);
         PERFORM orch.set_attribute(v_retry, 'orch:retry_of', v_first);
-        PERFORM orch.set_attribute(v_retry, 'orch:attempt', to_jsonb(v_attempt + 1));
+        PERFORM orch.set_attribute(v_retry, 'orch:attempt', to_jsonb(v_next));
+        PERFORM orch.set_attribute(v_retry, 'orch:losses', to_jsonb(v_losses)) WHERE v_losses > 0;
         PERFORM orch.set_attribute(
             p_trial, 'orch:retried_as', (SELECT to_jsonb(number) FROM trials WHERE trial_id = v_retry)
         );
@@ -71,7 +76,8 @@ BEGIN
         IF v_lost.state = 'RUNNING' THEN
             PERFORM orch.end_attempt(
                 v_lost.trial_id,
-                format('lost: no sign of life from worker %s for %s s', v_lost.name, v_grace)
+                format('lost: no sign of life from worker %s for %s s', v_lost.name, v_grace),
+                'lost'
             );
         ELSE
             -- Somebody ended it through Optuna's own interface.
@@ -95,6 +101,7 @@ DECLARE
     v_unfinished integer;
     v_running integer;
     v_waiting integer;
+    v_fresh_first boolean;
     v_now timestamptz := clock_timestamp();
 BEGIN
     SELECT * INTO v_study FROM orch.study WHERE study_id = p_study;
@@ -112,12 +119,14 @@ BEGIN
         WHERE l.trial_id = v_held AND l.worker_id = p_worker
           AND t.trial_id = v_held AND t.state = 'RUNNING';
         IF FOUND THEN
+            PERFORM orch.forget_constraints(ARRAY[v_held]);
             outcome := 'trial'; trial_id := v_held; RETURN;
         END IF;
     END IF;
 
     IF v_study.state <> 'open' THEN
-        outcome := CASE v_study.state WHEN 'failed' THEN 'failed'
+        outcome := CASE v_study.state WHEN 'failed' THEN
+            CASE WHEN v_study.wrong_use THEN 'misused' ELSE 'failed' END
             WHEN 'exhausted' THEN 'done' ELSE 'drained' END;
         detail := v_study.reason; RETURN;
     END IF;
@@ -136,7 +145,12 @@ BEGIN
         outcome := 'wait'; RETURN;
     END IF;
 
-    -- A retry or an enqueued trial goes before a fresh one.
+    -- A retry or an enqueued trial goes before a fresh one; where the budget has room for both, one
+    -- fresh trial goes before a doubtful retry. (bruteforce counts its failed cell as tried, and
+    -- may end the search with the fresh one.)
+    v_fresh_first := NOT v_study.planned
+        AND v_study.spec #>> '{sampler,name}' IS DISTINCT FROM 'bruteforce'
+        AND v_number - v_unfinished + v_running + v_waiting < v_study.budget;
     IF v_waiting > 0 THEN
         UPDATE trials
         SET state = 'RUNNING', datetime_start = coalesce(datetime_start, orch.utc_now())
@@ -145,6 +159,7 @@ BEGIN
               AND NOT EXISTS (
                   SELECT 1 FROM trial_system_attributes a
                   WHERE a.trial_id = t.trial_id AND a.key = 'orch:paused')
+              AND NOT (v_fresh_first AND t.number = v_number - 1 AND orch.is_doubtful(t.trial_id))
             ORDER BY number LIMIT 1
         ) RETURNING trial_id INTO trial_id;
     END IF;
@@ -169,6 +184,7 @@ $$;
 --   plan:  a planned study has nothing queued; detail is its stage and its budget
 --   done, timeout: nothing is left to do;  drained: the study was stopped
 --   failed: too many failures in a row (detail says why);  gone: no such study or worker
+--   misused: a worker found a wrong use that no trial can get around (detail says which)
 --   schema: the worker's orch is not the one that this schema is of
 CREATE OR REPLACE FUNCTION orch.claim_trial(
     p_study integer, p_worker uuid, p_version integer, p_since text,

@@ -115,17 +115,12 @@ BEGIN
 END
 $$;
 
+-- A worker of schema 6 tells nothing but the reason.
 CREATE OR REPLACE FUNCTION orch.fail_trial(
     p_trial integer, p_worker uuid, p_reason text, p_attributes jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT orch.hold_lease(p_trial, p_worker) THEN
-        RETURN false;
-    END IF;
-    PERFORM orch.set_attribute(p_trial, key, value) FROM jsonb_each(p_attributes);
-    PERFORM orch.leave_trial(p_trial, p_worker);
-    PERFORM orch.end_attempt(p_trial, p_reason);
-    RETURN true;
+    RETURN orch.fail_attempt(p_trial, p_worker, p_reason, p_attributes, 'failed', NULL);
 END
 $$;
 
@@ -137,6 +132,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM orch.rewind(p_trial, orch.last_checkpoint(p_trial));
+    PERFORM orch.forget_constraints(ARRAY[p_trial]);
     DELETE FROM orch.lease WHERE trial_id = p_trial;
     UPDATE trials SET state = 'WAITING', datetime_start = NULL WHERE trial_id = p_trial;
     RETURN true;

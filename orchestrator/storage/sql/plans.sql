@@ -65,6 +65,7 @@ BEGIN
     WHERE trial_id = ANY (p_promote) AND key = 'orch:round';
     DELETE FROM trial_system_attributes
     WHERE trial_id = ANY (p_promote || p_prune) AND key = 'orch:paused';
+    PERFORM orch.forget_constraints(p_promote);
     -- Optuna's rule: the value of a pruned trial is the last one that it reported.
     INSERT INTO trial_values (trial_id, objective, value, value_type)
     SELECT DISTINCT ON (trial_id) trial_id, 0, intermediate_value,

@@ -31,8 +31,13 @@ SELECT ended, outcome, trial_id, detail, changes FROM orch.finish_and_claim(
     %(attributes)s, %(serial)s, %(writes)s, %(study_id)s, %(version)s, %(since)s
 )
 
--- fail_trial --
-SELECT orch.fail_trial(%(trial_id)s, %(worker_id)s, %(reason)s, %(attributes)s) AS held
+-- fail_attempt --
+SELECT orch.fail_attempt(
+    %(trial_id)s, %(worker_id)s, %(reason)s, %(attributes)s, %(ending)s, %(signature)s
+) AS held
+
+-- stop_for_wrong_use --
+SELECT orch.stop_for_wrong_use(%(trial_id)s, %(worker_id)s, %(reason)s) AS held
 
 -- give_back_trial --
 SELECT orch.give_back_trial(%(trial_id)s, %(worker_id)s) AS held
@@ -65,8 +70,18 @@ INSERT INTO study_system_attributes (study_id, key, value_json)
 SELECT %(study_id)s, key, value::text FROM (VALUES
     ('dashboard:note_ver', to_jsonb(1)), ('dashboard:note_str:0', %(note)s::jsonb)
 ) AS n(key, value) WHERE %(note)s::jsonb <> 'null';
-INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data, planned)
-VALUES (%(study_id)s, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(planned)s)
+INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data, objective, planned)
+VALUES (%(study_id)s, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(objective)s, %(planned)s)
+
+-- store_facts --
+UPDATE orch.study SET objective = %(objective)s
+WHERE study_id = %(study_id)s AND NOT coalesce(objective ? 'space', false)
+
+-- found_domains --
+-- The parameters that trials have suggested so far, in the order of their first appearance.
+SELECT param_name AS name, (array_agg(distribution_json ORDER BY param_id))[1] AS domain
+FROM trial_params JOIN trials USING (trial_id) WHERE study_id = %(study_id)s
+GROUP BY param_name ORDER BY min(param_id)
 
 -- delete_study --
 -- One transaction. Optuna's tables do not cascade; ours do.
@@ -97,7 +112,7 @@ DELETE FROM study_system_attributes WHERE study_id = %(study_id)s;
 DELETE FROM studies WHERE study_id = %(study_id)s
 
 -- read_study --
-SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.state, o.reason,
+SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.objective, o.state, o.reason,
        o.created_at::text AS created_at
 FROM studies s JOIN orch.study o USING (study_id) WHERE s.study_name = %(name)s
 
@@ -109,10 +124,16 @@ WHERE s.study_name = %(name)s AND o.study_id IS NULL
 UPDATE orch.study SET budget = %(budget)s,
     spec = jsonb_set(spec, '{study,trials}', to_jsonb(%(budget)s::integer))
 WHERE study_id = %(study_id)s AND budget < %(budget)s
+RETURNING budget
+
+-- add_budget --
+UPDATE orch.study SET budget = budget + %(trials)s,
+    spec = jsonb_set(spec, '{study,trials}', to_jsonb(budget + %(trials)s))
+WHERE study_id = %(study_id)s
 
 -- open_study --
 UPDATE orch.study
-SET state = 'open', reason = NULL, opened_at = clock_timestamp(),
+SET state = 'open', reason = NULL, wrong_use = false, opened_at = clock_timestamp(),
     failures_in_row = CASE state WHEN 'failed' THEN 0 ELSE failures_in_row END
 WHERE study_id = %(study_id)s
 
@@ -131,6 +152,7 @@ WHERE study_id = %(study_id)s AND left_at IS NULL
 
 -- list_studies --
 SELECT s.study_name AS name, o.spec #>> '{study,objective}' AS objective, o.budget, o.state,
+       o.reason,
        count(*) FILTER (WHERE t.state IN ('COMPLETE', 'PRUNED')) AS finished,
        count(*) FILTER (WHERE t.state = 'RUNNING') AS running,
        (SELECT count(*) FROM orch.worker w
@@ -215,14 +237,22 @@ WHERE o.study_id = %(study_id)s GROUP BY o.study_id
 SELECT trial_id, number, value FROM orch.able_trials(%(study_id)s)
 ORDER BY CASE WHEN %(maximize)s THEN -value ELSE value END, number LIMIT 1
 
+-- best_of_metrics --
+SELECT DISTINCT ON (v.objective) v.objective, a.trial_id, a.number, v.value
+FROM orch.able_trials(%(study_id)s) a JOIN trial_values v USING (trial_id)
+JOIN study_directions d ON d.study_id = %(study_id)s AND d.objective = v.objective
+ORDER BY v.objective, CASE d.direction WHEN 'MAXIMIZE' THEN -v.value ELSE v.value END, a.number
+
 -- params_of_trial --
 SELECT param_name, param_value, distribution_json FROM trial_params
 WHERE trial_id = %(trial_id)s ORDER BY param_id
 
 -- ended_since --
-SELECT t.trial_id, t.number, t.state::text AS state, v.value, r.value_json AS reason
-FROM trials t LEFT JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
-LEFT JOIN trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'orch:reason'
+SELECT t.trial_id, t.number, t.state::text AS state, r.value_json AS reason,
+       ARRAY(SELECT CASE v.value_type WHEN 'INF_POS' THEN 'Infinity' WHEN 'INF_NEG' THEN '-Infinity'
+                    ELSE v.value END
+             FROM trial_values v WHERE v.trial_id = t.trial_id ORDER BY v.objective) AS values
+FROM trials t LEFT JOIN trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'orch:reason'
 WHERE t.study_id = %(study_id)s AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
   AND NOT t.trial_id = ANY(%(known)s::integer[])
 ORDER BY t.datetime_complete, t.number
@@ -231,6 +261,10 @@ ORDER BY t.datetime_complete, t.number
 SELECT current_setting('server_version_num')::integer AS version,
        to_regclass('alembic_version') IS NOT NULL AS has_optuna,
        to_regclass('orch.schema_version') IS NOT NULL AS has_orch
+
+-- rights_to_create --
+SELECT current_user AS role, has_database_privilege(current_database(), 'CREATE') AS in_database,
+       coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS in_schema
 
 -- optuna_revision --
 SELECT version_num AS revision FROM alembic_version
@@ -249,6 +283,11 @@ SELECT trial_id FROM trials WHERE study_id = %(study_id)s AND number = %(number)
 SELECT key, value_json FROM study_system_attributes
 WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
 
+-- artifacts_of_trials --
+-- Of one trial, or of all in a study.
+SELECT trial_id, key, value_json FROM trial_system_attributes a JOIN trials t USING (trial_id)
+WHERE (t.study_id = %(study_id)s OR t.trial_id = %(trial_id)s) AND starts_with(key, 'artifacts:')
+
 -- delete_study_attribute --
 DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(key)s
 
@@ -257,7 +296,47 @@ INSERT INTO study_user_attributes (study_id, key, value_json)
 VALUES (%(study_id)s, 'orch:test_evaluations', jsonb_build_array(%(evaluation)s::jsonb)::text)
 ON CONFLICT (study_id, key) DO UPDATE SET value_json =
     (study_user_attributes.value_json::jsonb || excluded.value_json::jsonb)::text
-RETURNING jsonb_array_length(value_json::jsonb) AS evaluations
+RETURNING value_json::jsonb AS evaluations
+
+-- test_evaluations --
+SELECT value_json::jsonb AS evaluations FROM study_user_attributes
+WHERE study_id = %(study_id)s AND key = 'orch:test_evaluations'
+
+-- link_confirmation --
+-- With how many trials had ended then. Asked again for the same study, nothing changes.
+INSERT INTO study_user_attributes (study_id, key, value_json)
+SELECT %(study_id)s, 'orch:confirming',
+       (%(link)s::jsonb || jsonb_build_object('ended', count(*)))::text
+FROM trials WHERE study_id = %(study_id)s AND state IN ('COMPLETE', 'PRUNED')
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+WHERE study_user_attributes.value_json::jsonb -> 'study_id'
+      <> excluded.value_json::jsonb -> 'study_id'
+
+-- confirmation --
+SELECT l.value_json::jsonb AS link, s.study_name AS name, r.value_json::jsonb AS result
+FROM study_user_attributes l
+LEFT JOIN studies s ON s.study_id = (l.value_json::jsonb ->> 'study_id')::integer
+LEFT JOIN study_user_attributes r ON r.study_id = l.study_id AND r.key = 'orch:confirmed'
+WHERE l.study_id = %(study_id)s AND l.key = 'orch:confirming'
+
+-- keep_confirmation --
+INSERT INTO study_user_attributes (study_id, key, value_json)
+SELECT study_id, 'orch:confirmed', jsonb_build_object(
+           'ended', value_json::jsonb -> 'ended', 'confirmation', %(confirmation)s::jsonb)::text
+FROM study_user_attributes WHERE study_id = %(study_id)s AND key = 'orch:confirming'
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+
+-- after_searches --
+-- What changes the verdict of a study without a trial of its own: a confirmation, a refit.
+SELECT s.study_name AS name, md5(string_agg(a.value_json, ' ' ORDER BY a.key)) AS digest
+FROM study_user_attributes a JOIN studies s USING (study_id)
+WHERE a.key IN ('orch:confirming', 'orch:confirmed', 'orch:test_evaluations')
+GROUP BY s.study_name
+
+-- confirmed_study --
+SELECT s.study_name AS name FROM study_user_attributes l JOIN studies s USING (study_id)
+WHERE l.key = 'orch:confirming'
+  AND (l.value_json::jsonb ->> 'study_id')::integer = %(study_id)s
 
 -- lock_setup --
 SELECT pg_advisory_xact_lock(hashtext('orch.setup'))
@@ -315,11 +394,16 @@ WHERE created_at < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM orch.model m WHERE m.artifact_id = a.artifact_id)
   AND NOT EXISTS (SELECT FROM trial_system_attributes t WHERE t.key = 'artifacts:' || a.artifact_id)
   AND NOT EXISTS (SELECT FROM study_system_attributes s WHERE s.key = 'artifacts:' || a.artifact_id)
+  -- dashboard:artifacts:TRIAL:ID, of a trial that has ended.
+  AND NOT EXISTS (SELECT FROM study_system_attributes s
+                  WHERE starts_with(s.key, 'dashboard:artifacts:')
+                    AND split_part(s.key, ':', 4) = a.artifact_id)
 
 -- delete_artifact --
 DELETE FROM orch.artifact WHERE artifact_id = %(artifact_id)s RETURNING artifact_id
 
 -- lease_ages --
 SELECT worker_id::text, trial_id,
-       extract(epoch FROM clock_timestamp() - taken_at)::double precision AS seconds
+       extract(epoch FROM clock_timestamp() - taken_at)::double precision AS seconds,
+       extract(epoch FROM clock_timestamp() - renewed_at)::double precision AS silent_seconds
 FROM orch.lease WHERE study_id = %(study_id)s

@@ -63,7 +63,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA orch TO orch_worker, orch_reader;
 -- trial, and changes neither a spec nor a budget.
 GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA orch TO orch_worker;
 REVOKE INSERT, UPDATE, DELETE ON orch.study, orch.schema_version FROM orch_worker;
-GRANT UPDATE (state, reason, failures_in_row, stage) ON orch.study TO orch_worker;
+GRANT UPDATE (state, reason, wrong_use, failures_in_row, stage, objective) ON orch.study TO orch_worker;
 GRANT INSERT, UPDATE ON
     trials, trial_params, trial_values, trial_heartbeats, study_user_attributes,
     study_system_attributes

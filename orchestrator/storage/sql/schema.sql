@@ -1,5 +1,5 @@
 -- Our own tables, beside Optuna's, in a schema of their own. Optuna's tables keep their columns and
--- constraints; they get two indexes and the triggers that note which trials change.
+-- constraints; they get three indexes and the triggers that note which trials change.
 -- Run inside one transaction that holds the set-up lock.
 
 CREATE SCHEMA IF NOT EXISTS orch;
@@ -91,11 +91,17 @@ ALTER TABLE orch.study ADD CONSTRAINT study_state_check
 -- counts the plans that were queued: of two workers that plan at once, one is too late.
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS planned boolean NOT NULL DEFAULT false;
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS stage integer NOT NULL DEFAULT 0;
+-- A failed study is failed because it is used wrongly: then no trial can succeed.
+ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS wrong_use boolean NOT NULL DEFAULT false;
 DROP FUNCTION IF EXISTS orch.report_values;
 DROP FUNCTION IF EXISTS orch.save_checkpoint;
+DROP FUNCTION IF EXISTS orch.end_attempt(integer, text);
 DROP FUNCTION IF EXISTS orch.changes_and_own(integer, text, json, integer, integer[]);
 -- Other functions whose parameters are now others stay beside the new ones, so that a worker of the
 -- version before can report and end its trial; its next claim tells it of the new version.
+-- What a report needs to know of the objective, so that it need not import it: see
+-- orchestrator/resolve/facts.py. NULL: nobody has loaded the objective since this column came.
+ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS objective jsonb;
 -- The last write of the trial that the server has taken, counted by the worker.
 ALTER TABLE orch.lease ADD COLUMN IF NOT EXISTS serial integer NOT NULL DEFAULT 0;
 
@@ -116,6 +122,9 @@ ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS ended_by uuid;
 ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS touched boolean NOT NULL DEFAULT true;
 ALTER TABLE orch.change ALTER COLUMN touched SET DEFAULT false;
 
+-- Constraints that trials hold (orch.able_trials).
+CREATE INDEX IF NOT EXISTS orch_constraints ON trial_system_attributes (trial_id)
+    WHERE key = 'constraints' OR key LIKE 'constraints:%';
 -- The claim's counts: the newest number, and the trials that are not COMPLETE or PRUNED.
 CREATE INDEX IF NOT EXISTS orch_trials_number ON trials (study_id, number);
 CREATE INDEX IF NOT EXISTS orch_trials_unfinished ON trials (study_id, state, number)

@@ -79,25 +79,6 @@ LANGUAGE sql STABLE AS $$
     SELECT coalesce(max(step), -1) FROM orch.checkpoint WHERE trial_id = p_trial
 $$;
 
--- The trials that may win, with the first metric's value: COMPLETE, all values finite, and all
--- constraints kept. A constraint is kept by a number that is 0 or less; what is no number keeps none.
--- One plain SELECT: it becomes part of the query that asks, and is planned with it.
-CREATE OR REPLACE FUNCTION orch.able_trials(p_study integer)
-RETURNS TABLE (trial_id integer, number integer, value double precision)
-LANGUAGE sql STABLE AS $$
-    SELECT t.trial_id, t.number, v.value FROM trials t JOIN trial_values v USING (trial_id)
-    WHERE t.study_id = p_study AND t.state = 'COMPLETE' AND v.objective = 0
-      AND NOT EXISTS (
-          SELECT FROM trial_values f WHERE f.trial_id = t.trial_id AND f.value_type <> 'FINITE')
-      AND NOT EXISTS (
-          SELECT FROM jsonb_array_elements_text((
-              SELECT spec #> '{study,constraints}' FROM orch.study WHERE study_id = p_study
-          )) AS c(key)
-          LEFT JOIN trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = c.key
-          WHERE CASE WHEN u.value_json ~ '^-?[0-9]' THEN u.value_json::numeric > 0
-                ELSE u.value_json IS NULL OR u.value_json NOT IN ('-Infinity', 'false') END)
-$$;
-
 -- Back to where training goes on: later values are earned anew. From the start (-1), rungs too.
 CREATE OR REPLACE FUNCTION orch.rewind(p_trial integer, p_step integer) RETURNS void
 LANGUAGE sql AS $$

@@ -1,0 +1,134 @@
+"""Endings: what an attempt costs that did not end its trial; ``attempts.sql`` is the server's part.
+
+| what happened | what it costs |
+|---|---|
+| ``FAILED``: an exception, ``SystemExit``, out of memory | one attempt of ``worker.max_retries`` |
+| ``CERTAIN``: ``FailedTrialError`` | no further retry |
+| ``MISUSED``: no trial can get around it | the study stops |
+| ``MACHINE``: our files cannot be written, no GPU before the first step | the worker leaves |
+
+The server adds two rows: the same exception at the same line in the first attempts of two
+configurations is ``CERTAIN``, and a lost lease is counted apart. A trial that is left in order
+costs nothing (``leaving.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+from orchestrator.errors import FailedTrialError
+from orchestrator.training import builtin
+from orchestrator.training.errors import WrongUse
+from orchestrator.worker.leaving import MachineFault
+
+# Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
+_NOT_USERS = (
+    Path(__file__).parents[1],
+    *map(Path, builtin.__path__),
+    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+)
+# Libraries of the user's home, of the system, or of another environment on the path.
+_INSTALLED = {"site-packages", "dist-packages"}
+# These depend on what else runs on the machine, so that they may not come again.
+_PASSING = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+# HDF5 tells no errno, but the words of the system.
+_FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system")
+_NO_GPU = re.compile(
+    r"CUDA_ERROR_(NO_DEVICE|NOT_INITIALIZED|DEVICE_UNAVAILABLE|SYSTEM_\w+)|no CUDA-capable device"
+    r"|CUDA-capable device\(s\) is/are busy or unavailable|No CUDA GPUs are available"
+    r"|Found no NVIDIA driver|CUDA driver (version is insufficient|initialization failed)"
+    r"|GPU is lost|fallen off the bus|Unable to initialize backend 'cuda'",
+    re.IGNORECASE,
+)
+
+
+class Ending(StrEnum):
+    """A row of the table above, by the name that the server knows."""
+
+    FAILED = "failed"
+    CERTAIN = "certain"
+    MISUSED = "misused"
+    MACHINE = "machine"
+
+
+def ending_of(error: BaseException, has_trained: bool) -> Ending:
+    """What an exception costs.
+
+    Args:
+        error: what came out of the objective.
+        has_trained: the attempt has reported a value.
+    """
+    if isinstance(error, WrongUse):
+        return Ending.MISUSED
+    if isinstance(error, FailedTrialError) or _is_keras_tuners(error):
+        return Ending.CERTAIN
+    if not has_trained and isinstance(error, Exception) and _NO_GPU.search(str(error)):
+        return Ending.MACHINE
+    return Ending.FAILED
+
+
+def signature_of(error: BaseException) -> str | None:
+    """The exception's type and the user's line; without such a line, what the objective returned.
+
+    None: the failure is not one to compare.
+    """
+    kind = type(error).__name__
+    if kind in _PASSING:
+        return None
+    place = users_line(error)
+    if place is not None:
+        return f"{kind} {place[0]}:{place[1]}"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = bool(frames) and Path(frames[-1].filename).parent == Path(__file__).parent
+    return f"{kind} {error}" if ours else None
+
+
+def users_line(error: BaseException) -> tuple[str, int] | None:
+    """File and line of the user's own code that an exception came through last; None: of none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if is_users(Path(frame.filename))]
+    return (Path(own[-1].filename).name, own[-1].lineno or 0) if own else None
+
+
+@contextlib.contextmanager
+def own_files(what: str) -> Iterator[None]:
+    """A full disk while we write files of our own is this machine's fault, not the trial's.
+
+    Raises:
+        MachineFault: the disk is full or cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise MachineFault(f"this machine cannot write {what}: {error}; free space") from error
+        raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk takes nothing more."""
+    return isinstance(error, OSError) and (
+        error.errno in _FULL or bool(_FULL_WORDS.search(str(error)))
+    )
+
+
+def _is_keras_tuners(error: BaseException) -> bool:
+    kind = type(error)
+    return kind.__name__ == "FailedTrialError" and kind.__module__.startswith("keras_tuner.")
+
+
+def is_users(path: Path) -> bool:
+    """Whether a source file is the user's own, and no part of orch, Python or a library."""
+    return (
+        path.is_file()
+        and not _INSTALLED & set(path.parts)
+        and not any(path.is_relative_to(folder) for folder in _NOT_USERS)
+    )

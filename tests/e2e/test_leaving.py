@@ -1,0 +1,70 @@
+"""Whatever ends an objective's process, or starts another in it, the study ends as it should."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import optuna
+import pytest
+from conftest import Orch
+
+from orchestrator.storage.optuna_storage import make_rdb_storage as rdb_storage
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [
+        ("exits", "SystemExit: 0"),
+        ("exits_with_words", "SystemExit: these hyperparameters make no sense"),
+        ("is_cancelled", "CancelledError"),
+        ("closes_a_generator", "GeneratorExit: closed"),
+        ("ends_its_process", "its worker process ended with exit code 0 during the trial"),
+        (
+            "ends_its_process_as_if_wrongly_used",
+            "its worker process ended with exit code 2 during the trial",
+        ),
+    ],
+)
+def test_a_process_that_ends_in_a_trial_has_failed_that_attempt(
+    orch: Orch, url: str, name: str, objective: str, reason: str
+) -> None:
+    orch.ok(
+        "create", name, "--objective", f"leaving_objectives:{objective}", "--trials", "4",
+        "--sampler", "random", "--set", "worker.max_retries=1",
+    )  # fmt: skip
+    for x in (0.1, 0.8):
+        orch.ok("enqueue", name, "--params", f"x={x}")
+    done = orch("resume", name, "--workers", "2", timeout=120)
+    assert done.returncode == 0, done.stderr
+    trials = optuna.load_study(study_name=name, storage=rdb_storage(url)).trials
+    assert Counter(trial.state.name for trial in trials) == {"COMPLETE": 4, "FAIL": 2}
+    # A first attempt and one retry, and another configuration in its place.
+    failed = [trial for trial in trials if trial.state.name == "FAIL"]
+    assert all(trial.system_attrs["fixed_params"] == {"x": 0.1} for trial in failed)
+    assert all(reason in trial.user_attrs["orch:reason"] for trial in failed), failed
+
+
+@pytest.mark.parametrize("objective", ["has_a_pool", "ends_a_child", "reads_its_input"])
+def test_what_the_objective_starts_ends_as_it_would_without_us(
+    orch: Orch, name: str, objective: str
+) -> None:
+    orch.ok(
+        "run", f"leaving_objectives:{objective}", "--study", name, "--trials", "2",
+        "--workers", "1", timeout=60,
+    )  # fmt: skip
+    assert orch.report(name)["states"]["complete"] == 2
+
+
+def test_a_call_that_keeps_python_to_itself_keeps_its_trial(
+    orch: Orch, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUSY_SECONDS", "6")
+    orch.ok(
+        "create", name, "--objective", "leaving_objectives:keeps_python_to_itself", "--trials", "8",
+        "--set", "worker.heartbeat_seconds=0.4", "--set", "worker.grace_seconds=1.5",
+    )  # fmt: skip
+    orch.ok("enqueue", name, "--params", "x=0.1")
+    # The other worker claims all the while, and would take back what is lost.
+    orch.ok("resume", name, "--workers", "2", timeout=120)
+    report = orch.report(name)
+    assert report["states"]["complete"] == 8 and report["retries"] == 0

@@ -1,0 +1,130 @@
+"""A function's own domains show at its first suggestion: what it cannot take stops the study there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.worker.domains import Words
+
+
+def suggests(trial: optuna.Trial) -> float:
+    trial.suggest_categorical("kind", ["flat", "deep"])
+    trial.suggest_categorical("batch", [32, 64])
+    trial.suggest_int("units", 8, 64)
+    return trial.suggest_float("rate", 0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"units": "abc"}, ['space.units cannot be "abc"', "8 to 64"]),
+        ({"units": {"choice": ["a", "b"]}}, ["space.units must be a whole number"]),
+        ({"units": {"float": [8.0, 64.0]}}, ["space.units must be a whole number"]),
+        ({"rate": 5}, ["space.rate cannot be 5", "0.1 to 1", "choice = [5]"]),
+        ({"rate": True}, ["space.rate cannot be true"]),
+        ({"kind": "depe"}, ['space.kind cannot be "depe"', "flat, deep"]),
+        ({"kind": {"int": [1, 2]}}, ["space.kind must be a string"]),
+        ({"batch": 65}, ["space.batch cannot be 65", "32, 64"]),
+    ],
+)
+def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(
+    place: Any, function: Any, space: dict[str, Any], words: list[str]
+) -> None:
+    steps = []
+
+    def run(trial: optuna.Trial) -> float:
+        value = suggests(trial)
+        trial.report(value, 1)
+        steps.append(trial.number)
+        return value
+
+    function(run)
+    place.create("hooked:plain", trials=20, space=space, worker={"max_retries": 3})
+    with pytest.raises(UsageError) as refused:
+        place.worker().run()
+    for word in words:
+        assert word in str(refused.value)
+    assert not steps, "before its first step"
+    assert [trial.state.name for trial in place.trials()] == ["WAITING"]
+
+
+# Backwards: a name that stands in the user's code might be suggested in another trial.
+@pytest.mark.parametrize("eman", ["stinuqqz", "tinuqz", "tarqz"])
+def test_a_name_that_the_functions_code_cannot_make_stops_the_study(
+    place: Any, function: Any, eman: str
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        return trial.suggest_float("zqrate", 0, 1) * trial.suggest_int("zqunits", 1, 9)
+
+    function(run)
+    name = eman[::-1]
+    place.create("hooked:plain", trials=20, space={name: 16}, worker={"max_retries": 3})
+    with pytest.raises(UsageError, match="known are zqrate, zqunits") as refused:
+        place.worker().run()
+    assert f"unknown parameter space.{name}; did you mean 'zq" in str(refused.value)
+    assert [trial.state.name for trial in place.trials()] == ["WAITING"]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"units": {"int": [1, 4096]}},
+        {"units": {"choice": [1, 4096]}},
+        {"rate": {"int": [1, 3]}},
+        {"rate": {"choice": [1, 2.5]}},
+        {"kind": {"choice": ["wide", "deep"]}},
+        {"batch": {"int": [1, 512]}},
+        {"kind": "flat", "batch": 64, "units": 9, "rate": 1},
+    ],
+)
+def test_what_a_function_can_take_may_be_wider_than_its_own(
+    place: Any, function: Any, space: dict[str, Any]
+) -> None:
+    function(suggests)
+    place.create("hooked:plain", trials=2, space=space)
+    place.worker().run()
+    assert [trial.state.name for trial in place.trials()] == ["COMPLETE"] * 2
+
+
+def test_a_parameter_of_some_trials_alone_is_warned_of_once(
+    place: Any, function: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        if trial.number == 3:
+            trial.suggest_float("seldom", 0.0, 1.0)
+        for layer in range(trial.suggest_int("layers", 1, 1)):
+            trial.suggest_int(f"width_{layer}", 1, 9)
+        return suggests(trial)
+
+    function(run)
+    place.create("hooked:plain", trials=5, space={"seldom": 0.5, "width_7": 3})
+    place.worker().run()
+    trials = place.trials()
+    assert [trial.params.get("seldom") for trial in trials] == [None, None, None, 0.5, None]
+    assert caplog.text.count("space.seldom has not been suggested so far") == 1
+    assert caplog.text.count("space.width_7 has not been suggested so far") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "makes", "does_not"),
+    [
+        ("t.suggest_int('units', 1, 2)", "units", "unit"),
+        ("t.suggest_int('units', 1, 2)", "units", "units_of"),
+        ("t.suggest_int(f'units_{i}', 1, 2)", "units_12", "unit_12"),
+        ("t.suggest_int(f'x{i}', 1, 2)", "x1", "xy"),
+        ("t.suggest_int('units_%d' % i, 1, 2)", "units_3", "width_3"),
+        ("t.suggest_int('units_{}'.format(i), 1, 2)", "units_3", "width_3"),
+        ("name = 'units'; t.suggest_int(name + str(i), 1, 2)", "units3", "unitz3"),
+        ("for n in 'lr momentum'.split(): t.suggest_float(n, 0, 1)", "momentum", "momentun"),
+        ("with hp.name_scope('head'): hp.Int('units', 1, 2)", "head/units", "head/unit"),
+        ("this is no Python", "", "units"),
+    ],
+)
+def test_the_names_that_code_can_make(source: str, makes: str, does_not: str) -> None:
+    words = Words([source])
+    assert not makes or words.can_make(makes)
+    assert not words.can_make(does_not)

@@ -1,0 +1,270 @@
+"""What an attempt costs that did not end its trial: each row of the table in ``endings.py``."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from orchestrator.errors import StudyFailed, UsageError
+from orchestrator.objective import FailedTrialError
+from orchestrator.study import open_study, reopen
+from orchestrator.worker.claim import Claims, Failure
+
+
+def take(claims: Claims) -> int:
+    claim = claims.claim()
+    assert claim.outcome == "trial" and claim.trial_id is not None, claim
+    return claim.trial_id
+
+
+def states(place: Any) -> list[str]:
+    return [trial.state.name for trial in place.trials()]
+
+
+# One attempt
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit("no licence"), MemoryError("full")])
+def test_an_exception_costs_one_attempt_whatever_it_is(
+    place: Any, function: Any, error: BaseException
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        if trial.number < 2:
+            raise error
+        return 1.0
+
+    function(run)
+    place.create("hooked:plain", worker={"max_retries": 2})
+    place.worker().run()
+    trials = place.trials()
+    assert states(place) == ["FAIL", "FAIL", "COMPLETE"]
+    assert [trial.user_attrs.get("orch:attempt", 1) for trial in trials] == [1, 2, 3]
+    assert trials[0].user_attrs["orch:reason"].startswith(type(error).__name__)
+
+
+def test_a_worker_of_the_schema_before_ends_its_trial_as_one_attempt(place: Any) -> None:
+    place.create(worker={"max_retries": 1})
+    claims = place.claims()
+    [row] = place.execute(
+        "SELECT orch.fail_trial(%(trial)s, %(worker)s, 'no such layer', '{}') AS held",
+        trial=take(claims), worker=claims.worker_id,
+    )  # fmt: skip
+    assert row["held"]
+    assert place.trials()[1].user_attrs == {"orch:retry_of": 0, "orch:attempt": 2}
+
+
+# Certain to come again
+
+
+def test_a_configuration_that_the_objective_gives_up_is_not_tried_again(
+    place: Any, function: Any
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        if trial.number == 0:
+            raise FailedTrialError("more layers than the card holds")
+        return 1.0
+
+    function(run)
+    place.create("hooked:plain", worker={"max_retries": 3, "max_failures": 2})
+    place.worker().run()
+    assert states(place) == ["FAIL", "COMPLETE"]
+    reason = place.trials()[0].user_attrs["orch:reason"]
+    assert "more layers than the card holds" in reason
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [lambda trial: trial.params.typo, lambda trial: None, lambda trial: sys.exit("usage: train")],
+)
+def test_a_mistake_in_the_objective_ends_the_study_after_max_failures_attempts(
+    place: Any, function: Any, mistake: Callable[[Any], Any]
+) -> None:
+    attempts = []
+
+    def run(trial: optuna.Trial) -> Any:
+        attempts.append(trial.number)
+        return mistake(trial)
+
+    function(run)
+    place.create("hooked:plain", trials=20, worker={"max_retries": 3, "max_failures": 5})
+    with pytest.raises(StudyFailed, match="5 configurations in a row failed"):
+        place.worker().run()
+    assert len(attempts) <= 5
+    assert set(states(place)) == {"FAIL"}
+
+
+def test_failures_at_different_lines_are_tried_again(place: Any, function: Any) -> None:
+    failed = []
+
+    def run(trial: optuna.Trial) -> float:
+        if "orch:attempt" in trial.user_attrs or len(failed) == 2:
+            return 1.0
+        failed.append(trial.number)
+        if len(failed) == 1:
+            raise ValueError("here")
+        raise ValueError("there")
+
+    function(run)
+    place.create("hooked:plain", trials=2, worker={"max_retries": 1})
+    place.worker().run()
+    assert sorted(states(place)) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
+
+
+def test_out_of_memory_at_one_line_is_tried_again(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        if "orch:attempt" not in trial.user_attrs:
+            raise MemoryError
+        return 1.0
+
+    function(run)
+    place.create("hooked:plain", trials=3, worker={"max_retries": 1})
+    place.worker().run()
+    assert sorted(states(place)) == ["COMPLETE"] * 3 + ["FAIL"] * 3
+
+
+def test_the_first_attempts_of_two_configurations_decide_and_no_retries(place: Any) -> None:
+    """A retry that fails as its first attempt did says nothing about other configurations."""
+    place.create(trials=1, worker={"max_retries": 2, "max_failures": 9})
+    claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
+    for attempt in (1, 2, 3):
+        trial = take(claims)
+        assert claims.fail(trial, "no such layer", {}, typo)
+        assert place.trials()[-1].user_attrs.get("orch:attempt", 1) == min(attempt + 1, 3)
+    assert states(place) == ["FAIL"] * 3
+    assert claims.fail(take(claims), "no such layer", {}, typo)
+    assert states(place) == ["FAIL"] * 4, "the second configuration has no retry"
+    [row] = place.execute("SELECT failures_in_row FROM orch.study WHERE study_id = %(study)s")
+    assert row["failures_in_row"] == 2, "each configuration once"
+
+
+def test_a_doubtful_retry_lets_one_fresh_configuration_go_first_where_both_have_room(
+    place: Any,
+) -> None:
+    place.create(trials=3, worker={"max_retries": 2, "max_failures": 9})
+    claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
+    assert claims.fail(take(claims), "no such layer", {}, typo)
+    fresh = take(claims)
+    assert [trial.state for trial in place.trials()[1:]] == [TrialState.WAITING, TrialState.RUNNING]
+    assert claims.finish(fresh, "COMPLETE", [1.0], {})
+    retry = take(claims)
+    assert place.trials()[1]._trial_id == retry, "now it is its turn"
+    assert claims.fail(retry, "no such layer", {}, typo)
+    assert claims.finish(take(claims), "COMPLETE", [1.0], {})
+    third = take(claims)
+    assert place.trials()[3]._trial_id == third, "the budget has no room for a fresh one beside it"
+
+
+def test_what_turns_out_to_be_certain_ends_the_retries_that_wait_for_it(place: Any) -> None:
+    place.create(trials=3, worker={"max_retries": 3, "max_failures": 9})
+    claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
+    assert claims.fail(take(claims), "no such layer", {}, typo)
+    assert claims.fail(take(claims), "no such layer", {}, typo)
+    first, retry, second = place.trials()
+    assert {each.state for each in (first, retry, second)} == {TrialState.FAIL}
+    assert retry.user_attrs["orch:reason"] == "no such layer" and retry.datetime_start
+    [row] = place.execute("SELECT failures_in_row FROM orch.study WHERE study_id = %(study)s")
+    assert row["failures_in_row"] == 2, "each configuration once"
+
+
+# Lost
+
+
+def test_ten_lost_leases_of_a_configuration_cost_nothing_and_then_an_attempt_each(
+    place: Any,
+) -> None:
+    place.create(worker={"max_retries": 1, "max_failures": 1})
+    claims = place.claims()
+    for loss in range(12):
+        assert open_study(place.site.database, place.name).state == "open", loss
+        take(claims)
+        place.lose_the_lease()
+    trials = place.trials()
+    attempts = [trial.user_attrs.get("orch:attempt", 1) for trial in trials]
+    assert attempts == [1] * 11 + [2]
+    assert trials[-1].user_attrs["orch:losses"] == 11
+    assert open_study(place.site.database, place.name).state == "failed"
+
+
+# Wrong use
+
+
+def test_wrong_use_stops_the_study_at_once_and_the_trial_waits(place: Any, function: Any) -> None:
+    function(lambda trial: [1.0, 2.0])
+    place.create("hooked:plain", trials=20, worker={"max_retries": 3})
+    other = place.worker()
+    with pytest.raises(UsageError, match=r"2 values, and the study has 1 metrics") as raised:
+        place.worker().run()
+    assert raised.value.exit_code == 2
+    assert states(place) == ["WAITING"], "no attempt"
+    study = open_study(place.site.database, place.name)
+    assert study.state == "failed" and "2 values" in (study.reason or "")
+    with pytest.raises(UsageError) as told:
+        other.run()
+    assert str(told.value) == str(raised.value), "the same words, so that they are said once"
+
+    function(lambda trial: 1.0)
+    reopen(place.site.database, study)
+    place.worker().run()
+    assert states(place) == ["COMPLETE"] * 20
+
+
+# This machine's fault
+
+
+def test_a_full_disk_ends_the_worker_and_costs_no_attempt(
+    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place.create(trials=1)
+    after_step(lambda trial, step: trial._equipment.writer.flush(30))
+    with monkeypatch.context() as patched:
+        patched.setattr("orchestrator.worker.checkpoints.write_artifact", full)
+        with pytest.raises(StudyFailed, match=r"No space left on device.* is given back"):
+            place.worker().run()
+    assert states(place) == ["WAITING"]
+    place.worker().run()
+    assert states(place) == ["COMPLETE"]
+    assert "orch:attempt" not in place.only().user_attrs
+
+
+def test_a_disk_that_takes_no_model_ends_the_worker(place: Any, function: Any) -> None:
+    def run(trial: Any) -> float:
+        def save(path: Any) -> None:
+            # As h5py says it.
+            raise OSError(
+                "Can't write data (errno = 28, error message = 'No space left on device')"
+            )
+
+        trial.offer_model(1.0, save)
+        return 1.0
+
+    function(run)
+    place.create("hooked:plain")
+    with pytest.raises(StudyFailed, match="cannot write the model"):
+        place.worker().run()
+    assert states(place) == ["WAITING"]
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_gpu_that_is_gone_ends_the_worker_before_the_first_step_alone(
+    place: Any, function: Any, steps: int
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        for step in range(steps):
+            trial.report(1.0, step)
+        raise RuntimeError("CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected")
+
+    function(run)
+    place.create("hooked:plain")
+    words = "configurations in a row failed" if steps else "GPU or its driver is gone"
+    with pytest.raises(StudyFailed, match=words):
+        place.worker().run()
+    assert states(place) == (["FAIL"] if steps else ["WAITING"])

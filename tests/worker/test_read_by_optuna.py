@@ -1,0 +1,188 @@
+"""What orch writes in Optuna's name is read by Optuna's and optuna-dashboard's own code."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.artifacts import download_artifact, get_all_artifact_meta
+from optuna.artifacts._list_artifact_meta import ArtifactMeta
+from optuna.trial import FrozenTrial, TrialState
+from optuna_dashboard import get_note
+from served import served, study_detail
+
+from orchestrator.queue import enqueue
+from orchestrator.report.attached import Picture, attach
+from orchestrator.report.notes import write_note
+from orchestrator.report.readable import ReadableStorage
+from orchestrator.storage.artifacts import PostgresArtifactStore
+from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.setup import ORCH_VERSION, prepare
+
+PNG = Picture("digits.png", "image/png", b"\x89PNG")
+# Optuna's or the dashboard's; what begins with orch: is ours alone.
+READ_HERE = (
+    "artifacts:", "completed_rung_", "constraints:", "dashboard:artifacts:", "dashboard:note_",
+    "fixed_params", "study:metric_names",
+)  # fmt: skip
+
+
+def plain(place: Any) -> optuna.Study:
+    """The study as plain Optuna loads it."""
+    return optuna.load_study(study_name=place.name, storage=make_rdb_storage(place.site.url))
+
+
+@pytest.fixture
+def written(place: Any, function: Any) -> Any:
+    """A study with everything that orch writes: a kept model, each end, a note, a picture."""
+
+    def run(trial: Any) -> float:
+        trial.suggest_float("x", 0, 1)
+        trial.set_constraint("slow", -1.0)
+        trial.set_user_attr("too_big", -trial.number)
+        for step, value in enumerate((0.5, math.inf, 0.25), 1):
+            trial.report(value, step)
+            trial.should_prune()
+        if trial.number == 1:
+            raise ValueError
+        if trial.number == 2:
+            raise optuna.TrialPruned
+        trial.offer_model(0.5, lambda path: path.write_bytes(b"model"))
+        return math.inf if trial.number == 3 else 0.5
+
+    function(run)
+    place.create(
+        "hooked:plain", trials=4, worker={"keep_models": 1, "max_failures": 5},
+        pruner={"name": "asha", "min_resource": 1, "reduction_factor": 2},
+        study={"metric": "loss", "note": "# My plan", "constraints": ["too_big"]},
+    )  # fmt: skip
+    database = place.site.database
+    enqueue(database, place.study, [{"x": 0.125}])
+    place.worker().run()
+    attach(database, place.study, 0, [PNG])
+    write_note(database, make_rdb_storage(place.site.url), place.name)
+    enqueue(database, place.study, [{"x": 0.75}])
+    return place
+
+
+def test_optuna_reads_every_trial_as_we_do(written: Any) -> None:
+    study = plain(written)
+    theirs = study.get_trials()
+    ours = PostgresStorage(written.site.database).get_all_trials(written.study.study_id)
+    assert theirs == ours
+    states = [trial.state for trial in theirs]
+    complete, failed = TrialState.COMPLETE, TrialState.FAIL
+    assert states == [complete, failed, TrialState.PRUNED, complete, complete, TrialState.WAITING]
+    assert theirs[3].value == math.inf and theirs[0].intermediate_values[2] == math.inf
+    assert study.best_trial.number == 0 and study.metric_names == ["loss"]
+    assert study.direction == optuna.study.StudyDirection.MINIMIZE
+    assert theirs[0].constraints == {"slow": -1.0, "too_big": 0}
+    assert theirs[1].constraints == {"slow": -1.0}, "an attempt that failed has no end"
+
+
+def test_optuna_reads_the_note_of_a_kept_model(written: Any, tmp_path: Path) -> None:
+    study, store = plain(written), PostgresArtifactStore(written.site.database, 0)
+    [meta] = get_all_artifact_meta(study.best_trial, storage=study._storage)
+    assert isinstance(meta, ArtifactMeta) and meta.filename == "model.keras"
+    path = tmp_path / meta.filename
+    download_artifact(artifact_store=store, artifact_id=meta.artifact_id, file_path=str(path))
+    assert path.read_bytes() == b"model"
+    for trial in study.trials[1:]:
+        assert get_all_artifact_meta(trial, storage=study._storage) == [], "no other is kept"
+
+
+def test_the_dashboard_shows_notes_models_and_pictures(written: Any) -> None:
+    url, study_id = written.site.url, written.study.study_id
+    shown = study_detail(url, study_id)
+    assert shown["objective_names"] == ["loss"]
+    assert shown["note"]["body"].startswith("# My plan\n\n### Verdict\n* Trial 0 is the best")
+    assert get_note(plain(written)) == shown["note"]["body"]
+    first, *others = shown["trials"]
+    assert [each["filename"] for each in first["artifacts"]] == ["digits.png", "model.keras"]
+    assert not any(trial["artifacts"] for trial in others)
+    for each, content in zip(first["artifacts"], (PNG.content, b"model"), strict=True):
+        path = f"/artifacts/{study_id}/{first['trial_id']}/{each['artifact_id']}"
+        assert served(url, path) == content
+    assert first["constraints"] == [-1.0, 0]
+    assert first["fixed_params"] == [{"name": "x", "param_external_value": "0.125"}]
+    assert [trial["number"] for trial in shown["best_trials"]] == [0]
+
+
+def test_a_dashboard_that_has_seen_a_trial_shows_a_model_that_is_kept_or_falls_out_later(
+    written: Any,
+) -> None:
+    storage, study_id = ReadableStorage(written.site.url), written.study.study_id
+
+    def shown() -> list[int]:
+        """The trials with an artifact, by the list of all and each by itself."""
+        trials = storage.get_all_trials(study_id)
+        found = [[get_all_artifact_meta(t, storage=storage), t.number] for t in trials]
+        listed = [t.number for t in trials if any("artifacts:" in key for key in t.system_attrs)]
+        assert listed == [number for meta, number in found if meta]
+        return listed
+
+    assert shown() == [0]
+    claims, fourth = written.claims(), written.trials()[4]
+    fallen = claims.keep_model(fourth._trial_id, "later", "0", 2)
+    assert fallen == [] and shown() == [0, 4]
+    assert claims.keep_model(fourth._trial_id, "again", "0", 1) == ["later", "again"]
+    assert shown() == [0]
+
+
+def test_plain_optuna_takes_a_queued_trial_with_its_values(written: Any) -> None:
+    trial = plain(written).ask()
+    assert trial.number == 5 and trial.suggest_float("x", 0, 1) == 0.75
+
+
+def test_optunas_pruner_compares_with_the_rungs_of_our_trials(written: Any) -> None:
+    study = plain(written)
+    study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    verdicts = []
+    for value in (9.0, 0.1):
+        trial = study.ask()
+        trial.report(value, 1)
+        verdicts.append(trial.should_prune())
+    assert verdicts == [True, False]
+
+
+def test_each_kind_of_attribute_that_we_write_is_read_here(written: Any) -> None:
+    keys = written.execute(
+        "SELECT key FROM trial_system_attributes JOIN trials USING (trial_id) "
+        "WHERE study_id = %(study)s UNION "
+        "SELECT key FROM study_system_attributes WHERE study_id = %(study)s"
+    )
+    found = {row["key"] for row in keys if not row["key"].startswith("orch:")}
+    assert {key for key in found if not key.startswith(READ_HERE)} == set()
+    for start in READ_HERE:
+        assert any(key.startswith(start) for key in found), start
+
+
+def test_a_database_of_version_6_is_brought_up(written: Any) -> None:
+    database, before = written.site.database, plain(written).get_trials()
+    for statement in (
+        "UPDATE trial_system_attributes SET value_json = value_json::jsonb #>> '{}' "
+        "WHERE key LIKE 'artifacts:%'",
+        "INSERT INTO trial_system_attributes (trial_id, key, value_json) "
+        "SELECT trial_id, 'constraints', '[' || value_json || '.0]' FROM trial_system_attributes "
+        "WHERE key = 'constraints:too_big'",
+        "DELETE FROM trial_system_attributes WHERE key = 'constraints:too_big'",
+        "UPDATE orch.schema_version SET version = 6",
+    ):
+        database.execute(statement)
+    old = plain(written)
+    with pytest.raises(TypeError, match="must be str"):
+        get_all_artifact_meta(old.trials[0], storage=old._storage)
+    for version in (6, 6):  # twice: what is done already is left as it is
+        database.execute(f"UPDATE orch.schema_version SET version = {version}")
+        prepare(database)
+        assert list(map(_facts, plain(written).get_trials())) == list(map(_facts, before))
+    [row] = database.execute("SELECT version FROM orch.schema_version")
+    assert row["version"] == ORCH_VERSION
+
+
+def _facts(trial: FrozenTrial) -> dict[str, Any]:
+    return {**vars(trial), "_system_attrs": dict(sorted(trial.system_attrs.items()))}
