@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -45,6 +46,11 @@ class StorageRefused(StorageError):
 
 class StorageUnavailable(StorageError):
     """The storage does not serve now; asking again later may help."""
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal obeys: names may come from anywhere. Lines stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "�", text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -108,34 +108,40 @@ def insert(database: Database, resolved: Resolved) -> StoredStudy:
     Raises:
         UsageError: the name is taken.
     """
-    spec, data, facts = resolved.spec, resolved.data, resolved.facts
     with database.transaction():
-        row = database.row(
-            "insert_study",
-            name=spec.study.name,
-            directions=[direction.upper() for direction in spec.study.directions],
-        )
-        if row is not None:
-            database.rows(
-                "insert_orch_study",
-                study_id=row["study_id"],
-                metrics=list(spec.study.metrics),
-                planned=is_planned(spec),
-                note=Json(spec.study.note),
-                spec=Json(spec.document()),
-                budget=spec.study.trials,
-                timeout=spec.study.timeout,
-                data=None if data is None else Json(data),
-                objective=None if facts is None else Json(facts.as_json()),
-            )
-            software = Json(software_of(spec.study.objective))
-            database.rows("pin_software", study_id=row["study_id"], software=software)
+        insert_rows(database, resolved)
+    return open_study(database, resolved.spec.study.name)
+
+
+def insert_rows(database: Database, resolved: Resolved) -> int:
+    """The rows of :func:`insert`, for a caller who has begun a transaction; the study's id."""
+    spec, data, facts = resolved.spec, resolved.data, resolved.facts
+    row = database.row(
+        "insert_study",
+        name=spec.study.name,
+        directions=[direction.upper() for direction in spec.study.directions],
+    )
     if row is None:
         raise UsageError(
             f"study '{spec.study.name}' exists already; use another name, or "
             f"'orch resume {spec.study.name}' to go on with it"
         )
-    return open_study(database, spec.study.name)
+    study_id = int(row["study_id"])
+    database.rows(
+        "insert_orch_study",
+        study_id=study_id,
+        metrics=list(spec.study.metrics),
+        planned=is_planned(spec),
+        note=Json(spec.study.note),
+        spec=Json(spec.document()),
+        budget=spec.study.trials,
+        timeout=spec.study.timeout,
+        data=None if data is None else Json(data),
+        objective=None if facts is None else Json(facts.as_json()),
+    )
+    software = Json(software_of(spec.study.objective))
+    database.rows("pin_software", study_id=study_id, software=software)
+    return study_id
 
 
 def read(database: Database, name: str) -> StoredStudy | None:

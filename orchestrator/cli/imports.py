@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, printable
 from orchestrator.report.words import counted
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ ObjectiveOption = Annotated[
     typer.Option(
         "--objective",
         metavar="OBJECTIVE",
-        help="With which the study may go on; default: read only.",
+        help="Objective for new trials; without it the study is read-only.",
     ),
 ]
 
@@ -45,7 +47,7 @@ EpochsOption = Annotated[
 
 @app.command("optuna")
 def optuna_(
-    url: Annotated[str, typer.Argument(metavar="URL", help="As sqlite:///old.db, or a journal.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="e.g. sqlite:///old.db, or a file.")],
     name: o.NameArgument,
     study: Annotated[
         str | None,
@@ -62,7 +64,7 @@ def optuna_(
     """
     from orchestrator.imports.optuna import read_optuna
 
-    _store(read_optuna(url, study), name, storage, objective, data, epochs)
+    _store(lambda: read_optuna(url, study), name, storage, objective, data, epochs)
 
 
 @app.command()
@@ -88,11 +90,30 @@ def kerastuner(
     """
     from orchestrator.imports.kerastuner import read_project
 
-    _store(read_project(folder, metric), name, storage, objective, data, epochs)
+    _store(lambda: read_project(folder, metric), name, storage, objective, data, epochs)
+
+
+def _show(text: str) -> None:
+    """Put this in the place of the last line of progress, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _whole_or_nothing() -> Iterator[None]:
+    """Say of an interrupted import that it left nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _show("")
+        print("interrupted; nothing was stored", file=sys.stderr)
+        raise
+    finally:
+        _show("")
 
 
 def _store(
-    imported: ImportedStudy,
+    read: Callable[[], ImportedStudy],
     name: str,
     storage: str | None,
     objective: str | None,
@@ -104,12 +125,20 @@ def _store(
 
     if objective is None and (data is not None or epochs is not None):
         raise UsageError("--data and --epochs are for the --objective that goes on; name it")
-    stored = store(open_database(storage), name, imported, GoingOn(objective, data, epochs))
-    print(
-        f"study '{name}' has {counted(len(imported.trials), 'trial')} now; see them with: "
-        f"orch report {name}",
-        file=sys.stderr,
-    )
+    with _whole_or_nothing():
+        _show("reading the trials")
+        imported = read()
+        trials = counted(len(imported.trials), "trial")
+        stored = store(
+            open_database(storage),
+            name,
+            imported,
+            GoingOn(objective, data, epochs),
+            lambda written: _show(f"{written:,} of {trials} written"),
+        )
+    for warning in imported.warnings:
+        print(printable(f"warning: {warning}"), file=sys.stderr)
+    print(f"study '{name}' has {trials} now; see them with: orch report {name}", file=sys.stderr)
     if stored.data is not None:
         print(
             f"it goes on with {stored.spec.data.name} and "

@@ -27,7 +27,7 @@ from orchestrator.cli import (
     winner,
 )
 from orchestrator.cli.quiet import quieten_tensorflow
-from orchestrator.errors import OrchError, UsageError
+from orchestrator.errors import OrchError, UsageError, printable
 
 app = typer.Typer(
     name="orch",
@@ -122,7 +122,7 @@ def main() -> None:
 def _end(error: BaseException, message: str, code: int) -> None:
     if os.environ.get("ORCH_DEBUG"):
         raise error
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     if line:
         print(f"orch: {line}", file=sys.stderr)
     sys.exit(code)

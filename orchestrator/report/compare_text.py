@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from orchestrator.errors import printable
 from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.listing import table
 from orchestrator.report.plots import Plot
@@ -38,7 +39,7 @@ def render(comparison: Comparison, columns: int = _MOST_COLUMNS) -> str:
         parts.append("\n".join(lines))
     parts += [_spent(comparison, index, columns) for index in range(3)]
     parts.append("\n".join(wrap(f"Test: {comparison.test}.", columns)))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return printable("\n\n".join(part for part in parts if part) + "\n")
 
 
 def _spent(comparison: Comparison, index: int, columns: int) -> str:

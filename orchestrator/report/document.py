@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.origin import IMPORTED, Origin
 from orchestrator.ranking import rank
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.importance import ImportanceClaim
@@ -127,6 +128,8 @@ class Summary(BaseModel):
         verdict: the answer in sentences, the decision first.
         mismatches: machines that took part with other software, and in what.
         failed_because: why the study failed as a whole; None: it did not.
+        imported: where the study comes from; None: it was made here. Without an objective its
+            ``sampler`` and ``pruner`` are ``"unknown"``.
     """
 
     study: str
@@ -158,11 +161,30 @@ class Summary(BaseModel):
     verdict: list[str] = []
     mismatches: list[str]
     failed_because: str | None = None
+    imported: Origin | None = None
     trials: list[TrialSummary]
 
     @property
     def is_multi_objective(self) -> bool:
         return isinstance(self.metric, list)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether more trials can run; not where the study was imported without an objective."""
+        return self.objective != IMPORTED
+
+    def is_imported(self, trial: TrialSummary) -> bool:
+        """Whether the trial came with the study, and did not run here."""
+        if self.imported is None:
+            return not self.can_run
+        return trial.number < self.imported.trials
+
+    @property
+    def strategy(self) -> str:
+        """``tpe with hyperband``; of an import that cannot run, where it comes from."""
+        if self.can_run:
+            return f"{self.sampler} with {self.pruner}"
+        return "imported" if self.imported is None else f"imported from {self.imported.made_by}"
 
     @property
     def metrics(self) -> list[str]:
@@ -197,7 +219,8 @@ class Summary(BaseModel):
     @property
     def confirms_another(self) -> bool:
         """Whether its trials are those of another study with fresh seeds."""
-        return any(CONFIRMS in trial.attributes for trial in self.trials)
+        own = (trial for trial in self.trials if not self.is_imported(trial))
+        return any(CONFIRMS in trial.attributes for trial in own)
 
     def last_reason(self) -> str | None:
         """Why the latest trial failed or was pruned that says why; None: none says."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.origin import KERASTUNER, Origin
 from orchestrator.report.document import Epochs
 from orchestrator.report.words import step_word
 from orchestrator.study import StoredStudy
@@ -16,22 +17,28 @@ class EpochCounter:
 
     Args:
         study: the study, with what it has stored of its objective: a report can be read anywhere.
+        origin: of an imported study.
 
     Attributes:
         steps: how many values a trial reports that is never pruned.
         has_epochs: the objective trains in epochs; a plain function just reports values.
     """
 
-    def __init__(self, study: StoredStudy) -> None:
+    def __init__(self, study: StoredStudy, origin: Origin | None = None) -> None:
         self._training = study.spec.training
+        self._kerastuner = 0  # trials from there keep one value each, however long they trained
+        if origin is not None and origin.tool == KERASTUNER:
+            self._kerastuner = origin.trials
         self.steps, self.has_epochs = study.facts.steps, study.facts.has_epochs
 
     def count(self, trials: Sequence[FrozenTrial]) -> Epochs:
         """Of all trials together."""
-        trained = sum(len(trial.intermediate_values) * self._of_value(trial) for trial in trials)
+        trained = sum(map(self._of_trial, trials))
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         # An objective that reports nothing has no epochs to save.
         full = sum(map(self._of_full_trial, ended)) if trained else 0
+        if all(map(self._is_of_kerastuner, ended)):
+            full = 0  # how many there would have been without pruning it does not say
         saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
         return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
 
@@ -42,9 +49,24 @@ class EpochCounter:
 
     def of_one_training(self, trial: FrozenTrial) -> int:
         """Of one training of a complete trial."""
+        if self._is_of_kerastuner(trial):
+            return int(trial.user_attrs.get("kerastuner:tuner/epochs", 0))
         if self._training.rounds == 1:
             return len(trial.intermediate_values)
         return self._of_value(trial)
+
+    def _of_trial(self, trial: FrozenTrial) -> int:
+        if not self._is_of_kerastuner(trial):
+            return len(trial.intermediate_values) * self._of_value(trial)
+        # Only Hyperband writes how many epochs it trained, and from where it went on.
+        attributes = trial.user_attrs
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+            return 0
+        begun = int(attributes.get("kerastuner:tuner/initial_epoch", 0))
+        return int(attributes.get("kerastuner:tuner/epochs", begun)) - begun
+
+    def _is_of_kerastuner(self, trial: FrozenTrial) -> bool:
+        return trial.number < self._kerastuner
 
     def _of_value(self, trial: FrozenTrial) -> int:
         # A fold or repeat is one value, and a whole training.
@@ -52,6 +74,8 @@ class EpochCounter:
         return 1 if one else self._of_full_training(trial)
 
     def _of_full_trial(self, trial: FrozenTrial) -> int:
+        if self._is_of_kerastuner(trial):
+            return self._of_trial(trial)
         if self._training.rounds == 1 and "epochs" in trial.params:
             return self._of_full_training(trial)
         return self.steps * self._of_value(trial)

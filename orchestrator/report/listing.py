@@ -8,6 +8,7 @@ from textwrap import wrap
 
 from optuna.distributions import BaseDistribution, json_to_distribution
 
+from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
 from orchestrator.report.document import Summary
 from orchestrator.report.verdict import decision
@@ -190,7 +191,7 @@ def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = Non
     if not facts.is_open and (step, steps) != ("step", 1):
         cost += f" of at most {counted(steps, step)}: {counted(trials * steps, step)} unpruned"
     lines.append(cost)
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _size(space: Mapping[str, BaseDistribution]) -> str:
@@ -220,7 +221,7 @@ def best_page(summary: Summary, top: int) -> str:
     states, saved = summary.states, summary.epochs.saved_ratio
     of = f"of {states.complete} complete and {counted(states.pruned, 'pruned trial')}"
     lines.append(f"{of}; {percent(saved)} of the {summary.unit}s saved" if saved else of)
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _fresh(summary: Summary, number_of_trial: int) -> str:

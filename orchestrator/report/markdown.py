@@ -31,9 +31,9 @@ def render(summary: Summary, figures: str | None = None) -> str:
         _table(
             ["", ""],
             [
-                ["objective", f"`{summary.objective}`"],
+                *([["objective", f"`{summary.objective}`"]] if summary.can_run else []),
                 ["metric", _metrics(summary)],
-                ["strategy", f"{summary.sampler} with {summary.pruner}"],
+                ["strategy" if summary.can_run else "origin", summary.strategy],
                 ["trials", f"{states.complete} complete, {states.pruned} pruned, {states.failed} "
                  f"failed of {summary.budget}{retries(summary.retries)}"],
                 *([["last failure", reason]] if reason else []),
@@ -126,6 +126,8 @@ def _workers(summary: Summary) -> str:
 
 
 def _again(summary: Summary) -> str:
+    if not summary.can_run:
+        return ""
     lines = [
         "## To do it again",
         f"Save the specification as `{summary.study}.toml`, and:",

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.eligibility import feasible, may_win
 from orchestrator.errors import OrchError
+from orchestrator.origin import IMPORTED, Origin, origin_of
 from orchestrator.report.confirmation import read_confirmation
 from orchestrator.report.document import (
     Best,
@@ -51,9 +52,11 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         StorageError: the database is out of reach.
     """
     spec = study.spec
-    counter = EpochCounter(study)
-    pruner = _pruner(spec, counter.steps)
     storage = PostgresStorage(database)
+    origin = origin_of(storage.get_study_user_attrs(study.study_id))
+    can_run = spec.study.objective != IMPORTED
+    counter = EpochCounter(study, origin)
+    pruner = _pruner(spec, counter.steps)
     optuna_study = optuna.Study(study.name, storage, pruner=pruner)
     trials = optuna_study.get_trials(deepcopy=False)
     metrics, directions = list(spec.study.metrics), list(spec.study.directions)
@@ -70,8 +73,8 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         objective=spec.study.objective,
         metric=metrics[0] if one else metrics,
         direction=directions[0] if one else directions,
-        sampler=spec.sampler.name,
-        pruner=spec.pruner.name,
+        sampler=spec.sampler.name if can_run else "unknown",
+        pruner=spec.pruner.name if can_run else "unknown",
         budget=spec.study.trials,
         states=_states(trials),
         best=_best(trials, spec, counter) if one else None,
@@ -94,7 +97,8 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         failed_because=study.reason if study.state == "failed" else None,
         spec=spec.document(),
         versions=versions(),
-        trials=_trials(ladder, trials, spec),
+        imported=origin,
+        trials=_trials(ladder, trials, spec, origin),
     )
     summary.verdict = verdict(summary)
     return summary
@@ -175,19 +179,33 @@ def _mismatches(database: Database, study: StoredStudy) -> list[str]:
     return [row["mismatch"] for row in rows]
 
 
-def _trials(ladder: Ladder, trials: list[FrozenTrial], spec: StudySpec) -> list[TrialSummary]:
+def _trials(
+    ladder: Ladder, trials: list[FrozenTrial], spec: StudySpec, origin: Origin | None
+) -> list[TrialSummary]:
     starts = (trial.datetime_start for trial in trials if trial.datetime_start)
     first_start = min(starts, default=None)
-    return [_trial(ladder, trial, spec, first_start) for trial in trials]
+    return [
+        _trial(ladder, trial, spec, first_start, _origin_of_trial(trial, origin))
+        for trial in trials
+    ]
+
+
+def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:
+    return origin if origin is not None and trial.number < origin.trials else None
 
 
 def _trial(
-    ladder: Ladder, trial: FrozenTrial, spec: StudySpec, first_start: datetime | None
+    ladder: Ladder,
+    trial: FrozenTrial,
+    spec: StudySpec,
+    first_start: datetime | None,
+    origin: Origin | None,
 ) -> TrialSummary:
     attributes = trial.user_attrs
     values = trial.values
     finite = values is not None and all(map(math.isfinite, values))
     noise = spread(rounds_of(trial, spec.training))
+    timed = origin is None or origin.has_times
     return TrialSummary(
         number=trial.number,
         state=trial.state.name,
@@ -203,13 +221,20 @@ def _trial(
         bracket=ladder.bracket_of(trial),
         retry_of=attributes.get("orch:retry_of"),
         worker=attributes.get("orch:worker", ""),
-        seconds=attributes.get("orch:seconds"),
+        seconds=_seconds(trial, origin),
         reason=attributes.get("orch:reason"),
         feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
-        started_seconds=_seconds_after(first_start, trial.datetime_start),
-        ended_seconds=_seconds_after(first_start, trial.datetime_complete),
+        started_seconds=_seconds_after(first_start, trial.datetime_start) if timed else None,
+        ended_seconds=_seconds_after(first_start, trial.datetime_complete) if timed else None,
         attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},
     )
+
+
+def _seconds(trial: FrozenTrial, origin: Origin | None) -> float | None:
+    """How long it trained, as its worker says; of an imported trial, from its start to its end."""
+    if "orch:seconds" in trial.user_attrs or origin is None or not origin.has_times:
+        return trial.user_attrs.get("orch:seconds")
+    return _seconds_after(trial.datetime_start, trial.datetime_complete)
 
 
 def _seconds_after(first: datetime | None, moment: datetime | None) -> float | None:

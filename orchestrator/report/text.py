@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from orchestrator.errors import printable
 from orchestrator.report.document import Summary
 from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.plots import Plot, sparkline
@@ -43,15 +44,15 @@ def render(summary: Summary, columns: int = _MOST_COLUMNS) -> str:
         _importances(summary, columns),
         _workers(summary, columns),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return printable("\n\n".join(section for section in sections if section) + "\n")
 
 
 def _head(summary: Summary, columns: int) -> str:
     states = summary.states
     done = states.complete + states.pruned
+    objective = f"{summary.objective}, " if summary.can_run else ""
     lines = [
-        f"Study {summary.study}: {summary.objective}, {_metrics(summary)}, "
-        f"{summary.sampler} with {summary.pruner}",
+        f"Study {summary.study}: {objective}{_metrics(summary)}, {summary.strategy}",
         f"Trials {done} of {summary.budget}: {states.complete} complete, {states.pruned} pruned"
         f", {states.failed} failed, {states.running} running, {states.waiting} waiting"
         f"{retries(summary.retries)}",
@@ -121,7 +122,7 @@ def _best(summary: Summary, columns: int) -> str:
         return ""
     if summary.winner is not None and summary.winner.chosen_by == "confirmation":
         return _winner(summary.winner, summary.metrics[0], columns)
-    several = summary.has_epochs or (summary.rounds == 1 and best.epochs > 1)
+    several = (summary.has_epochs and best.epochs > 0) or (summary.rounds == 1 and best.epochs > 1)
     after = f" after {counted(best.epochs, summary.unit)}" if several else ""
     lines = [f"Best   {summary.metrics[0]} {number(best.value)} in trial {best.number}{after}"]
     if best.std is not None:
@@ -129,7 +130,7 @@ def _best(summary: Summary, columns: int) -> str:
             f"       (mean of {best.trainings} trainings, standard deviation {number(best.std)}, "
             f"standard error {number(best.standard_error)})"
         )
-    elif summary.has_epochs:
+    elif summary.has_epochs and summary.can_run:
         lines.append("       (one training)")
     return "\n".join([*_folded(lines, columns), *_params(best.params)])
 

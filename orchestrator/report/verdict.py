@@ -25,11 +25,8 @@ def verdict(summary: Summary) -> list[str]:
     why, last = summary.failed_because, summary.last_reason()
     if why and not (last and last in why):  # else the decision has said it
         found.append(f"The study is stopped: {why}.")
-    return [
-        sentence
-        for sentence in [*found, *refit_sentences(summary), _cost(summary), _next(summary)]
-        if sentence
-    ]
+    found += [*refit_sentences(summary), _cost(summary), _origin(summary), _next(summary)]
+    return [sentence for sentence in found if sentence]
 
 
 def decision(summary: Summary) -> list[str]:
@@ -54,7 +51,8 @@ def _none_ended(summary: Summary) -> list[str]:
         return ["No trial has ended."]
     if summary.states.running:
         return [f"No trial has ended yet; {counted(summary.states.running, 'trial')} running."]
-    return ["No trial has run yet.", f"Start workers with: orch worker {summary.study}"]
+    start = [f"Start workers with: orch worker {summary.study}"] if summary.can_run else []
+    return ["No trial has run yet.", *start]
 
 
 def _why_none_wins(summary: Summary) -> str:
@@ -70,6 +68,8 @@ def _why_none_wins(summary: Summary) -> str:
 def _all_pruned(summary: Summary, ended: int) -> list[str]:
     none = f"There is no winner: all {counted(ended, 'trial')} that ended were pruned."
     reason = summary.last_reason()
+    if not summary.can_run:
+        return [none]
     if reason:  # the objective pruned them itself, or returned no number
         return [none, f"The last reason: {reason}."]
     return [none, "A milder pruner, or --pruner none, lets some finish."]
@@ -214,7 +214,12 @@ def _certainty(summary: Summary) -> str:
     if lead == 0:
         return f"Trial {second.number} has the same value."
     ahead = f"It leads trial {second.number} by {lead:.2g}"
-    error = _error_of_difference(best, second)
+    if not summary.can_run:  # nor can its best trials run again
+        return f"{ahead}."
+    return _beside_noise(summary, ahead, lead, _error_of_difference(best, second))
+
+
+def _beside_noise(summary: Summary, ahead: str, lead: float, error: float | None) -> str:
     if error is None:
         one = "training" if summary.has_epochs else "run"
         doubt = f"{ahead} with one {one} each, so the gap may be chance"
@@ -267,9 +272,22 @@ def _cost(summary: Summary) -> str:
         saved = f" instead of {epochs.without_pruning:,} ({percent(epochs.saved_ratio)} saved)"
     by = f" on {workers}" if workers else ""
     spent = f"{duration(summary.elapsed_seconds)}{by}."
+    if not summary.can_run and not any(trial.seconds for trial in summary.trials):
+        trained = counted(epochs.trained, summary.unit)
+        return f"{trained} trained." if epochs.trained and summary.has_epochs else ""
     longest = max((len(trial.intermediate) for trial in summary.trials), default=0)
     # A function that reports nothing, or its end alone, has no steps.
     if not epochs.trained or (summary.unit == "step" and longest < 2):
         return f"It took {spent}" if workers else ""
     verb = "trained" if summary.has_epochs else "run"
     return f"{counted(epochs.trained, summary.unit)} {verb}{saved} in {spent}"
+
+
+def _origin(summary: Summary) -> str:
+    """Where an imported study comes from, and what is unknown of it."""
+    origin = summary.imported
+    if origin is None:
+        return ""
+    if not summary.can_run:
+        return f"Imported from {origin.made_by}: {origin.place}."
+    return f"{counted(origin.trials, 'trial')} imported from {origin.made_by}: {origin.place}."

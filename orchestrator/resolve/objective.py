@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.origin import IMPORTED
 from orchestrator.resolve.facts import ObjectiveFacts, assumed_steps
 from orchestrator.search.space import Space, distribution, merge, reachable, values_of
 from orchestrator.spec import StudySpec
@@ -17,8 +18,18 @@ from orchestrator.training.errors import ObjectiveError
 from orchestrator.training.registry import find
 from orchestrator.validation import first_fault
 
-# What stands for the objective of a study that was taken over from elsewhere.
-IMPORTED = "imported"
+
+def check_can_run(spec: StudySpec) -> None:
+    """Refuse a study that was imported without an objective.
+
+    Raises:
+        UsageError: it was.
+    """
+    if spec.study.objective == IMPORTED:
+        raise UsageError(
+            f"study '{spec.study.name}' was imported without an objective, so it cannot run; "
+            "import it again with --objective"
+        )
 
 
 def make_objective(spec: StudySpec) -> Objective:
@@ -27,11 +38,7 @@ def make_objective(spec: StudySpec) -> Objective:
     Raises:
         UsageError: no such objective, or an option that it does not have.
     """
-    if spec.study.objective == IMPORTED:
-        raise UsageError(
-            f"study '{spec.study.name}' was imported without an objective, so it cannot run; "
-            "import it again with --objective"
-        )
+    check_can_run(spec)
     try:
         factory = find(spec.study.objective)
     except ObjectiveError as error:

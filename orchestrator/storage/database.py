@@ -77,7 +77,10 @@ class Database:
                 yield
                 self.execute("COMMIT")
             except BaseException:
-                if self._connection is not None:
+                # An interrupted wait for an answer closes the connection, which rolls back too.
+                if self._connection is None or self._connection.closed:
+                    self.close()
+                else:
                     self.execute("ROLLBACK")
                 raise
 

@@ -13,7 +13,7 @@ from orchestrator.errors import OrchError, UsageError
 from orchestrator.queue import queue
 from orchestrator.report.confirmation import CONFIRMS, link_confirmation
 from orchestrator.report.trials import ranking
-from orchestrator.resolve.objective import make_objective
+from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resume import create_or_resume
 from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
 from orchestrator.spec import StudySpec
@@ -33,6 +33,7 @@ def confirm_study(
         UsageError: that study exists for other trials or seeds.
         StudyFailed: this machine's data are not the study's.
     """
+    check_can_run(study.spec)
     if len(study.spec.study.metrics) > 1:
         raise UsageError("a study of several metrics has no single winner to confirm")
     best = ranking(trials, study.spec)[:top]

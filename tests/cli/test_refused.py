@@ -122,6 +122,9 @@ def place() -> Iterator[Place]:
         made.made("run quadratic --study q --trials 2 --workers 1")
         made.made("create none --objective quadratic")
         made.made("create data --objective digits --data d.npz --epochs 1 --trials 2")
+        done = optuna.create_study(storage=f"sqlite:///{folder}/done.db")
+        done.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+        made.made("import optuna sqlite:///{folder}/done.db read")
         made.made("create both --objective mine:Net --data d.npz --epochs 1 --trials 2")
         yield made
         made.database.close()
@@ -199,12 +202,21 @@ REFUSED = [
     ("as_made", 2, "enqueue q"),
     # Imports.
     ("as_made", 2, "import optuna sqlite:///{folder}/gone.db new"),
-    ("as_made", 1, "import optuna sqlite:///{folder}/no.db new"),
+    ("as_made", 2, "import optuna sqlite:///{folder}/no.db new"),
     ("as_made", 2, "import optuna sqlite:///{folder}/old.db f"),
     ("as_made", 2, "import optuna sqlite:///{folder}/old.db new --study nowhere"),
     ("as_made", 2, "import optuna sqlite:///{folder}/old.db new --objective nothing"),
     ("as_made", 2, "import optuna sqlite:///{folder}/old.db new --epochs 3"),
     ("as_made", 2, "import kerastuner {folder} new"),
+    # An imported study that can only be read.
+    ("as_made", 2, "resume read --add 2"),
+    ("as_made", 2, "resume read --trials 14 --allow-mismatch"),
+    ("as_made", 2, "worker read"),
+    ("as_made", 2, "worker read --allow-mismatch"),
+    ("as_made", 2, "enqueue read --params x=0.5"),
+    ("as_made", 2, "confirm read --top 1 --seeds 2"),
+    ("as_made", 2, "refit read --out m.keras"),
+    ("as_made", 1, "predict read --out p.png"),
     # The winner.
     ("as_made", 1, "confirm q --top 9"),
     ("as_made", 2, "confirm q --top 1 --seeds 2 --gpus 9"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,13 @@ from optuna.distributions import (
 )
 from psycopg2.extras import execute_values
 
+from orchestrator.resolve.resolve import resolve
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.mirror import stored_number
-from orchestrator.study import StoredStudy, create, open_study
+from orchestrator.study import StoredStudy, open_study
+from orchestrator.study import insert as insert_study
+from orchestrator.training.registry import default_direction
 
 SPACE: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-5, 1e-1, log=True),
@@ -54,13 +57,21 @@ def store(
     training = {"epochs": 9, "seed": study.pop("seed", 0)}
     sampler = {"name": study.pop("sampler", "tpe")}
     tables = {"pruner": study.pop("pruner")} if "pruner" in study else {}
+    metric = study.pop("metric", None)
+    if isinstance(metric, str):
+        study.setdefault("direction", default_direction(metric))
     document = {
         "study": {"name": name, "objective": "quadratic", "trials": max(1, len(trials)), **study},
         "sampler": sampler,
         **tables,
         "training": training,
     }
-    stored = create(database, StudySpec.parse(document))
+    resolved = resolve(StudySpec.parse(document))
+    if metric is not None:  # one that quadratic does not have, and would refuse
+        named = metric if isinstance(metric, str) else tuple(metric)
+        section = resolved.spec.study.model_copy(update={"metric": named})
+        resolved = replace(resolved, spec=resolved.spec.model_copy(update={"study": section}))
+    stored = insert_study(database, resolved)
     connection = psycopg2.connect(database.url)
     with connection, connection.cursor() as cursor:
 

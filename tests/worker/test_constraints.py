@@ -176,7 +176,7 @@ def test_everybody_names_the_trial_that_optuna_names(
     ranked = [trial.number for trial in ranking(place.trials(), study.spec)]
     assert ranked == [3, 7, 5, 1]
     assert [model.number for model in kept_models(database, study, 9)] == ranked[:2]
-    assert ProgressReader(database, study, EpochCounter(study.spec)).read().best_number == 3
+    assert ProgressReader(database, study, EpochCounter(study)).read().best_number == 3
     [metrics] = database.rows("metrics_of_studies", name=place.name)
     assert metrics["best"] == best.value
     summary = summarise(database, study)

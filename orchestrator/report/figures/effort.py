@@ -129,7 +129,9 @@ def _lanes(summary: Summary) -> dict[str, list[Bar]]:
     lanes: dict[str, list[Bar]] = {}
     for trial in summary.trials:
         trained = _trained(trial)
-        if trained is not None and trial.state in _FILLS:
+        # Of an imported trial nobody knows the worker.
+        known = bool(trial.worker) or not summary.is_imported(trial)
+        if known and trained is not None and trial.state in _FILLS:
             lanes.setdefault(_lane_of(trial), []).append((*trained, trial))
     return lanes
 

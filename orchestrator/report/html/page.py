@@ -108,7 +108,7 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         remark = f"trial {best.number}"
         if best.standard_error is not None:
             remark += f", ± {number(best.standard_error)}, {best.trainings} trainings"
-        elif summary.has_epochs:
+        elif summary.has_epochs and summary.can_run:
             remark += ", one training"
         found.append((summary.metrics[0], number(best.value), remark))
     done = states.complete + states.pruned
@@ -121,12 +121,21 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         verb = "trained" if summary.has_epochs else "run"
         remark = f"{epochs.trained:,} of {epochs.without_pruning:,} {verb}"
         found.append((f"{summary.unit}s saved", share, remark))
+    if not summary.can_run:
+        found += _time_of_import(summary)
+        return found
     seen = [worker for worker in summary.workers if worker.trials]
     busy = [worker.busy_ratio for worker in seen if worker.busy_ratio is not None]
     share = f", {percent(sum(busy) / len(busy))} busy" if busy else ""
     remark = f"{took_part(summary) or 'no worker'}{share}"
     found.append(("time", duration(summary.elapsed_seconds), remark))
     return found
+
+
+def _time_of_import(summary: Summary) -> list[tuple[str, str, str]]:
+    if not any(trial.seconds for trial in summary.trials):
+        return []
+    return [("time", duration(summary.elapsed_seconds), "from the first start to the last end")]
 
 
 def _trial_rows(summary: Summary) -> dict[str, Any]:

@@ -42,6 +42,45 @@ SELECT orch.add_trial(
     %(values)s::double precision[], %(types)s::text[], %(writes)s
 ) AS trial_id
 
+-- add_trials --
+-- Trials in bulk, each with its number: [number, state, start, complete], and by name its rows.
+WITH source AS MATERIALIZED (
+    SELECT (t #>> '{trial,0}')::integer AS number, t FROM jsonb_array_elements(%(trials)s) AS e(t)
+), new AS (
+    INSERT INTO trials (study_id, number, state, datetime_start, datetime_complete)
+    SELECT %(study_id)s, number, (t #>> '{trial,1}')::trialstate,
+        (t #>> '{trial,2}')::timestamp, (t #>> '{trial,3}')::timestamp
+    FROM source ORDER BY number RETURNING trial_id, number
+), whole AS MATERIALIZED (
+    SELECT new.trial_id, new.number, t FROM new JOIN source USING (number)
+), value AS (
+    INSERT INTO trial_values (trial_id, objective, value, value_type)
+    SELECT trial_id, place - 1, (r ->> 0)::double precision, (r ->> 1)::trialvaluetype
+    FROM whole, jsonb_array_elements(t -> 'values') WITH ORDINALITY AS e(r, place)
+), reported AS (
+    INSERT INTO trial_intermediate_values
+        (trial_id, step, intermediate_value, intermediate_value_type)
+    SELECT trial_id, (r ->> 0)::integer, (r ->> 1)::double precision,
+        (r ->> 2)::trialintermediatevaluetype
+    FROM whole, jsonb_array_elements(t -> 'reported') AS e(r)
+), param AS (
+    INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
+    SELECT trial_id, r ->> 0, (r ->> 1)::double precision, r ->> 2
+    FROM whole, jsonb_array_elements(t -> 'params') WITH ORDINALITY AS e(r, place)
+    ORDER BY number, place
+), user_attribute AS (
+    INSERT INTO trial_user_attributes (trial_id, key, value_json)
+    SELECT trial_id, r ->> 0, r ->> 1
+    FROM whole, jsonb_array_elements(t -> 'user') WITH ORDINALITY AS e(r, place)
+    ORDER BY number, place
+), system_attribute AS (
+    INSERT INTO trial_system_attributes (trial_id, key, value_json)
+    SELECT trial_id, r ->> 0, r ->> 1
+    FROM whole, jsonb_array_elements(t -> 'system') WITH ORDINALITY AS e(r, place)
+    ORDER BY number, place
+)
+SELECT number, trial_id FROM whole
+
 -- set_state --
 SELECT orch.set_state(
     %(trial_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[]

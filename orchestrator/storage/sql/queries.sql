@@ -272,11 +272,6 @@ SELECT version_num AS revision FROM alembic_version
 -- orch_version --
 SELECT version FROM orch.schema_version
 
--- rename_study --
-UPDATE orch.study SET spec = jsonb_set(spec, '{study,name}', %(spec_name)s)
-WHERE study_id = %(study_id)s;
-UPDATE studies SET study_name = %(name)s WHERE study_id = %(study_id)s
-
 -- set_orch_version --
 DELETE FROM orch.schema_version;
 INSERT INTO orch.schema_version VALUES (%(version)s)
