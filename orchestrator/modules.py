@@ -14,10 +14,15 @@ from orchestrator.training import builtin
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-def path_of(module: str) -> Path | None:
-    """The file of a module, found by its name alone: no package's own code runs."""
+def path_of(module: str, first: str) -> Path | None:
+    """The file of a module, found by its name alone: no package's own code runs.
+
+    Args:
+        module: its name.
+        first: the folder that is searched first.
+    """
     top, *parts = module.split(".")
-    file, folders = _find(top)
+    file, folders = _find(top, first)
     if module.startswith(f"{builtin.__name__}."):
         parts, folders = module.split(".")[-1:], [Path(folder) for folder in builtin.__path__]
     if not parts:
@@ -29,16 +34,17 @@ def path_of(module: str) -> Path | None:
     return None
 
 
-def modules_beside(module: str) -> Iterator[tuple[str, Path]]:
+def modules_beside(module: str, first: str) -> Iterator[tuple[str, Path]]:
     """The modules of the same package or folder that a module needs, and their files."""
     own = _top(module)
-    folder = _folder(own)
+    folder = _folder(own, first)
 
     def is_near(top: str) -> bool:
         if top == own:
             return True
-        here = folder is not None and folder.name not in _INSTALLED and _folder(top) == folder
-        return here and top not in sys.stdlib_module_names
+        if folder is None or folder.name in _INSTALLED or top in sys.stdlib_module_names:
+            return False
+        return _folder(top, first) == folder
 
     seen: set[str] = set()
     pending = [module]
@@ -48,7 +54,7 @@ def modules_beside(module: str) -> Iterator[tuple[str, Path]]:
             continue
         seen.add(name)
         pending.append(name.rpartition(".")[0])  # a package's own file is run first
-        path = path_of(name)
+        path = path_of(name, first)
         if path is None:
             continue  # a name out of a module, not a module
         if name != module:
@@ -56,9 +62,9 @@ def modules_beside(module: str) -> Iterator[tuple[str, Path]]:
         pending += _imported(name, path)
 
 
-def _find(top: str) -> tuple[Path | None, list[Path]]:
+def _find(top: str, first: str) -> tuple[Path | None, list[Path]]:
     """The file of a module or package without a dot in its name, and the folders of its parts."""
-    path = [os.getcwd(), *sys.path]  # as the objective itself is found
+    path = [first, *sys.path]  # as the objective itself is found
     # Of each finder: a mere folder of that name hides no package, as it would for import.
     specs = [
         finder.find_spec(top, path if finder is PathFinder else None)
@@ -94,8 +100,8 @@ def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _folder(top: str) -> Path | None:
+def _folder(top: str, first: str) -> Path | None:
     """Where a module or package without a dot in its name lies."""
-    file, folders = _find(top)
+    file, folders = _find(top, first)
     where = folders[0] if folders else file
     return None if where is None else where.parent.resolve()

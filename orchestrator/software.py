@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from orchestrator.modules import modules_beside, path_of
 from orchestrator.training.errors import ObjectiveError
+from orchestrator.training.references import Reference
 from orchestrator.training.registry import locate
 
 # What a study pins, each under the names by which it may be installed.
@@ -41,20 +42,23 @@ def software_of(objective: str) -> dict[str, str]:
         module of its own package or folder that it imports, itself or through others. What else is
         installed is left to the versions. Line endings make no difference.
     """
-    pins = _versions_and_source(objective)
-    if "source" in pins:
-        for name, path in modules_beside(_module_of(objective)):
+    pins, place = _versions_and_source(objective), _place_of(objective)
+    if place is not None and "source" in pins:
+        for name, path in modules_beside(place.module, place.folder):
             pins[_MODULE + name] = _digest(path)
     return pins
 
 
 def software_here(objective: str, pinned: Mapping[str, str]) -> dict[str, str]:
     """The same of this machine, for what the study has pinned; older studies pin less."""
-    pins = _versions_and_source(objective)
+    pins, place = _versions_and_source(objective), _place_of(objective)
     if "source" not in pinned:
         pins.pop("source", None)
+    if place is None:
+        return pins
     for key in pinned:
-        path = path_of(key.removeprefix(_MODULE)) if key.startswith(_MODULE) else None
+        name = key.removeprefix(_MODULE)
+        path = path_of(name, place.folder) if name != key else None
         if path is not None:
             pins[key] = _digest(path)
     return pins
@@ -78,7 +82,8 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 def _versions_and_source(objective: str) -> dict[str, str]:
     found = {name: _version(names) for name, names in _PACKAGES.items()}
-    source = path_of(_module_of(objective))
+    place = _place_of(objective)
+    source = None if place is None else path_of(place.module, place.folder)
     found["source"] = None if source is None else _digest(source)
     return {name: value for name, value in found.items() if value is not None}
 
@@ -98,9 +103,9 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def _module_of(objective: str) -> str:
-    """The module that defines it; empty: nobody knows."""
+def _place_of(objective: str) -> Reference | None:
+    """Where its code is; None: nobody knows."""
     try:
-        return locate(objective).partition(":")[0]
+        return locate(objective)
     except ObjectiveError:
-        return ""
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect as introspection
 import os
 import sys
@@ -99,6 +100,9 @@ def options(
 def main() -> None:
     """The ``orch`` command."""
     streams.make_encodable()
+    with contextlib.suppress(OSError):  # a folder that was removed
+        # Last, so that it hides nothing: for what an objective imports later than at its top.
+        sys.path.append(os.getcwd())
     if "--debug" not in sys.argv:
         quieten_tensorflow()
     try:

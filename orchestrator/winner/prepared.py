@@ -8,7 +8,7 @@ from orchestrator.resolve.objective import make_objective, search_space, useful_
 from orchestrator.search.space import Space
 from orchestrator.study import StoredStudy
 from orchestrator.training.base import Objective
-from orchestrator.training.registry import import_beside_the_user
+from orchestrator.training.registry import locate
 from orchestrator.worker.devices import cores
 from orchestrator.worker.pinned import check_data
 
@@ -28,8 +28,8 @@ def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objectiv
         # TensorFlow reads these when it is imported.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    import_beside_the_user()
     objective = make_objective(study.spec)
+    locate(study.spec.study.objective).run_from_here()
     check_data(study, objective)
     space = search_space(study.spec, objective)
     objective.prepare(useful_threads(objective, space, cores()) if threads is None else threads)

@@ -15,7 +15,7 @@ from types import FrameType
 from uuid import UUID
 
 from orchestrator.errors import OrchError
-from orchestrator.training.registry import import_beside_the_user
+from orchestrator.training.registry import locate
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.loop import Worker, WorkerOptions
 
@@ -28,7 +28,6 @@ _ORPHAN_PATIENCE_SECONDS = 5.0
 def main() -> int:
     options = _options()
     _write_utf8()
-    import_beside_the_user()
     _log_to_our_output()
     faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
@@ -42,6 +41,7 @@ def main() -> int:
         )
         _leave_on_signals(worker)
         started.append(worker)
+        locate(worker.objective).run_from_here()
         worker.run()
     except OrchError as error:
         _log.error("%s", error)

@@ -103,6 +103,11 @@ class Worker:
         self.leaving = False
 
     @property
+    def objective(self) -> str:
+        """What the study runs, as its spec names it."""
+        return self._study.spec.study.objective
+
+    @property
     def study_id(self) -> int:
         return self._study.study_id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,72 @@ def test_beside_an_objectives_file_of_ones_own_the_old_names_are_answered_too(
     assert folder.refused(2, "run", "objectives:f", "--study", "old").endswith(
         "; objectives.base is orchestrator.objective now"
     )
+
+
+def test_a_script_is_named_by_its_path_and_imports_what_lies_beside_it(
+    folder: Folder, name: str
+) -> None:
+    Path("scripts/lab").mkdir(parents=True)
+    Path("scripts/high.py").write_text("HIGH = 1\n")
+    Path("scripts/train.py").write_text(
+        "from high import HIGH\n"
+        "def f(trial):\n    import high\n    return trial.suggest_float('x', 0, high.HIGH)\n"
+    )
+    runs(folder, "./scripts/train.py:f", name)
+    Path("scripts/lab/__init__.py").touch()
+    Path("scripts/lab/parts.py").write_text("HIGH = 1\n")
+    Path("scripts/lab/train.py").write_text(f"from .parts import HIGH\n{OBJECTIVE}")
+    runs(folder, "scripts/lab/train.py:f", name)
+    Path("random.py").write_text(OBJECTIVE)
+    assert folder.refused(2, "run", "random.py:f").endswith(
+        "random.py has the name of a module that Python uses; rename the file"
+    )
+    assert "there is no file missing.py" in folder.refused(2, "run", "missing.py:f")
+
+
+def test_a_changed_module_beside_a_script_is_refused(folder: Folder, name: str) -> None:
+    Path("scripts").mkdir()
+    Path("scripts/high.py").write_text("HIGH = 1\n")
+    Path("scripts/train.py").write_text(f"from high import HIGH\n{OBJECTIVE}")
+    folder.ok("create", name, "--objective", "scripts/train.py:f", "--trials", "1")
+    Path("scripts/high.py").write_text("HIGH = 2\n")
+    assert "the module high is another" in folder.refused(1, "worker", name)
+
+
+def test_a_script_sees_no_argument_of_ours_and_its_prints_spoil_no_output(
+    folder: Folder, name: str
+) -> None:
+    Path("script.py").write_text(
+        "import argparse, sys\n"
+        "print('loading the data')\n"
+        "arguments = argparse.ArgumentParser().parse_args()\n"
+        "assert sys.argv == ['script'], sys.argv\n"
+        "def f(trial):\n"
+        "    print('training')\n"
+        "    assert sys.argv == ['script'], sys.argv\n"
+        "    return trial.suggest_float('x', 0, 1)\n"
+    )
+    folder.ok("run", "script:f", "--study", name, "--trials", "2", "--workers", "1")
+    assert "loading the data" not in folder.ok("space", "script:f")
+    json.loads(folder.ok("confirm", name, "--top", "1", "--seeds", "2", "--format", "json"))
+    folder.ok("delete", f"{name}-confirm", "--yes")
+
+
+@pytest.mark.parametrize("attribute", ["Bowl", "bowl", "bowl.of", "Bowl.plain"])
+def test_an_object_a_method_and_a_class_are_objectives_too(
+    folder: Folder, name: str, attribute: str
+) -> None:
+    Path("bowls.py").write_text(
+        "class Bowl:\n"
+        "    def __call__(self, trial):\n        return self.of(trial)\n"
+        "    def of(self, trial):\n        return trial.suggest_float('x', 0, 1)\n"
+        "    @staticmethod\n"
+        "    def plain(trial):\n        return trial.suggest_float('x', 0, 1)\n"
+        "class Sized:\n"
+        "    def __init__(self, size):\n        self.size = size\n"
+        "    def __call__(self, trial):\n        return 1.0\n"
+        "bowl = Bowl()\n"
+    )
+    runs(folder, f"bowls:{attribute}", name)
+    line = folder.refused(2, "run", "bowls:Sized")
+    assert "is a class that needs arguments" in line and "make an object of it" in line
