@@ -96,7 +96,7 @@ class WorkerTrial(optuna.Trial):
     def __copy__(self) -> WorkerTrial:
         return self  # a handle to the same trial, as a pruning callback holds it
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> WorkerTrial:
+    def __deepcopy__(self, _: dict[int, Any]) -> WorkerTrial:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., optuna.Trial], tuple[str, int]]:
