@@ -135,19 +135,28 @@ def count(each: BaseDistribution) -> int | None:
 def reachable(space: Mapping[str, BaseDistribution], is_active: IsActive) -> Space:
     """The parameters that a configuration may have: one that is fixed may rule others out."""
     found: Space = {}
-    chosen: dict[str, Any] = {}  # the fixed values before it
+    chosen: dict[str, Any] = {}  # a value of each that stands before, as ``is_active`` is promised
     varied: dict[str, list[Any]] = {}
     for name, each in space.items():
         others = [{**chosen, other: v} for other, values in varied.items() for v in values]
         if not any(is_active(name, beside) for beside in (chosen, *others)):
             continue
         found[name] = each
-        cells = count(each)
-        if cells == 1:
-            chosen[name] = values_of(name, each)[0]
-        elif cells is not None and cells <= _MOST_VALUES:
-            varied[name] = values_of(name, each)
+        values = _some_values(name, each)
+        chosen[name] = values[0]
+        if len(values) > 1:
+            varied[name] = values
     return found
+
+
+def _some_values(name: str, each: BaseDistribution) -> list[Any]:
+    """All values of a parameter, or of one with many the ends and the middle."""
+    cells = count(each)
+    if cells is not None and cells <= _MOST_VALUES:
+        return values_of(name, each)
+    assert isinstance(each, IntDistribution | FloatDistribution)
+    middle = (each.low + each.high) / 2
+    return [each.low, int(middle) if isinstance(each, IntDistribution) else middle, each.high]
 
 
 def describe(each: BaseDistribution) -> str:

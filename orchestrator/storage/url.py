@@ -17,6 +17,11 @@ _HIDDEN = "***"
 _SCHEME = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9]*)(?:\+(?P<driver>[\w.-]+))?://", re.ASCII)
 _SECRET = re.compile(r"pass(?:word|wd|phrase)?$|pwd$|secret|token|credential|api_?key|access_?key")
 _POSTGRESQL = ("postgresql", "postgres")
+# Whose URLs have a user before the @.
+_KNOWN = {
+    "postgresql", "postgres", "mysql", "mariadb", "oracle", "mssql", "redis", "rediss", "mongodb",
+    "s3", "gs", "http", "https",
+}  # fmt: skip
 _NO_SHARED_LOCKS = {
     "sqlite": "SQLite has no row locks that machines could share",
     "mysql": "MySQL is not supported; the claim is a PostgreSQL transaction",
@@ -71,6 +76,9 @@ def mask(url: str) -> str:
         return f"{scheme[0]}{path}{question}{_mask_query(query)}"
     parts = _Parts.of(rest)
     postgresql = scheme["name"].lower() in _POSTGRESQL
+    if scheme["name"].lower().partition("+")[0] not in _KNOWN and parts.password is None:
+        # As u://secret@host, where the scheme was forgotten: it may be a user and a password.
+        return scheme[0] + _after_last_at(rest)
     return scheme[0] + (_mask_blindly(rest) if parts.problem(postgresql) else parts.masked())
 
 

@@ -27,7 +27,7 @@ from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.programs import Programs, SystemUser
 from orchestrator.storage.socket_folder import check_socket_folder, make_socket_folder
 
-_STRANGER = "orch-stranger"
+_STRANGER = f"orch-stranger-{os.getpid()}"  # one for each of the processes that run tests
 _AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as a second user")
 
 
@@ -233,9 +233,9 @@ def test_a_folder_in_tmp_that_somebody_made_before_is_refused_and_named(
 
 
 def test_a_private_runtime_folder_takes_the_socket_of_a_long_home(
-    older: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    older: EmbeddedServer, open_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = tmp_path / "runtime"
+    runtime = open_path / "runtime"  # a short path, as the system's is
     runtime.mkdir(mode=0o755)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     me = SystemUser.of(os.geteuid())
