@@ -20,7 +20,7 @@ ALLOWED = {
     "signal SIGTERM": "a handler",
     "faulthandler": True,
     "streams": None,
-    **dict.fromkeys(("descriptor 0", "descriptor 1", "descriptor 2")),
+    **dict.fromkeys(("descriptor 1", "descriptor 2")),
     "threads": None,
     "variable ORCH_STORAGE": None,
     "variable TF_CPP_MIN_LOG_LEVEL": "2",

@@ -151,4 +151,4 @@ def test_confirm_retrains_the_best_with_fresh_seeds_and_says_how_sure_it_is(
     again = json.loads(orch.ok(*command, "--format", "json"))
     assert again == found, "nothing is trained twice"
     assert "probability" in orch.ok(*command)
-    assert "2 complete trials" in orch.refused(1, "confirm", name, "--top", "9")
+    assert "2 complete, feasible trials" in orch.refused(1, "confirm", name, "--top", "9")
