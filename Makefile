@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests of the claim, the lease, the storage and the budget, which are measured.
 MEASURED := tests/worker tests/storage tests/search
+# Those that take longest: a process for each refused command, whole pages of the documentation.
+LONG := tests/cli/test_refused.py tests/e2e/test_keras_tuner.py tests/e2e/test_noise.py \
+	tests/report/test_anywhere.py tests/test_docs.py
 
-.PHONY: help install demo test check coverage mutation docs chaos cluster clean
+.PHONY: help install demo test long check coverage mutation docs chaos cluster clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -34,8 +37,11 @@ check: install  ## formatting, lint, types, imports that run one way, dead and r
 	$(BIN)/vulture
 	$(BIN)/pylint orchestrator objectives benchmarks examples tests
 
-test: check coverage  ## all checks and all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(MEASURED:%=--ignore=%)
+test: check coverage  ## all checks, and the tests but those of "make long"
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(MEASURED:%=--ignore=%) $(LONG:%=--ignore=%)
+
+long: install  ## the tests that take longest
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(LONG)
 
 coverage: install  ## which branches of the claim, lease, storage and budget code their tests run
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(MEASURED) --cov
