@@ -21,7 +21,7 @@ _MOST = 1e300
 
 
 def violation(value: Any) -> float:
-    """A constraint's value as a finite number; more than 0 is violated, and so is no number."""
+    """A constraint's value as a finite number; above 0, or not a number, is violated."""
     if isinstance(value, float) and not math.isfinite(value):
         return -_FAR if value == -math.inf else _FAR
     if not isinstance(value, int | float):
