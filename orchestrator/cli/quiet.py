@@ -70,7 +70,7 @@ def _silent() -> Iterator[None]:
 
 @contextmanager
 def _fatal_alone() -> Iterator[None]:
-    """TensorFlow keeps the level that it is loaded with: no GPU is no error of a command's."""
+    """Load TensorFlow at the highest level: a missing GPU is not an error for a command."""
     if _LEVEL in os.environ:
         yield
         return

@@ -74,7 +74,7 @@ def serve(database: Database, options: DashboardOptions) -> None:
             f"cannot listen on {options.host}:{options.port}: {error.strerror}; "
             "name another with --port"
         ) from None
-    # A page asks for more at once than there are threads: that some wait is no news.
+    # A page sends more requests at once than there are threads; do not log that some wait.
     server.task_dispatcher.queue_logger = _unread
     host = f"[{options.host}]" if ":" in options.host else options.host
     url = f"http://{host}:{server.effective_port}/"

@@ -73,7 +73,7 @@ def _kind(value: Scalar) -> str:
 
 def _lies_in(value: Scalar, own: BaseDistribution) -> bool:
     if isinstance(own, CategoricalDistribution):
-        # True == 1, and is another choice.
+        # True == 1 in Python, but they are different choices.
         return any(
             value == choice and isinstance(value, bool) == isinstance(choice, bool)
             for choice in own.choices

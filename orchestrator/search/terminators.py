@@ -56,7 +56,7 @@ def build_terminator(spec: StudySpec) -> BaseTerminator | None:
 
 
 def is_over(terminator: BaseTerminator, study: optuna.Study, spec: StudySpec) -> bool:
-    """Whether the terminator expects no worthwhile gain; a trial that may not win is no gain."""
+    """Whether the terminator expects no worthwhile gain; trials that may not win do not count."""
     return terminator.should_terminate(cast("optuna.Study", _EligibleTrials(study, spec)))
 
 

@@ -166,7 +166,7 @@ def _connect_seconds(url: str) -> float:
         raise StorageError(
             f"connect_timeout or PGCONNECT_TIMEOUT is '{given}'; write a whole number of seconds"
         ) from None
-    return float(seconds) if seconds > 0 else _answer_seconds  # to libpq, 0 is no limit
+    return float(seconds) if seconds > 0 else _answer_seconds  # libpq: 0 waits for ever
 
 
 def _password_of_file(url: str) -> dict[str, str]:
