@@ -93,6 +93,11 @@ def _psycopg2() -> dict[str, Any]:
     }
 
 
+def _named(finder: object) -> str:
+    """Without its address, which is another in each process."""
+    return _class(finder if isinstance(finder, type) else type(finder))
+
+
 def _descriptors() -> dict[str, Any]:
     folder = Path("/proc/self/fd")
     if not folder.exists():
@@ -113,7 +118,7 @@ def _interpreter() -> dict[str, Any]:
     return {
         "folder": os.getcwd(),
         "sys.path": list(dict.fromkeys(sys.path)),
-        "sys.meta_path": [str(each) for each in sys.meta_path if "editable" not in str(each)],
+        "sys.meta_path": [_named(each) for each in sys.meta_path if "editable" not in str(each)],
         "hooks": [_class(type(getattr(sys, name))) for name in names],
         "thread's hook": threading.excepthook.__module__,
         "streams": [_class(type(each)) for each in (sys.stdin, sys.stdout, sys.stderr)],

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,19 @@ def ends_a_child(trial: optuna.Trial) -> float:
     child.terminate()
     child.join()
     assert child.exitcode == -15
+    return x
+
+
+def ends_children_at_once(trial: optuna.Trial) -> float:
+    """As a pool does that has nothing left to do: some children have hardly started."""
+    x = trial.suggest_float("x", 0, 1)
+    for _ in range(50):
+        child = os.fork()
+        if not child:
+            time.sleep(600)
+            os._exit(1)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
     return x
 
 

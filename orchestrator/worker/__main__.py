@@ -88,6 +88,20 @@ def _leave_on_signals(worker: Worker) -> None:
         for each, handler in before.items():
             signal.signal(each, handler)
 
+    # A signal that reaches a child before it has forgotten our handlers would be lost: Python drops
+    # what arrives between the fork and its own hooks. So it waits meanwhile.
+    masks: dict[int, set[int]] = {}
+
+    def hold_back() -> None:
+        masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, before)
+
+    def let_through() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
+
+    def start_as_child() -> None:
+        forget()
+        let_through()
+
     def leave(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != process:  # forked by C code, which no hook of Python's sees
             forget()
@@ -100,7 +114,9 @@ def _leave_on_signals(worker: Worker) -> None:
     for each in before:
         signal.signal(each, leave)
     # What the objective forks ends as it would without us.
-    os.register_at_fork(after_in_child=forget)
+    os.register_at_fork(
+        before=hold_back, after_in_parent=let_through, after_in_child=start_as_child
+    )
 
 
 def _leave_with_supervisor(pipe: int, url: str, started: list[Worker]) -> None:

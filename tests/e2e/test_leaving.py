@@ -115,7 +115,9 @@ def test_a_copied_trial_is_the_same_and_numpys_numbers_are_stored(
     assert trial.user_attrs["scores"] == [0.5, 0.75] and trial.user_attrs["best"] == 3
 
 
-@pytest.mark.parametrize("objective", ["has_a_pool", "ends_a_child", "reads_its_input"])
+@pytest.mark.parametrize(
+    "objective", ["has_a_pool", "ends_a_child", "ends_children_at_once", "reads_its_input"]
+)
 def test_what_the_objective_starts_ends_as_it_would_without_us(
     orch: Orch, name: str, objective: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,18 @@ def cluster(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmC
 
 
 def _has_restarted(cluster: SlurmCluster, task: str) -> bool:
-    """Whether a requeued task is back; it need not wait for its old credential to expire."""
+    """Whether a requeued task is back; it need not wait for Slurm's two minutes."""
     shown = cluster("scontrol", "show", "job", task)
     if "Restarts=0" in shown:
         return False
     if "JobState=PENDING" in shown:
+        # In the second of the requeue, and near it, a node takes the new credential for the old one.
+        requeued_at = datetime.fromisoformat(shown.partition("SubmitTime=")[2].split()[0])
+        start = (requeued_at + timedelta(seconds=4)).isoformat()
         with contextlib.suppress(subprocess.CalledProcessError):  # it may have started meanwhile
-            cluster("scontrol", "update", f"JobId={task}", "StartTime=now")
+            cluster("scontrol", "update", f"JobId={task}", f"StartTime={start}")
         return False
+    assert "JobState=FAILED" not in shown, shown
     return "JobState=RUNNING" in shown or "JobState=COMPLETED" in shown
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from conftest import Orch
 from prometheus_client import CollectorRegistry
 
 from orchestrator.report.metrics import StudyMetrics
@@ -22,6 +23,21 @@ def test_every_metric_of_the_dashboard_is_served(stored: Database) -> None:
     asked = set(re.findall(r"\borch_\w+", json.dumps(dashboard["panels"])))
     assert asked and asked <= served
     assert served & {"orch_trials", "orch_live_workers", "orch_epoch_seconds"} <= asked
+
+
+def test_a_duration_that_nobody_knows_hides_no_metric(orch: Orch, url: str, name: str) -> None:
+    orch.ok("run", "quadratic", "--study", name, "--trials", "2", "--workers", "1")
+    # As an import writes it of a trial whose end nobody knows.
+    Database(url).execute(
+        "UPDATE trial_user_attributes SET value_json = 'null' WHERE key = 'orch:seconds'"
+        " AND trial_id = (SELECT max(trial_id) FROM trials JOIN studies USING (study_id)"
+        " WHERE study_name = %(name)s)",
+        {"name": name},
+    )
+    registry = CollectorRegistry()
+    StudyMetrics(Database(url), name, registry)
+    found = {s.name: s.value for family in registry.collect() for s in family.samples}
+    assert found["orch_storage_up"] == 1 and found["orch_epoch_seconds"] > 0
 
 
 def test_a_storage_that_is_away_is_a_metric_and_counts_as_one_outage() -> None:

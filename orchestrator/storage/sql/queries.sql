@@ -194,6 +194,7 @@ CROSS JOIN LATERAL (
         SELECT count(*) AS reported FROM trial_intermediate_values x
         WHERE x.trial_id = trials.trial_id
     ) i WHERE study_id = s.study_id AND a.key = 'orch:seconds'
+        AND a.value_json ~ '^[0-9]{1,12}(\.[0-9]+)?$'  -- null where an import cannot know it
 ) p CROSS JOIN LATERAL (
     SELECT max(value) AS highest, min(value) AS lowest FROM orch.able_trials(s.study_id)
 ) v
