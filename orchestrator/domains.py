@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import nearest
+from orchestrator.numbers import rounded
 
 Scalar = bool | int | float | str
 
@@ -120,9 +121,11 @@ def _range(kind: str, table: Mapping[str, Any]) -> IntDomain | FloatDomain:
         raise ValueError("log is true or false")
     low, high = numbers
     if low > high:
-        raise ValueError(f"the low end {low:g} is above the high end {high:g}; swap them")
+        raise ValueError(
+            f"the low end {rounded(low, 6)} is above the high end {rounded(high, 6)}; swap them"
+        )
     if log and low <= 0:
-        raise ValueError(f"a log domain must start above 0, not at {low:g}")
+        raise ValueError(f"a log domain must start above 0, not at {rounded(low, 6)}")
     if log and step not in (None, 1):
         raise ValueError("log and step exclude each other; leave one out")
     if kind == "int":

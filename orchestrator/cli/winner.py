@@ -161,7 +161,7 @@ def replay(
     ] = 0.0,
     storage: o.StorageOption = None,
 ) -> None:
-    """Train a trial again, and compare each epoch's value with the record.
+    """Train a trial again, and compare each value with the record: reported and returned ones.
 
     Example: orch replay demo 3
     """
@@ -169,22 +169,17 @@ def replay(
     from orchestrator.storage.open import open_database
     from orchestrator.study import open_study
     from orchestrator.winner.replay import replay as replay_trial
-    from orchestrator.winner.text import replay_page
+    from orchestrator.winner.text import replay_page, replay_verdict
 
     database = open_database(storage)
     study = open_study(database, name)
     replayed = replay_trial(study, read_trials(database, study), trial)
     rounds, columns = study.spec.training.rounds, streams.table_columns()
-    print(replay_page(replayed.recorded, replayed.replayed, rounds, columns))
-    difference = replayed.largest_difference
-    if difference > tolerance:
+    print(replay_page(replayed, study.spec.study.metrics, rounds, columns))
+    found = replayed.largest_difference
+    if found > tolerance:
         raise OrchError(
-            f"trial {trial} does not replay: a value differs by {difference:.3g}, more than "
+            f"trial {trial} does not replay: a value differs by {found:.3g}, more than "
             f"{tolerance:g}; another processor or TensorFlow rounds differently (--tolerance)"
         )
-    count = len(replayed.recorded)
-    print(
-        f"identical: {count} of {count} values"
-        if difference == 0
-        else f"equal within {tolerance:g}: the largest difference is {difference:.3g}"
-    )
+    print(replay_verdict(replayed, tolerance))

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from orchestrator.errors import UsageError
+from orchestrator.numbers import rounded
 from orchestrator.ranking import rank
 from orchestrator.report.document import Summary
 from orchestrator.report.significance import LEVEL, holm, permutation_p
@@ -253,25 +254,24 @@ def _differences(groups: Sequence[Group]) -> list[Difference]:
 
 
 def _sentence(better: Group, worse: Group, p: float | None) -> str:
-    lead = abs((better.mean or 0.0) - (worse.mean or 0.0))
-    if lead == 0:
+    difference = abs((better.mean or 0.0) - (worse.mean or 0.0))
+    lead = rounded(difference, 2)
+    if difference == 0:
         return f"{better.name} and {worse.name} are equal: {number(better.mean)}."
     if p is None:
         if len(better.values) == len(worse.values) == 1:
             return (
-                f"{better.name} leads {worse.name} by {lead:.2g}; one seed each tells nothing: "
+                f"{better.name} leads {worse.name} by {lead}; one seed each tells nothing: "
                 "four each are the least."
             )
         seeds = f"{len(better.values)} and {len(worse.values)} seeds"
         return (
-            f"{better.name} leads {worse.name} by {lead:.2g}; {seeds} are too few to tell that "
+            f"{better.name} leads {worse.name} by {lead}; {seeds} are too few to tell that "
             "from noise: four each are the least."
         )
     if p < LEVEL:
-        return (
-            f"{better.name} is better than {worse.name} by {lead:.2g}, more than noise (p {p:.2g})."
-        )
-    return f"{better.name} leads {worse.name} by {lead:.2g}, which may be noise (p {p:.2g})."
+        return f"{better.name} is better than {worse.name} by {lead}, more than noise (p {p:.2g})."
+    return f"{better.name} leads {worse.name} by {lead}, which may be noise (p {p:.2g})."
 
 
 def _verdict(

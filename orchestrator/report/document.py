@@ -128,6 +128,8 @@ class Summary(BaseModel):
         verdict: the answer in sentences, the decision first.
         mismatches: machines that took part with other software, and in what.
         failed_because: why the study failed as a whole; None: it did not.
+        ended_because: why no further trial starts, although the study has not failed; None: its
+            budget alone decides.
         imported: where the study comes from; None: it was made here. Without an objective its
             ``sampler`` and ``pruner`` are ``"unknown"``.
     """
@@ -161,6 +163,7 @@ class Summary(BaseModel):
     verdict: list[str] = []
     mismatches: list[str]
     failed_because: str | None = None
+    ended_because: str | None = None
     imported: Origin | None = None
     trials: list[TrialSummary]
 

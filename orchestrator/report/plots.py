@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from orchestrator.numbers import rounded
 from orchestrator.report.words import number
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # by column, then row
 _BLANK = 0x2800
 _BARS = "▁▂▃▄▅▆▇█"
+_LONGEST = 1e12  # a label is not written out beyond
 
 
 class Plot:
@@ -48,13 +50,25 @@ class Plot:
 
     def lines(self) -> list[str]:
         """The plot, a line a row."""
-        labels = {0: number(self._high), self._rows - 1: number(self._low)}
+        span = self._high - self._low
+        labels = {0: _label(self._high, span), self._rows - 1: _label(self._low, span)}
         width = max(map(len, labels.values()))
         drawn = ["".join(chr(_BLANK + cell) for cell in cells) for cells in self._cells]
         return [
             f"{labels.get(row, ''):>{width}} ┤{line}".rstrip(chr(_BLANK))
             for row, line in enumerate(drawn)
         ]
+
+
+def _label(value: float, span: float) -> str:
+    """An end of the axis, told from the other end and from the values beside it."""
+    size = abs(value)
+    if size >= _LONGEST:
+        return f"{value:.5g}"
+    if size < 1e5 or not 0 < span < math.inf:
+        return number(value)
+    digits = math.ceil(math.log10(size)) + max(0, 1 - math.floor(math.log10(span)))
+    return rounded(value, min(digits, 12))
 
 
 def sparkline(values: Sequence[float | None], low: float, high: float) -> str:

@@ -95,6 +95,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         data=None if study.data is None else dict(study.data),
         mismatches=_mismatches(database, study),
         failed_because=study.reason if study.state == "failed" else None,
+        ended_because=study.reason if study.state in ("exhausted", "stopping") else None,
         spec=spec.document(),
         versions=versions(),
         imported=origin,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.numbers import rounded
 from orchestrator.report.confirmation import CLEAR_PROBABILITY
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.presence import took_part
@@ -25,8 +26,16 @@ def verdict(summary: Summary) -> list[str]:
     why, last = summary.failed_because, summary.last_reason()
     if why and not (last and last in why):  # else the decision has said it
         found.append(f"The study is stopped: {why}.")
+    found.append(_why_ended(summary))
     found += [*refit_sentences(summary), _cost(summary), _origin(summary), _next(summary)]
     return [sentence for sentence in found if sentence]
+
+
+def _why_ended(summary: Summary) -> str:
+    """Why a study that has not failed takes no more of its budget."""
+    done = summary.states.complete + summary.states.pruned
+    why = summary.ended_because if done < summary.budget else None
+    return f"No further trial starts: {why}." if why else ""
 
 
 def decision(summary: Summary) -> list[str]:
@@ -34,7 +43,8 @@ def decision(summary: Summary) -> list[str]:
     states = summary.states
     ended = states.complete + states.pruned
     if summary.ranked():
-        return _decided(summary, so_far="" if ended >= summary.budget else "So far, ")
+        goes_on = ended < summary.budget and not summary.ended_because
+        return _decided(summary, so_far="So far, " if goes_on else "")
     if states.complete:
         return [_why_none_wins(summary)]
     if states.pruned:
@@ -213,7 +223,7 @@ def _certainty(summary: Summary) -> str:
     lead = abs((best.value or 0.0) - (second.value or 0.0))
     if lead == 0:
         return f"Trial {second.number} has the same value."
-    ahead = f"It leads trial {second.number} by {lead:.2g}"
+    ahead = f"It leads trial {second.number} by {rounded(lead, 2)}"
     if not summary.can_run:  # nor can its best trials run again
         return f"{ahead}."
     return _beside_noise(summary, ahead, lead, _error_of_difference(best, second))

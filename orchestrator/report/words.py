@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.numbers import rounded
+
 
 def number(value: object) -> str:
-    """A figure with the digits that matter."""
+    """A figure with the digits that matter; a whole number has all of its own."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 0.1 else f"{value:.5g}"
+    return rounded(value, 4 if abs(value) < 0.1 else 5)
 
 
 def distinct(value: object) -> object:

@@ -22,6 +22,7 @@ from orchestrator.domains import (
     Scalar,
 )
 from orchestrator.errors import UsageError, nearest
+from orchestrator.numbers import rounded
 
 Space = dict[str, BaseDistribution]
 # Whether a parameter exists beside those that are chosen before it, in the space's order.
@@ -94,7 +95,7 @@ def values_of(name: str, each: BaseDistribution) -> list[Scalar]:
     if total is None:
         raise UsageError(
             f"space.{name} is continuous; give it a step or a choice, as "
-            f"{name} = {{ choice = [{each.low:g}, {each.high:g}] }}"
+            f"{name} = {{ choice = [{_shown(each.low)}, {_shown(each.high)}] }}"
         )
     # Rounded, so that 0.1 + 2 * 0.1 is 0.3 in the report, and in a replay.
     return [round(each.low + index * (each.step or 0.0), 12) for index in range(total)]
@@ -165,6 +166,10 @@ def describe(each: BaseDistribution) -> str:
         return ", ".join(map(str, each.choices)) + (" (fixed)" if each.single() else "")
     assert isinstance(each, IntDistribution | FloatDistribution)
     if each.single():
-        return f"{each.low:g} (fixed)"
-    step = f", step {each.step:g}" if each.step not in (None, 1) else ""
-    return f"{each.low:g} to {each.high:g}{step}{', log' if each.log else ''}"
+        return f"{_shown(each.low)} (fixed)"
+    step = "" if each.step in (None, 1) else f", step {_shown(each.step)}"
+    return f"{_shown(each.low)} to {_shown(each.high)}{step}{', log' if each.log else ''}"
+
+
+def _shown(value: float) -> str:
+    return rounded(value, 6)

@@ -8,6 +8,7 @@ objective's domain: beyond it, it is more often a slip than meant.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -55,6 +56,12 @@ def check_domain(name: str, domain: Domain, own: BaseDistribution) -> None:
             f"space.{name} cannot be {show(domain.value)}; {known} "
             f"(to go beyond it, write {name} = {{ choice = [{show(domain.value)}] }})"
         )
+
+
+def as_suggested(value: Any, own: BaseDistribution) -> Any:
+    """A value of the spec's domain as the objective's own call returns it: 1 is 1.0 for a float."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_whole and isinstance(own, FloatDistribution) else value
 
 
 def _kinds(each: BaseDistribution) -> set[str]:

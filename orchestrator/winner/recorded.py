@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 from numpy.typing import NDArray
-from optuna.trial import FixedTrial
+from optuna.distributions import BaseDistribution
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FixedTrial, FrozenTrial
 
 from orchestrator.errors import OrchError
 from orchestrator.search.space import Space
+from orchestrator.search.substitution import as_suggested
+from orchestrator.study import StoredStudy
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Place, place
 
@@ -19,10 +27,53 @@ class Restarted(BaseException):
     """The recorded training stopped here, and went on from this checkpoint."""
 
 
+class RecordedStudy(optuna.Study):
+    """What an objective saw of its study when a recorded trial began, in memory.
+
+    Args:
+        study: the study.
+        trial: the recorded trial.
+        trials: all of the study.
+    """
+
+    def __init__(
+        self, study: StoredStudy, trial: FrozenTrial, trials: Sequence[FrozenTrial]
+    ) -> None:
+        storage = InMemoryStorage()
+        directions = [StudyDirection[each.upper()] for each in study.spec.study.directions]
+        with _without_news():
+            study_id = storage.create_new_study(directions, study.name)
+        for each in trials:
+            if _ended_before(each, trial):
+                storage.create_new_trial(study_id, template_trial=each)
+        super().__init__(study.name, storage)
+
+    def stop(self) -> None:
+        """Nothing is to be stopped."""
+
+
+@contextmanager
+def _without_news() -> Iterator[None]:
+    """Optuna announces each study that it makes; nobody has asked for this one."""
+    log = logging.getLogger("optuna.storages._in_memory")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _ended_before(one: FrozenTrial, other: FrozenTrial) -> bool:
+    if one.datetime_complete is None or other.datetime_start is None:
+        return False
+    return one.datetime_complete <= other.datetime_start
+
+
 class RecordedTrial(FixedTrial):
     """An ``optuna.Trial`` with the parameters of a recorded one, which writes nothing.
 
     Args:
+        study: as the recorded trial saw it.
         params: the recorded parameters.
         number: the recorded number.
         seed: the training's seed.
@@ -32,6 +83,7 @@ class RecordedTrial(FixedTrial):
 
     def __init__(
         self,
+        study: RecordedStudy,
         params: Mapping[str, Any],
         number: int,
         seed: int,
@@ -39,6 +91,7 @@ class RecordedTrial(FixedTrial):
         restarts: list[Place] | None = None,
     ) -> None:
         super().__init__(dict(params), number)
+        self.study = study
         self.seed = seed
         self.steps: int | None = None
         self.reported: dict[int, float] = {}
@@ -62,6 +115,9 @@ class RecordedTrial(FixedTrial):
                     raise OrchError(
                         f"trial {self.number} does not fit the space: {error}"
                     ) from None
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        return as_suggested(super()._suggest(name, distribution), distribution)
 
     def report(self, value: float, step: int) -> None:
         self.reported.setdefault(int(step), float(value))

@@ -26,7 +26,7 @@ from orchestrator.study import StoredStudy
 from orchestrator.training.base import Refit
 from orchestrator.training.errors import ObjectiveError
 from orchestrator.winner.prepared import prepare_objective
-from orchestrator.winner.recorded import RecordedTrial
+from orchestrator.winner.recorded import RecordedStudy, RecordedTrial
 from orchestrator.worker.seeds import derive
 
 PROVENANCE = "orch.json"  # inside a Keras archive, which Keras leaves alone
@@ -71,7 +71,7 @@ def refit(
     frozen = _chosen(database, study, trials, number)
     objective, space = prepare_objective(study, None)
     seed = derive(study.spec.training.seed, "refit", frozen.number)
-    trial = RecordedTrial(frozen.params, frozen.number, seed)
+    trial = RecordedTrial(RecordedStudy(study, frozen, trials), frozen.params, frozen.number, seed)
     trial.suggest_space(space, objective)
     try:
         fitted = objective.refit(trial)

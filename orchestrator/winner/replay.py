@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 from dataclasses import dataclass
 
 import optuna
@@ -11,8 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.errors import OrchError
 from orchestrator.report.trials import find_trial
 from orchestrator.study import StoredStudy
+from orchestrator.training.base import Objective
 from orchestrator.winner.prepared import prepare_objective
-from orchestrator.winner.recorded import RecordedTrial, Restarted
+from orchestrator.winner.recorded import RecordedStudy, RecordedTrial, Restarted
+from orchestrator.worker.returned import as_values
 from orchestrator.worker.seeds import training_seed
 
 
@@ -26,6 +28,8 @@ class Replay:
         threads: CPU threads that both used; None: not limited.
         recorded: the values by step, as the study has them.
         replayed: the same, trained again.
+        returned: what the objective returned, a value each metric; empty for a pruned trial.
+        returned_again: the same, trained again.
     """
 
     number: int
@@ -33,15 +37,27 @@ class Replay:
     threads: int | None
     recorded: dict[int, float]
     replayed: dict[int, float]
+    returned: list[float]
+    returned_again: list[float]
 
     @property
     def largest_difference(self) -> float:
         """Between a recorded value and its replay; infinite where one of them is missing."""
         if self.recorded.keys() != self.replayed.keys():
-            return float("inf")
-        return max(
-            (abs(value - self.replayed[step]) for step, value in self.recorded.items()), default=0.0
-        )
+            return math.inf
+        if len(self.returned) != len(self.returned_again):
+            return math.inf
+        pairs = [(value, self.replayed[step]) for step, value in self.recorded.items()]
+        pairs += zip(self.returned, self.returned_again, strict=True)
+        return max(difference(*pair) for pair in pairs)
+
+
+def difference(recorded: float, replayed: float) -> float:
+    """Between two values; none where both are infinite or not a number."""
+    if recorded == replayed or (math.isnan(recorded) and math.isnan(replayed)):
+        return 0.0
+    found = abs(recorded - replayed)
+    return math.inf if math.isnan(found) else found
 
 
 def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay:
@@ -56,6 +72,11 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
             f"trial {number} is {frozen.state.name}; only a COMPLETE or PRUNED trial has a record "
             "to compare with"
         )
+    pruned = frozen.state == TrialState.PRUNED
+    if pruned and not frozen.intermediate_values:
+        raise OrchError(
+            f"trial {number} was pruned and has reported no value; there is nothing to compare"
+        )
     attributes = frozen.user_attrs
     seed = training_seed(study.spec.training.seed, frozen)
     if attributes.get("orch:seed", seed) != seed:
@@ -65,8 +86,8 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
         )
     threads = attributes.get("orch:threads")
     objective, space = prepare_objective(study, threads)
-    pruned = frozen.state == TrialState.PRUNED
     trial = RecordedTrial(
+        RecordedStudy(study, frozen, trials),
         frozen.params,
         number,
         seed,
@@ -74,10 +95,29 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
         restarts=attributes.get("orch:restarts"),
     )
     trial.suggest_space(space, objective)
-    finished = False
-    while not finished:
-        with contextlib.suppress(Restarted):
-            with contextlib.suppress(optuna.TrialPruned):
-                objective(trial)
-            finished = True
-    return Replay(number, seed, threads, dict(frozen.intermediate_values), trial.reported)
+    values = _run(objective, trial, len(study.spec.study.metrics))
+    return Replay(
+        number,
+        seed,
+        threads,
+        recorded=dict(frozen.intermediate_values),
+        replayed=trial.reported,
+        returned=[] if pruned else list(frozen.values),
+        returned_again=[] if pruned else values,
+    )
+
+
+def _run(objective: Objective, trial: RecordedTrial, metrics: int) -> list[float]:
+    """Train the trial to its end. Returns its values; none if it prunes itself."""
+    while True:
+        try:
+            return as_values(objective(trial), metrics)
+        except Restarted:
+            continue
+        except optuna.TrialPruned:
+            return []
+        except Exception as error:  # whatever the objective raises
+            raise OrchError(
+                f"trial {trial.number} fails in its replay: {type(error).__name__}: "
+                f"{' '.join(str(error).split())}"
+            ) from error

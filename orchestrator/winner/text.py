@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.report.confirmation import CLEAR_PROBABILITY, Confirmed
 from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.words import number, params_line, percent
+from orchestrator.winner.replay import Replay, difference
 
 
 def refit_page(provenance: Mapping[str, Any], columns: int | None = None) -> str:
@@ -32,30 +33,41 @@ def refit_page(provenance: Mapping[str, Any], columns: int | None = None) -> str
 
 
 def replay_page(
-    recorded: Mapping[int, float],
-    replayed: Mapping[int, float],
-    rounds: int,
-    columns: int | None = None,
+    replay: Replay, metrics: Sequence[str], rounds: int, columns: int | None = None
 ) -> str:
     """A trial beside its replay, a line each value."""
-    steps = sorted(recorded.keys() | replayed.keys())
+    recorded, replayed = replay.recorded, replay.replayed
     head = "epoch" if rounds == 1 else "training"
-
-    def shown(values: Mapping[int, float], step: int) -> str:
-        return repr(values[step]) if step in values else "-"
-
     rows = [
-        (
-            step,
-            shown(recorded, step),
-            shown(replayed, step),
-            f"{abs(recorded[step] - replayed[step]):.3g}"
-            if step in recorded and step in replayed
-            else "-",
-        )
-        for step in steps
+        _row(step, recorded.get(step), replayed.get(step))
+        for step in sorted(recorded.keys() | replayed.keys())
     ]
+    again = replay.returned_again
+    for place, (metric, value) in enumerate(zip(metrics, replay.returned, strict=False)):
+        other = again[place] if place < len(again) else None
+        rows.append(_row(f"returned {metric}", value, other))
     return table([head, "recorded", "replayed", "difference"], rows, columns)
+
+
+def _row(place: int | str, recorded: float | None, replayed: float | None) -> tuple[object, ...]:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else repr(value)
+
+    if recorded is None or replayed is None:
+        return place, shown(recorded), shown(replayed), "-"
+    return place, shown(recorded), shown(replayed), f"{difference(recorded, replayed):.3g}"
+
+
+def replay_verdict(replay: Replay, tolerance: float) -> str:
+    """What was compared, and that it is equal."""
+    count = len(replay.recorded)
+    compared = [f"{count} of {count} values"] if count else []
+    if replay.returned:
+        compared.append(f"the returned value{'s' if len(replay.returned) > 1 else ''}")
+    found = replay.largest_difference
+    if found == 0:
+        return f"identical: {' and '.join(compared)}"
+    return f"equal within {tolerance:g}: the largest difference is {found:.3g}"
 
 
 def confirm_page(metric: str, found: Sequence[Confirmed], columns: int | None = None) -> str:

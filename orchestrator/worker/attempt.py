@@ -15,10 +15,10 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageUnavailable, StudyFailed
+from orchestrator.numbers import rounded
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.storage.url import hide
 from orchestrator.training.base import Objective
-from orchestrator.training.errors import WrongUse
 from orchestrator.worker.checkpoints import Checkpoint
 from orchestrator.worker.claim import Failure
 from orchestrator.worker.endings import Ending, ending_of, signature_of, users_line
@@ -31,6 +31,7 @@ from orchestrator.worker.leaving import (
     TrialPaused,
 )
 from orchestrator.worker.patience import PatienceExceeded, patiently
+from orchestrator.worker.returned import as_values
 from orchestrator.worker.trial import WorkerTrial
 
 _log = logging.getLogger("orch")
@@ -134,7 +135,7 @@ class Attempt:
         try:
             if self._objective.space():
                 trial.suggest_space()
-            values = _as_values(self._call_objective(trial), len(trial.study.directions))
+            values = as_values(self._call_objective(trial), len(trial.study.directions))
             trial.check_names()
         except TrialPruned as error:
             return "PRUNED", _last_value(trial), str(error) or None
@@ -193,11 +194,7 @@ class Attempt:
     ) -> None:
         equipment = self._equipment
         # Optuna's own order: the sampler may store what it learnt while the trial is RUNNING.
-        self._call(
-            lambda: trial.study.sampler.after_trial(
-                trial.study, _frozen(trial), TrialState[state], values
-            )
-        )
+        self._call(lambda: trial.tell_sampler(TrialState[state], values))
         needless: list[str] = []
         if trial.checkpoints:
             equipment.writer.flush(equipment.patience_seconds)
@@ -211,7 +208,7 @@ class Attempt:
         # orch.keep_model would drop the others again, after all their bytes were written.
         if trial.model is not None and state == "COMPLETE" and trial.is_feasible:
             self._keep_model(trial.model)
-        shown = " ".join(f"{value:.5g}" for value in values or ()) or "no value"
+        shown = " ".join(rounded(value, 5) for value in values or ()) or "no value"
         reason = attributes.get("orch:reason")
         why = f" ({reason})" if reason else ""
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
@@ -289,20 +286,6 @@ class Attempt:
         }
 
 
-def _as_values(returned: Any, count: int) -> list[float]:
-    numbers = list(returned) if isinstance(returned, list | tuple) else [returned]
-    try:
-        values = [float(number) for number in numbers]
-    except (TypeError, ValueError):
-        raise TypeError(f"the objective returned {returned!r}; it must return a number") from None
-    if len(values) != count:
-        raise WrongUse(
-            f"the objective returned {len(values)} values, and the study has {count} metrics; "
-            "name one study.metric and study.direction for each"
-        )
-    return values
-
-
 def _last_value(trial: WorkerTrial) -> list[float] | None:
     # Optuna's rule: the value of a pruned trial is the last one that it reported.
     values = trial.values
@@ -313,7 +296,3 @@ def _last_value(trial: WorkerTrial) -> list[float] | None:
 def _where(error: BaseException) -> str:
     place = users_line(error)
     return f" ({place[0]}, line {place[1]})" if place else ""
-
-
-def _frozen(trial: WorkerTrial) -> Any:
-    return trial.study._storage.get_trial(trial._trial_id)

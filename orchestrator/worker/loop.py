@@ -45,21 +45,13 @@ from orchestrator.worker.pause import Pause
 from orchestrator.worker.pinned import check_data
 from orchestrator.worker.planner import Planner
 from orchestrator.worker.seeds import derive, first_number, training_seed
+from orchestrator.worker.study import WorkerStudy
 from orchestrator.worker.trial import WorkerTrial
 from orchestrator.worker.unfinished import UnfinishedTrials
 
 _log = logging.getLogger("orch")
 
 _START_PATIENCE_SECONDS = 600.0
-
-
-class WorkerStudy(optuna.Study):
-    """An Optuna study whose sampler may say that there is nothing left to try."""
-
-    exhausted = False
-
-    def stop(self) -> None:
-        self.exhausted = True
 
 
 @dataclass(frozen=True)
@@ -204,7 +196,7 @@ class Worker:
             claim = self._claim(equipment)
             if claim.outcome == "trial":
                 self._run_trial(optuna_study, claim, planner, equipment)
-                planner.end_search(optuna_study.exhausted)
+                planner.end_search(optuna_study.ends_because)
                 pause.reset()
             elif claim.outcome == "plan":
                 assert claim.detail is not None
@@ -263,7 +255,7 @@ class Worker:
             return  # the study was deleted after the claim; the next claim says so
 
         def takes_next() -> bool:
-            search_may_end = planner.may_end_search or optuna_study.exhausted
+            search_may_end = planner.may_end_search or optuna_study.ends_because
             return not (search_may_end or self._must_end())
 
         facts = {"orch:worker": self.name, "orch:threads": self._threads}

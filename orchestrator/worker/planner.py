@@ -18,9 +18,9 @@ from orchestrator.storage.artifacts import remove_artifacts
 from orchestrator.training.base import Objective
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
+from orchestrator.worker.study import ALL_TRIED
 
 Result = TypeVar("Result")
-_ALL_TRIED = "every configuration has been tried"
 
 
 class Planner:
@@ -80,14 +80,14 @@ class Planner:
             if self._call(lambda: claims.advance(step, stage)):
                 remove_artifacts(self._equipment.store, needless)
         elif not is_open(trials):
-            self._call(lambda: claims.exhaust(_ALL_TRIED, stage))
+            self._call(lambda: claims.exhaust(ALL_TRIED, stage))
         return bool(step)
 
-    def end_search(self, sampler_is_exhausted: bool) -> None:
-        """End the study when its sampler has tried everything, or no gain is expected."""
+    def end_search(self, because: str | None) -> None:
+        """End the study when its sampler or its objective says so, or no gain is expected."""
         claims, terminator = self._equipment.claims, self._terminator
-        if sampler_is_exhausted:
-            self._call(lambda: claims.exhaust(_ALL_TRIED, None))
+        if because is not None:
+            self._call(lambda: claims.exhaust(because, None))
         elif terminator is not None and self._call(
             lambda: is_over(terminator, self._study, self._spec)
         ):

@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.eligibility import feasible, known_infeasible
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
+from orchestrator.search.substitution import as_suggested
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.replica import Replica
@@ -33,6 +34,7 @@ from orchestrator.worker.endings import own_files
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import patiently
+from orchestrator.worker.study import WorkerStudy
 
 _log = logging.getLogger("orch")
 
@@ -61,7 +63,7 @@ class WorkerTrial(optuna.Trial):
 
     def __init__(
         self,
-        study: optuna.Study,
+        study: WorkerStudy,
         trial_id: int,
         objective: Objective,
         space: Space,
@@ -73,6 +75,7 @@ class WorkerTrial(optuna.Trial):
         equipment: Equipment,
     ) -> None:
         super().__init__(study, trial_id)
+        self._study = study
         self.seed = seed
         self.first_number = first_number
         self._space = space
@@ -119,6 +122,10 @@ class WorkerTrial(optuna.Trial):
     def _get_latest_trial(self) -> FrozenTrial:
         # Optuna copies the trial at each call, and reads its attributes from the storage.
         return self._cached_frozen_trial if self._is_written_here else super()._get_latest_trial()
+
+    def tell_sampler(self, state: TrialState, values: Sequence[float] | None) -> None:
+        """Show to the sampler how the trial ends."""
+        self._study.tell_sampler(self.storage.get_trial(self._trial_id), state, values)
 
     def suggest_space(self) -> None:
         """Draw every active parameter of the space, in its order."""
@@ -393,7 +400,8 @@ class WorkerTrial(optuna.Trial):
                 self._stale = False
             return suggest()
 
-        return patiently(suggest_afresh, self._equipment.patience_seconds)
+        value = patiently(suggest_afresh, self._equipment.patience_seconds)
+        return as_suggested(value, distribution)
 
     def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:

@@ -90,6 +90,20 @@ def test_what_a_function_can_take_may_be_wider_than_its_own(
     assert [trial.state.name for trial in place.trials()] == ["COMPLETE"] * 2
 
 
+def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        drawn = [trial.suggest_float(name, 0.0, 9.0) for name in ("rate", "decay", "one")]
+        assert [type(value) for value in drawn] == [float] * 3
+        return drawn[0]
+
+    function(run)
+    space = {"rate": {"int": [1, 3]}, "decay": {"choice": [1, 2]}, "one": 1}
+    place.create("hooked:plain", trials=3, space=space)
+    place.worker().run()
+    for trial in place.trials():
+        assert type(trial.params["rate"]) is int and trial.value == trial.params["rate"]
+
+
 def test_a_parameter_of_some_trials_alone_is_warned_of_once(
     place: Any, function: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,11 +20,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
+from orchestrator.report.summary import summarise
 from orchestrator.search.samplers import TrialSampler
 from orchestrator.storage import replica
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.setup import ORCH_VERSION
-from orchestrator.study import delete, stop
+from orchestrator.study import delete, open_study, stop
 from orchestrator.worker import courier
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.patience import PatienceExceeded
@@ -894,6 +895,23 @@ def test_a_sampler_that_has_tried_everything_ends_the_study(place: Any) -> None:
     assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5]
     [row] = place.execute("SELECT state, reason FROM orch.study WHERE study_id = %(study)s")
     assert row == {"state": "exhausted", "reason": "every configuration has been tried"}
+
+
+def test_an_objective_that_stops_its_study_is_the_reason(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        if trial.number == 2:
+            trial.study.stop()
+        return 1.0
+
+    function(run)
+    place.create("hooked:plain", trials=9)
+    place.worker().run()
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE] * 3
+    [row] = place.execute("SELECT state, reason FROM orch.study WHERE study_id = %(study)s")
+    assert row == {"state": "exhausted", "reason": "the objective called study.stop()"}
+    found = summarise(place.site.database, open_study(place.site.database, place.name)).verdict
+    assert "No further trial starts: the objective called study.stop()." in found
+    assert not any("So far" in sentence for sentence in found)
 
 
 def test_a_terminator_that_expects_no_gain_ends_the_study(place: Any, function: Any) -> None:

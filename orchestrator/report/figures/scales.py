@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from orchestrator.report.words import clip, distinct
 
+_LONGEST = 1e12  # a tick is not written out beyond
+
 Tick = tuple[float, str]  # a place in user units, and what is written there
 
 
@@ -133,7 +135,10 @@ def short(value: float, step: float | None = None) -> str:
     size = abs(value)
     if size >= 1e5 or size < 1e-3:
         head, tail = f"{value:.2e}".split("e")
-        return f"{float(head):g}e{int(tail)}"
+        told = f"{float(head):g}e{int(tail)}"
+        # Far from 0 the neighbours may differ in a later digit only.
+        if step is None or size >= _LONGEST or math.isclose(float(told), value, rel_tol=1e-9):
+            return told
     if step is None:
         return f"{value:.4g}"
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

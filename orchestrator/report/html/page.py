@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from orchestrator.numbers import rounded
 from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures import compared
@@ -150,7 +151,7 @@ def _trial_rows(summary: Summary) -> dict[str, Any]:
 
 
 def _row(trial: TrialSummary, names: list[str]) -> list[Any]:
-    values = [float(f"{value:.6g}") for value in trial.values or []]
+    values = [float(rounded(value, 6)) for value in trial.values or []]
     seconds = None if trial.seconds is None else round(trial.seconds, 1)
     return [
         trial.number, trial.state.lower(), values, seconds, len(trial.intermediate),
@@ -160,4 +161,4 @@ def _row(trial: TrialSummary, names: list[str]) -> list[Any]:
 
 
 def _short(value: Any) -> Any:
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    return float(number(value)) if isinstance(value, float) else value

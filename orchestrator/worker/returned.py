@@ -1,0 +1,32 @@
+"""What an objective returned, as the values of its trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.training.errors import WrongUse
+
+
+def as_values(returned: Any, count: int) -> list[float]:
+    """The values, one for each metric.
+
+    Args:
+        returned: a number, or a sequence of numbers.
+        count: how many metrics the study has.
+
+    Raises:
+        TypeError: it is something else.
+        WrongUse: the study has another number of metrics.
+    """
+    numbers = list(returned) if isinstance(returned, Sequence) else [returned]
+    try:
+        values = [float(number) for number in numbers]
+    except (TypeError, ValueError):
+        raise TypeError(f"the objective returned {returned!r}; it must return a number") from None
+    if len(values) != count:
+        raise WrongUse(
+            f"the objective returned {len(values)} values, and the study has {count} metrics; "
+            "name one study.metric and study.direction for each"
+        )
+    return values

@@ -1,0 +1,81 @@
+"""A function's trial once more: what it returned is compared, whatever it asks of its study."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import optuna
+import pytest
+
+from orchestrator.errors import OrchError
+from orchestrator.report.trials import read_trials
+from orchestrator.winner.replay import replay
+from orchestrator.winner.text import replay_page, replay_verdict
+
+
+def replayed(place: Any, number: int) -> Any:
+    database, study = place.site.database, place.study
+    return replay(study, read_trials(database, study), number)
+
+
+def test_without_reports_the_returned_value_is_compared(place: Any, function: Any) -> None:
+    returned = [0.25, 0.25, 0.75]
+    function(lambda trial: returned.pop(0))
+    place.create("hooked:plain")
+    place.worker().run()
+    same = replayed(place, 0)
+    assert replay_verdict(same, 0.0) == "identical: the returned value"
+    assert replay_page(same, ["loss"], 1).splitlines()[1].split() == [
+        "returned", "loss", "0.25", "0.25", "0",
+    ]  # fmt: skip
+    other = replayed(place, 0)
+    assert other.largest_difference == 0.5
+    assert replay_verdict(other, 0.5) == "equal within 0.5: the largest difference is 0.5"
+
+
+def test_each_metric_is_compared_and_the_study_is_as_it_was(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> list[float]:
+        # As the first of its study, and once more: nothing had ended before it.
+        assert not [each for each in trial.study.trials if each.state.is_finished()]
+        return [1.0, math.inf]
+
+    function(run)
+    metrics = {"metric": ["a", "b"], "direction": ["minimize", "maximize"]}
+    place.create("hooked:plain", study=metrics)
+    place.worker().run()
+    assert replay_verdict(replayed(place, 0), 0.0) == "identical: the returned values"
+
+
+def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
+    place: Any, function: Any
+) -> None:
+    def stops(trial: optuna.Trial) -> float:
+        trial.report(math.nan, 1)
+        trial.study.stop()
+        return 1.0
+
+    function(stops)
+    place.create("hooked:plain", trials=5)
+    place.worker().run()
+    assert (
+        replay_verdict(replayed(place, 0), 0.0) == "identical: 1 of 1 values and the returned value"
+    )
+
+    def fails(trial: optuna.Trial) -> float:
+        raise ValueError("no\nsuch file")
+
+    function(fails)
+    with pytest.raises(OrchError, match="trial 0 fails in its replay: ValueError: no such file"):
+        replayed(place, 0)
+
+
+def test_a_pruned_trial_without_a_value_has_nothing_to_compare(place: Any, function: Any) -> None:
+    def prunes(trial: optuna.Trial) -> float:
+        raise optuna.TrialPruned
+
+    function(prunes)
+    place.create("hooked:plain")
+    place.worker().run()
+    with pytest.raises(OrchError, match="has reported no value; there is nothing to compare"):
+        replayed(place, 0)
