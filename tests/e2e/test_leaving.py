@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
+from pathlib import Path
 
 import optuna
 import pytest
 from conftest import Orch
+from fault_site import ended, wait_until
 
 from orchestrator.storage.optuna_storage import make_rdb_storage as rdb_storage
 
@@ -141,3 +145,36 @@ def test_a_call_that_keeps_python_to_itself_keeps_its_trial(
     orch.ok("resume", name, "--workers", "2", timeout=120)
     report = orch.report(name)
     assert report["states"]["complete"] == 8 and report["retries"] == 0
+
+
+def test_a_stopped_process_loses_its_trial_and_writes_nothing_when_it_goes_on(
+    orch: Orch, url: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = tmp_path / "stopped"
+    monkeypatch.setenv("STOPPED", str(stopped))
+    orch.ok(
+        "create", name, "--objective", "leaving_objectives:is_stopped", "--trials", "4",
+        "--set", "worker.heartbeat_seconds=0.4", "--set", "worker.grace_seconds=1.5",
+        "--pruner", "none",
+    )  # fmt: skip
+    orch.ok("enqueue", name, "--params", "x=0.1")
+    first = orch.start("worker", name)
+    wait_until(lambda: stopped.exists() and stopped.read_text().isdigit())
+    process = int(stopped.read_text())
+    os.kill(process, signal.SIGSTOP)
+    orch.ok("worker", name)  # takes the trial back after the grace period
+    trials = _trials(url, name)
+    stopped.write_text("go on")
+    os.kill(process, signal.SIGCONT)
+    assert "was taken back meanwhile; dropped" in ended(first) and first.returncode == 0
+    assert _trials(url, name) == trials, "nothing was written"
+    lost, *others = trials
+    assert lost.state.name == "FAIL" and lost.params == {"x": 0.1}
+    assert "no sign of life" in lost.user_attrs["orch:reason"]
+    assert lost.intermediate_values == {1: 0.1} and "late" not in lost.user_attrs
+    assert [trial.state.name for trial in others] == ["COMPLETE"] * 4
+    assert [trial.number for trial in others if trial.value == 0.1] == [1]
+
+
+def _trials(url: str, name: str) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=rdb_storage(url)).trials
