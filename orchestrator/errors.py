@@ -44,6 +44,12 @@ class StorageRefused(StorageError):
     exit_code: ClassVar[int] = 1
 
 
+class Unstorable(StorageError):
+    """The storage is there, and cannot hold what was to be written."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class StorageUnavailable(StorageError):
     """The storage does not serve now; asking again later may help."""
 

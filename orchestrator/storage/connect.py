@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection
 
-from orchestrator.errors import StorageError, StorageRefused, StorageUnavailable
+from orchestrator.errors import StorageError, StorageRefused, StorageUnavailable, Unstorable
 from orchestrator.storage.hosts import addresses, hosts_of
 from orchestrator.storage.url import hide, mask
 
@@ -77,6 +77,8 @@ _MENDS = (
 
 _NOT_ALLOWED = "42501"  # insufficient_privilege
 # The server is there but cannot serve now: it restarts, recovers, is full, or was demoted.
+_DATA_CODES = ("22", "54")  # a value that PostgreSQL cannot hold; beyond a limit of its own
+_AWAY_CODES = ("08", "57P")  # the connection is lost; the server shuts down, or starts
 _PASSING_CODES = ("08", "53", "57P", "58", "25006", "40")
 
 
@@ -201,17 +203,28 @@ def storage_error(error: psycopg2.Error, url: str) -> StorageError:
     if passing:
         return StorageUnavailable(explain(error, url))
     words = hide(" ".join(str(error).split()), url)
+    if code.startswith(_DATA_CODES):
+        return Unstorable(f"the storage cannot hold it: {words}")
     return StorageError(f"the storage at {mask(url)} refused a statement: {words}")
 
 
 def explain(error: psycopg2.Error, url: str) -> str:
     """Why the storage does not work, and the mend, in one line and without a password."""
     text = " ".join(str(error).split()) or type(error).__name__
-    mend = next((mend for sign, mend in _MENDS if sign in text), "check --storage and ORCH_STORAGE")
+    code = error.pgcode or ""
+    # A server that answers with a code is there.
+    answers = bool(code) and not code.startswith(_AWAY_CODES)
+    other = "look into the server's log" if answers else "check --storage and ORCH_STORAGE"
+    mend = next((mend for sign, mend in _MENDS if sign in text), other)
     # libpq asks what our mend asks; once is enough.
     text = re.sub(r" Is the server running[^?]*\?", "", text)
-    trouble = "refused by the storage" if error.pgcode == _NOT_ALLOWED else "no storage at"
-    return f"{trouble} {mask(url)}: {hide(text, url)}; {mend}"
+    if code == _NOT_ALLOWED:
+        trouble = f"refused by the storage {mask(url)}"
+    elif answers:
+        trouble = f"the storage at {mask(url)} does not serve now"
+    else:
+        trouble = f"no storage at {mask(url)}"
+    return f"{trouble}: {hide(text, url)}; {mend}"
 
 
 def wait(connection: Connection, seconds: float | None = None) -> None:

@@ -31,7 +31,7 @@ from psycopg2.extras import Json
 
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.mirror import Mirror, frozen_trial, stored_number
-from orchestrator.storage.storable import to_json
+from orchestrator.storage.storable import attribute_json, check_name, check_step
 
 
 class PostgresStorage(BaseStorage):
@@ -100,7 +100,8 @@ class PostgresStorage(BaseStorage):
         self._set_study_attribute("set_study_system_attribute", study_id, key, value)
 
     def _set_study_attribute(self, query: str, study_id: int, key: str, value: Any) -> None:
-        if not self._database.rows(query, study_id=study_id, key=key, value=to_json(value)):
+        text = attribute_json(key, value)
+        if not self._database.rows(query, study_id=study_id, key=key, value=text):
             raise _no_study(study_id)
 
     def get_all_studies(self) -> list[FrozenStudy]:
@@ -159,6 +160,7 @@ class PostgresStorage(BaseStorage):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
+        check_name(param_name)
         known = self._domain(trial_id, param_name)
         if known is not None:
             try:
@@ -200,13 +202,14 @@ class PostgresStorage(BaseStorage):
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
+        check_step(step)
         self._store(trial_id, {"values": [[step, *stored_number(intermediate_value)]]})
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._store(trial_id, {"user": {key: to_json(value)}})
+        self._store(trial_id, {"user": {key: attribute_json(key, value)}})
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._store(trial_id, {"system": {key: to_json(value)}})
+        self._store(trial_id, {"system": {key: attribute_json(key, value)}})
 
     def _store(self, trial_id: int, writes: Mapping[str, Any]) -> None:
         row = self._database.row("store_open", trial_id=trial_id, writes=Json(writes))
@@ -283,8 +286,8 @@ def _parts(trial: FrozenTrial) -> dict[str, Any]:
         "values": [
             [step, *stored_number(value)] for step, value in trial.intermediate_values.items()
         ],
-        "user": {key: to_json(value) for key, value in trial.user_attrs.items()},
-        "system": {key: to_json(value) for key, value in trial.system_attrs.items()},
+        "user": {key: attribute_json(key, value) for key, value in trial.user_attrs.items()},
+        "system": {key: attribute_json(key, value) for key, value in trial.system_attrs.items()},
     }
 
 

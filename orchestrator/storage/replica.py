@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.storage.database import Database
 from orchestrator.storage.mirror import Changes, Mirror
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.storable import check_name, to_json
+from orchestrator.storage.storable import attribute_json, check_name, to_json
 
 # What came with an answer a moment ago need not be asked for again.
 _FRESH_SECONDS = 0.2
@@ -197,8 +197,7 @@ class Replica(PostgresStorage):
         if own is None or trial_id != own._trial_id:
             super().set_trial_user_attr(trial_id, key, value)
             return
-        check_name(key)
-        text = to_json(value)
+        text = attribute_json(key, value)
         own.user_attrs[key] = value
         self._outbox.write_user_attribute(key, text)
 
@@ -207,8 +206,7 @@ class Replica(PostgresStorage):
         if own is None or trial_id != own._trial_id:
             super().set_trial_system_attr(trial_id, key, value)
             return
-        check_name(key)
-        text = to_json(value)
+        text = attribute_json(key, value)
         own.system_attrs[key] = value
         self._outbox.write_system_attribute(key, text)
 

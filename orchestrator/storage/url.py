@@ -89,7 +89,8 @@ def hide(text: str, url: str | None) -> str:
         if len(secret) < _SHORTEST_HIDDEN:
             pattern = rf"(?<![\w*]){pattern}(?![\w*])"
         text = re.sub(pattern, _HIDDEN, text)
-    text = re.sub(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+", lambda found: mask(found[0]), text)
+    # A bound: a scheme is tried at each character, and a text may be one word of megabytes.
+    text = re.sub(r"[A-Za-z][\w+.-]{0,40}://[^\s'\"<>]+", lambda found: mask(found[0]), text)
     return re.sub(r"\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", rf"\1{_HIDDEN}", text)
 
 

@@ -14,6 +14,7 @@ from orchestrator.study import StoredStudy
 from orchestrator.training.base import Objective
 from orchestrator.winner.prepared import prepare_objective
 from orchestrator.winner.recorded import RecordedStudy, RecordedTrial, Restarted
+from orchestrator.worker.endings import words_of
 from orchestrator.worker.returned import as_values
 from orchestrator.worker.seeds import training_seed
 
@@ -119,5 +120,5 @@ def _run(objective: Objective, trial: RecordedTrial, metrics: int) -> list[float
         except Exception as error:  # whatever the objective raises
             raise OrchError(
                 f"trial {trial.number} fails in its replay: {type(error).__name__}: "
-                f"{' '.join(str(error).split())}"
+                f"{words_of(error)}"
             ) from error

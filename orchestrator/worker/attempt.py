@@ -14,14 +14,21 @@ from typing import Any, Literal, TypeVar
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
-from orchestrator.errors import StorageUnavailable, StudyFailed
+from orchestrator.errors import StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.numbers import rounded
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.storage.url import hide
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint
 from orchestrator.worker.claim import Failure
-from orchestrator.worker.endings import Ending, ending_of, signature_of, users_line
+from orchestrator.worker.endings import (
+    LONGEST_LOG,
+    Ending,
+    ending_of,
+    signature_of,
+    users_line,
+    words_of,
+)
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import (
     DatabaseLost,
@@ -89,7 +96,7 @@ class Attempt:
             if not self._take_up_end(trial):
                 self._end(trial, *self._outcome(trial))
         except TrialInterrupted:
-            self._write_all()
+            self._write_what_can_be_stored()
             self._call(lambda: equipment.claims.give_back(self._trial_id))
             _log.info("trial %d given back", self._number)
         except TrialPaused:
@@ -117,7 +124,11 @@ class Attempt:
 
     def _pause(self) -> None:
         equipment = self._equipment
-        self._write_all()
+        try:
+            self._write_all()
+        except Unstorable as error:
+            self._end_badly(error)
+            return
         if self._call(lambda: equipment.claims.pause(self._trial_id)):
             _log.info("trial %d waits for a promotion", self._number)
         else:
@@ -130,6 +141,14 @@ class Attempt:
         if writes:
             self._call(lambda: equipment.claims.write(self._trial_id, writes))
 
+    def _write_what_can_be_stored(self) -> None:
+        try:
+            self._write_all()
+        except Unstorable:
+            equipment = self._equipment
+            writes = equipment.courier.collect().everything.without_attributes()
+            self._call(lambda: equipment.claims.write(self._trial_id, writes))
+
     def _outcome(self, trial: WorkerTrial) -> tuple[State, list[float] | None, str | None]:
         """Run the objective. Returns the state, the values, and the reason of a pruned trial."""
         try:
@@ -138,7 +157,7 @@ class Attempt:
             values = as_values(self._call_objective(trial), len(trial.study.directions))
             trial.check_names()
         except TrialPruned as error:
-            return "PRUNED", _last_value(trial), str(error) or None
+            return "PRUNED", _last_value(trial), words_of(error) or None
         if any(map(math.isnan, values)):
             return "PRUNED", None, "the objective returned nan"
         return "COMPLETE", values, None
@@ -246,7 +265,7 @@ class Attempt:
             )
 
     def _stop_study(self, error: BaseException) -> None:
-        claims, reason = self._equipment.claims, " ".join(str(error).split())
+        claims, reason = self._equipment.claims, words_of(error)
         if self._call(lambda: claims.stop_for_wrong_use(self._trial_id, reason)):
             raise error
         self._drop()
@@ -259,11 +278,13 @@ class Attempt:
     def _fail(self, error: BaseException, failure: Failure) -> None:
         # An objective finds the storage's URL in its environment, and may fail with it.
         claims = self._equipment.claims
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
+        text = f"{type(error).__name__}: {words_of(error)}{_where(error)}"
         reason = hide(text, claims.url)
-        lines = hide("".join(traceback.format_exception(error)), claims.url).strip().splitlines()
+        # Cut twice: a password that the first cut goes through must not show.
+        whole = "".join(traceback.format_exception(error)).strip()
+        lines = hide(whole[-2 * LONGEST_LOG :], claims.url)[-LONGEST_LOG:].splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
-        self._write_all()
+        self._write_what_can_be_stored()
         self._equipment.writer.flush(self._equipment.patience_seconds)
         if self._call(lambda: claims.fail(self._trial_id, reason, attributes, failure)):
             _log.warning("trial %d failed: %s\n%s", self._number, reason, "\n".join(lines))

@@ -19,7 +19,7 @@ from uuid import UUID
 from optuna.distributions import json_to_distribution
 from optuna.exceptions import UpdateFinishedTrialError
 
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.errors import StorageError, StorageUnavailable, Unstorable
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.replica import Replica
@@ -110,6 +110,8 @@ class Courier(Background):
             self._trial_id, self._held, self._collected = trial_id, True, False
             self._pending, self._sent = Writes(), Writes()
             self._serial = self._arrived = 0
+            if isinstance(self._broken, Unstorable):
+                self._broken = None  # the next trial's writes may be stored
 
     def collect(self) -> Account:
         """All that the trial wrote, delivered or not, to go with its end.
@@ -267,10 +269,13 @@ class Courier(Background):
                 # Once it answers, a sign of life must come within the grace period.
                 pause = min(pause * 2, _LONGEST_RETRY_SECONDS, self._beat_seconds)
             except StorageError as error:
+                of_the_data = isinstance(error, Unstorable)
                 with self._changed:
-                    self._broken = error
+                    if not of_the_data or trial_id == self._trial_id:
+                        self._broken = error
                     self._changed.notify_all()
-                return
+                if not of_the_data:
+                    return
 
     def _wait(self, pause: float) -> bool:
         """Until there is something to send, or a sign of life is due. False: neither, after all."""
@@ -309,7 +314,7 @@ class Courier(Background):
                 seen, left = self._oldest, _GATHER_SECONDS
 
     def _sendable(self) -> bool:
-        return bool(self._pending) and not self._collected
+        return bool(self._pending) and not self._collected and self._broken is None
 
     def _batch(self) -> Writes:
         self._urgent = False

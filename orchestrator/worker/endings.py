@@ -38,6 +38,8 @@ _NOT_USERS = (
 _INSTALLED = {"site-packages", "dist-packages"}
 # These depend on what else runs on the machine, so that they may not come again.
 _PASSING = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
+_LONGEST_MESSAGE = 2_000
+LONGEST_LOG = 20_000  # characters that are kept of the end of a trial's log
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 # HDF5 tells no errno, but the words of the system.
 _FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system")
@@ -70,7 +72,7 @@ def ending_of(error: BaseException, has_trained: bool) -> Ending:
         return Ending.MISUSED
     if isinstance(error, FailedTrialError) or _is_keras_tuners(error):
         return Ending.CERTAIN
-    if not has_trained and isinstance(error, Exception) and _NO_GPU.search(str(error)):
+    if not has_trained and isinstance(error, Exception) and _NO_GPU.search(words_of(error)):
         return Ending.MACHINE
     return Ending.FAILED
 
@@ -88,7 +90,7 @@ def signature_of(error: BaseException) -> str | None:
         return f"{kind} {place[0]}:{place[1]}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and Path(frames[-1].filename).parent == Path(__file__).parent
-    return f"{kind} {error}" if ours else None
+    return f"{kind} {words_of(error)}" if ours else None
 
 
 def users_line(error: BaseException) -> tuple[str, int] | None:
@@ -96,6 +98,20 @@ def users_line(error: BaseException) -> tuple[str, int] | None:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if is_users(Path(frame.filename))]
     return (Path(own[-1].filename).name, own[-1].lineno or 0) if own else None
+
+
+def words_of(error: BaseException) -> str:
+    """An exception's message in one line, for people: a library may put whole arrays into it."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as another:  # the message is made by code of the user's, too
+        return f"its message cannot be read ({type(another).__name__})"
+    return clip(text, _LONGEST_MESSAGE)
+
+
+def clip(text: str, length: int) -> str:
+    """The text, cut with an ellipsis where it is longer."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import psutil
 
 from orchestrator.worker import native_log
+from orchestrator.worker.endings import LONGEST_LOG
 
 _LOG_LINES = 50
 
@@ -116,8 +117,8 @@ class WorkerProcess:
 
     def last_lines(self) -> str:
         """The end of its log."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return "\n".join(lines[-_LOG_LINES:])
+        text = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        return "\n".join(text[-LONGEST_LOG:].splitlines()[-_LOG_LINES:])
 
     def remove_log(self) -> None:
         """What mattered of it has been said or recorded."""

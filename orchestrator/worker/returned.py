@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.training.errors import WrongUse
+
+# What an objective returns by mistake may be a whole data set.
+_short = reprlib.Repr()
+_short.maxother = _short.maxstring = 200
 
 
 def as_values(returned: Any, count: int) -> list[float]:
@@ -23,7 +28,8 @@ def as_values(returned: Any, count: int) -> list[float]:
     try:
         values = [float(number) for number in numbers]
     except (TypeError, ValueError):
-        raise TypeError(f"the objective returned {returned!r}; it must return a number") from None
+        shown = _short.repr(returned)
+        raise TypeError(f"the objective returned {shown}; it must return a number") from None
     if len(values) != count:
         raise WrongUse(
             f"the objective returned {len(values)} values, and the study has {count} metrics; "

@@ -26,7 +26,7 @@ from orchestrator.search.substitution import as_suggested
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.replica import Replica
-from orchestrator.storage.storable import LARGEST_STEP
+from orchestrator.storage.storable import check_step
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.domains import SpecDomains
@@ -151,8 +151,7 @@ class WorkerTrial(optuna.Trial):
         value, step = float(value), int(step)
         if step < 0:
             raise ValueError(f"step must not be negative, but it is {step}")
-        if step > LARGEST_STEP:
-            raise ValueError(f"step must be at most {LARGEST_STEP}, but it is {step}")
+        check_step(step)
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value

@@ -54,6 +54,10 @@ class Writes:
         ):
             _remove_same(mine, theirs)
 
+    def without_attributes(self) -> Writes:
+        """What is of a bounded size, so that it can be stored in any case."""
+        return Writes(dict(self.values), dict(self.params))
+
     def document(self) -> Json:
         """As ``orch.store`` takes it."""
         parts = {
