@@ -26,6 +26,8 @@ def as_values(returned: Any, count: int) -> list[float]:
     """
     numbers = list(returned) if isinstance(returned, Sequence) else [returned]
     try:
+        if isinstance(returned, str):  # a sequence, too
+            raise TypeError
         values = [float(number) for number in numbers]
     except (TypeError, ValueError):
         shown = _short.repr(returned)

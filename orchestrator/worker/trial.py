@@ -148,10 +148,7 @@ class WorkerTrial(optuna.Trial):
             TrialLeft: the trial cannot or must not go on here.
         """
         self._check_current()
-        value, step = float(value), int(step)
-        if step < 0:
-            raise ValueError(f"step must not be negative, but it is {step}")
-        check_step(step)
+        value, step = _as_float(value), _as_step(step)
         if step in self._cached_frozen_trial.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
         self._cached_frozen_trial.intermediate_values[step] = value
@@ -405,6 +402,28 @@ class WorkerTrial(optuna.Trial):
     def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:
             super()._check_distribution(name, distribution)
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # in Optuna's words
+        raise TypeError(
+            f"The `value` argument is of type '{type(value)}' but supposed to be a float."
+        ) from None
+
+
+def _as_step(step: Any) -> int:
+    try:
+        whole = int(step)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"The `step` argument is of type '{type(step)}' but supposed to be an int."
+        ) from None
+    if whole < 0:
+        raise ValueError(f"`step={whole}` must be non-negative.")
+    check_step(whole)
+    return whole
 
 
 def _open_elsewhere(study: str, trial_id: int) -> optuna.Trial:

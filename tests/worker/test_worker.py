@@ -177,7 +177,7 @@ def test_a_step_is_reported_once_and_is_not_negative(place: Any, function: Any) 
     def run(trial: optuna.Trial) -> float:
         trial.report(1.0, 1)
         trial.report(2.0, 1)
-        with pytest.raises(ValueError, match="step must not be negative, but it is -1"):
+        with pytest.raises(ValueError, match="`step=-1` must be non-negative"):
             trial.report(1.0, -1)
         return 0.0
 
