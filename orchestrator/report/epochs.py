@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,6 +22,7 @@ class EpochCounter:
     Attributes:
         steps: how many values a trial reports that is never pruned.
         has_epochs: the objective trains in epochs; a plain function just reports values.
+        is_assumed: ``steps`` is a guess: how often a function reports, only its trials show.
     """
 
     def __init__(self, study: StoredStudy, origin: Origin | None = None) -> None:
@@ -30,17 +31,28 @@ class EpochCounter:
         if origin is not None and origin.tool == KERASTUNER:
             self._kerastuner = origin.trials
         self.steps, self.has_epochs = study.facts.steps, study.facts.has_epochs
+        is_one_run = study.spec.training.rounds == 1 and not self.has_epochs
+        self.is_assumed = is_one_run and study.facts.is_open
 
     def count(self, trials: Sequence[FrozenTrial]) -> Epochs:
         """Of all trials together."""
         trained = sum(map(self._of_trial, trials))
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         # An objective that reports nothing has no epochs to save.
-        full = sum(map(self._of_full_trial, ended)) if trained else 0
+        full = sum(self._full(ended)) if trained else 0
         if all(map(self._is_of_kerastuner, ended)):
             full = 0  # how many there would have been without pruning it does not say
         saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
         return Epochs(trained=trained, without_pruning=full, saved_ratio=saved)
+
+    def _full(self, ended: Sequence[FrozenTrial]) -> Iterable[int]:
+        """What each trial costs without pruning."""
+        if not self.is_assumed:
+            return map(self._of_full_trial, ended)
+        complete = [len(t.intermediate_values) for t in ended if t.state == TrialState.COMPLETE]
+        if not complete:
+            return []
+        return (max(*complete, len(trial.intermediate_values)) for trial in ended)
 
     @property
     def unit(self) -> str:

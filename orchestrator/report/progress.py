@@ -111,7 +111,7 @@ class ProgressReader:
         None where each trial has its own number, or none: a function may report nothing.
         """
         spec = self._study.spec
-        if "epochs" in spec.space or not progress.values:
+        if "epochs" in spec.space or not progress.values or self._counter.is_assumed:
             return None
         values = max(0, progress.done * self._counter.steps - progress.values)
         is_training = spec.training.rounds > 1 and self._counter.has_epochs

@@ -278,7 +278,8 @@ class Attempt:
     def _fail(self, error: BaseException, failure: Failure) -> None:
         # An objective finds the storage's URL in its environment, and may fail with it.
         claims = self._equipment.claims
-        text = f"{type(error).__name__}: {words_of(error)}{_where(error)}"
+        words = words_of(error)
+        text = f"{type(error).__name__}{f': {words}' if words else ''}{_where(error)}"
         reason = hide(text, claims.url)
         # Cut twice: a password that the first cut goes through must not show.
         whole = "".join(traceback.format_exception(error)).strip()

@@ -119,7 +119,7 @@ def assert_same(both: Both) -> None:
         error, reason = both.errors.get(plain.number), ours.user_attrs.get("orch:reason", "")
         if plain.state.name == "FAIL" and error is not None:
             words = " ".join(str(error).split())
-            assert reason.startswith(f"{type(error).__name__}: {words}"), what
+            assert reason.startswith(f"{type(error).__name__}: {words}".rstrip(": ")), what
         elif plain.state.name == "FAIL":
             assert "it must return a number" in reason, what
 

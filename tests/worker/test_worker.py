@@ -20,6 +20,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
+from orchestrator.report.epochs import EpochCounter
+from orchestrator.report.progress import ProgressReader
 from orchestrator.report.summary import summarise
 from orchestrator.search.samplers import TrialSampler
 from orchestrator.storage import replica
@@ -86,6 +88,26 @@ def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
     assert 2 <= len(log) <= 20 and any(line.startswith('  File "') for line in log)
     assert log[-1] == (" layer" if isinstance(returned, Exception) else reason)
     assert trial.user_attrs["noted"] == 1, "what it wrote before is there"
+
+
+def test_the_steps_of_a_function_are_those_that_its_trials_report(
+    place: Any, function: Any
+) -> None:
+    def run(trial: optuna.Trial) -> float:
+        for step in range(3):
+            trial.report(1.0, step)
+            if trial.number == 1:
+                raise optuna.TrialPruned
+        return 1.0
+
+    function(run)
+    place.create("hooked:plain", trials=3)
+    place.worker().run()
+    database, study = place.site.database, open_study(place.site.database, place.name)
+    epochs = summarise(database, study).epochs
+    assert (epochs.trained, epochs.without_pruning) == (7, 9)
+    reader = ProgressReader(database, study, EpochCounter(study))
+    assert "saved" not in reader.headline(reader.read()), "how many a trial has, is not known"
 
 
 def test_a_sampler_that_raises_is_a_failed_attempt(
