@@ -11,9 +11,10 @@ from typing import Any
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FrozenTrial
 
 from orchestrator.errors import OrchError
 from orchestrator.search.space import Space
@@ -46,7 +47,11 @@ class RecordedStudy(optuna.Study):
         for each in trials:
             if _ended_before(each, trial):
                 storage.create_new_trial(study_id, template_trial=each)
-        super().__init__(study.name, storage)
+        super().__init__(study.name, storage, RandomSampler())
+
+    def begin_trial(self) -> int:
+        """A new trial; its id."""
+        return self._storage.create_new_trial(self._study_id)
 
     def stop(self) -> None:
         """Nothing is to be stopped."""
@@ -69,8 +74,8 @@ def _ended_before(one: FrozenTrial, other: FrozenTrial) -> bool:
     return one.datetime_complete <= other.datetime_start
 
 
-class RecordedTrial(FixedTrial):
-    """An ``optuna.Trial`` with the parameters of a recorded one, which writes nothing.
+class RecordedTrial(optuna.Trial):
+    """An ``optuna.Trial`` with the parameters of a recorded one; what it writes stays in memory.
 
     Args:
         study: as the recorded trial saw it.
@@ -90,14 +95,23 @@ class RecordedTrial(FixedTrial):
         pruned_at: int | None = None,
         restarts: list[Place] | None = None,
     ) -> None:
-        super().__init__(dict(params), number)
-        self.study = study
+        super().__init__(study, study.begin_trial())
         self.seed = seed
         self.steps: int | None = None
         self.reported: dict[int, float] = {}
+        self._recorded = dict(params)
+        self._recorded_number = number
+        self._space: Space = {}
         self._pruned_at = pruned_at
         self._restarts = list(restarts or [])
         self._state: tuple[int, Arrays] | None = None
+
+    def __deepcopy__(self, _: dict[int, Any]) -> RecordedTrial:
+        return self  # a handle to the same trial, as in a worker
+
+    @property
+    def number(self) -> int:
+        return self._recorded_number
 
     def suggest_space(self, space: Space, objective: Objective) -> None:
         """Take every active parameter of the space from the record; a function suggests its own.
@@ -105,6 +119,7 @@ class RecordedTrial(FixedTrial):
         Raises:
             OrchError: the record lacks one.
         """
+        self._space = space
         if not objective.space():
             return
         for name, distribution in space.items():
@@ -117,7 +132,18 @@ class RecordedTrial(FixedTrial):
                     ) from None
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        return as_suggested(super()._suggest(name, distribution), distribution)
+        if name not in self._recorded:
+            raise ValueError(f"the record has no parameter '{name}'")
+        value = self._recorded[name]
+        domain = self._space.get(name, distribution)
+        domain.to_internal_repr(value)  # refuses another choice
+        self._cached_frozen_trial.params[name] = value
+        self._cached_frozen_trial.distributions[name] = domain
+        return as_suggested(value, distribution)
+
+    def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
+        if name not in self._space:
+            super()._check_distribution(name, distribution)
 
     def report(self, value: float, step: int) -> None:
         self.reported.setdefault(int(step), float(value))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.training.errors import WrongUse
+from orchestrator.worker.endings import clip
 
-# What an objective returns by mistake may be a whole data set.
-_short = reprlib.Repr()
-_short.maxother = _short.maxstring = 200
+_LONGEST = 200  # what an objective returns by mistake may be a whole data set
 
 
 def as_values(returned: Any, count: int) -> list[float]:
@@ -30,7 +28,7 @@ def as_values(returned: Any, count: int) -> list[float]:
             raise TypeError
         values = [float(number) for number in numbers]
     except (TypeError, ValueError):
-        shown = _short.repr(returned)
+        shown = clip(repr(returned), _LONGEST)
         raise TypeError(f"the objective returned {shown}; it must return a number") from None
     if len(values) != count:
         raise WrongUse(

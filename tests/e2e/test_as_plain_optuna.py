@@ -28,6 +28,7 @@ from orchestrator.report.trials import read_trials
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy, create, delete, open_study
+from orchestrator.winner.replay import replay
 from orchestrator.worker.loop import Worker, WorkerOptions
 
 Configurations = list[dict[str, Any]]
@@ -155,6 +156,11 @@ def test_every_kind_of_objective_ends_as_under_plain_optuna(
     assert states.count("COMPLETE") > 15 and states.count("PRUNED") >= 4
     assert states.count("FAIL") > 15
     stored = open_study(both.database, both.name)
+    trials = read_trials(both.database, stored)
+    for trial in trials:
+        if trial.state.name == "COMPLETE" or trial.intermediate_values:
+            again = replay(stored, trials, trial.number)
+            assert again.largest_difference < 1e-5, trial.params
     assert (stored.state, stored.reason) == ("exhausted", "the objective called study.stop()")
 
 

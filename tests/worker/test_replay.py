@@ -70,6 +70,18 @@ def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
         replayed(place, 0)
 
 
+def test_a_function_is_replayed_with_the_domains_of_the_spec(place: Any, function: Any) -> None:
+    def run(trial: optuna.Trial) -> float:
+        assert isinstance(trial, optuna.Trial)
+        assert trial.suggest_categorical("kind", ["flat", "deep"]) == "wide"
+        return trial.suggest_float("rate", 0.0, 1.0)
+
+    function(run)
+    place.create("hooked:plain", space={"kind": {"choice": ["wide"]}, "rate": {"int": [7, 7]}})
+    place.worker().run()
+    assert replay_verdict(replayed(place, 0), 0.0) == "identical: the returned value"
+
+
 def test_a_pruned_trial_without_a_value_has_nothing_to_compare(place: Any, function: Any) -> None:
     def prunes(trial: optuna.Trial) -> float:
         raise optuna.TrialPruned
