@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.choices import distinct
 from orchestrator.origin import IMPORTED, Origin
 from orchestrator.ranking import rank
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.rungs import Rung
 from orchestrator.report.winner import RefitRecord, Winner
-from orchestrator.report.words import distinct, step_word
+from orchestrator.report.words import step_word
 
 
 class States(BaseModel):

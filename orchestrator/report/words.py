@@ -13,11 +13,6 @@ def number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) and abs(value) < 0.1 else f"{value:.5g}"
 
 
-def distinct(value: object) -> object:
-    """What tells a parameter's value from others: 1 is not True, and a list has no hash."""
-    return value if type(value) in (float, str) else repr(value)
-
-
 def duration(seconds: float) -> str:
     """``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     if seconds < 60:

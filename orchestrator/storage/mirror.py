@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.choices import read_domain
+
 _NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
-_distribution = lru_cache(maxsize=1024)(json_to_distribution)
+_distribution = lru_cache(maxsize=1024)(read_domain)
 
 # An answer that comes late may have a worker's own trial as it was before its claim.
 _OPEN = ("WAITING", "RUNNING")

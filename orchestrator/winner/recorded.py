@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FixedTrial
 
+from orchestrator.choices import place_of, stored_form
 from orchestrator.errors import OrchError
 from orchestrator.search.space import Space
 from orchestrator.training.base import Objective
@@ -62,6 +64,13 @@ class RecordedTrial(FixedTrial):
                     raise OrchError(
                         f"trial {self.number} does not fit the space: {error}"
                     ) from None
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if not isinstance(distribution, CategoricalDistribution):
+            return super()._suggest(name, distribution)
+        # The record has what JSON makes of a tuple or an enum; the objective gets its own.
+        stored = stored_form(distribution)
+        return distribution.choices[place_of(stored, super()._suggest(name, stored))]
 
     def report(self, value: float, step: int) -> None:
         self.reported.setdefault(int(step), float(value))

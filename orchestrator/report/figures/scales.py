@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestrator.report.words import clip, distinct
+from orchestrator.choices import distinct
+from orchestrator.report.words import clip
 
 Tick = tuple[float, str]  # a place in user units, and what is written there
 
@@ -100,9 +101,9 @@ class Category:
     end: float
 
     def place(self, value: Any) -> float | None:
-        # 1 and True are equal, and two values.
+        wanted = distinct(value)
         for index, each in enumerate(self.values):
-            if each == value and type(each) is type(value):
+            if distinct(each) == wanted:
                 return self.start + (index + 0.5) / len(self.values) * (self.end - self.start)
         return None
 
