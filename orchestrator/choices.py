@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import (
@@ -61,7 +62,7 @@ def read_domain(text: str) -> BaseDistribution:
     document = json.loads(text)
     if document.get("name") != CategoricalDistribution.__name__:
         return json_to_distribution(text)
-    return _domain(document["attributes"]["choices"])
+    return domain_of(document["attributes"]["choices"])
 
 
 def stored_form(domain: CategoricalDistribution) -> CategoricalDistribution:
@@ -76,13 +77,19 @@ def stored_form(domain: CategoricalDistribution) -> CategoricalDistribution:
                 float(choice)  # as Optuna does where it compares choices with NaN
         if all(type(choice) in _PLAIN for choice in domain.choices):
             return domain
-        return _domain(json.loads(json.dumps(domain.choices)))
+        return domain_of(json.loads(json.dumps(domain.choices)))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(" ".join(str(error).split())) from None
 
 
-def _domain(choices: list[Any]) -> CategoricalDistribution:
-    # Without Optuna's warnings.
+def domain_of(choices: Sequence[Any]) -> CategoricalDistribution:
+    """Optuna's domain of some choices, without its warnings.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if len(choices) == 0:
+        return CategoricalDistribution(choices)  # which raises Optuna's own error
     domain = CategoricalDistribution.__new__(CategoricalDistribution)
     domain.choices = tuple(choices)
     return domain

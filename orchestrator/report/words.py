@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from orchestrator.storage.storable import clean
+
+# What a study stores by name, without the characters that UTF-8 does not have.
+Writable = Annotated[dict[str, Any], BeforeValidator(clean)]
 
 
 def number(value: object) -> str:

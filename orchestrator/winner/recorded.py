@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FixedTrial
 
-from orchestrator.choices import place_of, stored_form
+from orchestrator.choices import domain_of, place_of, stored_form
 from orchestrator.errors import OrchError
 from orchestrator.search.space import Space
 from orchestrator.training.base import Objective
@@ -47,6 +47,7 @@ class RecordedTrial(FixedTrial):
         self._pruned_at = pruned_at
         self._restarts = list(restarts or [])
         self._state: tuple[int, Arrays] | None = None
+        self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
 
     def suggest_space(self, space: Space, objective: Objective) -> None:
         """Take every active parameter of the space from the record; a function suggests its own.
@@ -65,12 +66,21 @@ class RecordedTrial(FixedTrial):
                         f"trial {self.number} does not fit the space: {error}"
                     ) from None
 
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._suggest(name, domain_of(choices))
+
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if not isinstance(distribution, CategoricalDistribution):
             return super()._suggest(name, distribution)
         # The record has what JSON makes of a tuple or an enum; the objective gets its own.
         stored = stored_form(distribution)
-        return distribution.choices[place_of(stored, super()._suggest(name, stored))]
+        place = place_of(stored, super()._suggest(name, stored))
+        self._chosen[name] = distribution.choices[place]
+        return self._chosen[name]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return super().params | self._chosen
 
     def report(self, value: float, step: int) -> None:
         self.reported.setdefault(int(step), float(value))

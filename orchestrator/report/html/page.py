@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.resources import files
 from typing import Any
 
@@ -160,4 +161,7 @@ def _row(trial: TrialSummary, names: list[str]) -> list[Any]:
 
 
 def _short(value: Any) -> Any:
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    # JSON has no NaN.
+    return float(f"{value:.5g}") if math.isfinite(value) else str(value)
