@@ -76,5 +76,14 @@ def objective_of(choices: list[Any]) -> Callable[[optuna.Trial], float]:
     return objective
 
 
+def only_lists(trial: optuna.Trial) -> float:
+    return float(len(trial.suggest_categorical("c", [[1, 2], [3]])))
+
+
+def kinds(trial: optuna.Trial) -> float:
+    trial.suggest_categorical("kind", ["a", "b"])
+    return trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 1, 9)
+
+
 def __getattr__(name: str) -> Callable[[optuna.Trial], float]:
     return objective_of(KINDS[name])
