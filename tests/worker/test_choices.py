@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import choice_objectives as choices
 import optuna
+import optuna_dashboard
 import pytest
 
 from orchestrator.errors import StudyFailed, UsageError
 from orchestrator.queue import enqueue
+from orchestrator.report.readable import ReadableStorage
 from orchestrator.storage.optuna_storage import make_rdb_storage as rdb_storage
 from orchestrator.study import raise_budget
 
@@ -114,6 +118,28 @@ def test_what_another_study_has_recorded_can_be_enqueued(place: Any, kind: str) 
     complete = [trial for trial in place.trials() if trial.state.name == "COMPLETE"]
     tried = [(trial.value, trial.params["x"]) for trial in complete]
     assert sorted(tried[4:]) == sorted(tried[:4])
+
+
+@pytest.mark.parametrize("kind", choices.RETURNED)
+def test_the_dashboard_shows_choices_of_every_kind(place: Any, kind: str) -> None:
+    create(place, kind, "random", trials=3)
+    place.worker().run()
+    study_id = place.study.study_id
+    app = optuna_dashboard.wsgi(ReadableStorage(place.site.url))
+    shown = json.loads(answer(app, f"/api/studies/{study_id}"))
+    values = {str(each) for each in choices.KINDS[kind]}
+    trials = [trial for trial in shown["trials"] if trial["state"] == "Complete"]
+    assert len(trials) == 3
+    for trial in trials:
+        (c,) = (each for each in trial["params"] if each["name"] == "c")
+        assert c["param_external_value"] in values
+
+
+def answer(app: Any, path: str) -> bytes:
+    """What a WSGI application sends."""
+    environment: dict[str, Any] = {"PATH_INFO": path}
+    setup_testing_defaults(environment)
+    return b"".join(app(environment, lambda *_: None))
 
 
 def test_lists_are_read_without_optunas_warning(place: Any) -> None:
