@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
+    distribution_to_json,
     json_to_distribution,
 )
 
@@ -54,10 +56,12 @@ def internal(domain: BaseDistribution, value: Any) -> float:
     return domain.to_internal_repr(value)
 
 
+@lru_cache(maxsize=1024)
 def read_domain(text: str) -> BaseDistribution:
     """A domain as Optuna wrote it, without a warning for each choice that is a list or a dict.
 
-    Python's warnings can only be silenced for all threads of a process, so none is caused.
+    Python's warnings can only be silenced for all threads of a process, so none is caused. The same
+    text gives the same object: a list with NaN is equal to nothing else.
     """
     document = json.loads(text)
     if document.get("name") != CategoricalDistribution.__name__:
@@ -77,9 +81,11 @@ def stored_form(domain: CategoricalDistribution) -> CategoricalDistribution:
                 float(choice)  # as Optuna does where it compares choices with NaN
         if all(type(choice) in _PLAIN for choice in domain.choices):
             return domain
-        return domain_of(json.loads(json.dumps(domain.choices)))
+        stored = read_domain(distribution_to_json(domain))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(" ".join(str(error).split())) from None
+    assert isinstance(stored, CategoricalDistribution)
+    return stored
 
 
 def domain_of(choices: Sequence[Any]) -> CategoricalDistribution:

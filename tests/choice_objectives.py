@@ -48,6 +48,7 @@ CHANGED: dict[str, list[Any]] = {
     "tuples": [(1, 2), (3,)],
     "nested_tuples": [[(1, 2)], {"a": (3,)}],
     "number_keys": [{1: 2}, {3: 4}],
+    "nan_in_lists": [[float("nan")], [1.0]],
 }
 # What it cannot store.
 UNSTORABLE: dict[str, list[Any]] = {

@@ -106,8 +106,8 @@ def _show_choices_as_text(trial: FrozenTrial, name: str, domain: CategoricalDist
     """The choices as the page writes them anyway. The trial's own mappings stay as they are."""
     words = [str(each) if isinstance(each, list | dict) else each for each in domain.choices]
     value = words[place_of(domain, trial.params[name])]
-    trial._distributions = {**trial.distributions, name: domain_of(words)}
-    trial._params = {**trial.params, name: value}
+    trial.distributions = {**trial.distributions, name: domain_of(words)}
+    trial.params = {**trial.params, name: value}
 
 
 def _is_artifact(key: str) -> bool:

@@ -112,12 +112,11 @@ def check_type(name: str, value: Any, each: BaseDistribution) -> None:
         if isinstance(each, CategoricalDistribution):
             place_of(each, value)
             return
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and value == (
-            int(value) if isinstance(each, IntDistribution) else float(value)
-        ):
-            return
-    except (ValueError, OverflowError):  # not among the choices; NaN or infinite
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            is_whole = isinstance(each, IntDistribution)
+            if value == int(value) if is_whole else not math.isnan(value):
+                return
+    except (ValueError, OverflowError):  # not among the choices; no integer or float holds it
         pass
     raise UsageError(f"{name} cannot be {value!r}; its domain is {describe(each)}")
 

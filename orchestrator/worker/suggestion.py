@@ -62,10 +62,9 @@ def _check_changed(
     stored: CategoricalDistribution,
     sampler: BaseSampler,
 ) -> None:
+    pairs = zip(domain.choices, stored.choices, strict=True)
     own, returned = next(
-        (own, each)
-        for own, each in zip(domain.choices, stored.choices, strict=True)
-        if own != each and not isinstance(own, float)
+        (own, each) for own, each in pairs if own != each and not isinstance(own, float)
     )
     if looks_at_choices(sampler):
         raise ParameterError(
