@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extras import Json
 
-from orchestrator.domains import Scalar
 from orchestrator.errors import UsageError, nearest
 from orchestrator.resolve.objective import make_objective, search_space
-from orchestrator.search.space import Space, check_value
+from orchestrator.search.space import check_type, check_value
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy
+from orchestrator.storage.storable import to_json
+from orchestrator.study import StoredStudy, found_domains
 
-Configurations = Sequence[Mapping[str, Scalar]]
+# What a function's choices may be as JSON: lists and dicts too.
+Value = Any
+Configurations = Sequence[Mapping[str, Value]]
 
 
 def enqueue(
@@ -39,23 +41,30 @@ def enqueue(
     """
     objective = make_objective(study.spec)
     space = search_space(study.spec, objective)
+    suggested = {} if objective.space() else found_domains(database, study)
+
+    def check(name: str, value: Value) -> None:
+        if name in space:
+            check_value(name, value, space[name])
+        elif objective.space():
+            raise UsageError(f"unknown parameter {name}; {nearest(name, space)}")
+        elif name in suggested:  # a function's ranges may differ from trial to trial
+            check_type(name, value, suggested[name])
+
     for configuration in configurations:
         for name, value in configuration.items():
-            if name in space:
-                check_value(name, value, space[name])
-            elif objective.space():
-                raise UsageError(f"unknown parameter {name}; {nearest(name, space)}")
-    queue(database, study, [*configurations, *_fitting(space, from_elsewhere)])
+            check(name, value)
+    queue(database, study, [*configurations, *_fitting(check, from_elsewhere)])
 
 
-def _fitting(space: Space, configurations: Configurations) -> Configurations:
+def _fitting(check: Callable[[str, Value], None], configurations: Configurations) -> Configurations:
     """The configurations, as far as they fit the space."""
 
-    def fits(name: str, value: Scalar) -> bool:
+    def fits(name: str, value: Value) -> bool:
         try:
-            check_value(name, value, space[name])
-        except (KeyError, UsageError):
-            return not space
+            check(name, value)
+        except UsageError:
+            return False
         return True
 
     return [
@@ -84,6 +93,6 @@ def queue(
         "enqueue_trials",
         study_id=study.study_id,
         stage=stage,
-        configurations=Json([dict(each) for each in configurations]),
+        configurations=Json([to_json(dict(each)) for each in configurations]),
         attributes=Json([dict(each) for each in attributes or [{}] * len(configurations)]),
     )

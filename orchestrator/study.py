@@ -8,10 +8,12 @@ from typing import Any
 
 from psycopg2.extras import Json
 
+from orchestrator.choices import read_domain
 from orchestrator.errors import NoSuchStudy, UsageError, nearest
 from orchestrator.resolve.facts import ObjectiveFacts
 from orchestrator.resolve.resolve import Resolved, resolve
 from orchestrator.search.plans import is_planned
+from orchestrator.search.space import Space
 from orchestrator.software import software_of
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
@@ -165,3 +167,9 @@ def read(database: Database, name: str) -> StoredStudy | None:
 def store_facts(database: Database, study: StoredStudy, facts: ObjectiveFacts) -> None:
     """Complete what a study of an older version has stored of its objective."""
     database.rows("store_facts", study_id=study.study_id, objective=Json(facts.as_json()))
+
+
+def found_domains(database: Database, study: StoredStudy) -> Space:
+    """The parameters that the study's trials have suggested so far, by name."""
+    rows = database.rows("found_domains", study_id=study.study_id)
+    return {row["name"]: read_domain(row["domain"]) for row in rows}

@@ -43,8 +43,10 @@ def dashboard(
 
     Example: orch dashboard --port 8080 --open
     """
+    from orchestrator.cli.quiet import quieten_choices
     from orchestrator.report.dashboard import DashboardOptions, serve
     from orchestrator.storage.open import open_database
 
+    quieten_choices()
     options = DashboardOptions(host, port, open_browser, password_file, read_only, metrics)
     serve(open_database(storage), options)

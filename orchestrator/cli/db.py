@@ -101,9 +101,11 @@ def proxy(
 
     Example: orch db proxy --port 13000
     """
+    from orchestrator.cli.quiet import quieten_choices
     from orchestrator.storage.open import open_database
     from orchestrator.storage.proxy import serve
 
+    quieten_choices()
     serve(open_database(storage), host, port)
 
 

@@ -70,7 +70,9 @@ def enqueue(
 
 
 def _configuration(text: str) -> dict[str, Any]:
-    inner = text.strip().removeprefix("{").removesuffix("}")
+    inner = text.strip()
+    if inner.startswith("{"):
+        inner = inner.removeprefix("{").removesuffix("}")
     try:
         values: dict[str, Any] = tomllib.loads(f"params = {{{inner}}}")["params"]
     except tomllib.TOMLDecodeError as error:
@@ -78,6 +80,17 @@ def _configuration(text: str) -> dict[str, Any]:
             f"--params {text}: write NAME=VALUE, …, as 'units=64, activation=\"relu\"' ({error})"
         ) from None
     for key, value in values.items():
-        if not isinstance(value, bool | int | float | str):
-            raise UsageError(f"--params {text}: {key} must be a number, a string or a boolean")
+        if not _is_choice(value):
+            raise UsageError(
+                f"--params {text}: {key} must be a number, a string, a boolean, or a list or table "
+                "of them"
+            )
     return values
+
+
+def _is_choice(value: object) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_choice, value))
+    if isinstance(value, dict):
+        return all(map(_is_choice, value.values()))
+    return isinstance(value, bool | int | float | str)

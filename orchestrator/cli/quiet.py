@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
@@ -22,6 +23,16 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 def quieten_tensorflow() -> None:
     """Let TensorFlow load without its news in this process, which is a command's."""
     sys.meta_path.insert(0, _Finder())
+
+
+def quieten_choices() -> None:
+    """Let Optuna's own storage read choices that are lists or dicts without a warning of each.
+
+    For a command that serves until Ctrl-C and runs nobody else's code.
+    """
+    warnings.filterwarnings(
+        "ignore", "Choices for a categorical distribution should be", UserWarning
+    )
 
 
 class _Finder(MetaPathFinder):

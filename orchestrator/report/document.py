@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.choices import distinct
 from orchestrator.origin import IMPORTED, Origin
 from orchestrator.ranking import rank
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.rungs import Rung
 from orchestrator.report.winner import RefitRecord, Winner
-from orchestrator.report.words import distinct, step_word
+from orchestrator.report.words import Writable, step_word
 
 
 class States(BaseModel):
@@ -37,7 +38,7 @@ class Best(BaseModel):
 
     number: int
     value: float
-    params: dict[str, Any]
+    params: Writable
     epochs: int
     std: float | None
     standard_error: float | None
@@ -88,7 +89,7 @@ class TrialSummary(BaseModel):
     values: list[float] | None
     std: float | None
     standard_error: float | None
-    params: dict[str, Any]
+    params: Writable
     intermediate: dict[str, float | None]
     bracket: int | None
     retry_of: int | None
@@ -98,7 +99,7 @@ class TrialSummary(BaseModel):
     feasible: bool | None
     started_seconds: float | None
     ended_seconds: float | None
-    attributes: dict[str, Any]
+    attributes: Writable
 
     @property
     def may_win(self) -> bool:

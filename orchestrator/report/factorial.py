@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from orchestrator.choices import distinct
 from orchestrator.errors import UsageError
-from orchestrator.report.words import distinct
 from orchestrator.search.space import values_of
 
 Cell = tuple[object, ...]  # a value for each parameter

@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.errors import OrchError
 from orchestrator.report.trials import is_retried
 from orchestrator.spec import StudySpec
+from orchestrator.storage.storable import clean
 
 _COMPLETE = "complete"  # a file that says that a trial's folder is final
 
@@ -194,7 +195,8 @@ def _domain(api: Any, each: BaseDistribution) -> Any:
     return api.RealInterval(float(each.low), float(each.high))
 
 
-def _plain(value: object) -> bool | int | float | str:
+def _plain(value: Any) -> bool | int | float | str:
+    value = clean(value)  # a file of events has no lone surrogate
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -19,10 +19,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
+from orchestrator.choices import distinct
 from orchestrator.report import ped_anova
 from orchestrator.report.factorial import decompose
 from orchestrator.report.sample import TrialSample
-from orchestrator.report.words import counted, distinct, percent
+from orchestrator.report.words import counted, percent
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from textwrap import wrap
 
-from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
@@ -26,7 +26,7 @@ from orchestrator.resolve.facts import ObjectiveFacts
 from orchestrator.search.space import count, describe, size
 from orchestrator.spec import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy
+from orchestrator.study import StoredStudy, found_domains
 
 
 def table(
@@ -148,11 +148,7 @@ def space_of_study(database: Database, study: StoredStudy) -> ObjectiveFacts:
     facts = study.facts
     if not facts.is_open:
         return facts
-    found = {
-        row["name"]: json_to_distribution(row["domain"])
-        for row in database.rows("found_domains", study_id=study.study_id)
-    }
-    return replace(facts, space={**found, **(facts.space or {})})
+    return replace(facts, space={**found_domains(database, study), **(facts.space or {})})
 
 
 def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = None) -> str:

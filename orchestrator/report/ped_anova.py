@@ -23,6 +23,8 @@ from optuna.trial import FrozenTrial
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
+from orchestrator.choices import internal
+
 Array = NDArray[np.float64]
 
 _QUANTILE = 0.1  # the good trials; Optuna's default, as all that follows
@@ -98,7 +100,7 @@ def _regimes(trials: Sequence[FrozenTrial], name: str) -> list[tuple[BaseDistrib
 
 def _cells(distribution: BaseDistribution, values: list[object]) -> tuple[NDArray[np.int_], int]:
     """In which cell of the domain's grid each value lies, and how many cells there are."""
-    numbers = np.array([distribution.to_internal_repr(value) for value in values])
+    numbers = np.array([internal(distribution, value) for value in values])
     if isinstance(distribution, CategoricalDistribution):
         return numbers.astype(int), len(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)

@@ -179,15 +179,15 @@ class ProgressReader:
 
     def _params(self, best: Row) -> dict[str, Any]:
         if self._best is None or self._best[0] != best["trial_id"]:
-            from optuna.distributions import json_to_distribution
+            from orchestrator.choices import read_domain
 
             rows = self._database.rows("params_of_trial", trial_id=best["trial_id"])
             self._best = (
                 best["trial_id"],
                 {
-                    row["param_name"]: json_to_distribution(
-                        row["distribution_json"]
-                    ).to_external_repr(row["param_value"])
+                    row["param_name"]: read_domain(row["distribution_json"]).to_external_repr(
+                        row["param_value"]
+                    )
                     for row in rows
                 },
             )

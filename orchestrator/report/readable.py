@@ -6,11 +6,13 @@ import json
 from collections.abc import Container, Sequence
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import StudyDirection
 from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.choices import domain_of, place_of
 from orchestrator.eligibility import constraints_of, may_win
 from orchestrator.ranking import rank
 from orchestrator.report.words import duration
@@ -85,11 +87,27 @@ class ReadableStorage(_CachedStorage):
         shown = FrozenTrial.__new__(FrozenTrial)
         shown.__dict__.update(trial.__dict__)
         shown._user_attrs = readable(trial.user_attrs)
+        for name, domain in trial.distributions.items():
+            if isinstance(domain, CategoricalDistribution) and not _has_hash(domain):
+                _show_choices_as_text(shown, name, domain)
         others = {k: v for k, v in with_list_of_constraints(trial).items() if not _is_artifact(k)}
         shown._system_attrs = {**others, **artifacts}
         if trial.state.is_finished():
             self._readable[trial._trial_id] = shown, artifacts
         return shown
+
+
+def _has_hash(domain: CategoricalDistribution) -> bool:
+    """Whether optuna-dashboard can put the choices into a set; lists and dicts it cannot."""
+    return not any(isinstance(choice, list | dict) for choice in domain.choices)
+
+
+def _show_choices_as_text(trial: FrozenTrial, name: str, domain: CategoricalDistribution) -> None:
+    """The choices as the page writes them anyway. The trial's own mappings stay as they are."""
+    words = [str(each) if isinstance(each, list | dict) else each for each in domain.choices]
+    value = words[place_of(domain, trial.params[name])]
+    trial.distributions = {**trial.distributions, name: domain_of(words)}
+    trial.params = {**trial.params, name: value}
 
 
 def _is_artifact(key: str) -> bool:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from orchestrator.report.confirmation import Confirmation, read_confirmation
 from orchestrator.report.trials import ranking
+from orchestrator.report.words import Writable
 from orchestrator.storage.database import Database
 from orchestrator.study import StoredStudy
 
@@ -28,7 +29,7 @@ class Winner(BaseModel):
     """
 
     number: int
-    params: dict[str, Any]
+    params: Writable
     chosen_by: Literal["search", "confirmation"]
     searched_value: float
     mean: float | None = None
@@ -55,7 +56,7 @@ class RefitRecord(BaseModel):
 
     number: int
     value: float | None = None
-    params: dict[str, Any] | None = None
+    params: Writable | None = None
     seed: int | None = None
     model: str | None = None
     sha256: str | None = None

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from orchestrator.numbers import rounded
+from orchestrator.storage.storable import clean
+
+# What a study stores by name, without the characters that UTF-8 does not have.
+Writable = Annotated[dict[str, Any], BeforeValidator(clean)]
 
 
 def number(value: object) -> str:
@@ -13,11 +19,6 @@ def number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return rounded(value, 4 if abs(value) < 0.1 else 5)
-
-
-def distinct(value: object) -> object:
-    """What tells a parameter's value from others: 1 is not True, and a list has no hash."""
-    return value if type(value) in (float, str) else repr(value)
 
 
 def duration(seconds: float) -> str:

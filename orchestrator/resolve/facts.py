@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 
+from orchestrator.choices import read_domain
 from orchestrator.spec import StudySpec
 
 
@@ -57,7 +58,7 @@ class ObjectiveFacts:
         facts = dict(stored)
         for key in ("space", "further"):
             if key in facts:
-                facts[key] = {name: json_to_distribution(text) for name, text in facts[key]}
+                facts[key] = {name: read_domain(text) for name, text in facts[key]}
         return cls(**facts)
 
 

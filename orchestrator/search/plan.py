@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from orchestrator.choices import distinct
 from orchestrator.domains import Scalar
 
 Configuration = dict[str, Scalar]
@@ -86,8 +87,6 @@ def configuration_of(trial: FrozenTrial) -> Configuration:
     return dict(queued)
 
 
-def key_of(configuration: Mapping[str, Scalar]) -> tuple[tuple[str, str, Scalar], ...]:
+def key_of(configuration: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
     """Equal for equal configurations; 1, 1.0 and true are three values."""
-    return tuple(
-        sorted((name, type(value).__name__, value) for name, value in configuration.items())
-    )
+    return tuple((name, distinct(configuration[name])) for name in sorted(configuration))

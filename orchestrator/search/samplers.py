@@ -38,6 +38,9 @@ _PLANNED = Strategy("RandomSampler", _PREPARED, reserved=_SEED)
 # One sequence that all workers share; the others draw anew for each trial.
 _ONE_SEQUENCE = {"qmc"}
 
+# These draw choices at random, whatever other trials had; the others compare them with theirs.
+_BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}
+
 # What else these keep, the parameters that all trials have, follows from the trials.
 _RESEEDED = {"RandomSampler", "TPESampler"}
 
@@ -59,6 +62,16 @@ def build_sampler(spec: StudySpec, trial_seed: int | None = None) -> BaseSampler
     filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
     sampler: BaseSampler = strategy.build("sampler", {} if name in PLANS else options, **filled)
     return sampler
+
+
+def looks_at_choices(sampler: BaseSampler) -> bool:
+    """Whether a sampler compares a trial's choices with those stored of other trials."""
+    return type(sampler).__name__ not in _BLIND_TO_CHOICES
+
+
+def hashes_choices(sampler: BaseSampler) -> bool:
+    """Whether a sampler looks choices up by their hash, which lists and dicts do not have."""
+    return type(sampler).__name__ == "BruteForceSampler"
 
 
 class TrialSampler:

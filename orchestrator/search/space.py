@@ -13,6 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from orchestrator.choices import internal, place_of
 from orchestrator.domains import (
     ChoiceDomain,
     Domain,
@@ -101,17 +102,34 @@ def values_of(name: str, each: BaseDistribution) -> list[Scalar]:
     return [round(each.low + index * (each.step or 0.0), 12) for index in range(total)]
 
 
-def check_value(name: str, value: Scalar, each: BaseDistribution) -> None:
+def check_type(name: str, value: Any, each: BaseDistribution) -> None:
+    """Check that a value is of a domain's kind; a number may lie outside of its range.
+
+    Raises:
+        UsageError: text or a boolean for a number, a fraction for a whole number, or none of the
+            choices.
+    """
+    try:
+        if isinstance(each, CategoricalDistribution):
+            place_of(each, value)
+            return
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            is_whole = isinstance(each, IntDistribution)
+            if value == int(value) if is_whole else not math.isnan(value):
+                return
+    except (ValueError, OverflowError):  # not among the choices; no integer or float holds it
+        pass
+    raise UsageError(f"{name} cannot be {value!r}; its domain is {describe(each)}")
+
+
+def check_value(name: str, value: Any, each: BaseDistribution) -> None:
     """Check that a value is of a domain.
 
     Raises:
         UsageError: it is not.
     """
-    try:
-        inside = each._contains(each.to_internal_repr(value))
-    except (ValueError, TypeError):
-        inside = False
-    if not inside:
+    check_type(name, value, each)
+    if not each._contains(internal(each, value)):
         raise UsageError(f"{name} cannot be {value!r}; its domain is {describe(each)}")
 
 

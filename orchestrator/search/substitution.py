@@ -70,19 +70,23 @@ def _kinds(each: BaseDistribution) -> set[str]:
     return {"whole number" if isinstance(each, IntDistribution) else "number"}
 
 
-def _kind(value: Scalar) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, str):
         return "string"
-    return "whole number" if isinstance(value, int) else "number"
+    if isinstance(value, int | float):
+        return "whole number" if isinstance(value, int) else "number"
+    return type(value).__name__
 
 
 def _lies_in(value: Scalar, own: BaseDistribution) -> bool:
     if isinstance(own, CategoricalDistribution):
         # True == 1 in Python, but they are different choices.
         return any(
-            value == choice and isinstance(value, bool) == isinstance(choice, bool)
+            isinstance(choice, Scalar)
+            and value == choice
+            and isinstance(value, bool) == isinstance(choice, bool)
             for choice in own.choices
         )
     assert isinstance(own, IntDistribution | FloatDistribution)

@@ -6,14 +6,13 @@ import json
 import math
 import threading
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
-from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.choices import read_domain
+
 _NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
-_distribution = lru_cache(maxsize=1024)(json_to_distribution)
 
 # An answer that comes late may have a worker's own trial as it was before its claim.
 _OPEN = ("WAITING", "RUNNING")
@@ -116,7 +115,7 @@ class Mirror:
 def frozen_trial(row: list[Any]) -> FrozenTrial:
     """A row of ``orch.changes`` as Optuna's object."""
     trial_id, number, state, start, complete, values, params, reported, user, system = row
-    domains = {name: _distribution(text) for name, _, text in params or ()}
+    domains = {name: read_domain(text) for name, _, text in params or ()}
     return FrozenTrial(
         number=number,
         state=TrialState[state],

@@ -16,10 +16,8 @@ from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
-    CategoricalDistribution,
     check_distribution_compatibility,
     distribution_to_json,
-    json_to_distribution,
 )
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
@@ -29,6 +27,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from psycopg2.extras import Json
 
+from orchestrator.choices import internal, read_domain
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.mirror import Mirror, frozen_trial, stored_number
 from orchestrator.storage.storable import attribute_json, check_name, check_step
@@ -183,7 +182,7 @@ class PostgresStorage(BaseStorage):
             raise _no_trial(trial_id)
         self._study_of_trial[trial_id] = row["study_id"]
         text = row["distribution_json"]
-        return None if text is None else json_to_distribution(text)
+        return None if text is None else read_domain(text)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -280,7 +279,7 @@ def _parts(trial: FrozenTrial) -> dict[str, Any]:
     """The trial's rows in the form of ``orch.store``."""
     return {
         "params": [
-            [name, domain.to_internal_repr(trial.params[name]), distribution_to_json(domain)]
+            [name, internal(domain, trial.params[name]), distribution_to_json(domain)]
             for name, domain in trial.distributions.items()
         ],
         "values": [
@@ -302,21 +301,12 @@ def _rows(number: int, trial: FrozenTrial) -> dict[str, Any]:
             [step, *stored_number(value)] for step, value in trial.intermediate_values.items()
         ],
         "params": [
-            [name, _internal(domain, trial.params[name]), distribution_to_json(domain)]
+            [name, internal(domain, trial.params[name]), distribution_to_json(domain)]
             for name, domain in trial.distributions.items()
         ],
         "user": [[key, json.dumps(value)] for key, value in trial.user_attrs.items()],
         "system": [[key, json.dumps(value)] for key, value in trial.system_attrs.items()],
     }
-
-
-def _internal(domain: BaseDistribution, value: Any) -> float:
-    """The value as stored. Optuna takes 1 for True where a parameter has both as choices."""
-    if isinstance(domain, CategoricalDistribution):
-        for index, choice in enumerate(domain.choices):
-            if type(choice) is type(value) and choice == value:
-                return index
-    return domain.to_internal_repr(value)
 
 
 def _open_state(trial_id: int, row: Row | None) -> TrialState:

@@ -10,12 +10,13 @@ from typing import Any
 
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from orchestrator.choices import domain_of, place_of, stored_form
 from orchestrator.errors import OrchError
 from orchestrator.search.space import Space
 from orchestrator.search.substitution import as_suggested
@@ -131,12 +132,19 @@ class RecordedTrial(optuna.Trial):
                         f"trial {self.number} does not fit the space: {error}"
                     ) from None
 
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._suggest(name, domain_of(choices))
+
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if name not in self._recorded:
             raise ValueError(f"the record has no parameter '{name}'")
         value = self._recorded[name]
         domain = self._space.get(name, distribution)
-        domain.to_internal_repr(value)  # refuses another choice
+        if isinstance(domain, CategoricalDistribution):
+            # The record has what JSON makes of a tuple or an enum; the objective gets its own.
+            value = domain.choices[place_of(stored_form(domain), value)]
+        else:
+            domain.to_internal_repr(value)  # refuses another value
         self._cached_frozen_trial.params[name] = value
         self._cached_frozen_trial.distributions[name] = domain
         return as_suggested(value, distribution)

@@ -14,7 +14,7 @@ from orchestrator.storage.database import Database, Row
 from orchestrator.storage.mirror import Changes, stored_number
 from orchestrator.storage.replica import End
 from orchestrator.storage.setup import ORCH_VERSION
-from orchestrator.storage.storable import clean
+from orchestrator.storage.storable import clean, to_json
 from orchestrator.worker.writes import Account, Writes
 
 Outcome = Literal[
@@ -120,7 +120,7 @@ class Claims:
             "advance_plan",
             study_id=self._study_id,
             stage=stage,
-            configurations=Json([configuration for configuration, _ in step.queue]),
+            configurations=Json([to_json(configuration) for configuration, _ in step.queue]),
             attributes=Json([attributes for _, attributes in step.queue]),
             promote=step.promote,
             prune=step.prune,

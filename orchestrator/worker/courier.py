@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from optuna.distributions import json_to_distribution
 from optuna.exceptions import UpdateFinishedTrialError
 
+from orchestrator.choices import read_domain
 from orchestrator.errors import StorageError, StorageUnavailable, Unstorable
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
@@ -132,7 +132,7 @@ class Courier(Background):
     def write_param(self, name: str, value: float, distribution: str) -> None:
         """Send a parameter, with the next value or a moment later."""
         if self._is_forked():
-            domain = json_to_distribution(distribution)
+            domain = read_domain(distribution)
             self._from_child(lambda to, trial: to.set_trial_param(trial, name, value, domain))
             return
         self._write(lambda pending: pending.params.update({name: (value, distribution)}))

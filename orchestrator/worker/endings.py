@@ -3,7 +3,7 @@
 | what happened | what it costs |
 |---|---|
 | ``FAILED``: an exception, ``SystemExit``, out of memory | one attempt of ``worker.max_retries`` |
-| ``CERTAIN``: ``FailedTrialError`` | no further retry |
+| ``CERTAIN``: ``FailedTrialError``, ``ParameterError`` | no further retry |
 | ``MISUSED``: no trial can get around it | the study stops |
 | ``MACHINE``: our files cannot be written, no GPU before the first step | the worker leaves |
 

@@ -14,10 +14,15 @@ from typing import Any
 
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    distribution_to_json,
+)
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.choices import internal, place_of, read_domain
 from orchestrator.eligibility import feasible, known_infeasible
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
@@ -35,6 +40,7 @@ from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
 from orchestrator.worker.patience import patiently
 from orchestrator.worker.study import WorkerStudy
+from orchestrator.worker.suggestion import check_enqueued, storable
 
 _log = logging.getLogger("orch")
 
@@ -95,6 +101,11 @@ class WorkerTrial(optuna.Trial):
         # What the training up to that checkpoint took.
         self.seconds_before = 0.0
         self._started = time.monotonic()
+        self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return super().params | self._chosen
 
     def __copy__(self) -> WorkerTrial:
         return self  # a handle to the same trial, as a pruning callback holds it
@@ -260,9 +271,7 @@ class WorkerTrial(optuna.Trial):
         kept = {name: (value, text) for name, value, text in found.facts.get("drawn", [])}
         if not self.params:
             for name, (value, text) in kept.items():
-                self.storage.set_trial_param(
-                    self._trial_id, name, value, json_to_distribution(text)
-                )
+                self.storage.set_trial_param(self._trial_id, name, value, read_domain(text))
             self._cached_frozen_trial = self.storage.get_trial(self._trial_id)
         if kept.keys() and {name: value for name, (value, _) in kept.items()} != self._drawn():
             _log.warning("trial %d: what is kept here has other parameters", self.number)
@@ -272,7 +281,7 @@ class WorkerTrial(optuna.Trial):
     def _drawn(self) -> dict[str, float]:
         trial = self._cached_frozen_trial
         return {
-            name: domain.to_internal_repr(trial.params[name])
+            name: internal(domain, trial.params[name])
             for name, domain in trial.distributions.items()
         }
 
@@ -378,6 +387,23 @@ class WorkerTrial(optuna.Trial):
         wanted = self._space.get(name, distribution)
         if wanted is not distribution:
             self._domains.check(name, distribution)
+        if not isinstance(wanted, CategoricalDistribution):
+            return as_suggested(self._draw(name, wanted), distribution)
+        stored = storable(name, wanted, self.study.sampler)
+        is_new = name not in self._cached_frozen_trial.distributions
+        drawn = self._draw(name, stored)
+        place = place_of(stored, drawn)
+        # Optuna has stored the first choice that is equal: True for 1.
+        if is_new and self._is_written_here and place != stored.to_internal_repr(drawn):
+            self.storage.set_trial_param(self._trial_id, name, place, stored)
+        self._chosen[name] = wanted.choices[place]
+        return as_suggested(self._chosen[name], distribution)
+
+    def _draw(self, name: str, wanted: BaseDistribution) -> Any:
+        """The value of a parameter: enqueued, of an earlier attempt, or the sampler's."""
+        drawn = self._cached_frozen_trial.distributions
+        if name in self._fixed_params and name not in drawn:
+            check_enqueued(name, self._fixed_params[name], wanted)
 
         def suggest() -> Any:
             try:
@@ -396,8 +422,7 @@ class WorkerTrial(optuna.Trial):
                 self._stale = False
             return suggest()
 
-        value = patiently(suggest_afresh, self._equipment.patience_seconds)
-        return as_suggested(value, distribution)
+        return patiently(suggest_afresh, self._equipment.patience_seconds)
 
     def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:

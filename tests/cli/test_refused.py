@@ -201,6 +201,7 @@ REFUSED = [
     ("as_made", 1, "enqueue q --params x=1 --from nowhere"),
     ("as_made", 2, "enqueue q --params x=1 --from none"),
     ("as_made", 2, "enqueue q"),
+    ("as_made", 2, "enqueue f --params x=0.5 --params x=true"),
     # Imports.
     ("as_made", 2, "import optuna sqlite:///{folder}/gone.db new"),
     ("as_made", 2, "import optuna sqlite:///{folder}/no.db new"),

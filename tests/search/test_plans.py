@@ -108,6 +108,12 @@ def test_coordinate_tunes_one_parameter_at_a_time_and_keeps_its_best() -> None:
     assert tried[-1]["z"] == 1e-2 and len(tried) == 5 + 2 + 4 == coordinate().size()
 
 
+def test_plans_pass_over_trials_that_were_enqueued_with_lists() -> None:
+    enqueued = ended({"x": [1, 2], "y": {"a": [3]}, "width": [8]}, 0.0)
+    assert coordinate().next([enqueued]) == coordinate().next([])
+    assert len(GridPlan(SPACE, always).next([enqueued])) == 8
+
+
 def test_coordinate_knows_the_direction() -> None:
     tried = carry_out(coordinate(maximize=True), worth)
     assert tried[-1]["x"] == -4 and tried[-1]["y"] == 1

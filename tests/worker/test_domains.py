@@ -14,6 +14,7 @@ from orchestrator.worker.domains import Words
 def suggests(trial: optuna.Trial) -> float:
     trial.suggest_categorical("kind", ["flat", "deep"])
     trial.suggest_categorical("batch", [32, 64])
+    trial.suggest_categorical("sizes", [[16], [16, 8]])
     trial.suggest_int("units", 8, 64)
     return trial.suggest_float("rate", 0.1, 1.0)
 
@@ -29,6 +30,8 @@ def suggests(trial: optuna.Trial) -> float:
         ({"kind": "depe"}, ['space.kind cannot be "depe"', "flat, deep"]),
         ({"kind": {"int": [1, 2]}}, ["space.kind must be a string"]),
         ({"batch": 65}, ["space.batch cannot be 65", "32, 64"]),
+        ({"sizes": 16}, ["space.sizes cannot be 16", "[16], [16, 8]"]),
+        ({"sizes": {"choice": [1, 2]}}, ["space.sizes must be a list"]),
     ],
 )
 def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(

@@ -86,7 +86,10 @@ def parallel(summary: Summary) -> Figure | None:
     points = []
     lines: list[list[tuple[float, float]]] = []
     for trial in drawn:
-        places = [scale.place(trial.params.get(n)) for n, scale in zip(names, scales, strict=True)]
+        places = [
+            scale.place(trial.params[name]) if name in trial.params else None
+            for name, scale in zip(names, scales, strict=True)
+        ]
         line = [(frame.x0 + i * gap, at) for i, at in enumerate(places) if at is not None]
         line.append((frame.x1, metric.place(trial.value) or frame.y0))
         lines.append(line)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestrator.report.words import clip, distinct
+from orchestrator.choices import distinct
+from orchestrator.report.words import clip
 
 _LONGEST = 1e12  # a tick is not written out beyond
 
+_MOST_CHOICES = 12
 Tick = tuple[float, str]  # a place in user units, and what is written there
 
 
@@ -102,9 +104,9 @@ class Category:
     end: float
 
     def place(self, value: Any) -> float | None:
-        # 1 and True are equal, and two values.
+        wanted = distinct(value)
         for index, each in enumerate(self.values):
-            if each == value and type(each) is type(value):
+            if distinct(each) == wanted:
                 return self.start + (index + 0.5) / len(self.values) * (self.end - self.start)
         return None
 
@@ -116,9 +118,13 @@ class Category:
 def scale_of(values: Sequence[Any], start: float, end: float, log: bool = False) -> Scale:
     """The scale that shows all the values of a parameter."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) < len(values) or not numbers:
-        each = {distinct(value): value for value in values}.values()
-        return Category(sorted(each, key=str), start, end)
+    finite = [number for number in numbers if math.isfinite(number)]
+    each = {distinct(value): value for value in values}
+    # A NaN or an infinity has a place only among the choices of a category.
+    are_choices = len(finite) < len(numbers) and len(each) <= _MOST_CHOICES
+    if len(numbers) < len(values) or not finite or are_choices:
+        return Category(sorted(each.values(), key=str), start, end)
+    numbers = finite
     low, high = float(min(numbers)), float(max(numbers))
     if log and low > 0 and high > low:
         return Log(low, high, start, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.resources import files
 from typing import Any
 
@@ -161,4 +162,7 @@ def _row(trial: TrialSummary, names: list[str]) -> list[Any]:
 
 
 def _short(value: Any) -> Any:
-    return float(number(value)) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    # JSON has no NaN.
+    return float(number(value)) if math.isfinite(value) else str(value)

@@ -1,14 +1,16 @@
 -- Plans: trials that are queued, paused, promoted and pruned by a study's own strategy.
 
 -- Queue configurations as WAITING trials with fixed parameters, as Optuna's enqueue_trial does.
--- p_user and p_system are attributes, one object for each trial. The caller holds the study's lock.
+-- A configuration is JSON in a string, because jsonb has no NaN and its text no NUL; a worker of an
+-- older orch writes an object. p_user and p_system are attributes, one object for each trial. The
+-- caller holds the study's lock.
 CREATE OR REPLACE FUNCTION orch.queue_trials(
     p_study integer, p_configurations jsonb, p_user jsonb, p_system jsonb
 ) RETURNS void LANGUAGE sql AS $$
     WITH wanted AS (
         SELECT p_user -> (place - 1)::integer AS user_attributes,
-               coalesce(p_system -> (place - 1)::integer, '{}')
-                   || jsonb_build_object('fixed_params', value) AS system_attributes,
+               coalesce(p_system -> (place - 1)::integer, '{}') AS system_attributes,
+               value #>> '{}' AS fixed,
                orch.next_number(p_study) + place - 1 AS number
         FROM jsonb_array_elements(p_configurations) WITH ORDINALITY AS e(value, place)
     ), made AS (
@@ -19,6 +21,8 @@ CREATE OR REPLACE FUNCTION orch.queue_trials(
         INSERT INTO trial_system_attributes (trial_id, key, value_json)
         SELECT m.trial_id, a.key, a.value::text
         FROM made m JOIN wanted w USING (number), jsonb_each(w.system_attributes) AS a
+        UNION ALL
+        SELECT m.trial_id, 'fixed_params', w.fixed FROM made m JOIN wanted w USING (number)
     )
     INSERT INTO trial_user_attributes (trial_id, key, value_json)
     SELECT m.trial_id, a.key, a.value::text
