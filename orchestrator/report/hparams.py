@@ -25,6 +25,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
+from orchestrator.report.arithmetic import MOST
 from orchestrator.report.trials import is_retried
 from orchestrator.spec import StudySpec
 
@@ -195,6 +196,8 @@ def _domain(api: Any, each: BaseDistribution) -> Any:
 
 
 def _plain(value: object) -> bool | int | float | str:
+    if isinstance(value, int) and not -MOST <= value <= MOST:
+        return str(value)  # the plugin's numbers are floats
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -98,17 +98,23 @@ def _regimes(trials: Sequence[FrozenTrial], name: str) -> list[tuple[BaseDistrib
 
 def _cells(distribution: BaseDistribution, values: list[object]) -> tuple[NDArray[np.int_], int]:
     """In which cell of the domain's grid each value lies, and how many cells there are."""
-    numbers = np.array([distribution.to_internal_repr(value) for value in values])
     if isinstance(distribution, CategoricalDistribution):
-        return numbers.astype(int), len(distribution.choices)
+        # By their words: Optuna's own comparison takes no whole number that no float holds.
+        places = {repr(choice): place for place, choice in enumerate(distribution.choices)}
+        return np.array([places[repr(value)] for value in values]), len(places)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     low, high, cells = float(distribution.low), float(distribution.high), _CELLS
+    # One that was queued or imported may lie outside: it counts with the nearest.
+    numbers = np.clip(np.array(values, dtype=np.float64), low, high)
+    steps = math.inf if distribution.step is None else (high - low) / distribution.step
     if isinstance(distribution, IntDistribution) and distribution.log:
         cells = min(math.ceil(math.log2(high - low + 1)) + 1, _CELLS)
-    elif distribution.step is not None:
-        cells = min(round((high - low) / distribution.step) + 1, _CELLS)
+    elif steps < _CELLS:
+        cells = min(round(steps) + 1, _CELLS)
     if distribution.log:
         low, high, numbers = math.log(low), math.log(high), np.log(numbers)
+    if math.isinf(high - low):
+        low, high, numbers = low / 2, high / 2, numbers / 2
     at = np.ceil((numbers - low) / ((high - low) / (cells - 1)) - 0.5).astype(int)
     return np.clip(at, 0, cells - 1), cells
 
