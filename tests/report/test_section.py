@@ -379,3 +379,72 @@ def test_the_dashboard_notes_every_study_beside_nasty_ones(orch: Orch, nasty: Da
             assert _note(storage, f"nasty-{kind}", f"is the best of {best}")
         status, body = ask(metrics)
         assert status == 200 and b'orch_best_value{study="nasty-huge"} -1.7' in body
+
+
+_BROKEN_RUN = """
+import sys
+import orchestrator.{module} as module
+def broken(*_, **__):
+    raise OverflowError("cannot convert float infinity to integer")
+module.{function} = broken
+from orchestrator.cli.main import main
+sys.argv = ["orch", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "shown"),
+    [
+        ("report.summary", "assess", "Trials 4 of 4: 4 complete"),
+        ("report.text", "_history", "Trials 4 of 4: 4 complete"),
+        ("cli.session", "summarise", "The report"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_exit_code_of_a_run_is_that_of_what_it_trained(
+    orch: Orch, name: str, module: str, function: str, shown: str, debug: bool
+) -> None:
+    command = ["run", "quadratic", "--study", name, "--trials", "4", "--pruner", "none"]
+    script = _BROKEN_RUN.format(module=module, function=function)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *["--debug"] * debug, *command, "--workers", "1"],
+        env=orch.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout and LINE in " ".join(done.stdout.split())
+    assert ("in broken" in done.stderr) == debug, "the traceback is there for who asks"
+
+
+def test_a_run_that_failed_exits_1_though_its_report_breaks(orch: Orch, name: str) -> None:
+    script = _BROKEN_RUN.format(module="cli.session", function="summarise")
+    done = subprocess.run(
+        [
+            sys.executable, "-c", script, "run", "quadratic", "--study", name, "--trials", "4",
+            "--workers", "1", "--set", "objective.failure_rate=1",
+            "--set", "worker.max_failures=1", "--set", "worker.max_retries=0",
+        ],
+        env=orch.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and LINE in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("method", ["news", "headline", "read"])
+def test_a_display_that_breaks_stops_no_run(orch: Orch, name: str, method: str) -> None:
+    script = _BROKEN_RUN.format(
+        module="report.progress", function=f"ProgressReader.{method}"
+    ).replace("def broken", "whole = module.ProgressReader.read\ndef broken", 1)
+    if method == "read":  # not the first look, which says that there is work
+        script = script.replace(
+            "    raise", "    if not hasattr(module, 'told'):\n        module.told = 1\n"
+            "        return whole(*_)\n    raise", 1,
+        )  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable, "-c", script, "run", "quadratic", "--study", name, "--trials", "4",
+            "--workers", "1",
+        ],
+        env=orch.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Trials 4 of 4" in done.stdout, done.stderr
+    assert done.stderr.count(f"The progress {LINE}") == 1

@@ -25,7 +25,7 @@ from orchestrator.storage import replica
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.study import delete, stop
-from orchestrator.worker import courier
+from orchestrator.worker import courier, planner
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.patience import PatienceExceeded
 from orchestrator.worker.seeds import derive
@@ -894,6 +894,20 @@ def test_a_sampler_that_has_tried_everything_ends_the_study(place: Any) -> None:
     assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5]
     [row] = place.execute("SELECT state, reason FROM orch.study WHERE study_id = %(study)s")
     assert row == {"state": "exhausted", "reason": "every configuration has been tried"}
+
+
+def test_a_terminator_that_cannot_judge_ends_neither_the_worker_nor_the_search(
+    place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raises(*_: Any) -> bool:
+        raise FloatingPointError("overflow encountered in subtract")
+
+    monkeypatch.setattr(planner, "is_over", raises)
+    place.create(trials=3, terminator={"name": "stagnation", "min_n_trials": 1})
+    place.worker().run()
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE] * 3
+    said = [line for line in caplog.messages if "the terminator cannot judge" in line]
+    assert len(said) == 1 and "overflow encountered in subtract" in said[0]
 
 
 def test_a_terminator_that_expects_no_gain_ends_the_study(place: Any, function: Any) -> None:

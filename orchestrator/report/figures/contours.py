@@ -64,7 +64,7 @@ def _key(first: str, second: str) -> str:
 
 
 def _map(summary: Summary, first: str, second: str, ranked: Sequence[TrialSummary]) -> Figure:
-    frame = Frame(width=380, height=300, left=58)
+    frame = Frame(width=380, height=300, left=66)
     members = [ranked[0], *evenly(ranked[1:], _MOST_TRIALS - 1)]
 
     def scale(name: str, start: float, end: float) -> Scale:

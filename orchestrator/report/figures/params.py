@@ -134,7 +134,7 @@ def slices(summary: Summary) -> list[Figure]:
 
 
 def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figure:
-    frame = Frame(width=380, height=220, left=58)
+    frame = Frame(width=380, height=220, left=66)
     values = [trial.value for trial in members if trial.value is not None]
     y = value_scale(values, summary.maximize, frame.y0, frame.y1)
     x = _param_scale(summary, members, name, frame.x0 + 8, frame.x1 - 8)
