@@ -1,4 +1,7 @@
-"""Arithmetic on values of any size: no sum, square or difference overflows or vanishes."""
+"""Arithmetic on values of any size: no sum, square or difference overflows or vanishes.
+
+NumPy's error state is set in each function: that of the process is the user's.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ Array = NDArray[np.float64]
 MOST = sys.float_info.max
 
 
+@np.errstate(all="ignore")
 def scaled(values: Sequence[float] | Array) -> tuple[Array, int]:
     """The values as parts of a power of two, at most 1, and its exponent.
 
@@ -28,18 +32,21 @@ def scaled(values: Sequence[float] | Array) -> tuple[Array, int]:
     return np.ldexp(np.ldexp(array, -(exponent // 2)), -(exponent - exponent // 2)), exponent
 
 
+@np.errstate(all="ignore")
 def mean(values: Sequence[float]) -> float:
     """Of finite values; there must be one."""
     parts, exponent = scaled(values)
     return whole(float(np.mean(parts)), exponent)
 
 
+@np.errstate(all="ignore")
 def deviation(values: Sequence[float], ddof: int) -> float:
     """The standard deviation of finite values; infinite where no float holds it."""
     parts, exponent = scaled(values)
     return whole(float(np.std(parts, ddof=ddof)), exponent)
 
 
+@np.errstate(all="ignore")
 def median(values: Sequence[float]) -> float:
     """Of finite values; there must be one."""
     parts, exponent = scaled(values)

@@ -152,6 +152,7 @@ def _is_running(trials: Sequence[FrozenTrial]) -> bool:
     return any(not trial.state.is_finished() for trial in trials)
 
 
+@np.errstate(all="ignore")  # NumPy's error state is that of the user's process
 def confirmed(
     original: Sequence[FrozenTrial], fresh: Sequence[FrozenTrial], maximize: bool
 ) -> list[Confirmed]:

@@ -29,7 +29,7 @@ from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.noise import rounds_of, spread
 from orchestrator.report.rungs import Ladder, Rung
-from orchestrator.report.section import Sections
+from orchestrator.report.section import Sections, section
 from orchestrator.report.trials import is_retried, ranking
 from orchestrator.report.verdict import verdict
 from orchestrator.report.winner import choose_winner, read_refit
@@ -222,12 +222,39 @@ def _trials(
 ) -> list[TrialSummary]:
     starts = (trial.datetime_start for trial in trials if trial.datetime_start)
     first_start = min(starts, default=None)
+
+    def whole(trial: FrozenTrial) -> TrialSummary:
+        bracket, own_origin = bracket_of.get(trial.number), _origin_of_trial(trial, origin)
+        return _trial(bracket, trial, spec, first_start, own_origin)
+
     return [
-        _trial(
-            bracket_of.get(trial.number), trial, spec, first_start, _origin_of_trial(trial, origin)
-        )
+        section(f"Trial {trial.number}", partial(whole, trial), partial(_bare_trial, trial, spec))
         for trial in trials
     ]
+
+
+def _bare_trial(trial: FrozenTrial, spec: StudySpec, line: str) -> TrialSummary:
+    """Of a trial with facts that cannot be read, what Optuna itself knows; the line says why."""
+    finite = trial.values is not None and all(map(math.isfinite, trial.values))
+    return TrialSummary(
+        number=trial.number,
+        state=trial.state.name,
+        value=trial.values[0] if finite else None,
+        values=list(trial.values) if finite else None,
+        std=None,
+        standard_error=None,
+        params=trial.params,
+        intermediate={},
+        bracket=None,
+        retry_of=None,
+        worker="",
+        seconds=None,
+        reason=line,
+        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
+        started_seconds=None,
+        ended_seconds=None,
+        attributes={},
+    )
 
 
 def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:

@@ -228,6 +228,22 @@ def test_the_text_says_what_is_missing_once(
     assert re.search(r"is the best of 80", text)
 
 
+def test_a_trial_with_facts_that_cannot_be_read_keeps_its_value(
+    nasty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, read = summary_of(nasty, "healthy"), summary_module._seconds
+    monkeypatch.setattr(
+        summary_module,
+        "_seconds",
+        lambda trial, origin: broken() if trial.number == 8 else read(trial, origin),
+    )
+    summary = summary_of(nasty, "healthy")
+    assert [each.number for each in summary.ranked()] == [each.number for each in whole.ranked()]
+    assert summary.trials[7] == whole.trials[7]
+    assert summary.trials[8].value == whole.trials[8].value
+    assert summary.trials[8].reason is not None and LINE in summary.trials[8].reason
+
+
 def test_why_a_section_is_missing_is_logged_for_who_debugs(
     nasty: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -377,6 +393,7 @@ def test_the_dashboard_notes_every_study_beside_nasty_ones(orch: Orch, nasty: Da
         for kind, best in (("huge", 40), ("choices", 40), ("healthy", 80)):
             assert f"nasty-{kind}" in ids
             assert _note(storage, f"nasty-{kind}", f"is the best of {best}")
+            assert ask(f"{address}api/studies/{ids[f'nasty-{kind}']}")[0] == 200
         status, body = ask(metrics)
         assert status == 200 and b'orch_best_value{study="nasty-huge"} -1.7' in body
 
