@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,6 +16,7 @@ from rich.text import Text
 from orchestrator.cli.fold import Fold
 from orchestrator.errors import StorageUnavailable
 from orchestrator.report.progress import Progress, ProgressReader
+from orchestrator.report.section import section
 
 
 def say(line: str) -> None:
@@ -48,17 +50,28 @@ class Show:
         self.reader = reader
         self.fold = fold
         self._away = False
+        self._failures: set[str] = set()
 
     def __call__(self, messages: list[str]) -> None:
         """Show the messages, and what is new in the study; the workers do not wait for it."""
         try:
-            self.draw(messages, self.reader.news(), self.reader.read)
+            section("The progress", lambda: self._show_all(messages), partial(self._fail, messages))
             self._away = False
         except StorageUnavailable as error:
             if not self._away:
                 messages.append(f"the workers go on without the database: {error}")
                 self.draw(messages, [], None)
             self._away = True
+
+    def _show_all(self, messages: list[str]) -> None:
+        self.draw(messages, self.reader.news(), self.reader.read)
+
+    def _fail(self, messages: list[str], line: str) -> None:
+        """Say once what cannot be shown; what the workers say arrives all the same."""
+        if line not in self._failures:
+            self._failures.add(line)
+            messages.append(line)
+        self.draw(messages, [], None)
 
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None

@@ -95,6 +95,16 @@ def options(
 ) -> None:
     if debug:
         os.environ["ORCH_DEBUG"] = "1"
+        _log_everything()
+
+
+def _log_everything() -> None:
+    """Show what is logged in this process, e.g. why a section of a report is missing."""
+    import logging
+
+    log = logging.getLogger("orch")
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.DEBUG)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from orchestrator.errors import OrchError, StorageError, UsageError
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.listing import state_word
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.section import section
 from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
 from orchestrator.report.words import counted
@@ -199,8 +200,12 @@ def _close(database: Database, study: StoredStudy, supervisor: Supervisor) -> in
     code = supervisor.exit_code()
     if code == StorageError.exit_code:
         return code
-    summary = summarise(database, open_study(database, study.name))
-    print(render(summary, streams.columns()), end="")
+
+    def report() -> str:
+        return render(summarise(database, open_study(database, study.name)), streams.columns())
+
+    # What was trained decides the exit code, not whether all of it can be shown.
+    print(section("The report", report, lambda line: f"{line}\n"), end="")
     return code
 
 

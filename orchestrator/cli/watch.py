@@ -29,6 +29,7 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
     from orchestrator.cli.display import display, say
     from orchestrator.report.epochs import EpochCounter
     from orchestrator.report.progress import ProgressReader
+    from orchestrator.report.section import section
     from orchestrator.report.summary import summarise
     from orchestrator.report.text import render
     from orchestrator.storage.open import open_database
@@ -46,7 +47,11 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
             show([])
             if not over:
                 time.sleep(_LOOK_SECONDS)
-    print(render(summarise(database, open_study(database, name)), streams.columns()), end="")
+
+    def report() -> str:
+        return render(summarise(database, open_study(database, name)), streams.columns())
+
+    print(section("The report", report, lambda line: f"{line}\n"), end="")
 
 
 def _is_over(database: Database, name: str, reader: ProgressReader) -> bool:

@@ -144,7 +144,7 @@ def confirm(
     keep_confirmation(database, confirming)
     found = confirmed(trials, read_trials(database, confirming), study.spec.study.maximize)
     if format is Format.json:
-        print(json.dumps([each.model_dump() for each in found], indent=2))
+        print(json.dumps([json.loads(each.model_dump_json()) for each in found], indent=2))
     else:
         print(confirm_page(study.spec.study.metrics[0], found, streams.table_columns()))
     return 0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 from pydantic import BaseModel
 
 from orchestrator.errors import UsageError
-from orchestrator.numbers import rounded
 from orchestrator.ranking import rank
+from orchestrator.report.arithmetic import deviation, mean, median
 from orchestrator.report.document import Summary
+from orchestrator.report.section import Sections
 from orchestrator.report.significance import LEVEL, holm, permutation_p
-from orchestrator.report.words import counted, number
+from orchestrator.report.words import counted, difference, number
 
 _POINTS = 60  # of a curve
 
@@ -82,6 +84,7 @@ class Comparison(BaseModel):
 
     Attributes:
         step: what the groups' and curves' ``epochs`` are of plain functions: ``"step"``.
+        missing: what could not be worked out, by its key here, and a line that says why.
     """
 
     metric: str
@@ -91,8 +94,10 @@ class Comparison(BaseModel):
     groups: list[Group]
     differences: list[Difference]
     verdict: list[str]
+    missing: dict[str, str] = {}
 
 
+@np.errstate(all="ignore")  # NumPy's error state here is that of the caller's process
 def compare(summaries: Sequence[Summary]) -> Comparison:
     """Compare studies of one metric.
 
@@ -111,10 +116,16 @@ def compare(summaries: Sequence[Summary]) -> Comparison:
                 f"'{first.study}' about {first.metric} ({first.direction}); compare like with like"
             )
     maximize = first.maximize
-    ends = _ends(summaries)
-    groups = [_group(members, ends, maximize) for members in _grouped(summaries)]
+    ends, grouped, sections = _ends(summaries), _grouped(summaries), Sections()
+    curves = sections.make(
+        "curves", "The curves over what was spent", partial(_curves, grouped, ends, maximize)
+    ) or [[] for _ in grouped]
+    groups = [_group(*each) for each in zip(grouped, curves, strict=True)]
     groups.sort(key=lambda group: rank(group.mean, maximize))
-    differences = _differences([group for group in groups if group.values])
+    with_values = [group for group in groups if group.values]
+    differences = (
+        sections.make("differences", "The differences", partial(_differences, with_values)) or []
+    )
     return Comparison(
         metric=first.metrics[0],
         direction=first.directions[0],
@@ -122,7 +133,8 @@ def compare(summaries: Sequence[Summary]) -> Comparison:
         test="exact permutation test of the mean best value, two-sided, Holm's correction",
         groups=groups,
         differences=differences,
-        verdict=_verdict(groups, differences, summaries),
+        verdict=_verdict(groups, differences, summaries, sections.missing),
+        missing=sections.missing,
     )
 
 
@@ -163,7 +175,7 @@ def group_name(names: Sequence[str]) -> str:
     return shared or f"{names[0]} and {len(names) - 1} more"
 
 
-def _group(members: Sequence[Summary], ends: dict[str, float], maximize: bool) -> Group:
+def _group(members: Sequence[Summary], curves: list[Curve]) -> Group:
     best = [each.best.value if each.best else None for each in members]
     values = [value for value in best if value is not None]
     return Group(
@@ -171,12 +183,12 @@ def _group(members: Sequence[Summary], ends: dict[str, float], maximize: bool) -
         studies=[each.study for each in members],
         seeds=[int(each.spec["training"]["seed"]) for each in members],
         best=best,
-        mean=float(np.mean(values)) if values else None,
-        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        mean=mean(values) if values else None,
+        std=deviation(values, ddof=1) if len(values) > 1 else None,
         trials=float(np.mean([each.states.complete + each.states.pruned for each in members])),
         epochs=float(np.mean([each.epochs.trained for each in members])),
         seconds=float(np.mean([each.elapsed_seconds for each in members])),
-        curves=[_curve(members, unit, end, maximize) for unit, end in ends.items()],
+        curves=curves,
     )
 
 
@@ -214,21 +226,30 @@ def _ends(summaries: Sequence[Summary]) -> dict[str, float]:
     }
 
 
+def _curves(
+    grouped: Sequence[Sequence[Summary]], ends: Mapping[str, float], maximize: bool
+) -> list[list[Curve]]:
+    """Of each group, a curve for each unit."""
+    return [
+        [_curve(members, unit, end, maximize) for unit, end in ends.items()] for members in grouped
+    ]
+
+
 def _curve(members: Sequence[Summary], unit: str, end: float, maximize: bool) -> Curve:
     own_end = _ends(members)[unit]
     spent = [float(each) for each in np.linspace(0, end, _POINTS + 1)[1:]]
     lines = [_at(spending(each)[unit], spent) for each in members]
-    median: list[float | None] = []
+    middle: list[float | None] = []
     low: list[float | None] = []
     high: list[float | None] = []
     for at, *values in zip(spent, *lines, strict=True):
         known = [value for value in values if value is not None]
         # What nobody has spent says nothing.
         whole = len(known) == len(values) and at <= own_end + end / _POINTS
-        median.append(float(np.median(known)) if whole else None)
+        middle.append(median(known) if whole else None)
         low.append(min(known) if whole else None)
         high.append(max(known) if whole else None)
-    return Curve(unit=unit, spent=spent, median=median, low=low, high=high)
+    return Curve(unit=unit, spent=spent, median=middle, low=low, high=high)
 
 
 def _at(steps: Sequence[tuple[float, float]], spent: Sequence[float]) -> list[float | None]:
@@ -254,10 +275,9 @@ def _differences(groups: Sequence[Group]) -> list[Difference]:
 
 
 def _sentence(better: Group, worse: Group, p: float | None) -> str:
-    difference = abs((better.mean or 0.0) - (worse.mean or 0.0))
-    lead = rounded(difference, 2)
-    if difference == 0:
+    if better.mean == worse.mean:
         return f"{better.name} and {worse.name} are equal: {number(better.mean)}."
+    lead = difference(better.mean, worse.mean)
     if p is None:
         if len(better.values) == len(worse.values) == 1:
             return (
@@ -275,8 +295,13 @@ def _sentence(better: Group, worse: Group, p: float | None) -> str:
 
 
 def _verdict(
-    groups: Sequence[Group], differences: Sequence[Difference], summaries: Sequence[Summary]
+    groups: Sequence[Group],
+    differences: Sequence[Difference],
+    summaries: Sequence[Summary],
+    missing: Mapping[str, str],
 ) -> list[str]:
+    if "differences" in missing:
+        return [missing["differences"]]
     if not differences:
         if len(groups) == 1:
             only = groups[0]

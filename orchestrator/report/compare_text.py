@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from textwrap import wrap
 
 from orchestrator.errors import printable
@@ -9,6 +10,7 @@ from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.listing import table
 from orchestrator.report.plots import Plot
 from orchestrator.report.ranges import value_range
+from orchestrator.report.section import section
 from orchestrator.report.words import counted, duration, number
 
 _MOST_COLUMNS = 80
@@ -19,7 +21,28 @@ _TENTHS = (1, 2, 5, 10)
 def render(comparison: Comparison, columns: int = _MOST_COLUMNS) -> str:
     """The verdict, the groups, the pairs, and the best so far over trials, epochs and time."""
     columns = min(columns, _MOST_COLUMNS)
-    parts = ["\n".join(line for each in comparison.verdict for line in wrap(each, columns))]
+
+    def lines(*sentences: str) -> str:
+        return "\n".join(line for each in sentences for line in wrap(each, columns))
+
+    parts = [
+        lines(*comparison.verdict),
+        section("The table of the groups", lambda: _groups(comparison, columns), lines),
+    ]
+    if len(comparison.differences) > 1:
+        parts.append(lines(*(each.sentence for each in comparison.differences)))
+    if "curves" in comparison.missing:
+        parts.append(lines(comparison.missing["curves"]))
+    else:
+        parts += [
+            section("A curve", partial(_spent, comparison, index, columns), lines)
+            for index in range(3)
+        ]
+    parts.append(lines(f"Test: {comparison.test}."))
+    return printable("\n\n".join(part for part in parts if part) + "\n")
+
+
+def _groups(comparison: Comparison, columns: int) -> str:
     rows = [
         [
             group.name[:28],
@@ -33,13 +56,7 @@ def render(comparison: Comparison, columns: int = _MOST_COLUMNS) -> str:
         for group in comparison.groups
     ]
     head = ["group", "seeds", "mean best", "std", "trials", f"{comparison.step}s", "time"]
-    parts.append(table(head, rows, columns))
-    if len(comparison.differences) > 1:
-        lines = [line for each in comparison.differences for line in wrap(each.sentence, columns)]
-        parts.append("\n".join(lines))
-    parts += [_spent(comparison, index, columns) for index in range(3)]
-    parts.append("\n".join(wrap(f"Test: {comparison.test}.", columns)))
-    return printable("\n\n".join(part for part in parts if part) + "\n")
+    return table(head, rows, columns)
 
 
 def _spent(comparison: Comparison, index: int, columns: int) -> str:

@@ -6,6 +6,7 @@ keeps a link to it, and the result once it is finished, so that a report has bot
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from scipy import stats
 
 from orchestrator.eligibility import feasible
 from orchestrator.ranking import rank
+from orchestrator.report.arithmetic import mean, scaled
 from orchestrator.report.noise import spread
 from orchestrator.report.trials import read_trials
 from orchestrator.storage.database import Database
@@ -138,7 +140,7 @@ def keep_confirmation(database: Database, confirming: StoredStudy) -> None:
     study = open_study(database, row["name"])
     found = read_confirmation(database, study, read_trials(database, study))
     if found is not None and found.finished:
-        kept = Json(found.model_dump(mode="json"))
+        kept = Json(json.loads(found.model_dump_json()))  # infinity is null
         database.rows("keep_confirmation", study_id=study.study_id, confirmation=kept)
 
 
@@ -150,6 +152,7 @@ def _is_running(trials: Sequence[FrozenTrial]) -> bool:
     return any(not trial.state.is_finished() for trial in trials)
 
 
+@np.errstate(all="ignore")  # NumPy's error state is that of the user's process
 def confirmed(
     original: Sequence[FrozenTrial], fresh: Sequence[FrozenTrial], maximize: bool
 ) -> list[Confirmed]:
@@ -186,12 +189,11 @@ def _confirmed(
     if noise is not None:
         half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * noise.standard_error
     finite = [value for value in values if math.isfinite(value)]
-    mean = float(np.mean(values)) if values and finite == values else None
     return Confirmed(
         number=number,
         searched_value=searched,
         values=finite,
-        mean=mean,
+        mean=mean(values) if values and finite == values else None,
         std=noise and noise.std,
         low=noise and noise.mean - half,
         high=noise and noise.mean + half,
@@ -213,13 +215,16 @@ def probability_best(values: Mapping[int, Sequence[float]], maximize: bool) -> d
     if not values or any(spread(each) is None for each in values.values()):
         return {}
     random = np.random.default_rng(0)
+    # Which mean is the best does not depend on their unit.
+    parts, _ = scaled([value for each in values.values() for value in each])
+    ends = np.cumsum([len(each) for each in values.values()])[:-1]
     draws = np.stack(
         [
             np.mean(each)
             + np.std(each, ddof=1)
             / math.sqrt(len(each))
             * random.standard_t(len(each) - 1, size=_DRAWS)
-            for each in values.values()
+            for each in np.split(parts, ends)
         ]
     )
     best = draws == (draws.max(axis=0) if maximize else draws.min(axis=0))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import partial
 from typing import Any
 
-import numpy as np
-
+from orchestrator.report.arithmetic import deviation
 from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.section import section
 
 _FRESH = ("confirmed_mean", "confirmed_std", "confirmed_seeds")
 
@@ -39,7 +40,11 @@ def render(summary: Summary) -> str:
     lines.writeheader()
     for trial in summary.trials:
         if trial.number not in retried:
-            line = _line(trial, summary, splits, others, ranks.get(trial.number))
+            line = section(
+                f"Trial {trial.number}",
+                partial(_line, trial, summary, splits, others, ranks.get(trial.number)),
+                partial(_without_values, trial),
+            )
             confirmed = fresh.get(trial.number)
             if confirmed is not None:
                 told = (confirmed.mean, confirmed.std, len(confirmed.values))
@@ -63,11 +68,15 @@ def _line(
         "params": json.dumps(trial.params),
         **dict(zip(splits, scores, strict=False)),
         "mean_test_score": trial.value if complete else None,
-        "std_test_score": float(np.std(known)) if complete and known else None,
+        "std_test_score": deviation(known, ddof=0) if complete and known else None,
         "rank_test_score": rank,
         **dict(zip(others, (trial.values or [])[1:], strict=False)),
         "seconds": trial.seconds,
     }
+
+
+def _without_values(trial: TrialSummary, line: str) -> dict[str, Any]:
+    return {"number": trial.number, "state": trial.state, "params": line}
 
 
 def _ranks(summary: Summary) -> dict[int, int]:

@@ -127,6 +127,7 @@ class Summary(BaseModel):
         spec: the study's specification, with every default filled in.
         versions: of the packages where the report was made.
         verdict: the answer in sentences, the decision first.
+        missing: what could not be worked out, by its key here, and a line that says why.
         mismatches: machines that took part with other software, and in what.
         failed_because: why the study failed as a whole; None: it did not.
         ended_because: why no further trial starts, although the study has not failed; None: its
@@ -162,6 +163,7 @@ class Summary(BaseModel):
     spec: dict[str, Any]
     versions: dict[str, str]
     verdict: list[str] = []
+    missing: dict[str, str] = {}
     mismatches: list[str]
     failed_because: str | None = None
     ended_because: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
@@ -88,9 +89,17 @@ class EpochCounter:
     def _of_full_trial(self, trial: FrozenTrial) -> int:
         if self._is_of_kerastuner(trial):
             return self._of_trial(trial)
-        if self._training.rounds == 1 and "epochs" in trial.params:
-            return self._of_full_training(trial)
+        searched = _searched(trial)
+        if self._training.rounds == 1 and searched is not None:
+            return searched
         return self.steps * self._of_value(trial)
 
     def _of_full_training(self, trial: FrozenTrial) -> int:
-        return int(trial.params.get("epochs", self._training.epochs))  # they may be searched
+        searched = _searched(trial)
+        return self._training.epochs if searched is None else searched
+
+
+def _searched(trial: FrozenTrial) -> int | None:
+    """The epochs where they are searched; a function's parameter of that name may be a word."""
+    epochs = trial.params.get("epochs")
+    return int(epochs) if isinstance(epochs, int | float) and math.isfinite(epochs) else None

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.choices import distinct
 from orchestrator.errors import UsageError
+from orchestrator.report.arithmetic import scaled
 from orchestrator.search.space import values_of
 
 Cell = tuple[object, ...]  # a value for each parameter
@@ -41,12 +42,13 @@ def decompose(
         values: theirs, finite.
         names: the parameters that had more than one value.
     """
-    cells = _cells(trials, values, names)
+    parts, _ = scaled(values)  # shares of a variance do not depend on its unit
+    cells = _cells(trials, parts.tolist(), names)
     if cells is None:
         return None
     means = {cell: float(np.mean(found)) for cell, found in cells.items()}
     total = float(np.var(list(means.values())))
-    if total == 0 or not math.isfinite(total):
+    if total == 0:
         return Decomposition({}, 0.0)
     shares = {name: _main_effect(means, place) / total for place, name in enumerate(names)}
     ordered = sorted(shares.items(), key=lambda each: -each[1])

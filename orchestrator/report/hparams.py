@@ -25,6 +25,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
+from orchestrator.report.arithmetic import MOST
 from orchestrator.report.trials import is_retried
 from orchestrator.spec import StudySpec
 from orchestrator.storage.storable import clean
@@ -197,6 +198,8 @@ def _domain(api: Any, each: BaseDistribution) -> Any:
 
 def _plain(value: Any) -> bool | int | float | str:
     value = clean(value)  # a file of events has no lone surrogate
+    if isinstance(value, int) and not -MOST <= value <= MOST:
+        return str(value)  # the plugin's numbers are floats
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

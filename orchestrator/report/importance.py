@@ -8,6 +8,7 @@ nothing is estimated (factorial.py).
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Container, Sequence
@@ -16,13 +17,16 @@ from typing import TypeVar
 
 import numpy as np
 import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
 from orchestrator.choices import distinct
 from orchestrator.report import ped_anova
+from orchestrator.report.arithmetic import scaled
 from orchestrator.report.factorial import decompose
 from orchestrator.report.sample import TrialSample
+from orchestrator.report.section import section
 from orchestrator.report.words import counted, percent
 
 _T = TypeVar("_T")
@@ -119,7 +123,9 @@ def _doubt(leader: str | None, fanova: dict[str, float] | None, count: int) -> s
         return None
     if leader is None:
         return "no parameter clearly mattered most: the intervals of their importance overlap"
-    if not fanova or next(iter(fanova)) != leader:
+    if not fanova:
+        return "PED-ANOVA and fANOVA together name no parameter: fANOVA cannot tell of these trials"
+    if next(iter(fanova)) != leader:
         return "PED-ANOVA and fANOVA disagree on which parameter mattered most"
     return None
 
@@ -177,15 +183,32 @@ def _fanova(
 ) -> dict[str, float]:
     """Shares of 1, the largest first; empty where the trials have too little in common."""
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, max_depth=16, seed=0)
-    try:
+    # Its forests square the values.
+    parts, _ = scaled([trial.value or 0.0 for trial in chosen])
+    plain = [_plain(trial, value) for trial, value in zip(chosen, parts.tolist(), strict=True)]
+    sample = TrialSample(plain, "maximize" if maximize else "minimize")
+
+    def evaluate() -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(
-                TrialSample(chosen, "maximize" if maximize else "minimize"), evaluator=evaluator
-            )
-    except (TypeError, ValueError, RuntimeError):  # choices that are lists, too
-        return {}
+            return optuna.importance.get_param_importances(sample, evaluator=evaluator)
+
+    # It takes neither choices that are lists nor the largest floats.
+    found = section("fANOVA", evaluate, lambda line: {})
     return _rounded({k: float(v) for k, v in found.items() if k in names and math.isfinite(v)})
+
+
+def _plain(trial: FrozenTrial, value: float) -> FrozenTrial:
+    """The trial with that value, and every parameter within its domain."""
+    seen = copy.copy(trial)
+    seen.values = [value]
+    seen.params = {
+        name: min(max(each, domain.low), domain.high)
+        if isinstance(domain := trial.distributions[name], IntDistribution | FloatDistribution)
+        else each
+        for name, each in trial.params.items()
+    }
+    return seen
 
 
 def _sample(items: Sequence[_T], most: int) -> list[_T]:

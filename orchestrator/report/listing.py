@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from textwrap import wrap
 
 from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
-from orchestrator.report.document import Summary
+from orchestrator.report.document import Summary, TrialSummary
+from orchestrator.report.section import section
 from orchestrator.report.verdict import decision
 from orchestrator.report.words import (
     counted,
@@ -209,15 +211,21 @@ def best_page(summary: Summary, top: int) -> str:
     if winner is not None:
         ranked.sort(key=lambda trial: trial.number != winner.number)
     lines = [
-        f"trial {trial.number}: {values_line(summary.metrics, trial.values or [])}"
-        f"{plus_minus(trial.standard_error)}{_fresh(summary, trial.number)}, "
-        f"{params_line(trial.params)}"
+        section(f"Trial {trial.number}", partial(_best_line, summary, trial), str)
         for trial in ranked[:top]
     ]
     states, saved = summary.states, summary.epochs.saved_ratio
     of = f"of {states.complete} complete and {counted(states.pruned, 'pruned trial')}"
     lines.append(f"{of}; {percent(saved)} of the {summary.unit}s saved" if saved else of)
     return printable("\n".join(lines))
+
+
+def _best_line(summary: Summary, trial: TrialSummary) -> str:
+    return (
+        f"trial {trial.number}: {values_line(summary.metrics, trial.values or [])}"
+        f"{plus_minus(trial.standard_error)}{_fresh(summary, trial.number)}, "
+        f"{params_line(trial.params)}"
+    )
 
 
 def _fresh(summary: Summary, number_of_trial: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestrator.report.document import Summary
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.svg import Figure
 from orchestrator.report.listing import confirmed_table
+from orchestrator.report.section import section
 from orchestrator.report.verdict import refit_sentences
 from orchestrator.report.words import number, percent, retries
 from orchestrator.spec import StudySpec
@@ -23,31 +24,28 @@ def render(summary: Summary, figures: str | None = None) -> str:
         summary: what is reported.
         figures: how the figures' files begin, as ``"report-"``; None: without figures.
     """
-    states, reason = summary.states, summary.failure_beside_success()
-    mixed = "; ".join(summary.mismatches)
+
+    def made(title: str, make: Callable[[Summary], str], *needs: str) -> str:
+        parts = [section(title, lambda: make(summary), _cell)]
+        parts += [_cell(summary.missing[key]) for key in needs if key in summary.missing]
+        return "\n\n".join(part for part in parts if part)
+
     parts = [
         f"# {summary.study}",
         " ".join(summary.verdict),
-        _table(
-            ["", ""],
-            [
-                *([["objective", f"`{summary.objective}`"]] if summary.can_run else []),
-                ["metric", _metrics(summary)],
-                ["strategy" if summary.can_run else "origin", summary.strategy],
-                ["trials", f"{states.complete} complete, {states.pruned} pruned, {states.failed} "
-                 f"failed of {summary.budget}{retries(summary.retries)}"],
-                *([["last failure", reason]] if reason else []),
-                *([["mixed software", mixed]] if mixed else []),
-            ],
-        ),
-        _best(summary),
-        _after(summary),
-    ]  # fmt: skip
+        made("The head", _head),
+        made("The table of the best trials", _best, "best", "pareto"),
+        made("What came after the search", _after, "confirmed", "refit"),
+    ]
     if figures is not None:
-        for section, drawn in gallery(summary).items():
-            parts.append(f"## {section}")
+        for title, drawn in gallery(summary).items():
+            parts.append(f"## {title}")
             parts += [_figure(figure, figures) for figure in drawn]
-    parts += [_rungs(summary), _workers(summary), _again(summary)]
+    parts += [
+        made("The brackets and rungs", _rungs, "rungs"),
+        made("The workers", _workers, "workers"),
+        made("How to do it again", _again),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -57,6 +55,7 @@ def figure_files(summary: Summary, start: str) -> dict[str, str]:
         _file_name(figure, start): figure.file()
         for drawn in gallery(summary).values()
         for figure in drawn
+        if figure.body
     }
 
 
@@ -72,7 +71,24 @@ def _file_name(figure: Figure, start: str) -> str:
 def _figure(figure: Figure, start: str) -> str:
     source = _file_name(figure, start)
     title = _cell(figure.title)
+    if not figure.body:
+        return f"### {title}\n\n{_cell(figure.caption)}"
     return f"### {title}\n\n{_cell(figure.caption)}\n\n![{title}]({source})"
+
+
+def _head(summary: Summary) -> str:
+    states, reason = summary.states, summary.failure_beside_success()
+    mixed = "; ".join(summary.mismatches)
+    rows = [
+        *([["objective", f"`{summary.objective}`"]] if summary.can_run else []),
+        ["metric", _metrics(summary)],
+        ["strategy" if summary.can_run else "origin", summary.strategy],
+        ["trials", f"{states.complete} complete, {states.pruned} pruned, {states.failed} "
+         f"failed of {summary.budget}{retries(summary.retries)}"],
+        *([["last failure", reason]] if reason else []),
+        *([["mixed software", mixed]] if mixed else []),
+    ]  # fmt: skip
+    return _table(["", ""], rows)
 
 
 def _metrics(summary: Summary) -> str:

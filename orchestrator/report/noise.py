@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel
 
+from orchestrator.report.arithmetic import deviation, mean
 from orchestrator.sections import TrainingSection
 
 
@@ -26,10 +26,10 @@ def spread(values: Sequence[float]) -> Spread | None:
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     # The mean of equal values may be rounded, and then they would differ from it.
-    std = float(np.std(values, ddof=1)) if min(values) < max(values) else 0.0
+    std = deviation(values, ddof=1) if min(values) < max(values) else 0.0
     return Spread(
         trainings=len(values),
-        mean=float(np.mean(values)),
+        mean=mean(values),
         std=std,
         standard_error=std / math.sqrt(len(values)),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import optuna
 from optuna.storages import BaseStorage
 
 from orchestrator.errors import OrchError
+from orchestrator.report.section import section
 from orchestrator.report.summary import summarise
 from orchestrator.storage.database import Database
 from orchestrator.storage.optuna_storage import open_optuna_storage
@@ -35,36 +37,56 @@ def keep_notes(url: str) -> Iterator[None]:
 
 def _keep(url: str, ended: threading.Event) -> None:
     database = Database(url)
-    storage = open_optuna_storage(url)
     seen: dict[str, tuple[int, int, str]] = {}
+    storage: BaseStorage | None = None
     while not ended.is_set():
-        try:
-            after = {row["name"]: row["digest"] for row in database.rows("after_searches")}
-            for row in database.rows("list_studies"):
-                state = row["finished"], row["budget"], after.get(row["name"], "")
-                if seen.get(row["name"]) != state and not ended.is_set():
-                    write_note(database, storage, row["name"])
-                    seen[row["name"]] = state
-        except (OrchError, optuna.exceptions.StorageInternalError):
-            pass  # away, or a role that may only read; the next look tries again
+        with suppress(OrchError):  # away; the next look tries again
+            storage = storage or open_optuna_storage(url)
+            _look(database, storage, seen, ended)
         ended.wait(_LOOK_SECONDS)
     database.close()
 
 
-def write_note(database: Database, storage: BaseStorage, name: str) -> None:
+def _look(
+    database: Database,
+    storage: BaseStorage,
+    seen: dict[str, tuple[int, int, str]],
+    ended: threading.Event,
+) -> None:
+    """Write the note of each study that has changed since it was seen."""
+    after = {row["name"]: row["digest"] for row in database.rows("after_searches")}
+    for row in database.rows("list_studies"):
+        name = row["name"]
+        state = row["finished"], row["budget"], after.get(name, "")
+        if seen.get(name) != state and not ended.is_set():
+            write = partial(write_note, database, storage, name)
+            # A role that may only read, or a note that fails, costs the others none of theirs.
+            if section(f"The note of study {name}", write, lambda line: False):
+                seen[name] = state
+
+
+def write_note(database: Database, storage: BaseStorage, name: str) -> bool:
     """Put the study's verdict into its note; what the user wrote there stays.
 
+    Returns:
+        True, once that is done.
+
     Raises:
-        OrchError: the study or the database is away.
+        NoSuchStudy: it was deleted meanwhile.
+        StorageError: the database is out of reach.
     """
     from optuna_dashboard import get_note, save_note
 
     study = optuna.Study(name, storage)
-    verdict = summarise(database, open_study(database, name)).verdict
+    stored = open_study(database, name)
+    verdict = section(
+        "The verdict", lambda: summarise(database, stored).verdict, lambda line: [line]
+    )
     before = get_note(study)
     note = with_verdict(before, verdict)
     if note != before:
         save_note(study, note)
+    return True
 
 
 def with_verdict(note: str, verdict: list[str]) -> str:

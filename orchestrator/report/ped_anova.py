@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from orchestrator.choices import internal
+from orchestrator.choices import distinct, place_of
 
 Array = NDArray[np.float64]
 
@@ -100,19 +100,35 @@ def _regimes(trials: Sequence[FrozenTrial], name: str) -> list[tuple[BaseDistrib
 
 def _cells(distribution: BaseDistribution, values: list[object]) -> tuple[NDArray[np.int_], int]:
     """In which cell of the domain's grid each value lies, and how many cells there are."""
-    numbers = np.array([internal(distribution, value) for value in values])
     if isinstance(distribution, CategoricalDistribution):
-        return numbers.astype(int), len(distribution.choices)
+        return np.array(_places(distribution, values)), len(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     low, high, cells = float(distribution.low), float(distribution.high), _CELLS
+    # One that was queued or imported may lie outside: it counts with the nearest.
+    numbers = np.clip(np.array(values, dtype=np.float64), low, high)
+    steps = math.inf if distribution.step is None else (high - low) / distribution.step
     if isinstance(distribution, IntDistribution) and distribution.log:
         cells = min(math.ceil(math.log2(high - low + 1)) + 1, _CELLS)
-    elif distribution.step is not None:
-        cells = min(round((high - low) / distribution.step) + 1, _CELLS)
+    elif steps < _CELLS:
+        cells = min(round(steps) + 1, _CELLS)
     if distribution.log:
         low, high, numbers = math.log(low), math.log(high), np.log(numbers)
+    if math.isinf(high - low):
+        low, high, numbers = low / 2, high / 2, numbers / 2
     at = np.ceil((numbers - low) / ((high - low) / (cells - 1)) - 0.5).astype(int)
     return np.clip(at, 0, cells - 1), cells
+
+
+def _places(distribution: CategoricalDistribution, values: list[object]) -> list[int]:
+    # Most values are a choice as it is; `place_of` compares with each of them.
+    known: dict[tuple[type, object], int] = {
+        (type(each), distinct(each)): at for at, each in enumerate(distribution.choices)
+    }
+    found = (known.get((type(value), distinct(value))) for value in values)
+    return [
+        place_of(distribution, value) if place is None else place
+        for place, value in zip(found, values, strict=True)
+    ]
 
 
 def _categorical(counts: Array) -> Array:

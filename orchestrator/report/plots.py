@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.numbers import rounded
+from orchestrator.report.arithmetic import finite, share
 from orchestrator.report.words import number
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # by column, then row
@@ -27,26 +28,25 @@ class Plot:
     def __init__(self, low: float, high: float, columns: int, rows: int) -> None:
         if low == high:
             low, high = low - (abs(low) or 1.0) * 0.1, high + (abs(high) or 1.0) * 0.1
-        self._low, self._high = low, high
+        self._low, self._high = finite(low), finite(high)
         self._columns, self._rows = columns, rows
         self._cells = [[0] * columns for _ in range(rows)]
 
-    def dot(self, share: float, value: float) -> None:
+    def dot(self, along: float, value: float) -> None:
         """A dot at a share of the width; a value outside lies on the edge."""
         if not math.isfinite(value):
             return
-        x = round(min(1.0, max(0.0, share)) * (self._columns * 2 - 1))
-        height = (value - self._low) / (self._high - self._low)
-        y = round((1 - min(1.0, max(0.0, height))) * (self._rows * 4 - 1))
+        x = round(min(1.0, max(0.0, along)) * (self._columns * 2 - 1))
+        y = round((1 - share(value, self._low, self._high)) * (self._rows * 4 - 1))
         self._cells[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
 
     def steps(self, points: Sequence[tuple[float, float]], until: float = 1.0) -> None:
         """A line that keeps its height from one point to the next: ``(share, value)``."""
-        ends = [share for share, _ in points[1:]] + [until]
-        for (share, value), end in zip(points, ends, strict=True):
-            count = max(1, math.ceil((end - share) * self._columns * 2))
+        ends = [along for along, _ in points[1:]] + [until]
+        for (along, value), end in zip(points, ends, strict=True):
+            count = max(1, math.ceil((end - along) * self._columns * 2))
             for each in range(count):
-                self.dot(share + each / (self._columns * 2), value)
+                self.dot(along + each / (self._columns * 2), value)
 
     def lines(self) -> list[str]:
         """The plot, a line a row."""
@@ -73,12 +73,10 @@ def _label(value: float, span: float) -> str:
 
 def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
     """A character a value; a blank where there is none."""
-    span = high - low or 1.0
 
     def bar(value: float | None) -> str:
         if value is None:
             return " "
-        share = min(1.0, max(0.0, (value - low) / span))
-        return _BARS[round(share * (len(_BARS) - 1))]
+        return _BARS[round(share(value, low, high) * (len(_BARS) - 1))]
 
     return "".join(map(bar, values))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from orchestrator.report.epochs import EpochCounter
+from orchestrator.report.section import section
 from orchestrator.report.words import counted, duration, number, params_line, values_line
 from orchestrator.storage.database import Database, Row
 from orchestrator.study import StoredStudy
@@ -84,7 +86,9 @@ class ProgressReader:
             values=row["values_reported"],
             best_number=best["number"] if best else None,
             best_value=best["value"] if best else None,
-            best_params=self._params(best) if best else {},
+            best_params=section(
+                "The best parameters", partial(self._params, best), lambda line: {}
+            ),
             best_of_metrics=self._best_of_metrics(),
         )
         if self._done_before is None:
@@ -95,7 +99,7 @@ class ProgressReader:
         """A line for each trial that has ended since the last call."""
         rows = self._ended()
         self._known.extend(row["trial_id"] for row in rows)
-        return [self._line(row) for row in rows]
+        return [section(f"Trial {row['number']}", partial(self._line, row), str) for row in rows]
 
     def seconds_left(self, progress: Progress) -> float | None:
         """An estimate from the pace since the reader started; None before a trial has ended."""
@@ -138,6 +142,9 @@ class ProgressReader:
 
     def best_line(self, progress: Progress) -> str:
         """The best trial so far with its parameters, or that there is none."""
+        return section("The best trial", partial(self._describe_best, progress), str)
+
+    def _describe_best(self, progress: Progress) -> str:
         if progress.best_value is None:
             return "no trial complete yet"
         if progress.best_of_metrics:
@@ -177,7 +184,9 @@ class ProgressReader:
         rows = self._database.rows("best_of_metrics", study_id=self._study.study_id)
         return [(row["number"], row["value"]) for row in rows]
 
-    def _params(self, best: Row) -> dict[str, Any]:
+    def _params(self, best: Row | None) -> dict[str, Any]:
+        if best is None:
+            return {}
         if self._best is None or self._best[0] != best["trial_id"]:
             from orchestrator.choices import read_domain
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import OrchError
 from orchestrator.report import compare_text, cv_results, markdown, text
 from orchestrator.report.compare import Comparison
 from orchestrator.report.document import Summary
+from orchestrator.report.section import Sections, section
 from orchestrator.storage.files import check_writable, write_whole
 
 
@@ -21,7 +24,7 @@ def render(summary: Summary, form: str, columns: int = 80) -> str:
         columns: how wide text may be.
     """
     if form == "json":
-        return summary.model_dump_json(indent=2) + "\n"
+        return _as_json(summary)
     if form == "csv":
         return cv_results.render(summary)
     if form == "markdown":
@@ -57,12 +60,32 @@ def write(summary: Summary, form: str, path: Path) -> list[Path]:
 def render_comparison(comparison: Comparison, form: str, columns: int = 80) -> str:
     """A comparison as ``"text"``, ``"json"`` or ``"html"``."""
     if form == "json":
-        return comparison.model_dump_json(indent=2) + "\n"
+        return _as_json(comparison)
     if form == "html":
         from orchestrator.report.html import page
 
         return page.render_comparison(comparison)
     return compare_text.render(comparison, columns)
+
+
+def _as_json(document: Summary | Comparison) -> str:
+    """The document; a part that JSON cannot hold is null, and named in ``missing``."""
+
+    def without_faults(line: str) -> str:
+        sections = Sections()
+        parts = {
+            key: sections.make(key, f"'{key}'", partial(_part, document, key))
+            for key in type(document).model_fields
+        }
+        parts["missing"] = {**document.missing, **sections.missing}
+        return json.dumps(parts, indent=2)
+
+    made = section("The report", lambda: document.model_dump_json(indent=2), without_faults)
+    return f"{made}\n"
+
+
+def _part(document: Summary | Comparison, key: str) -> Any:
+    return json.loads(document.model_dump_json(include={key}))[key]
 
 
 def schema() -> str:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from orchestrator.report.arithmetic import scaled
+
 LEVEL = 0.05  # a smaller p is more than noise
 _MOST_PERMUTATIONS = 20_000
 
@@ -25,8 +27,9 @@ def permutation_p(first: Sequence[float], second: Sequence[float]) -> float | No
         return None
     if 2 / math.comb(len(first) + len(second), len(first)) > LEVEL:
         return None
+    parts, _ = scaled([*first, *second])
     found = stats.permutation_test(
-        (np.array(first), np.array(second)),
+        (parts[: len(first)], parts[len(first) :]),
         lambda a, b: np.mean(a) - np.mean(b),
         n_resamples=_MOST_PERMUTATIONS,
         rng=np.random.default_rng(0),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
@@ -16,6 +19,7 @@ from orchestrator.origin import IMPORTED, Origin, origin_of
 from orchestrator.report.confirmation import read_confirmation
 from orchestrator.report.document import (
     Best,
+    Epochs,
     States,
     Summary,
     TrialSummary,
@@ -24,7 +28,8 @@ from orchestrator.report.document import (
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.noise import rounds_of, spread
-from orchestrator.report.rungs import Ladder
+from orchestrator.report.rungs import Ladder, Rung
+from orchestrator.report.section import Sections, section
 from orchestrator.report.trials import is_retried, ranking
 from orchestrator.report.verdict import verdict
 from orchestrator.report.winner import choose_winner, read_refit
@@ -39,7 +44,10 @@ from orchestrator.study import StoredStudy
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
+_NO_EPOCHS = Epochs(trained=0, without_pruning=0, saved_ratio=None)
 
+
+@np.errstate(all="ignore")  # NumPy's error state here is that of the caller's process
 def summarise(database: Database, study: StoredStudy, thorough: bool = False) -> Summary:
     """Read a study and draw its summary.
 
@@ -51,23 +59,29 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
     Raises:
         StorageError: the database is out of reach.
     """
-    spec = study.spec
+    spec, sections = study.spec, Sections()
+    make = sections.make
     storage = PostgresStorage(database)
     origin = origin_of(storage.get_study_user_attrs(study.study_id))
     can_run = spec.study.objective != IMPORTED
     counter = EpochCounter(study, origin)
-    pruner = _pruner(spec, counter.steps)
-    optuna_study = optuna.Study(study.name, storage, pruner=pruner)
+    optuna_study = optuna.Study(study.name, storage)
     trials = optuna_study.get_trials(deepcopy=False)
     metrics, directions = list(spec.study.metrics), list(spec.study.directions)
     one = len(metrics) == 1
-    # A pruner that cannot be made here has no brackets to show.
-    brackets = None if pruner is None else build_brackets(spec, counter.steps)
-    ladder = Ladder(optuna_study, pruner, spec.pruner.options, brackets)
-    found = Importances({}, None, ImportanceClaim())
-    if one:
-        found = assess(trials, spec.study.maximize, spec.training.seed, thorough)
-    confirmation = read_confirmation(database, study, trials)
+    found = make(
+        "importances",
+        "The importance of the parameters",
+        partial(_importances, trials, spec, thorough),
+    ) or Importances({}, None, ImportanceClaim())
+    confirmed = make(
+        "confirmed", "The confirmation", partial(read_confirmation, database, study, trials)
+    )
+    rungs, bracket_of = make(
+        "rungs",
+        "The brackets and rungs",
+        partial(_rungs, optuna_study, trials, spec, counter.steps),
+    ) or ([], {})
     summary = Summary(
         study=study.name,
         objective=spec.study.objective,
@@ -77,19 +91,20 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         pruner=spec.pruner.name if can_run else "unknown",
         budget=spec.study.trials,
         states=_states(trials),
-        best=_best(trials, spec, counter) if one else None,
-        confirmed=confirmation,
-        refit=read_refit(database, study),
-        winner=choose_winner(trials, study, confirmation),
-        pareto=[] if one else _pareto(optuna_study, trials, spec),
+        best=make("best", "The best trial", partial(_best, trials, spec, counter)),
+        confirmed=confirmed,
+        refit=make("refit", "The refit", partial(read_refit, database, study)),
+        winner=make("winner", "The winner", partial(choose_winner, trials, study, confirmed)),
+        pareto=make("pareto", "The Pareto front", partial(_pareto, optuna_study, trials, spec))
+        or [],
         rounds=spec.training.rounds,
         has_epochs=counter.has_epochs,
-        epochs=counter.count(trials),
-        rungs=ladder.rungs(trials),
+        epochs=make("epochs", "What it cost", partial(counter.count, trials)) or _NO_EPOCHS,
+        rungs=rungs,
         importances=found.shares,
         importances_fanova=found.fanova,
         importance_claim=found.claim,
-        workers=_workers(database, study),
+        workers=make("workers", "The workers", partial(_workers, database, study)) or [],
         retries=sum(map(is_retried, trials)),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
@@ -99,10 +114,28 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         spec=spec.document(),
         versions=versions(),
         imported=origin,
-        trials=_trials(ladder, trials, spec, origin),
+        trials=_trials(bracket_of, trials, spec, origin),
+        missing=sections.missing,
     )
     summary.verdict = verdict(summary)
     return summary
+
+
+def _importances(trials: list[FrozenTrial], spec: StudySpec, thorough: bool) -> Importances:
+    if len(spec.study.metrics) > 1:
+        return Importances({}, None, ImportanceClaim())
+    return assess(trials, spec.study.maximize, spec.training.seed, thorough)
+
+
+def _rungs(
+    study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec, steps: int
+) -> tuple[list[Rung], dict[int, int | None]]:
+    """The rungs, and the bracket of each trial by its number."""
+    # A pruner that cannot be made here has no brackets to show.
+    pruner = _pruner(spec, steps)
+    brackets = None if pruner is None else build_brackets(spec, steps)
+    ladder = Ladder(study, pruner, spec.pruner.options, brackets)
+    return ladder.rungs(trials), {trial.number: ladder.bracket_of(trial) for trial in trials}
 
 
 def _pruner(spec: StudySpec, steps: int) -> BasePruner | None:
@@ -127,7 +160,7 @@ def _states(trials: list[FrozenTrial]) -> States:
 
 
 def _best(trials: list[FrozenTrial], spec: StudySpec, counter: EpochCounter) -> Best | None:
-    ranked = ranking(trials, spec)
+    ranked = ranking(trials, spec) if len(spec.study.metrics) == 1 else []
     if not ranked:
         return None
     best = ranked[0]
@@ -146,6 +179,8 @@ def _best(trials: list[FrozenTrial], spec: StudySpec, counter: EpochCounter) -> 
 
 
 def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> list[int]:
+    if len(spec.study.metrics) == 1:
+        return []
     # Study.best_trials would let a trial that may not win beat others.
     able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
     front = _get_pareto_front_trials_by_trials(able, study.directions)
@@ -181,14 +216,46 @@ def _mismatches(database: Database, study: StoredStudy) -> list[str]:
 
 
 def _trials(
-    ladder: Ladder, trials: list[FrozenTrial], spec: StudySpec, origin: Origin | None
+    bracket_of: Mapping[int, int | None],
+    trials: list[FrozenTrial],
+    spec: StudySpec,
+    origin: Origin | None,
 ) -> list[TrialSummary]:
     starts = (trial.datetime_start for trial in trials if trial.datetime_start)
     first_start = min(starts, default=None)
+
+    def whole(trial: FrozenTrial) -> TrialSummary:
+        bracket, own_origin = bracket_of.get(trial.number), _origin_of_trial(trial, origin)
+        return _trial(bracket, trial, spec, first_start, own_origin)
+
     return [
-        _trial(ladder, trial, spec, first_start, _origin_of_trial(trial, origin))
+        section(f"Trial {trial.number}", partial(whole, trial), partial(_bare_trial, trial, spec))
         for trial in trials
     ]
+
+
+def _bare_trial(trial: FrozenTrial, spec: StudySpec, line: str) -> TrialSummary:
+    """Of a trial with facts that cannot be read, what Optuna itself knows; the line says why."""
+    finite = trial.values is not None and all(map(math.isfinite, trial.values))
+    return TrialSummary(
+        number=trial.number,
+        state=trial.state.name,
+        value=trial.values[0] if finite else None,
+        values=list(trial.values) if finite else None,
+        std=None,
+        standard_error=None,
+        params=trial.params,
+        intermediate={},
+        bracket=None,
+        retry_of=None,
+        worker="",
+        seconds=None,
+        reason=line,
+        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
+        started_seconds=None,
+        ended_seconds=None,
+        attributes={},
+    )
 
 
 def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:
@@ -196,7 +263,7 @@ def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None
 
 
 def _trial(
-    ladder: Ladder,
+    bracket: int | None,
     trial: FrozenTrial,
     spec: StudySpec,
     first_start: datetime | None,
@@ -219,7 +286,7 @@ def _trial(
             str(step): value if math.isfinite(value) else None
             for step, value in sorted(trial.intermediate_values.items())
         },
-        bracket=ladder.bracket_of(trial),
+        bracket=bracket,
         retry_of=attributes.get("orch:retry_of"),
         worker=attributes.get("orch:worker", ""),
         seconds=_seconds(trial, origin),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -11,6 +11,7 @@ from orchestrator.report.document import Summary
 from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.plots import Plot, sparkline
 from orchestrator.report.ranges import value_range
+from orchestrator.report.section import section
 from orchestrator.report.winner import Winner
 from orchestrator.report.words import clip, counted, duration, number, params_line, percent, retries
 
@@ -32,19 +33,26 @@ def render(summary: Summary, columns: int = _MOST_COLUMNS) -> str:
         columns: of the terminal; lines are no longer, and never longer than 80.
     """
     columns = min(columns, _MOST_COLUMNS)
+
+    def made(title: str, make: Callable[[Summary, int], str], key: str = "") -> str:
+        line = summary.missing.get(key)
+        if line is not None:  # unless the verdict has said it
+            return "" if line in summary.verdict else _lines([line], columns)
+        return section(title, lambda: make(summary, columns), lambda line: _lines([line], columns))
+
     sections = [
-        _head(summary, columns),
-        _verdict(summary, columns),
-        _best(summary, columns),
-        _confirmed(summary, columns),
-        _trials(summary, columns),
-        _history(summary, columns),
-        _curves(summary, columns),
-        _rungs(summary),
-        _importances(summary, columns),
-        _workers(summary, columns),
+        made("The head", _head),
+        _lines(summary.verdict, columns),
+        made("The best trial", _best, "best"),
+        made("The confirmation", _confirmed, "confirmed"),
+        made("The table of the best trials", _trials),
+        made("The history", _history),
+        made("The curves of the best trials", _curves),
+        made("The brackets and rungs", _rungs, "rungs"),
+        made("The importance of the parameters", _importances, "importances"),
+        made("The workers", _workers, "workers"),
     ]
-    return printable("\n\n".join(section for section in sections if section) + "\n")
+    return printable("\n\n".join(each for each in sections if each) + "\n")
 
 
 def _head(summary: Summary, columns: int) -> str:
@@ -70,8 +78,8 @@ def _head(summary: Summary, columns: int) -> str:
     return "\n".join(_folded(lines, columns))
 
 
-def _verdict(summary: Summary, columns: int) -> str:
-    return "\n".join(line for each in summary.verdict for line in wrap(each, columns))
+def _lines(sentences: Sequence[str], columns: int) -> str:
+    return "\n".join(line for each in sentences for line in wrap(each, columns))
 
 
 def _history(summary: Summary, columns: int) -> str:
@@ -210,7 +218,7 @@ def _pareto(summary: Summary, columns: int) -> str:
     return "\n".join(lines)
 
 
-def _rungs(summary: Summary) -> str:
+def _rungs(summary: Summary, columns: int) -> str:
     if not summary.rungs:
         return ""
     unit = f"{summary.step}s"

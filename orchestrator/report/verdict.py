@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.numbers import rounded
 from orchestrator.report.confirmation import CLEAR_PROBABILITY
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.presence import took_part
+from orchestrator.report.section import section
 from orchestrator.report.winner import Winner
-from orchestrator.report.words import counted, duration, number, percent
+from orchestrator.report.words import counted, difference, duration, number, percent
 
 # A lead of so many standard errors is more than noise, as a rule of thumb.
 _CLEAR_ERRORS = 2.0
@@ -22,13 +22,38 @@ def verdict(summary: Summary) -> list[str]:
     """The sentences: which trial, how sure, what mattered, what it cost, what to do next."""
     found = decision(summary)
     if summary.ranked() and not summary.confirms_another:
-        found += [_certainty(summary), _importance(summary)]
+        found += _part(summary, "How sure that is", _certainty)
+        found += _part(summary, "What mattered", _importance, "importances")
     why, last = summary.failed_because, summary.last_reason()
     if why and not (last and last in why):  # else the decision has said it
         found.append(f"The study is stopped: {why}.")
     found.append(_why_ended(summary))
-    found += [*refit_sentences(summary), _cost(summary), _origin(summary), _next(summary)]
-    return [sentence for sentence in found if sentence]
+    found += _part(summary, "The refit", refit_sentences, "refit")
+    found += _part(summary, "What it cost", _cost, "epochs")
+    found += _part(summary, "Where it comes from", _origin)
+    found += _part(summary, "The next step", _next)
+    return [sentence for sentence in dict.fromkeys(found) if sentence]
+
+
+def _part(
+    summary: Summary,
+    title: str,
+    make: Callable[[Summary], str | list[str]],
+    *needs: str,
+) -> list[str]:
+    """Sentences, or the lines in place of those that cannot be said.
+
+    Args:
+        summary: what they are about.
+        title: what they say.
+        make: makes them.
+        needs: the keys of the summary that they rest on.
+    """
+    missing = [summary.missing[key] for key in needs if key in summary.missing]
+    if missing:
+        return missing
+    made = section(title, lambda: make(summary), str)
+    return [made] if isinstance(made, str) else made
 
 
 def _why_ended(summary: Summary) -> str:
@@ -40,6 +65,10 @@ def _why_ended(summary: Summary) -> str:
 
 def decision(summary: Summary) -> list[str]:
     """Which trial is the best, or why none is."""
+    return _part(summary, "The verdict", _decision, "best", "pareto", "confirmed", "winner")
+
+
+def _decision(summary: Summary) -> list[str]:
     states = summary.states
     ended = states.complete + states.pruned
     if summary.ranked():
@@ -223,7 +252,7 @@ def _certainty(summary: Summary) -> str:
     lead = abs((best.value or 0.0) - (second.value or 0.0))
     if lead == 0:
         return f"Trial {second.number} has the same value."
-    ahead = f"It leads trial {second.number} by {rounded(lead, 2)}"
+    ahead = f"It leads trial {second.number} by {difference(best.value, second.value)}"
     if not summary.can_run:  # nor can its best trials run again
         return f"{ahead}."
     return _beside_noise(summary, ahead, lead, _error_of_difference(best, second))

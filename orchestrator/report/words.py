@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,12 +15,28 @@ from orchestrator.storage.storable import clean
 # What a study stores by name, without the characters that UTF-8 does not have.
 Writable = Annotated[dict[str, Any], BeforeValidator(clean)]
 
+_MOST_DIGITS = 24
+
 
 def number(value: object) -> str:
     """A figure with the digits that matter; a whole number has all of its own."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
+    if abs(value) > sys.float_info.max:  # infinite, or a whole number that no float holds
+        return clip(str(value), _MOST_DIGITS)
     return rounded(value, 4 if abs(value) < 0.1 else 5)
+
+
+def difference(first: float | None, second: float | None) -> str:
+    """How far two values are apart, in two digits; also where no float holds that."""
+    apart = abs((first or 0.0) - (second or 0.0))
+    if math.isfinite(apart):
+        return rounded(apart, 2)
+    halves = abs((first or 0.0) / 2 - (second or 0.0) / 2)
+    head, _, exponent = f"{halves:e}".partition("e")
+    twice = 2 * float(head)
+    digits, power = (twice, 0) if twice < 9.95 else (twice / 10, 1)
+    return f"{digits:.2g}e+{int(exponent) + power}"
 
 
 def duration(seconds: float) -> str:

@@ -166,10 +166,11 @@ class CoordinatePlan(ConfigurationPlan):
 
 def _evenly(each: IntDistribution | FloatDistribution, points: int) -> list[Scalar]:
     """Values evenly spaced on the domain's scale, ends included, on its own steps."""
-    if each.log:
-        spaced = np.exp(np.linspace(math.log(each.low), math.log(each.high), points))
-    else:
-        spaced = np.linspace(each.low, each.high, points)
+    with np.errstate(all="ignore"):  # an objective's module may let NumPy raise
+        if each.log:
+            spaced = np.exp(np.linspace(math.log(each.low), math.log(each.high), points))
+        else:  # by halves: the whole range may be more than a float holds
+            spaced = 2 * np.linspace(each.low / 2, each.high / 2, points)
     step = each.step or 0
     found: list[Scalar] = []
     for raw in spaced.tolist():

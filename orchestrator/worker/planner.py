@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import optuna
 
+from orchestrator.errors import StorageError
 from orchestrator.resolve.objective import full_steps
 from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
@@ -20,6 +23,10 @@ from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.patience import patiently
 from orchestrator.worker.study import ALL_TRIED
 
+if TYPE_CHECKING:
+    from optuna.terminator import BaseTerminator
+
+_log = logging.getLogger("orch")
 Result = TypeVar("Result")
 
 
@@ -49,6 +56,7 @@ class Planner:
         self._spec = spec
         self._study = study
         self._equipment = equipment
+        self._has_warned = False
 
     @property
     def may_end_search(self) -> bool:
@@ -88,10 +96,21 @@ class Planner:
         claims, terminator = self._equipment.claims, self._terminator
         if because is not None:
             self._call(lambda: claims.exhaust(because, None))
-        elif terminator is not None and self._call(
-            lambda: is_over(terminator, self._study, self._spec)
-        ):
+        elif terminator is not None and self._call(lambda: self._is_over(terminator)):
             self._call(lambda: claims.exhaust("no worthwhile gain is expected", None))
+
+    def _is_over(self, terminator: BaseTerminator) -> bool:
+        """What the terminator says; one that cannot judge these trials ends no search."""
+        try:
+            with np.errstate(all="ignore"):  # the objective may let NumPy raise
+                return is_over(terminator, self._study, self._spec)
+        except StorageError:
+            raise
+        except Exception as error:  # whatever Optuna's evaluators, or their libraries, raise
+            if not self._has_warned:
+                _log.warning("the terminator cannot judge these trials: %s", error)
+            self._has_warned = True
+            return False
 
     def _call(self, call: Callable[[], Result]) -> Result:
         return patiently(call, self._equipment.patience_seconds)

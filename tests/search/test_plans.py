@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.distributions import (
     BaseDistribution,
@@ -172,3 +174,18 @@ def test_a_value_whose_trial_set_a_constraint_above_0_is_never_the_best() -> Non
 def test_a_fault_in_the_options_is_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words.replace(".", r"\.")):
         coordinate(**options)
+
+
+def test_a_coordinate_plan_spans_all_that_a_float_holds() -> None:
+    most = sys.float_info.max
+    space: dict[str, BaseDistribution] = {
+        "x": FloatDistribution(-most, most),
+        "rate": FloatDistribution(5e-324, most, log=True),
+    }
+    with np.errstate(all="raise"):
+        plan = CoordinatePlan(space, always, {"points": 5}, maximize=False)
+    first = [each["x"] for each in plan.next([])]
+    assert first == [pytest.approx(part * most) for part in (-1, -0.5, 0, 0.5, 1)]
+    trials = [ended(each, abs(each["x"])) for each in plan.next([])]
+    rates = [each["rate"] for each in plan.next(trials)]
+    assert rates == sorted(rates) and all(5e-324 <= rate <= most for rate in rates)

@@ -28,7 +28,7 @@ from orchestrator.storage import replica
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.setup import ORCH_VERSION
 from orchestrator.study import delete, open_study, stop
-from orchestrator.worker import courier
+from orchestrator.worker import courier, planner
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.patience import PatienceExceeded
 from orchestrator.worker.seeds import derive
@@ -934,6 +934,20 @@ def test_an_objective_that_stops_its_study_is_the_reason(place: Any, function: A
     found = summarise(place.site.database, open_study(place.site.database, place.name)).verdict
     assert "No further trial starts: the objective called study.stop()." in found
     assert not any("So far" in sentence for sentence in found)
+
+
+def test_a_terminator_that_cannot_judge_ends_neither_the_worker_nor_the_search(
+    place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raises(*_: Any) -> bool:
+        raise FloatingPointError("overflow encountered in subtract")
+
+    monkeypatch.setattr(planner, "is_over", raises)
+    place.create(trials=3, terminator={"name": "stagnation", "min_n_trials": 1})
+    place.worker().run()
+    assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE] * 3
+    said = [line for line in caplog.messages if "the terminator cannot judge" in line]
+    assert len(said) == 1 and "overflow encountered in subtract" in said[0]
 
 
 def test_a_terminator_that_expects_no_gain_ends_the_study(place: Any, function: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.figures.scales import Category, Linear, time_unit
 from orchestrator.report.figures.search import value_scale
-from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.figures.svg import Drawing, Figure, Frame, attempt, not_drawn
 from orchestrator.report.words import clip
 
 COLOURS = 8  # s0 to s7 of figures.css
@@ -13,8 +15,13 @@ COLOURS = 8  # s0 to s7 of figures.css
 
 def figures(comparison: Comparison) -> list[Figure]:
     """One for the best values, and one each over trials, epochs and time."""
-    found = [_best_values(comparison)]
-    found += [_spent(comparison, index) for index in range(3)]
+    found = [attempt("best", "Best values", lambda: _best_values(comparison))]
+    if "curves" in comparison.missing:
+        title = "What the effort bought"
+        return [*filter(None, found), not_drawn("over", title, comparison.missing["curves"])]
+    for index, unit in enumerate(("trials", "epochs", "seconds")):
+        draw = partial(_spent, comparison, index)
+        found.append(attempt(f"over-{unit}", f"Best over {unit}", draw))
     return [figure for figure in found if figure is not None]
 
 
@@ -47,7 +54,7 @@ def _best_values(comparison: Comparison) -> Figure | None:
 def _spent(comparison: Comparison, index: int) -> Figure | None:
     curves = [group.curves[index] for group in comparison.groups]
     known = [v for curve in curves for v in [*curve.low, *curve.high] if v is not None]
-    end = curves[0].spent[-1]
+    end = curves[0].spent[-1] if curves[0].spent else 0.0
     if not known or end <= 0:
         return None
     frame = Frame()

@@ -9,17 +9,19 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 from PIL import Image
 from scipy.stats import rankdata
 
+from orchestrator.report.arithmetic import MOST
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures.params import by_importance, file_key, is_log
 from orchestrator.report.figures.scales import Category, Scale, scale_of
 from orchestrator.report.figures.search import evenly
-from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.figures.svg import Drawing, Figure, Frame, attempt
 
 _MOST_TRIALS = 600
 _MOST_PARAMETERS = 3
@@ -43,15 +45,26 @@ def contours(summary: Summary) -> list[Figure]:
         and len({trial.params[name] for trial in ranked}) > 3
     ]
     pairs = combinations(numeric[:_MOST_PARAMETERS], 2)
-    return [_map(summary, first, second, ranked) for first, second in pairs]
+    found = [
+        attempt(
+            _key(first, second), f"{first} and {second}",
+            partial(_map, summary, first, second, ranked),
+        )
+        for first, second in pairs
+    ]  # fmt: skip
+    return [figure for figure in found if figure is not None]
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST <= value <= MOST
+
+
+def _key(first: str, second: str) -> str:
+    return f"contour-{file_key(first)}-{file_key(second)}"
 
 
 def _map(summary: Summary, first: str, second: str, ranked: Sequence[TrialSummary]) -> Figure:
-    frame = Frame(width=380, height=300, left=58)
+    frame = Frame(width=380, height=300, left=66)
     members = [ranked[0], *evenly(ranked[1:], _MOST_TRIALS - 1)]
 
     def scale(name: str, start: float, end: float) -> Scale:
@@ -76,7 +89,7 @@ def _map(summary: Summary, first: str, second: str, ranked: Sequence[TrialSummar
         "trials, the ring is the best."
     )
     return Figure(
-        f"contour-{file_key(first)}-{file_key(second)}", f"{first} and {second}", caption,
+        _key(first, second), f"{first} and {second}", caption,
         drawing.body, frame.width, frame.height,
         [(*place, trial.number) for place, trial in zip(places, members, strict=True)],
         size="third",

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.report.document import Summary
 from orchestrator.report.figures.contours import contours
 from orchestrator.report.figures.effort import rungs, savings, timeline
 from orchestrator.report.figures.params import importances, parallel, slices
 from orchestrator.report.figures.search import curves, history, pareto
-from orchestrator.report.figures.svg import Figure
+from orchestrator.report.figures.svg import Figure, not_drawn
+from orchestrator.report.section import section
 
 
 def gallery(summary: Summary) -> dict[str, list[Figure]]:
     """The figures by section; those without anything to show are left out."""
+
+    def drawn(key: str, title: str, draw: Callable[[Summary], Figure | None]) -> list[Figure]:
+        return several(key, title, lambda each: list(filter(None, [draw(each)])))
+
+    def several(key: str, title: str, draw: Callable[[Summary], list[Figure]]) -> list[Figure]:
+        line = summary.missing.get(key)
+        if line is not None:
+            return [not_drawn(key, title, line)]
+        return section(
+            f"The figure '{title}'",
+            lambda: draw(summary),
+            lambda line: [not_drawn(key, title, line)],
+        )
+
     single = not summary.is_multi_objective
     wanted = {
-        "The search": [pareto(summary), history(summary), curves(summary)],
-        _parameters(summary): [
-            importances(summary) if single else None,
-            parallel(summary) if single else None,
-            *(slices(summary) if single else []),
-            *(contours(summary) if single else []),
+        "The search": [
+            *drawn("pareto", "Pareto front", pareto),
+            *drawn("history", "Optimisation history", history),
+            *drawn("curves", "Learning curves", curves),
         ],
-        "Pruning": [rungs(summary), savings(summary)],
-        "Workers": [timeline(summary)],
+        _parameters(summary): [
+            *drawn("importances", "Importance of the parameters", importances),
+            *drawn("parallel", "Parallel coordinates", parallel),
+            *several("slices", "Slices", slices),
+            *several("contours", "Contours", contours),
+        ]
+        if single
+        else [],
+        "Pruning": [
+            *drawn("rungs", "Brackets and rungs", rungs),
+            *drawn("savings", "What pruning saved", savings),
+        ],
+        "Workers": drawn("timeline", "Who trained what", timeline),
     }
-    found = {
-        section: [figure for figure in figures if figure is not None]
-        for section, figures in wanted.items()
-    }
-    return {section: figures for section, figures in found.items() if figures}
+    return {title: figures for title, figures in wanted.items() if figures}
 
 
 def _parameters(summary: Summary) -> str:

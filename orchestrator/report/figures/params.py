@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures.scales import Log, Scale, scale_of
 from orchestrator.report.figures.search import evenly, outside, value_scale
-from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.figures.svg import Drawing, Figure, Frame, attempt
 from orchestrator.report.words import clip, counted, percent
 
 _MOST_SLICES = 6
@@ -130,12 +131,13 @@ def slices(summary: Summary) -> list[Figure]:
     for name in by_importance(summary)[:_MOST_SLICES]:
         members = [trial for trial in shown if name in trial.params]
         if len(members) > 1:
-            found.append(_slice(summary, name, evenly(members, _MOST_DOTS)))
-    return found
+            draw = partial(_slice, summary, name, evenly(members, _MOST_DOTS))
+            found.append(attempt(f"slice-{file_key(name)}", name, draw))
+    return [figure for figure in found if figure is not None]
 
 
 def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figure:
-    frame = Frame(width=380, height=220, left=58)
+    frame = Frame(width=380, height=220, left=66)
     values = [trial.value for trial in members if trial.value is not None]
     y = value_scale(values, summary.maximize, frame.y0, frame.y1)
     x = _param_scale(summary, members, name, frame.x0 + 8, frame.x1 - 8)
@@ -144,6 +146,7 @@ def _slice(summary: Summary, name: str, members: Sequence[TrialSummary]) -> Figu
     points = [
         (x.place(trial.params[name]) or 0.0, y.place(trial.value) or 0.0, trial.number)
         for trial in members
+        if x.place(trial.params[name]) is not None
     ]
     pruned = {trial.number for trial in members if trial.state == "PRUNED"}
     drawing.dots("pruned", [(a, b) for a, b, number in points if number in pruned])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.choices import distinct
+from orchestrator.report.arithmetic import MOST, finite, share
 from orchestrator.report.words import clip
 
 _LONGEST = 1e12  # a tick is not written out beyond
@@ -47,14 +48,13 @@ class Linear:
     whole: bool = False
 
     def place(self, value: Any) -> float | None:
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or math.isnan(value):
             return None
-        span = self.high - self.low or 1.0
-        share = min(1.0, max(0.0, (value - self.low) / span))
-        return self.start + share * (self.end - self.start)
+        return self.start + share(value, self.low, self.high) * (self.end - self.start)
 
     def ticks(self) -> list[Tick]:
-        step = _nice_step((self.high - self.low) / max(1, self.wanted))
+        wanted = max(1, self.wanted)
+        step = _nice_step(self.high / wanted - self.low / wanted)
         step = max(1.0, step) if self.whole else step
         found = []
         for index in range(
@@ -76,17 +76,16 @@ class Log:
     end: float
 
     def place(self, value: Any) -> float | None:
-        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        if not isinstance(value, int | float) or not value > 0:
             return None
-        span = math.log(self.high / self.low) or 1.0
-        share = min(1.0, max(0.0, math.log(value / self.low) / span))
-        return self.start + share * (self.end - self.start)
+        at = share(math.log(value), math.log(self.low), math.log(self.high))
+        return self.start + at * (self.end - self.start)
 
     def ticks(self) -> list[Tick]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         heads = (1,) if len(decades) > 3 else (1, 2, 5)
         every = max(1, len(decades) // 6)
-        values = [head * 10.0**decade for decade in decades[::every] for head in heads]
+        values = [float(f"{head}e{decade}") for decade in decades[::every] for head in heads]
         found = []
         for value in values:
             place = self.place(value)
@@ -116,22 +115,22 @@ class Category:
 
 
 def scale_of(values: Sequence[Any], start: float, end: float, log: bool = False) -> Scale:
-    """The scale that shows all the values of a parameter."""
+    """The scale that shows all the values of a parameter; infinite ones lie on the frame."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    finite = [number for number in numbers if math.isfinite(number)]
+    # A whole number may be one that no float holds.
+    floats = [v for v in numbers if -MOST <= v <= MOST]
     each = {distinct(value): value for value in values}
     # A NaN or an infinity has a place only among the choices of a category.
-    are_choices = len(finite) < len(numbers) and len(each) <= _MOST_CHOICES
-    if len(numbers) < len(values) or not finite or are_choices:
+    are_choices = len(floats) < len(numbers) and len(each) <= _MOST_CHOICES
+    if len(numbers) < len(values) or not floats or are_choices:
         return Category(sorted(each.values(), key=str), start, end)
-    numbers = finite
-    low, high = float(min(numbers)), float(max(numbers))
+    low, high = float(min(floats)), float(max(floats))
     if log and low > 0 and high > low:
         return Log(low, high, start, end)
     if low == high:
         low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
-    whole = all(isinstance(value, int) for value in numbers)
-    return Linear(low, high, start, end, whole=whole)
+    whole = all(isinstance(value, int) for value in floats)
+    return Linear(finite(low), finite(high), start, end, whole=whole)
 
 
 def short(value: float, step: float | None = None) -> str:
@@ -161,5 +160,5 @@ def time_unit(seconds: float) -> tuple[float, str]:
 def _nice_step(rough: float) -> float:
     if rough <= 0:
         return 1.0
-    base = 10.0 ** math.floor(math.log10(rough))
+    base = 10.0 ** math.floor(math.log10(rough)) or rough  # the least floats have no decade
     return next((base * head for head in (1, 2, 5) if base * head >= rough * 0.7), base * 10)

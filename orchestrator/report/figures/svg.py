@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 
 from orchestrator.report.figures.scales import Scale
+from orchestrator.report.section import section
 from orchestrator.report.words import clip
 
 Point = tuple[float, float]
@@ -21,9 +22,9 @@ class Figure:
         key: its name in file names and links.
         title: a few words.
         caption: what is seen, with what was left out.
-        body: the SVG's inside.
         width: user units.
         height: user units.
+        body: the SVG's inside; empty where it cannot be drawn, and the caption says why.
         points: ``(x, y, trial number)``, where a trial is to be found in the drawing.
         size: ``"wide"`` needs the width of the page, ``"half"`` and ``"third"`` share it.
     """
@@ -53,6 +54,16 @@ class Figure:
             f'<style>{stylesheet()}</style><rect class="paper" width="100%" height="100%"/>'
             f"{self.body}</svg>\n"
         )
+
+
+def attempt(key: str, title: str, draw: Callable[[], Figure | None]) -> Figure | None:
+    """A figure that fails by itself; the line in its place is its caption."""
+    return section(f"The figure '{title}'", draw, lambda line: not_drawn(key, title, line))
+
+
+def not_drawn(key: str, title: str, line: str) -> Figure:
+    """In place of a figure, why there is none."""
+    return Figure(key, title, line, "", 0, 0)
 
 
 def stylesheet() -> str:

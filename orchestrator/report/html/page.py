@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -18,34 +19,37 @@ from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.html.values import good_values
 from orchestrator.report.listing import confirmed_table
 from orchestrator.report.presence import took_part
+from orchestrator.report.section import Sections
 from orchestrator.report.verdict import refit_sentences
 from orchestrator.report.words import clip, counted, duration, number, percent
 from orchestrator.spec import StudySpec
 
 _MOST_BEST = 10
+_NO_TRIALS = '{"metrics":[],"params":[],"maximize":false,"rows":[]}'
 
 
 def render(summary: Summary) -> str:
     """The whole page."""
-    sections = gallery(summary)
-    ranked = summary.ranked()
-    if summary.is_multi_objective:
-        ranked = [trial for trial in ranked if trial.number in summary.pareto]
+    figures, sections = gallery(summary), Sections()
+    make = sections.make
+    parts: dict[str, object] = {
+        "tiles": make("tiles", "The tiles", partial(_tiles, summary)) or [],
+        "ranked": make("best", "The table of the best trials", partial(_best, summary)),
+        "parameters": make("parameters", "Which values did well", partial(good_values, summary))
+        or [],
+        "confirmed": make("confirmed", "The confirmation", partial(_confirmed, summary)),
+        "refit": make("refit", "The refit", partial(refit_sentences, summary)) or [],
+        "spec": make("spec", "The specification", partial(_specification, summary)) or "",
+        "trials": make("trials", "The table of all trials", partial(_all_trials, summary))
+        or _NO_TRIALS,
+        "points": make("points", "What is under the pointer", partial(points, figures)) or "{}",
+    }
     return environment().get_template("report.html.jinja").render(
         summary=summary,
-        sections=sections,
-        tiles=_tiles(summary),
-        ranked=ranked[:_MOST_BEST],
-        parameters=good_values(summary),
-        confirmed=confirmed_table(summary.metrics[0], summary.confirmed.results)
-        if summary.confirmed
-        else None,
-        refit=refit_sentences(summary),
-        shown=summary.shown_params(),
-        spec=StudySpec.parse(summary.spec).to_toml().strip(),
+        sections=figures,
         figures_css=stylesheet(),
-        trials=as_script(_trial_rows(summary)),
-        points=as_script(points(sections)),
+        missing={**summary.missing, **sections.missing},
+        **parts,
     )  # fmt: skip
 
 
@@ -79,17 +83,18 @@ def environment() -> jinja2.Environment:
 
 def as_script(value: Any) -> str:
     """JSON that may stand inside a script element."""
-    return json.dumps(value, separators=(",", ":"), default=str).replace("<", "\\u003c")
+    written = json.dumps(value, separators=(",", ":"), default=str, allow_nan=False)
+    return written.replace("<", "\\u003c")
 
 
-def points(sections: dict[str, list[Figure]]) -> dict[str, Any]:
+def points(sections: dict[str, list[Figure]]) -> str:
     """Where each figure has which trial, for the page's script."""
-    return {
+    return as_script({
         figure.key: [[round(x), round(y), trial] for x, y, trial in figure.points]
         for figures in sections.values()
         for figure in figures
         if figure.points
-    }
+    })  # fmt: skip
 
 
 def _source(name: str) -> str:
@@ -129,7 +134,8 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     seen = [worker for worker in summary.workers if worker.trials]
     busy = [worker.busy_ratio for worker in seen if worker.busy_ratio is not None]
     share = f", {percent(sum(busy) / len(busy))} busy" if busy else ""
-    remark = f"{took_part(summary) or 'no worker'}{share}"
+    known = took_part(summary) or ("" if "workers" in summary.missing else "no worker")
+    remark = f"{known}{share}"
     found.append(("time", duration(summary.elapsed_seconds), remark))
     return found
 
@@ -140,19 +146,50 @@ def _time_of_import(summary: Summary) -> list[tuple[str, str, str]]:
     return [("time", duration(summary.elapsed_seconds), "from the first start to the last end")]
 
 
-def _trial_rows(summary: Summary) -> dict[str, Any]:
+def _best(summary: Summary) -> tuple[list[str], list[list[str]]] | None:
+    """The table of the best trials: the words of the head, and a row each."""
+    ranked = summary.ranked()
+    if summary.is_multi_objective:
+        ranked = [trial for trial in ranked if trial.number in summary.pareto]
+    if not ranked:
+        return None
+    noisy, shown = summary.rounds > 1, summary.shown_params()
+    head = ["trial", *summary.metrics, *(["± std. error"] if noisy else []), "seconds", *shown]
+    return head, [
+        [
+            str(trial.number),
+            *map(number, trial.values or []),
+            *(["-" if trial.standard_error is None else number(trial.standard_error)] * noisy),
+            "-" if trial.seconds is None else f"{trial.seconds:.1f}",
+            *(number(trial.params[name]) if name in trial.params else "-" for name in shown),
+        ]
+        for trial in ranked[:_MOST_BEST]
+    ]
+
+
+def _confirmed(summary: Summary) -> tuple[list[str], list[tuple[object, ...]]] | None:
+    if summary.confirmed is None:
+        return None
+    return confirmed_table(summary.metrics[0], summary.confirmed.results)
+
+
+def _specification(summary: Summary) -> str:
+    return StudySpec.parse(summary.spec).to_toml().strip()
+
+
+def _all_trials(summary: Summary) -> str:
     """Every trial in a form that is small and that the page's script reads."""
     names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
-    return {
+    return as_script({
         "metrics": summary.metrics,
         "params": names,
         "maximize": summary.maximize,
         "rows": [_row(trial, names) for trial in summary.trials],
-    }
+    })  # fmt: skip
 
 
 def _row(trial: TrialSummary, names: list[str]) -> list[Any]:
-    values = [float(rounded(value, 6)) for value in trial.values or []]
+    values = [_short(value, 6) for value in trial.values or []]
     seconds = None if trial.seconds is None else round(trial.seconds, 1)
     return [
         trial.number, trial.state.lower(), values, seconds, len(trial.intermediate),
@@ -161,8 +198,9 @@ def _row(trial: TrialSummary, names: list[str]) -> list[Any]:
     ]  # fmt: skip
 
 
-def _short(value: Any) -> Any:
+def _short(value: Any, digits: int = 5) -> Any:
+    """The value in a few digits; JSON has no infinity, which the largest floats would round to."""
     if not isinstance(value, float):
-        return value
-    # JSON has no NaN.
-    return float(number(value)) if math.isfinite(value) else str(value)
+        return value if value is None or isinstance(value, bool | int | str) else str(value)
+    short = float(rounded(value, digits))
+    return short if math.isfinite(short) else rounded(value, digits)
