@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests of the claim, the lease, the storage and the budget, which are measured.
 MEASURED := tests/worker tests/storage tests/search
-# Those that take longest: a process for each refused command, whole pages of the documentation.
-LONG := tests/cli/test_refused.py tests/e2e/test_gil.py tests/e2e/test_keras_tuner.py \
-	tests/e2e/test_noise.py tests/report/test_anywhere.py tests/test_docs.py
+# Those that take longest: clusters, servers and wheels, a process for each refused command, whole
+# pages of the documentation.
+LONG := tests/cli/test_refused.py tests/deploy tests/e2e/test_gil.py tests/e2e/test_keras_tuner.py \
+	tests/e2e/test_noise.py tests/launch tests/packaging tests/report/test_anywhere.py \
+	tests/test_docs.py
 
 .PHONY: help install demo test long check coverage mutation docs chaos cluster clean
 

@@ -239,12 +239,12 @@ def _importances(summary: Summary, columns: int) -> str:
     width = min(max(len(name) for name in summary.importances), columns - 22)
     interval = ", 95 % interval" if claim.intervals else ""
     lines = wrap(f"Importance ({claim.method}, shares of 1{interval})", columns)
-    for name, share in summary.importances.items():
-        line = f"  {clip(name, width):<{width}}  {share:4.2f}  "
+    for name, importance in summary.importances.items():
+        line = f"  {clip(name, width):<{width}}  {importance:4.2f}  "
         if name in claim.intervals:
             low, high = claim.intervals[name]
             line += f"{low:4.2f} to {high:4.2f}  "
-        bar = "█" * round(share * min(_BAR_WIDTH, columns - len(line)))
+        bar = "█" * round(importance * min(_BAR_WIDTH, columns - len(line)))
         lines.append(f"{line}{bar}".rstrip())
     return "\n".join(lines)
 
