@@ -138,7 +138,7 @@ def _run_parts(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _part(job: dict[str, Any]) -> dict[str, Any]:
     """Train one fit from each seed. Returns each epoch's seconds and each last accuracy."""
-    from orchestrator.training import training
+    from orchestrator.training import keras as training
     from orchestrator.training.data import load
     from orchestrator.training.rounds import Rounds
 

@@ -21,9 +21,9 @@ from optuna.distributions import FloatDistribution, distribution_to_json
 
 from benchmarks.home import orch, temporary_home
 from benchmarks.storage import fsync_ms
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.study import create
 
 _TABLES = (
     "trials", "trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes",

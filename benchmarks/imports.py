@@ -23,8 +23,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.home import orch, temporary_home
-from orchestrator.imports.imported import GoingOn, store
-from orchestrator.imports.optuna import read_optuna
+from orchestrator.importers.imported import GoingOn, store
+from orchestrator.importers.optuna import read_optuna
 from orchestrator.storage.database import Database
 
 MOST_OF_COPY = 0.25

@@ -24,11 +24,11 @@ from optuna.distributions import FloatDistribution, distribution_to_json
 
 from benchmarks.bouncer import pgbouncer
 from benchmarks.home import orch, temporary_home
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
+from orchestrator.storage.claims import Account, Claims, Writes
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy, create
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.writes import Account, Writes
+from orchestrator.storage.studies import StoredStudy
 
 LATE_SECONDS, MOST_LATE_SHARE = 1.0, 0.01
 _STEPS = 8

@@ -220,7 +220,7 @@ def _work(url: str, name: str, trials: int) -> tuple[float, float]:
     Returns:
         Milliseconds per trial, and seconds from its first question to its first trial.
     """
-    from orchestrator.worker.loop import Worker, WorkerOptions
+    from orchestrator.worker.worker import Worker, WorkerOptions
 
     class Timed(Worker):
         began: list[float]

@@ -13,8 +13,8 @@ from optuna.distributions import (
 )
 
 from orchestrator.objective import KerasObjective, Trial
-from orchestrator.training import training
-from orchestrator.training.shared_step import SMALLEST_PART
+from orchestrator.training import keras as training
+from orchestrator.training.compiled_epoch import SMALLEST_PART
 
 from .network import (
     INITIALIZERS,

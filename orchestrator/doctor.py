@@ -8,16 +8,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.errors import OrchError
+from orchestrator.base.files import home
+from orchestrator.errors import ObjectiveError, OrchError
 from orchestrator.resolve.objective import make_objective
-from orchestrator.storage.embedded import home
-from orchestrator.storage.open import open_database
-from orchestrator.storage.server import clock_skew_seconds, describe
-from orchestrator.study import open_study
+from orchestrator.resolve.pins import check_data, compare_software
+from orchestrator.storage.database import clock_skew_seconds, describe
+from orchestrator.storage.schema import open_database
+from orchestrator.storage.studies import open_study
 from orchestrator.training.data import load
-from orchestrator.training.errors import ObjectiveError
 from orchestrator.worker.devices import cores, list_gpus
-from orchestrator.worker.pinned import check_data, compare_software
 
 _LEAST_DISK_BYTES = 2 * 1024**3
 _MOST_SKEW_SECONDS = 5.0

@@ -1,4 +1,19 @@
-"""Errors that a user can mend: one line each, with the exit code that DESIGN.md documents."""
+"""Errors: one line each, what is wrong and how to fix it.
+
+OrchError                     the work failed
+├── NoSuchStudy
+├── StudyFailed
+├── FailedTrialError          raised by an objective: no retry
+├── UsageError                wrong use
+└── StorageError              no storage
+    ├── StorageUnavailable    it does not answer now
+    └── StorageRefused        it answers, and this role may not
+
+ObjectiveError                an objective or its data cannot be used
+├── WrongUse                  in any trial
+├── UnknownObjective
+└── DataError                 the data are missing, damaged, or do not fit
+"""
 
 from __future__ import annotations
 
@@ -86,3 +101,19 @@ def _close(name: str, candidates: list[str]) -> str:
 
 def _listed(candidates: list[str]) -> str:
     return "known are " + ", ".join(candidates) if candidates else "none is known"
+
+
+class ObjectiveError(Exception):
+    """An objective or its data cannot be used."""
+
+
+class WrongUse(ObjectiveError):
+    """The study asks for what the objective does not have or cannot take, in any trial."""
+
+
+class UnknownObjective(ObjectiveError):
+    """No objective of that name."""
+
+
+class DataError(ObjectiveError):
+    """The data cannot be had, are damaged, or do not fit."""

@@ -17,12 +17,11 @@ sees nothing else of orch::
 
 from __future__ import annotations
 
-from orchestrator.errors import FailedTrialError
+from orchestrator.errors import DataError, FailedTrialError, ObjectiveError
 from orchestrator.training.base import NoOptions, Objective, Refit, Settings, Trial
 from orchestrator.training.data import Array, DataFacts, Dataset
-from orchestrator.training.errors import DataError, ObjectiveError
 from orchestrator.training.estimator import EstimatorObjective
-from orchestrator.training.keras_objective import KerasObjective
+from orchestrator.training.keras import KerasObjective
 
 __all__ = [
     "Array",

@@ -18,12 +18,12 @@ from unittest.mock import patch
 
 import pytest
 
+from orchestrator.report.reader import summarise
 from orchestrator.report.render import render
-from orchestrator.report.summary import summarise
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
-from orchestrator.storage.setup import prepare
-from orchestrator.study import open_study
+from orchestrator.storage.schema import prepare
+from orchestrator.storage.studies import open_study
 
 _numbers = itertools.count()
 

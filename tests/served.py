@@ -6,7 +6,7 @@ import json
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
-from orchestrator.report.dashboard import _application
+from orchestrator.serve.dashboard import _application
 
 
 def study_detail(url: str, study_id: int) -> dict[str, Any]:

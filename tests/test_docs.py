@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Orch
 
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parent.parent

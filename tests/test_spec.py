@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.durations import format_duration, parse_duration
 from orchestrator.errors import UsageError
-from orchestrator.spec import StudySpec
+from orchestrator.spec.durations import format_duration, parse_duration
+from orchestrator.spec.model import StudySpec
 
 MINIMAL: dict[str, Any] = {"study": {"name": "a", "objective": "quadratic"}}
 

@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from typer.cli import get_docs_for_click
 
 from orchestrator.cli.main import app
-from orchestrator.domains import ChoiceDomain, FixedDomain, FloatDomain, IntDomain
 from orchestrator.search.pruners import PRUNERS
 from orchestrator.search.samplers import SAMPLERS
 from orchestrator.search.strategy import Strategy
-from orchestrator.spec import StudySpec
+from orchestrator.spec.domains import ChoiceDomain, FixedDomain, FloatDomain, IntDomain
+from orchestrator.spec.model import StudySpec
 
 _KINDS = {
     "string": "text",

@@ -44,10 +44,10 @@ def compare(
     Example: orch compare tpe-0 tpe-1 random-0 random-1
     """
     from orchestrator.report.compare import compare as compare_summaries
+    from orchestrator.report.reader import summarise
     from orchestrator.report.render import render_comparison, write_file
-    from orchestrator.report.summary import summarise
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
 
     database = open_database(storage)
     studies = [open_study(database, name) for name in dict.fromkeys(names)]

@@ -44,8 +44,8 @@ def dashboard(
     Example: orch dashboard --port 8080 --open
     """
     from orchestrator.cli.quiet import quieten_choices
-    from orchestrator.report.dashboard import DashboardOptions, serve
-    from orchestrator.storage.open import open_database
+    from orchestrator.serve.dashboard import DashboardOptions, serve
+    from orchestrator.storage.schema import open_database
 
     quieten_choices()
     options = DashboardOptions(host, port, open_browser, password_file, read_only, metrics)

@@ -20,7 +20,8 @@ def start() -> None:
 
     Example: orch db start
     """
-    from orchestrator.storage.embedded import EmbeddedServer, home
+    from orchestrator.base.files import home
+    from orchestrator.storage.embedded import EmbeddedServer
 
     server = EmbeddedServer(home())
     server.ensure_running()
@@ -35,7 +36,8 @@ def stop() -> None:
 
     Example: orch db stop
     """
-    from orchestrator.storage.embedded import EmbeddedServer, home
+    from orchestrator.base.files import home
+    from orchestrator.storage.embedded import EmbeddedServer
 
     stopped = EmbeddedServer(home()).stop()
     print("stopped" if stopped else "the embedded PostgreSQL was not running", file=sys.stderr)
@@ -49,8 +51,9 @@ def status(storage: o.StorageOption = None) -> None:
     """
     import os
 
-    from orchestrator.storage.embedded import EmbeddedServer, home
-    from orchestrator.storage.server import describe
+    from orchestrator.base.files import home
+    from orchestrator.storage.database import describe
+    from orchestrator.storage.embedded import EmbeddedServer
 
     given = storage or os.environ.get("ORCH_STORAGE")
     if given is None:
@@ -70,7 +73,8 @@ def url() -> None:
 
     Example: psql "$(orch db url)"
     """
-    from orchestrator.storage.embedded import EmbeddedServer, home
+    from orchestrator.base.files import home
+    from orchestrator.storage.embedded import EmbeddedServer
 
     print(EmbeddedServer(home()).ensure_running())
 
@@ -81,7 +85,7 @@ def init(storage: o.StorageOption = None) -> None:
 
     Example: orch db init --storage postgresql://owner@db.lab/orch
     """
-    from orchestrator.storage.open import open_database
+    from orchestrator.storage.schema import open_database
     from orchestrator.storage.url import mask
 
     print(f"the schema is in place at {mask(open_database(storage).url)}", file=sys.stderr)
@@ -102,8 +106,8 @@ def proxy(
     Example: orch db proxy --port 13000
     """
     from orchestrator.cli.quiet import quieten_choices
-    from orchestrator.storage.open import open_database
-    from orchestrator.storage.proxy import serve
+    from orchestrator.serve.proxy import serve
+    from orchestrator.storage.schema import open_database
 
     quieten_choices()
     serve(open_database(storage), host, port)
@@ -128,9 +132,9 @@ def roles(
 
     Example: orch db roles --storage postgresql://admin@db.lab/orch --passfile ~/.pgpass
     """
-    from orchestrator.storage.embedded import home
-    from orchestrator.storage.open import open_database
+    from orchestrator.base.files import home
     from orchestrator.storage.roles import ROLES, make_roles
+    from orchestrator.storage.schema import open_database
     from orchestrator.storage.url import mask
 
     path = (passfile or home() / "roles.pgpass").expanduser()
@@ -159,8 +163,9 @@ def serve(
 
     Example: orch db serve --listen 192.168.1.5
     """
-    from orchestrator.storage.embedded import EmbeddedServer, home
-    from orchestrator.storage.serve import open_to_network, run_gate
+    from orchestrator.base.files import home
+    from orchestrator.serve.tls_proxy import open_to_network, run_gate
+    from orchestrator.storage.embedded import EmbeddedServer
 
     opened = open_to_network(EmbeddedServer(home()), listen, port)
     print(

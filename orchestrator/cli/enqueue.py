@@ -43,10 +43,10 @@ def enqueue(
 
     Example: orch enqueue demo --params 'units=64, learning_rate=0.001'
     """
-    from orchestrator import queue
-    from orchestrator import study as studies
-    from orchestrator.report.trials import ranking, read_trials
-    from orchestrator.storage.open import open_database
+    from orchestrator.resolve import queue
+    from orchestrator.storage import studies
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import ranking, read_trials
 
     if not params and source is None:
         raise UsageError("name a configuration with --params, or a study with --from")

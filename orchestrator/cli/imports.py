@@ -12,10 +12,10 @@ import typer
 
 from orchestrator.cli import options as o
 from orchestrator.errors import UsageError, printable
-from orchestrator.report.words import counted
+from orchestrator.report.formatting import counted
 
 if TYPE_CHECKING:
-    from orchestrator.imports.imported import ImportedStudy
+    from orchestrator.importers.imported import ImportedStudy
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Take over studies of other tools."
@@ -62,7 +62,7 @@ def optuna_(
 
     Example: orch import optuna sqlite:///old.db old --study my-study
     """
-    from orchestrator.imports.optuna import read_optuna
+    from orchestrator.importers.optuna import read_optuna
 
     _store(lambda: read_optuna(url, study), name, storage, objective, data, epochs)
 
@@ -88,7 +88,7 @@ def kerastuner(
 
     Example: orch import kerastuner my_dir/helloworld hello
     """
-    from orchestrator.imports.kerastuner import read_project
+    from orchestrator.importers.kerastuner import read_project
 
     _store(lambda: read_project(folder, metric), name, storage, objective, data, epochs)
 
@@ -120,8 +120,8 @@ def _store(
     data: str | None,
     epochs: int | None,
 ) -> None:
-    from orchestrator.imports.imported import GoingOn, store
-    from orchestrator.storage.open import open_database
+    from orchestrator.importers.imported import GoingOn, store
+    from orchestrator.storage.schema import open_database
 
     if objective is None and (data is not None or epochs is not None):
         raise UsageError("--data and --epochs are for the --objective that goes on; name it")

@@ -13,8 +13,8 @@ from orchestrator.cli import options as o
 from orchestrator.cli import streams
 
 if TYPE_CHECKING:
-    from orchestrator.resolve.facts import ObjectiveFacts
-    from orchestrator.spec import StudySpec
+    from orchestrator.spec.facts import ObjectiveFacts
+    from orchestrator.spec.model import StudySpec
 
 
 class Format(StrEnum):
@@ -67,10 +67,10 @@ def report(
 
     Example: orch report demo --format html --out demo.html
     """
+    from orchestrator.report.reader import summarise
     from orchestrator.report.render import render, write
-    from orchestrator.report.summary import summarise
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
 
     database = open_database(storage)
     thorough = format not in (Format.text, Format.csv)
@@ -104,9 +104,9 @@ def best(
     Example: orch best demo --top 3
     """
     from orchestrator.report.listing import best_page
-    from orchestrator.report.summary import summarise
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.report.reader import summarise
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
 
     database = open_database(storage)
     study = open_study(database, name)
@@ -130,8 +130,8 @@ def space(
     Example: orch space mnist
     """
     from orchestrator.report.listing import space_of_study, space_page
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
     from orchestrator.training.registry import known
 
     columns = streams.table_columns()

@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli import options as o
 
 if TYPE_CHECKING:
-    from orchestrator.launch.engine import Engine
+    from orchestrator.launchers.engine import Engine
 
 app = typer.Typer(
     no_args_is_help=True, help="Start workers through an engine that is there; then see to them."
@@ -72,9 +72,9 @@ def slurm(
 
     Example: orch launch slurm mlp --workers 8 --cpus 4 --option=--partition=long
     """
-    from orchestrator.launch.engine import Job
-    from orchestrator.launch.slurm import Slurm
-    from orchestrator.storage.embedded import home
+    from orchestrator.base.files import home
+    from orchestrator.launchers.engine import Job
+    from orchestrator.launchers.slurm import Slurm
 
     job = Job(name, processes, cpus or processes, gpus, memory)
     engine = Slurm(home() / "launch", option or ())
@@ -108,8 +108,8 @@ def kubernetes(
 
     Example: orch launch kubernetes mlp --workers 8 --image registry.lab/orch:1 --dry-run
     """
-    from orchestrator.launch.engine import Job
-    from orchestrator.launch.kubernetes import Kubernetes
+    from orchestrator.launchers.engine import Job
+    from orchestrator.launchers.kubernetes import Kubernetes
 
     job = Job(name, processes, cpus or processes, gpus, memory)
     engine = Kubernetes(namespace, image, secret)
@@ -135,8 +135,8 @@ def ray(
 
     Example: orch launch ray mlp --workers 8 --cpus 2 --gpus 1
     """
-    from orchestrator.launch.engine import Job
-    from orchestrator.launch.ray import Ray
+    from orchestrator.launchers.engine import Job
+    from orchestrator.launchers.ray import Ray
 
     _check(name, storage)
     engine = Ray(address)
@@ -204,10 +204,10 @@ def logs(
 
 
 def _engine(name: EngineName, namespace: str | None, address: str) -> Engine:
-    from orchestrator.launch.kubernetes import Kubernetes
-    from orchestrator.launch.ray import Ray
-    from orchestrator.launch.slurm import Slurm
-    from orchestrator.storage.embedded import home
+    from orchestrator.base.files import home
+    from orchestrator.launchers.kubernetes import Kubernetes
+    from orchestrator.launchers.ray import Ray
+    from orchestrator.launchers.slurm import Slurm
 
     if name is EngineName.kubernetes:
         return Kubernetes(namespace)
@@ -219,8 +219,8 @@ def _check(name: str, storage: str | None) -> None:
     import os
 
     from orchestrator.errors import UsageError
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
 
     _export(storage)
     if not os.environ.get("ORCH_STORAGE"):

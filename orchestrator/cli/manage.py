@@ -25,7 +25,7 @@ def list_(storage: o.StorageOption = None) -> None:
     Example: orch list
     """
     from orchestrator.report.listing import studies_table
-    from orchestrator.storage.open import open_database
+    from orchestrator.storage.schema import open_database
 
     print(studies_table(open_database(storage), streams.table_columns()))
 
@@ -36,8 +36,8 @@ def show(name: o.NameArgument, storage: o.StorageOption = None) -> None:
     Example: orch show demo
     """
     from orchestrator.report.listing import study_page
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
 
     database = open_database(storage)
     print(study_page(database, open_study(database, name)))
@@ -48,9 +48,9 @@ def stop(name: o.NameArgument, storage: o.StorageOption = None) -> None:
 
     Example: orch stop demo
     """
-    from orchestrator import study as studies
-    from orchestrator.report.words import counted
-    from orchestrator.storage.open import open_database
+    from orchestrator.report.formatting import counted
+    from orchestrator.storage import studies
+    from orchestrator.storage.schema import open_database
 
     database = open_database(storage)
     live = studies.stop(database, studies.open_study(database, name))
@@ -70,9 +70,9 @@ def delete(
 
     Example: orch delete demo --yes
     """
-    from orchestrator import study as studies
     from orchestrator.report.confirmation import keep_confirmation
-    from orchestrator.storage.open import open_database
+    from orchestrator.storage import studies
+    from orchestrator.storage.schema import open_database
 
     database = open_database(storage)
     stored = studies.open_study(database, name)

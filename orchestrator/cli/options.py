@@ -13,7 +13,7 @@ import typer
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.spec import StudySpec
+    from orchestrator.spec.model import StudySpec
 
 
 class Direction(StrEnum):
@@ -136,7 +136,7 @@ def write_spec(
     Raises:
         UsageError: the file or an option is wrong.
     """
-    from orchestrator.spec import StudySpec, read_toml
+    from orchestrator.spec.model import StudySpec, read_toml
 
     document: dict[str, Any] = read_toml(file) if file else {}
     for (section, key), value in settings.items():

@@ -52,8 +52,8 @@ def run(
     Example: orch run mnist --study demo --trials 12 --workers 2 --epochs 3
     """
     from orchestrator.cli.session import local_workers, work_and_report
-    from orchestrator.resume import create_or_resume
-    from orchestrator.storage.open import open_database
+    from orchestrator.resolve.resume import create_or_resume
+    from orchestrator.storage.schema import open_database
 
     file = Path(objective) if objective.endswith(".toml") else None
     spec = o.write_spec(
@@ -110,8 +110,8 @@ def create(
     """
     if (objective is None) == (spec is None):
         raise UsageError("name the objective with --objective, or a file with --spec, one of them")
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import create as create_study
+    from orchestrator.resolve.resolve import create as create_study
+    from orchestrator.storage.schema import open_database
 
     written = o.write_spec(
         file=spec,
@@ -154,9 +154,9 @@ def resume(
     """
     if trials is not None and add is not None:
         raise UsageError("--trials N sets the budget and --add N raises it; give one of them")
-    from orchestrator import resume as resuming
     from orchestrator.cli.session import local_workers, work_and_report
-    from orchestrator.storage.open import open_database
+    from orchestrator.resolve import resume as resuming
+    from orchestrator.storage.schema import open_database
 
     local = local_workers(workers, gpus)
     database = open_database(storage)
@@ -186,9 +186,9 @@ def worker(
     Example: orch worker demo --processes 2 --storage postgresql://orch@db.lab/orch
     """
     from orchestrator.cli.session import local_workers, parse_timeout, work
-    from orchestrator.report.metrics import metrics_served
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.serve.metrics import metrics_served
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
 
     local, seconds = local_workers(processes, gpus), parse_timeout(timeout)
     database = open_database(storage)

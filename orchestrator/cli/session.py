@@ -7,26 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.base.files import check_writable, home
 from orchestrator.cli import streams
 from orchestrator.cli.display import display, say, say_all
 from orchestrator.cli.fold import Fold
-from orchestrator.durations import parse_duration
 from orchestrator.errors import OrchError, StorageError, UsageError
 from orchestrator.report.epochs import EpochCounter
+from orchestrator.report.formatting import counted
 from orchestrator.report.listing import state_word
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.reader import summarise
 from orchestrator.report.section import section
-from orchestrator.report.summary import summarise
 from orchestrator.report.text import render
-from orchestrator.report.words import counted
 from orchestrator.resolve.objective import make_objective
-from orchestrator.resume import Resumed
+from orchestrator.resolve.pins import check_data, check_software, record_mismatch
+from orchestrator.resolve.resume import Resumed
+from orchestrator.spec.durations import parse_duration
 from orchestrator.storage.database import Database
-from orchestrator.storage.embedded import home
-from orchestrator.storage.files import check_writable
-from orchestrator.study import StoredStudy, open_study
+from orchestrator.storage.studies import StoredStudy, open_study
 from orchestrator.worker.devices import default_workers, parse_gpus
-from orchestrator.worker.pinned import check_data, check_software, record_mismatch
 from orchestrator.worker.supervisor import Crew, Supervisor
 
 _POLL_SECONDS = 0.1

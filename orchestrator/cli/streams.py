@@ -10,7 +10,7 @@ import sys
 from typing import BinaryIO, TextIO
 
 _HANDLER = "orch.plain"
-# Braille dots of the upper and of the lower half of a character (report/plots.py).
+# Braille dots of the upper and of the lower half of a character (report/text.py).
 _UPPER, _LOWER = 0x01 | 0x02 | 0x08 | 0x10, 0x04 | 0x20 | 0x40 | 0x80
 _PLAIN = {
     "…": "...", "–": "-", "—": "-", "−": "-", "·": ".", "•": "*", "×": "x", "±": "+/-",

@@ -44,15 +44,14 @@ def tensorboard(
     """
     from contextlib import ExitStack
 
+    from orchestrator.base.files import home
     from orchestrator.report.follow import follow
+    from orchestrator.report.formatting import counted
     from orchestrator.report.hparams import HParamsLogs
-    from orchestrator.report.tensorboard import free_port
-    from orchestrator.report.tensorboard import tensorboard as serving
-    from orchestrator.report.trials import read_trials
-    from orchestrator.report.words import counted
-    from orchestrator.storage.embedded import home
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.serve.tensorboard import free_port
+    from orchestrator.serve.tensorboard import tensorboard as serving
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study, read_trials
 
     database = open_database(storage)
     study = open_study(database, name)

@@ -29,11 +29,11 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
     from orchestrator.cli.display import display, say
     from orchestrator.report.epochs import EpochCounter
     from orchestrator.report.progress import ProgressReader
+    from orchestrator.report.reader import summarise
     from orchestrator.report.section import section
-    from orchestrator.report.summary import summarise
     from orchestrator.report.text import render
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
 
     database = open_database(storage)
     study = open_study(database, name)
@@ -61,7 +61,7 @@ def _is_over(database: Database, name: str, reader: ProgressReader) -> bool:
         NoSuchStudy: it was deleted meanwhile.
     """
     from orchestrator.errors import StorageUnavailable
-    from orchestrator.study import open_study
+    from orchestrator.storage.studies import open_study
 
     try:
         state = open_study(database, name).state

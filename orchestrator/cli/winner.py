@@ -41,9 +41,8 @@ def refit(
 
     Example: orch refit demo --out model.keras
     """
-    from orchestrator.report.trials import read_trials
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study, read_trials
     from orchestrator.winner.refit import refit as refit_winner
     from orchestrator.winner.text import refit_page
 
@@ -80,11 +79,10 @@ def predict(
     Example: orch predict demo --out digits.png
     """
     from orchestrator.report.attached import attach
-    from orchestrator.report.pictures import draw_predictions
     from orchestrator.report.render import check_out, write_file
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
-    from orchestrator.winner.predict import explain
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study
+    from orchestrator.winner.predict import draw_predictions, explain
     from orchestrator.winner.predict import predict as predict_digits
 
     if out.suffix.lower() != ".png":
@@ -127,9 +125,8 @@ def confirm(
     """
     from orchestrator.cli.session import local_workers, work_quietly
     from orchestrator.report.confirmation import confirmed, keep_confirmation
-    from orchestrator.report.trials import read_trials
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study, read_trials
     from orchestrator.winner.confirm import confirm_study
     from orchestrator.winner.text import confirm_page
 
@@ -165,9 +162,8 @@ def replay(
 
     Example: orch replay demo 3
     """
-    from orchestrator.report.trials import read_trials
-    from orchestrator.storage.open import open_database
-    from orchestrator.study import open_study
+    from orchestrator.storage.schema import open_database
+    from orchestrator.storage.studies import open_study, read_trials
     from orchestrator.winner.replay import replay as replay_trial
     from orchestrator.winner.text import replay_page, replay_verdict
 

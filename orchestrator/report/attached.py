@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator.errors import OrchError
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy
+from orchestrator.storage.studies import StoredStudy
 
 _LIMIT_BYTES = 16_000_000
 

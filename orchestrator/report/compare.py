@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import BaseModel
 
 from orchestrator.errors import UsageError
-from orchestrator.ranking import rank
 from orchestrator.report.arithmetic import deviation, mean, median
-from orchestrator.report.document import Summary
+from orchestrator.report.formatting import counted, difference, number
 from orchestrator.report.section import Sections
 from orchestrator.report.significance import LEVEL, holm, permutation_p
-from orchestrator.report.words import counted, difference, number
+from orchestrator.report.summary import Summary
+from orchestrator.spec.eligibility import rank
 
 _POINTS = 60  # of a curve
 

@@ -7,11 +7,11 @@ from textwrap import wrap
 
 from orchestrator.errors import printable
 from orchestrator.report.compare import Comparison, Curve
+from orchestrator.report.figures.scales import value_range
+from orchestrator.report.formatting import counted, duration, number
 from orchestrator.report.listing import table
-from orchestrator.report.plots import Plot
-from orchestrator.report.ranges import value_range
 from orchestrator.report.section import section
-from orchestrator.report.words import counted, duration, number
+from orchestrator.report.text import Plot
 
 _MOST_COLUMNS = 80
 _LABEL, _ROWS = 20, 6

@@ -1,8 +1,4 @@
-"""Confirmation: what fresh seeds say about a study's best trials.
-
-``orch confirm`` trains them in a study of its own (winner/confirm.py). The study that is confirmed
-keeps a link to it, and the result once it is finished, so that a report has both.
-"""
+"""The best trials over fresh seeds, as data: spreads and a verdict."""
 
 from __future__ import annotations
 
@@ -17,13 +13,47 @@ from psycopg2.extras import Json
 from pydantic import BaseModel
 from scipy import stats
 
-from orchestrator.eligibility import feasible
-from orchestrator.ranking import rank
-from orchestrator.report.arithmetic import mean, scaled
-from orchestrator.report.noise import spread
-from orchestrator.report.trials import read_trials
+from orchestrator.report.arithmetic import deviation, mean, scaled
+from orchestrator.spec.eligibility import feasible, rank
+from orchestrator.spec.model import TrainingSection
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy, open_study
+from orchestrator.storage.studies import StoredStudy, open_study, read_trials
+
+
+class Spread(BaseModel):
+    """Of one trial's trainings. ``std`` is the sample standard deviation (n - 1)."""
+
+    trainings: int
+    mean: float
+    std: float
+    standard_error: float
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """The spread of two or more values; None of fewer, or where one is not finite."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return None
+    # The mean of equal values may be rounded, and then they would differ from it.
+    std = deviation(values, ddof=1) if min(values) < max(values) else 0.0
+    return Spread(
+        trainings=len(values),
+        mean=mean(values),
+        std=std,
+        standard_error=std / math.sqrt(len(values)),
+    )
+
+
+def rounds_of(trial: FrozenTrial, training: TrainingSection) -> list[float]:
+    """The value of each fold and repeat that the trial has ended; none where it trains once."""
+    if training.rounds == 1:
+        return []
+    return [value for _, value in sorted(trial.intermediate_values.items())]
+
+
+# Confirmation: what fresh seeds say about a study's best trials.
+#
+# ``orch confirm`` trains them in a study of its own (winner/confirm.py). The study that is
+# confirmed keeps a link to it, and the result once it is finished, so that a report has both.
 
 CONFIRMS = "confirms"  # the user attribute that names the confirmed trial
 CLEAR_PROBABILITY = 0.95  # from here on the others are ruled out

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from orchestrator.report.arithmetic import deviation
-from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.section import section
+from orchestrator.report.summary import Summary, TrialSummary
 
 _FRESH = ("confirmed_mean", "confirmed_std", "confirmed_seeds")
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.origin import KERASTUNER, Origin
-from orchestrator.report.document import Epochs
-from orchestrator.report.words import step_word
-from orchestrator.study import StoredStudy
+from orchestrator.report.formatting import step_word
+from orchestrator.report.summary import Epochs
+from orchestrator.spec.origin import KERASTUNER, Origin
+from orchestrator.storage.studies import StoredStudy
 
 
 class EpochCounter:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from orchestrator.choices import distinct
 from orchestrator.errors import UsageError
 from orchestrator.report.arithmetic import scaled
 from orchestrator.search.space import values_of
+from orchestrator.spec.choices import distinct
 
 Cell = tuple[object, ...]  # a value for each parameter
 

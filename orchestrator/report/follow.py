@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 
 from optuna.trial import FrozenTrial
 
-from orchestrator.report.trials import read_trials
 from orchestrator.storage.database import Database
-from orchestrator.study import open_study
+from orchestrator.storage.studies import open_study, read_trials
 
 _POLL_SECONDS = 2.0
 

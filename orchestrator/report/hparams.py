@@ -26,9 +26,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
 from orchestrator.report.arithmetic import MOST
-from orchestrator.report.trials import is_retried
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.storable import clean
+from orchestrator.storage.studies import is_retried
 
 _COMPLETE = "complete"  # a file that says that a trial's folder is final
 

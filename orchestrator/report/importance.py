@@ -21,13 +21,13 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
-from orchestrator.choices import distinct
 from orchestrator.report import ped_anova
 from orchestrator.report.arithmetic import scaled
 from orchestrator.report.factorial import decompose
+from orchestrator.report.formatting import counted, percent
 from orchestrator.report.sample import TrialSample
 from orchestrator.report.section import section
-from orchestrator.report.words import counted, percent
+from orchestrator.spec.choices import distinct
 
 _T = TypeVar("_T")
 

@@ -11,10 +11,7 @@ from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
-from orchestrator.report.document import Summary, TrialSummary
-from orchestrator.report.section import section
-from orchestrator.report.verdict import decision
-from orchestrator.report.words import (
+from orchestrator.report.formatting import (
     counted,
     duration,
     number,
@@ -24,11 +21,14 @@ from orchestrator.report.words import (
     step_word,
     values_line,
 )
-from orchestrator.resolve.facts import ObjectiveFacts
+from orchestrator.report.section import section
+from orchestrator.report.summary import Summary, TrialSummary
+from orchestrator.report.verdict import decision
 from orchestrator.search.space import count, describe, size
-from orchestrator.spec import StudySpec
+from orchestrator.spec.facts import ObjectiveFacts
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy, found_domains
+from orchestrator.storage.studies import StoredStudy, found_domains
 
 
 def table(

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from orchestrator.choices import distinct, place_of
+from orchestrator.spec.choices import distinct, place_of
 
 Array = NDArray[np.float64]
 

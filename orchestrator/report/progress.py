@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from orchestrator.report.epochs import EpochCounter
+from orchestrator.report.formatting import counted, duration, number, params_line, values_line
 from orchestrator.report.section import section
-from orchestrator.report.words import counted, duration, number, params_line, values_line
 from orchestrator.storage.database import Database, Row
-from orchestrator.study import StoredStudy
+from orchestrator.storage.studies import StoredStudy
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class ProgressReader:
         if best is None:
             return {}
         if self._best is None or self._best[0] != best["trial_id"]:
-            from orchestrator.choices import read_domain
+            from orchestrator.spec.choices import read_domain
 
             rows = self._database.rows("params_of_trial", trial_id=best["trial_id"])
             self._best = (

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from orchestrator.base.files import check_writable, write_whole
 from orchestrator.errors import OrchError
 from orchestrator.report import compare_text, cv_results, markdown, text
 from orchestrator.report.compare import Comparison
-from orchestrator.report.document import Summary
 from orchestrator.report.section import Sections, section
-from orchestrator.storage.files import check_writable, write_whole
+from orchestrator.report.summary import Summary
 
 
 def render(summary: Summary, form: str, columns: int = 80) -> str:
@@ -30,7 +30,7 @@ def render(summary: Summary, form: str, columns: int = 80) -> str:
     if form == "markdown":
         return markdown.render(summary)
     if form == "html":
-        from orchestrator.report.html import page  # Jinja is loaded for this form alone
+        from orchestrator.report import page  # Jinja is loaded for this form alone
 
         return page.render(summary)
     return text.render(summary, columns)
@@ -62,7 +62,7 @@ def render_comparison(comparison: Comparison, form: str, columns: int = 80) -> s
     if form == "json":
         return _as_json(comparison)
     if form == "html":
-        from orchestrator.report.html import page
+        from orchestrator.report import page
 
         return page.render_comparison(comparison)
     return compare_text.render(comparison, columns)

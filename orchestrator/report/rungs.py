@@ -15,7 +15,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
-from orchestrator.search.promotion import BRACKET, Brackets, bracket_at
+from orchestrator.search.plans.promotion import BRACKET, Brackets, bracket_at
 
 
 class Rung(BaseModel):

@@ -8,7 +8,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.sections import Direction
+from orchestrator.spec.model import Direction
 
 
 class TrialSample(optuna.Study):

@@ -1,311 +1,284 @@
-"""Summarise: read a study and draw what its report says."""
+"""A study's report as data."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import optuna
-from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
-from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel
 
-from orchestrator.eligibility import feasible, may_win
-from orchestrator.errors import OrchError
-from orchestrator.origin import IMPORTED, Origin, origin_of
-from orchestrator.report.confirmation import read_confirmation
-from orchestrator.report.document import (
-    Best,
-    Epochs,
-    States,
-    Summary,
-    TrialSummary,
-    WorkerSummary,
-)
-from orchestrator.report.epochs import EpochCounter
-from orchestrator.report.importance import ImportanceClaim, Importances, assess
-from orchestrator.report.noise import rounds_of, spread
-from orchestrator.report.rungs import Ladder, Rung
-from orchestrator.report.section import Sections, section
-from orchestrator.report.trials import is_retried, ranking
-from orchestrator.report.verdict import verdict
-from orchestrator.report.winner import choose_winner, read_refit
-from orchestrator.search.promotion import build_brackets
-from orchestrator.search.pruners import build_pruner
-from orchestrator.software import versions
-from orchestrator.spec import StudySpec
-from orchestrator.storage.database import Database
-from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.study import StoredStudy
-
-if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-
-_NO_EPOCHS = Epochs(trained=0, without_pruning=0, saved_ratio=None)
+from orchestrator.report.confirmation import CONFIRMS, Confirmation
+from orchestrator.report.formatting import Writable, counted, step_word
+from orchestrator.report.importance import ImportanceClaim
+from orchestrator.report.rungs import Rung
+from orchestrator.report.winner import RefitRecord, Winner
+from orchestrator.spec.choices import distinct
+from orchestrator.spec.eligibility import rank
+from orchestrator.spec.origin import IMPORTED, Origin
 
 
-@np.errstate(all="ignore")  # NumPy's error state here is that of the caller's process
-def summarise(database: Database, study: StoredStudy, thorough: bool = False) -> Summary:
-    """Read a study and draw its summary.
+class States(BaseModel):
+    """How many trials are in which state; an attempt that was retried counts under its retry."""
 
-    Args:
-        database: where the study is.
-        study: the study; it may be running.
-        thorough: with the importances by fANOVA, whether a claim depends on them or not.
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    waiting: int
 
-    Raises:
-        StorageError: the database is out of reach.
+
+class Best(BaseModel):
+    """The best trial of the search.
+
+    Attributes:
+        epochs: of one training.
+        std: the sample standard deviation over repeats and folds; None with a single training.
+        standard_error: of the mean over them.
+        trainings: how many repeats and folds there were.
     """
-    spec, sections = study.spec, Sections()
-    make = sections.make
-    storage = PostgresStorage(database)
-    origin = origin_of(storage.get_study_user_attrs(study.study_id))
-    can_run = spec.study.objective != IMPORTED
-    counter = EpochCounter(study, origin)
-    optuna_study = optuna.Study(study.name, storage)
-    trials = optuna_study.get_trials(deepcopy=False)
-    metrics, directions = list(spec.study.metrics), list(spec.study.directions)
-    one = len(metrics) == 1
-    found = make(
-        "importances",
-        "The importance of the parameters",
-        partial(_importances, trials, spec, thorough),
-    ) or Importances({}, None, ImportanceClaim())
-    confirmed = make(
-        "confirmed", "The confirmation", partial(read_confirmation, database, study, trials)
-    )
-    rungs, bracket_of = make(
-        "rungs",
-        "The brackets and rungs",
-        partial(_rungs, optuna_study, trials, spec, counter.steps),
-    ) or ([], {})
-    summary = Summary(
-        study=study.name,
-        objective=spec.study.objective,
-        metric=metrics[0] if one else metrics,
-        direction=directions[0] if one else directions,
-        sampler=spec.sampler.name if can_run else "unknown",
-        pruner=spec.pruner.name if can_run else "unknown",
-        budget=spec.study.trials,
-        states=_states(trials),
-        best=make("best", "The best trial", partial(_best, trials, spec, counter)),
-        confirmed=confirmed,
-        refit=make("refit", "The refit", partial(read_refit, database, study)),
-        winner=make("winner", "The winner", partial(choose_winner, trials, study, confirmed)),
-        pareto=make("pareto", "The Pareto front", partial(_pareto, optuna_study, trials, spec))
-        or [],
-        rounds=spec.training.rounds,
-        has_epochs=counter.has_epochs,
-        epochs=make("epochs", "What it cost", partial(counter.count, trials)) or _NO_EPOCHS,
-        rungs=rungs,
-        importances=found.shares,
-        importances_fanova=found.fanova,
-        importance_claim=found.claim,
-        workers=make("workers", "The workers", partial(_workers, database, study)) or [],
-        retries=sum(map(is_retried, trials)),
-        elapsed_seconds=_elapsed(database, study),
-        data=None if study.data is None else dict(study.data),
-        mismatches=_mismatches(database, study),
-        failed_because=study.reason if study.state == "failed" else None,
-        ended_because=study.reason if study.state in ("exhausted", "stopping") else None,
-        spec=spec.document(),
-        versions=versions(),
-        imported=origin,
-        trials=_trials(bracket_of, trials, spec, origin),
-        missing=sections.missing,
-    )
-    summary.verdict = verdict(summary)
-    return summary
+
+    number: int
+    value: float
+    params: Writable
+    epochs: int
+    std: float | None
+    standard_error: float | None
+    trainings: int
 
 
-def _importances(trials: list[FrozenTrial], spec: StudySpec, thorough: bool) -> Importances:
-    if len(spec.study.metrics) > 1:
-        return Importances({}, None, ImportanceClaim())
-    return assess(trials, spec.study.maximize, spec.training.seed, thorough)
+class Epochs(BaseModel):
+    """Epochs trained, lost attempts included, beside what the same trials cost unpruned."""
+
+    trained: int
+    without_pruning: int
+    saved_ratio: float | None
 
 
-def _rungs(
-    study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec, steps: int
-) -> tuple[list[Rung], dict[int, int | None]]:
-    """The rungs, and the bracket of each trial by its number."""
-    # A pruner that cannot be made here has no brackets to show.
-    pruner = _pruner(spec, steps)
-    brackets = None if pruner is None else build_brackets(spec, steps)
-    ladder = Ladder(study, pruner, spec.pruner.options, brackets)
-    return ladder.rungs(trials), {trial.number: ladder.bracket_of(trial) for trial in trials}
+class WorkerSummary(BaseModel):
+    """One worker process.
+
+    Attributes:
+        busy_ratio: the share of its presence with a trial.
+        joined_seconds: how long ago it started.
+        last_seen_seconds: how long ago it gave its last sign of life.
+    """
+
+    id: str
+    trials: int
+    busy_ratio: float | None
+    joined_seconds: float
+    last_seen_seconds: float
 
 
-def _pruner(spec: StudySpec, steps: int) -> BasePruner | None:
-    try:
-        return build_pruner(spec, steps)
-    except OrchError:
-        return None
+class TrialSummary(BaseModel):
+    """One trial.
+
+    Attributes:
+        value: of the first metric.
+        values: one for each metric.
+        std: over the trial's folds and repeats, as in :class:`Best`.
+        retry_of: the number of the first attempt at the same configuration.
+        intermediate: the value of each reported step; None where it was not a number.
+        feasible: whether it keeps the study's constraints; None where there are none.
+        started_seconds: when it started, counted from the study's first start; None: not yet.
+        ended_seconds: when it ended, counted likewise; None: not yet.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    values: list[float] | None
+    std: float | None
+    standard_error: float | None
+    params: Writable
+    intermediate: dict[str, float | None]
+    bracket: int | None
+    retry_of: int | None
+    worker: str
+    seconds: float | None
+    reason: str | None
+    feasible: bool | None
+    started_seconds: float | None
+    ended_seconds: float | None
+    attributes: Writable
+
+    @property
+    def may_win(self) -> bool:
+        """Whether it is complete and feasible, and its value is a number."""
+        return self.state == "COMPLETE" and self.value is not None and self.feasible is not False
 
 
-def _states(trials: list[FrozenTrial]) -> States:
-    def count(state: TrialState) -> int:
-        return sum(1 for trial in trials if trial.state == state)
+class Summary(BaseModel):
+    """A study's report.
 
-    final = sum(1 for trial in trials if trial.state == TrialState.FAIL and not is_retried(trial))
-    return States(
-        complete=count(TrialState.COMPLETE),
-        pruned=count(TrialState.PRUNED),
-        failed=final,
-        running=count(TrialState.RUNNING),
-        waiting=count(TrialState.WAITING),
-    )
+    Attributes:
+        metric: one name, or a list in a study of several metrics; so for ``direction``.
+        best: the search's best; None in a study of several metrics.
+        confirmed: what fresh seeds say about the best trials; None: orch confirm has not begun.
+        refit: the newest retraining on all training data; None: orch refit has made none.
+        winner: the trial to use, which orch best and orch refit follow.
+        pareto: in a study of several metrics, the numbers of the trials that none beats in all.
+        rounds: how many trainings one trial is.
+        has_epochs: the objective trains in epochs; of a plain function, ``epochs`` counts the
+            values that it reported.
+        importances: of the parameters by PED-ANOVA, shares of 1; in a full grid, of the variance.
+            Empty where too few trials are complete.
+        importances_fanova: by fANOVA: where it was asked for, or the claim needs it.
+        importance_claim: which parameter mattered most, or why that cannot be said.
+        spec: the study's specification, with every default filled in.
+        versions: of the packages where the report was made.
+        verdict: the answer in sentences, the decision first.
+        missing: what could not be worked out, by its key here, and a line that says why.
+        mismatches: machines that took part with other software, and in what.
+        failed_because: why the study failed as a whole; None: it did not.
+        ended_because: why no further trial starts, although the study has not failed; None: its
+            budget alone decides.
+        imported: where the study comes from; None: it was made here. Without an objective its
+            ``sampler`` and ``pruner`` are ``"unknown"``.
+    """
 
+    study: str
+    objective: str
+    metric: str | list[str]
+    direction: str | list[str]
+    sampler: str
+    pruner: str
+    budget: int
+    states: States
+    best: Best | None
+    confirmed: Confirmation | None = None
+    refit: RefitRecord | None = None
+    winner: Winner | None = None
+    pareto: list[int]
+    rounds: int
+    has_epochs: bool
+    epochs: Epochs
+    rungs: list[Rung]
+    importances: dict[str, float]
+    importances_fanova: dict[str, float] | None
+    importance_claim: ImportanceClaim = ImportanceClaim()
+    workers: list[WorkerSummary]
+    retries: int
+    elapsed_seconds: float
+    data: dict[str, Any] | None
+    spec: dict[str, Any]
+    versions: dict[str, str]
+    verdict: list[str] = []
+    missing: dict[str, str] = {}
+    mismatches: list[str]
+    failed_because: str | None = None
+    ended_because: str | None = None
+    imported: Origin | None = None
+    trials: list[TrialSummary]
 
-def _best(trials: list[FrozenTrial], spec: StudySpec, counter: EpochCounter) -> Best | None:
-    ranked = ranking(trials, spec) if len(spec.study.metrics) == 1 else []
-    if not ranked:
-        return None
-    best = ranked[0]
-    assert best.value is not None
-    rounds = rounds_of(best, spec.training)
-    noise = spread(rounds)
-    return Best(
-        number=best.number,
-        value=best.value,
-        params=best.params,
-        epochs=counter.of_one_training(best),
-        std=noise and noise.std,
-        standard_error=noise and noise.standard_error,
-        trainings=max(1, len(rounds)),
-    )
+    @property
+    def is_multi_objective(self) -> bool:
+        return isinstance(self.metric, list)
 
+    @property
+    def can_run(self) -> bool:
+        """Whether more trials can run; not where the study was imported without an objective."""
+        return self.objective != IMPORTED
 
-def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> list[int]:
-    if len(spec.study.metrics) == 1:
-        return []
-    # Study.best_trials would let a trial that may not win beat others.
-    able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
-    front = _get_pareto_front_trials_by_trials(able, study.directions)
-    return [trial.number for trial in front]
+    def is_imported(self, trial: TrialSummary) -> bool:
+        """Whether the trial came with the study, and did not run here."""
+        if self.imported is None:
+            return not self.can_run
+        return trial.number < self.imported.trials
 
+    @property
+    def strategy(self) -> str:
+        """``tpe with hyperband``; of an import that cannot run, where it comes from."""
+        if self.can_run:
+            return f"{self.sampler} with {self.pruner}"
+        return "imported" if self.imported is None else f"imported from {self.imported.made_by}"
 
-def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:
-    rows = database.rows("workers_of_study", study_id=study.study_id)
-    return [
-        WorkerSummary(
-            id=row["name"],
-            trials=row["trials"],
-            busy_ratio=_busy(row["busy_seconds"] + row["leased_seconds"], row["present_seconds"]),
-            joined_seconds=round(row["joined_seconds"], 3),
-            last_seen_seconds=round(row["last_seen_seconds"], 3),
-        )
-        for row in rows
-    ]
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics, also where there is one."""
+        return self.metric if isinstance(self.metric, list) else [self.metric]
 
+    @property
+    def directions(self) -> list[str]:
+        """The directions in the metrics' order."""
+        return self.direction if isinstance(self.direction, list) else [self.direction]
 
-def _busy(busy: float, present: float) -> float | None:
-    return None if present <= 0 else round(min(1.0, busy / present), 3)
+    @property
+    def maximize(self) -> bool:
+        """Whether more of the first metric is better."""
+        return self.directions[0] == "maximize"
 
+    @property
+    def step(self) -> str:
+        """What a reported value stands for, in a word."""
+        return step_word(self.has_epochs, self.rounds)
 
-def _elapsed(database: Database, study: StoredStudy) -> float:
-    row = database.row("elapsed_seconds", study_id=study.study_id)
-    return round((row and row["elapsed"]) or 0.0, 3)
+    @property
+    def unit(self) -> str:
+        """What :attr:`epochs` counts, in a word."""
+        return "epoch" if self.has_epochs else self.step
 
+    def ranked(self) -> list[TrialSummary]:
+        """The complete, feasible trials by the first metric, the best first."""
+        able = [trial for trial in self.trials if trial.may_win]
+        return sorted(able, key=lambda trial: (rank(trial.value, self.maximize), trial.number))
 
-def _mismatches(database: Database, study: StoredStudy) -> list[str]:
-    rows = database.rows("read_mismatches", study_id=study.study_id)
-    return [row["mismatch"] for row in rows]
+    @property
+    def confirms_another(self) -> bool:
+        """Whether its trials are those of another study with fresh seeds."""
+        own = (trial for trial in self.trials if not self.is_imported(trial))
+        return any(CONFIRMS in trial.attributes for trial in own)
 
+    def last_reason(self) -> str | None:
+        """Why the latest trial failed or was pruned that says why; None: none says."""
+        reasons = [trial.reason for trial in self.trials if trial.reason]
+        return reasons[-1] if reasons else None
 
-def _trials(
-    bracket_of: Mapping[int, int | None],
-    trials: list[FrozenTrial],
-    spec: StudySpec,
-    origin: Origin | None,
-) -> list[TrialSummary]:
-    starts = (trial.datetime_start for trial in trials if trial.datetime_start)
-    first_start = min(starts, default=None)
+    def failure_beside_success(self) -> str | None:
+        """Why the latest trial failed, where the verdict is about others; None: none did."""
+        reasons = [trial.reason for trial in self.trials if trial.state == "FAIL" and trial.reason]
+        return reasons[-1] if reasons and self.states.failed and self.ranked() else None
 
-    def whole(trial: FrozenTrial) -> TrialSummary:
-        bracket, own_origin = bracket_of.get(trial.number), _origin_of_trial(trial, origin)
-        return _trial(bracket, trial, spec, first_start, own_origin)
+    def best_so_far(self) -> list[tuple[int, float]]:
+        """The trials that were better in the first metric than all before: number and value."""
+        found: list[tuple[int, float]] = []
+        best: float | None = None
+        for trial in self.trials:
+            value = trial.value if trial.may_win else None
+            if value is not None and rank(value, self.maximize) < rank(best, self.maximize):
+                best = value
+                found.append((trial.number, value))
+        return found
 
-    return [
-        section(f"Trial {trial.number}", partial(whole, trial), partial(_bare_trial, trial, spec))
-        for trial in trials
-    ]
+    def varied_params(self) -> list[str]:
+        """The parameters that had more than one value, in their order."""
+        values: dict[str, set[object]] = {}
+        for trial in self.trials:
+            for name, value in trial.params.items():
+                values.setdefault(name, set()).add(distinct(value))
+        return [name for name, found in values.items() if len(found) > 1]
 
-
-def _bare_trial(trial: FrozenTrial, spec: StudySpec, line: str) -> TrialSummary:
-    """Of a trial with facts that cannot be read, what Optuna itself knows; the line says why."""
-    finite = trial.values is not None and all(map(math.isfinite, trial.values))
-    return TrialSummary(
-        number=trial.number,
-        state=trial.state.name,
-        value=trial.values[0] if finite else None,
-        values=list(trial.values) if finite else None,
-        std=None,
-        standard_error=None,
-        params=trial.params,
-        intermediate={},
-        bracket=None,
-        retry_of=None,
-        worker="",
-        seconds=None,
-        reason=line,
-        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
-        started_seconds=None,
-        ended_seconds=None,
-        attributes={},
-    )
-
-
-def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:
-    return origin if origin is not None and trial.number < origin.trials else None
-
-
-def _trial(
-    bracket: int | None,
-    trial: FrozenTrial,
-    spec: StudySpec,
-    first_start: datetime | None,
-    origin: Origin | None,
-) -> TrialSummary:
-    attributes = trial.user_attrs
-    values = trial.values
-    finite = values is not None and all(map(math.isfinite, values))
-    noise = spread(rounds_of(trial, spec.training))
-    timed = origin is None or origin.has_times
-    return TrialSummary(
-        number=trial.number,
-        state=trial.state.name,
-        value=values[0] if finite else None,
-        values=list(values) if finite else None,
-        std=noise and noise.std,
-        standard_error=noise and noise.standard_error,
-        params=trial.params,
-        intermediate={
-            str(step): value if math.isfinite(value) else None
-            for step, value in sorted(trial.intermediate_values.items())
-        },
-        bracket=bracket,
-        retry_of=attributes.get("orch:retry_of"),
-        worker=attributes.get("orch:worker", ""),
-        seconds=_seconds(trial, origin),
-        reason=attributes.get("orch:reason"),
-        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
-        started_seconds=_seconds_after(first_start, trial.datetime_start) if timed else None,
-        ended_seconds=_seconds_after(first_start, trial.datetime_complete) if timed else None,
-        attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},
-    )
-
-
-def _seconds(trial: FrozenTrial, origin: Origin | None) -> float | None:
-    """How long it trained, as its worker says; of an imported trial, from its start to its end."""
-    if "orch:seconds" in trial.user_attrs or origin is None or not origin.has_times:
-        return trial.user_attrs.get("orch:seconds")
-    return _seconds_after(trial.datetime_start, trial.datetime_complete)
+    def shown_params(self) -> list[str]:
+        """What a table of the best has: the parameters that varied, or all where none did."""
+        ranked = self.ranked()
+        return self.varied_params() or (list(ranked[0].params) if ranked else [])
 
 
-def _seconds_after(first: datetime | None, moment: datetime | None) -> float | None:
-    if first is None or moment is None:
-        return None
-    return round((moment - first).total_seconds(), 3)
+def took_part(summary: Summary) -> str:
+    """``2 workers``, or ``4 workers, at most 2 at once``; empty where none ended a trial."""
+    seen = [worker for worker in summary.workers if worker.trials]
+    if not seen:
+        return ""
+    # Two sessions one after the other, or a process that was replaced: never all side by side.
+    most = _most_at_once(seen)
+    return counted(len(seen), "worker") + (f", at most {most} at once" if most < len(seen) else "")
+
+
+def _most_at_once(workers: Sequence[WorkerSummary]) -> int:
+    came = [(worker.joined_seconds, 1) for worker in workers]
+    left = [(worker.last_seen_seconds, -1) for worker in workers]
+    present = most = 0
+    for _, change in sorted(came + left, reverse=True):  # the longest ago first
+        present += change
+        most = max(most, present)
+    return most

@@ -9,10 +9,9 @@ from optuna.trial import FrozenTrial
 from pydantic import BaseModel
 
 from orchestrator.report.confirmation import Confirmation, read_confirmation
-from orchestrator.report.trials import ranking
-from orchestrator.report.words import Writable
+from orchestrator.report.formatting import Writable
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy
+from orchestrator.storage.studies import StoredStudy, ranking
 
 
 class Winner(BaseModel):

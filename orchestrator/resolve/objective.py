@@ -8,15 +8,13 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
-from orchestrator.errors import OrchError, UsageError
-from orchestrator.origin import IMPORTED
-from orchestrator.resolve.facts import ObjectiveFacts, assumed_steps
+from orchestrator.errors import ObjectiveError, OrchError, UsageError
 from orchestrator.search.space import Space, distribution, merge, reachable, values_of
-from orchestrator.spec import StudySpec
+from orchestrator.spec.facts import ObjectiveFacts, assumed_steps
+from orchestrator.spec.model import StudySpec, first_fault
+from orchestrator.spec.origin import IMPORTED
 from orchestrator.training.base import NoOptions, Objective, Settings
-from orchestrator.training.errors import ObjectiveError
 from orchestrator.training.registry import find
-from orchestrator.validation import first_fault
 
 
 def check_can_run(spec: StudySpec) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from orchestrator.errors import UsageError, nearest_of_all
-from orchestrator.resolve.facts import ObjectiveFacts
+from orchestrator.resolve.combination import check_combination
 from orchestrator.resolve.objective import (
     facts_of,
     full_steps,
@@ -14,36 +11,31 @@ from orchestrator.resolve.objective import (
     pin_data,
     search_space,
 )
-from orchestrator.search.combination import check_combination
-from orchestrator.search.plan import Plan
-from orchestrator.search.plans import PLANS, build_plan
+from orchestrator.resolve.pins import software_of
+from orchestrator.search.plans import PLANS, build_plan, is_planned
+from orchestrator.search.plans.plan import Plan
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.search.substitution import check_domains
 from orchestrator.search.terminators import build_terminator
-from orchestrator.sections import PrunerSection
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import PrunerSection, StudySpec
 from orchestrator.storage.artifacts import check_artifacts
+from orchestrator.storage.database import Database
+from orchestrator.storage.studies import NewStudy, StoredStudy, insert
 from orchestrator.training.base import Objective
 from orchestrator.training.registry import default_direction
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A spec that was checked, and what its study stores beside it.
+def create(database: Database, spec: StudySpec) -> StoredStudy:
+    """Check a spec, and store its study.
 
-    Attributes:
-        spec: as it is stored.
-        data: the facts of its data, to be pinned; None without data.
-        facts: those of its objective; None without one, as in an imported study.
+    Raises:
+        UsageError: the spec is wrong, or a study of that name exists.
     """
-
-    spec: StudySpec
-    data: dict[str, Any] | None = None
-    facts: ObjectiveFacts | None = None
+    return insert(database, resolve(spec))
 
 
-def resolve(spec: StudySpec) -> Resolved:
+def resolve(spec: StudySpec) -> NewStudy:
     """Check everything that a spec names and fill in what follows from the objective.
 
     Raises:
@@ -68,7 +60,13 @@ def resolve(spec: StudySpec) -> Resolved:
     if pinned is not None and data.name is None:
         data = data.model_copy(update={"name": pinned["name"]})
     spec = spec.model_copy(update={"data": data})
-    return Resolved(spec, pinned, facts_of(spec, objective))
+    return NewStudy(
+        spec,
+        is_planned(spec),
+        software_of(spec.study.objective),
+        data=pinned,
+        facts=facts_of(spec, objective),
+    )
 
 
 def _with_metrics(spec: StudySpec, objective: Objective) -> StudySpec:

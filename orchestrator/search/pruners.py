@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
-from orchestrator.search.promotion import build_brackets
+from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.strategy import Strategy, choose
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

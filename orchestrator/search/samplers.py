@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -13,8 +13,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.choices import internal, place_of
-from orchestrator.domains import (
+from orchestrator.base.numbers import rounded
+from orchestrator.errors import UsageError, nearest
+from orchestrator.spec.choices import internal, place_of
+from orchestrator.spec.domains import (
     ChoiceDomain,
     Domain,
     FixedDomain,
@@ -22,8 +24,6 @@ from orchestrator.domains import (
     IntDomain,
     Scalar,
 )
-from orchestrator.errors import UsageError, nearest
-from orchestrator.numbers import rounded
 
 Space = dict[str, BaseDistribution]
 # Whether a parameter exists beside those that are chosen before it, in the space's order.

@@ -17,10 +17,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.domains import Domain, FixedDomain, Scalar
 from orchestrator.errors import UsageError
 from orchestrator.search.space import describe, distribution
-from orchestrator.validation import show
+from orchestrator.spec.domains import Domain, FixedDomain, Scalar
+from orchestrator.spec.model import show
 
 
 def check_domains(domains: Mapping[str, Domain], own: Mapping[str, BaseDistribution]) -> None:

@@ -11,9 +11,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.eligibility import may_win
 from orchestrator.search.strategy import Strategy, choose, whole_number
-from orchestrator.spec import StudySpec
+from orchestrator.spec.eligibility import may_win
+from orchestrator.spec.model import StudySpec
 
 if TYPE_CHECKING:
     from optuna.terminator import BaseTerminator

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.storage.files import write_whole
+from orchestrator.base.files import write_whole
 from orchestrator.storage.programs import SystemUser
 
 ADMINISTRATOR = "postgres"

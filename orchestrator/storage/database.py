@@ -1,20 +1,42 @@
-"""Database: named queries on one connection, safe to share between threads."""
+"""A database: its one connection, the named statements, and what its server is."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.storage.connect import connect, storage_error, wait
-from orchestrator.storage.statements import statements
+from orchestrator.storage.connection import connect, storage_error, wait
+from orchestrator.storage.url import mask, normalise
+
+_HEADING = re.compile(r"^-- (\w+) --$", re.MULTILINE)
+
+
+@cache
+def statements() -> dict[str, str]:
+    """Each query of the files of queries under the name in its heading."""
+    found: dict[str, str] = {}
+    for name in ("queries.sql", "optuna.sql", "pins.sql"):
+        parts = _HEADING.split(script(name))
+        found |= {key: text.strip() for key, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return found
+
+
+def script(name: str) -> str:
+    """A whole ``.sql`` file."""
+    return resources.files("orchestrator.storage").joinpath("sql", name).read_text("utf-8")
+
 
 Row = dict[str, Any]
 
@@ -104,3 +126,32 @@ class Database:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def describe(url: str) -> str:
+    """Where the server is, its version, and its round trip.
+
+    Raises:
+        StorageError: it does not answer.
+    """
+    database = Database(normalise(url))
+    facts = database.row("server_facts")
+    assert facts is not None
+    started = time.monotonic()
+    database.row("server_clock")
+    milliseconds = (time.monotonic() - started) * 1000
+    schema = "schema in place" if facts["has_orch"] else "no schema yet"
+    version = facts["version"]
+    database.close()
+    return (
+        f"{mask(database.url)}: PostgreSQL {version // 10_000}.{version % 10_000}, {schema}, "
+        f"round trip {milliseconds:.1f} ms"
+    )
+
+
+def clock_skew_seconds(database: Database) -> float:
+    """How far this machine's clock is ahead of the server's."""
+    before = time.time()
+    row = database.row("server_clock")
+    assert row is not None
+    return (before + time.time()) / 2 - float(row["seconds"])

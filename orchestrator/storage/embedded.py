@@ -19,12 +19,11 @@ from typing import Any
 from urllib.parse import quote
 
 import fasteners
-import platformdirs
 import psutil
 
 from orchestrator.errors import StorageError
 from orchestrator.storage.authentication import ADMINISTRATOR, protect
-from orchestrator.storage.connect import connect
+from orchestrator.storage.connection import connect
 from orchestrator.storage.programs import Programs
 from orchestrator.storage.socket_folder import (
     PORT,
@@ -36,22 +35,6 @@ from orchestrator.storage.socket_folder import (
 START_PATIENCE_SECONDS = 30.0
 _ORPHAN_SECONDS = 10.0
 _FRESH = ".new-"
-_HOME_OF_ROOT = Path("/var/lib/orch")
-
-
-def home() -> Path:
-    """``$ORCH_HOME``, or the platform's user data folder.
-
-    For root it is ``/var/lib/orch`` where root's own folder is closed to others: PostgreSQL does
-    not run as root, and the system user that it runs as must reach the data.
-    """
-    configured = os.environ.get("ORCH_HOME")
-    if configured:
-        return Path(configured).expanduser()
-    own = platformdirs.user_data_path("orch")
-    if os.geteuid() != 0 or own.exists() or not Path.home().exists():
-        return own
-    return own if Path.home().stat().st_mode & 0o001 else _HOME_OF_ROOT
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from optuna.artifacts import FileSystemArtifactStore
 
-from orchestrator.storage.files import write_whole
+from orchestrator.base.files import write_whole
 
 
 class FolderArtifactStore(FileSystemArtifactStore):

@@ -27,10 +27,10 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from psycopg2.extras import Json
 
-from orchestrator.choices import internal, read_domain
+from orchestrator.spec.choices import internal, read_domain
 from orchestrator.storage.database import Database, Row
-from orchestrator.storage.mirror import Mirror, frozen_trial, stored_number
 from orchestrator.storage.storable import attribute_json, check_name, check_step
+from orchestrator.storage.trial_cache import Mirror, frozen_trial, stored_number
 
 
 class PostgresStorage(BaseStorage):

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from psycopg2.extensions import encrypt_password, parse_dsn
 
+from orchestrator.base.files import write_whole
 from orchestrator.errors import UsageError
-from orchestrator.storage.connect import connect
-from orchestrator.storage.database import Database
-from orchestrator.storage.files import write_whole
-from orchestrator.storage.statements import script
+from orchestrator.storage.connection import connect
+from orchestrator.storage.database import Database, script
 
 OWNER, WORKER, READER = "orch_owner", "orch_worker", "orch_reader"
 ROLES = (OWNER, WORKER, READER)

@@ -21,7 +21,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from orchestrator.storage.connect import answer_seconds, reach, timeout_expired
+from orchestrator.storage.connection import answer_seconds, reach, timeout_expired
 
 _LINGER_SECONDS = 1.0
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Protocol
 import pydantic
 from optuna.distributions import BaseDistribution
 
+from orchestrator.errors import ObjectiveError
 from orchestrator.training.data import Array, DataFacts
-from orchestrator.training.errors import ObjectiveError
 
 
 @dataclass(frozen=True)

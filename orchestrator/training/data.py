@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.training.errors import DataError
+from orchestrator.errors import DataError
 
 Array = NDArray[Any]
 

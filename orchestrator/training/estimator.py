@@ -12,9 +12,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 
+from orchestrator.errors import DataError
 from orchestrator.training.base import Objective, Refit, Trial
 from orchestrator.training.data import Array, DataFacts, held_out_of, sha256_of
-from orchestrator.training.errors import DataError
 
 Parts = tuple[Array, Array] | tuple[Array, Array, Array, Array]
 

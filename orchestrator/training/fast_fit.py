@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.training.compiled_epoch import CompiledEpoch, as_tensor
+from orchestrator.training.compiled_epoch import CompiledEpoch, as_tensor, parts_of
 from orchestrator.training.data import Array
-from orchestrator.training.shared_step import parts_of
 
 if TYPE_CHECKING:
     import keras

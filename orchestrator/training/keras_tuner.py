@@ -12,9 +12,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings, Trial
 from orchestrator.training.data import Array
-from orchestrator.training.errors import ObjectiveError
 from orchestrator.training.hyperparameters import (
     Draw,
     HyperParameter,
@@ -23,7 +23,7 @@ from orchestrator.training.hyperparameters import (
     Value,
     hyperparameters_class,
 )
-from orchestrator.training.keras_objective import KerasObjective
+from orchestrator.training.keras import KerasObjective
 
 if TYPE_CHECKING:
     import keras

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import WrongUse
 from orchestrator.training.data import Array
-from orchestrator.training.errors import WrongUse
 
 if TYPE_CHECKING:
     import keras

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.errors import ObjectiveError
 from orchestrator.training.data import Array, Dataset
-from orchestrator.training.errors import ObjectiveError
 from orchestrator.training.rounds import scaled
 
 

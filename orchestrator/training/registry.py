@@ -7,9 +7,9 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Literal
 
+from orchestrator.base.references import Reference, nearest
+from orchestrator.errors import ObjectiveError, UnknownObjective
 from orchestrator.training.base import Objective, Settings
-from orchestrator.training.errors import ObjectiveError, UnknownObjective
-from orchestrator.training.references import Reference, nearest
 
 ENTRY_POINTS = "orch.objectives"
 

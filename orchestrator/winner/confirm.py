@@ -10,16 +10,14 @@ from datetime import datetime
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.queue import queue
 from orchestrator.report.confirmation import CONFIRMS, link_confirmation
-from orchestrator.report.trials import ranking
 from orchestrator.resolve.objective import check_can_run, make_objective
-from orchestrator.resume import create_or_resume
-from orchestrator.sections import PrunerSection, SamplerSection, TerminatorSection
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.pins import check_data
+from orchestrator.resolve.queue import queue
+from orchestrator.resolve.resume import create_or_resume
+from orchestrator.spec.model import PrunerSection, SamplerSection, StudySpec, TerminatorSection
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy, read
-from orchestrator.worker.pinned import check_data
+from orchestrator.storage.studies import StoredStudy, ranking, read
 from orchestrator.worker.seeds import derive
 
 

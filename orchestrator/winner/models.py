@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.base.files import write_whole
 from orchestrator.errors import OrchError
 from orchestrator.storage.artifacts import ArtifactDamaged, open_artifacts, read_artifact
 from orchestrator.storage.database import Database
-from orchestrator.storage.files import write_whole
-from orchestrator.study import StoredStudy
+from orchestrator.storage.studies import StoredStudy
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore

@@ -14,19 +14,16 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
-from orchestrator.errors import OrchError, UsageError
+from orchestrator.base.files import write_whole
+from orchestrator.errors import ObjectiveError, OrchError, UsageError
 from orchestrator.report.render import check_out
-from orchestrator.report.trials import find_trial
 from orchestrator.report.winner import count_evaluations, read_winner
 from orchestrator.resolve.objective import make_objective
-from orchestrator.software import versions
+from orchestrator.resolve.pins import versions
 from orchestrator.storage.database import Database
-from orchestrator.storage.files import write_whole
-from orchestrator.study import StoredStudy
+from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Refit
-from orchestrator.training.errors import ObjectiveError
-from orchestrator.winner.prepared import prepare_objective
-from orchestrator.winner.recorded import RecordedStudy, RecordedTrial
+from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, prepare_objective
 from orchestrator.worker.seeds import derive
 
 PROVENANCE = "orch.json"  # inside a Keras archive, which Keras leaves alone

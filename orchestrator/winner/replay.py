@@ -9,11 +9,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import OrchError
-from orchestrator.report.trials import find_trial
-from orchestrator.study import StoredStudy
+from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Objective
-from orchestrator.winner.prepared import prepare_objective
-from orchestrator.winner.recorded import RecordedStudy, RecordedTrial, Restarted
+from orchestrator.winner.retraining import (
+    RecordedStudy,
+    RecordedTrial,
+    Restarted,
+    prepare_objective,
+)
 from orchestrator.worker.endings import words_of
 from orchestrator.worker.returned import as_values
 from orchestrator.worker.seeds import training_seed

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.report.confirmation import CLEAR_PROBABILITY, Confirmed
+from orchestrator.report.formatting import number, params_line, percent
 from orchestrator.report.listing import confirmed_table, table
-from orchestrator.report.words import number, params_line, percent
 from orchestrator.winner.replay import Replay, difference
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from orchestrator.errors import OrchError
 from orchestrator.training.registry import locate
 from orchestrator.worker.leaving import abandon
-from orchestrator.worker.loop import Worker, WorkerOptions
+from orchestrator.worker.worker import Worker, WorkerOptions
 
 _log = logging.getLogger("orch")
 

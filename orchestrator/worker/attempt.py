@@ -14,13 +14,14 @@ from typing import Any, Literal, TypeVar
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
+from orchestrator.base.backoff import PatienceExceeded, patiently
+from orchestrator.base.numbers import rounded
 from orchestrator.errors import StorageUnavailable, StudyFailed, Unstorable
-from orchestrator.numbers import rounded
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
+from orchestrator.storage.claims import Failure
 from orchestrator.storage.url import hide
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint
-from orchestrator.worker.claim import Failure
 from orchestrator.worker.endings import (
     LONGEST_LOG,
     Ending,
@@ -37,7 +38,6 @@ from orchestrator.worker.leaving import (
     TrialInterrupted,
     TrialPaused,
 )
-from orchestrator.worker.patience import PatienceExceeded, patiently
 from orchestrator.worker.returned import as_values
 from orchestrator.worker.trial import WorkerTrial
 

@@ -1,19 +1,24 @@
-"""Checkpoints: what a trial needs to go on elsewhere, written beside the training."""
+"""Checkpoints of a trial, on the server and on this machine's disk."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import logging
+import os
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.base.files import home, write_whole
 from orchestrator.errors import OrchError
 from orchestrator.storage.artifacts import (
     ArtifactTooLarge,
@@ -21,11 +26,10 @@ from orchestrator.storage.artifacts import (
     remove_artifacts,
     write_artifact,
 )
+from orchestrator.storage.claims import Claims, Writes
 from orchestrator.worker.background import Background
-from orchestrator.worker.claim import Claims
 from orchestrator.worker.endings import is_full
 from orchestrator.worker.leaving import MachineFault
-from orchestrator.worker.writes import Writes
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -189,3 +193,58 @@ def load_newest(claims: Claims, store: ArtifactStore, trial_id: int) -> Checkpoi
         except Exception as error:  # whatever a store raises for what is not there
             _log.warning("checkpoint of step %d cannot be used (%s)", step, error)
     return None
+
+
+class UnfinishedTrials:
+    """The checkpoints that one study's workers had to leave on this machine.
+
+    Args:
+        study_key: distinguishes the study from any other of its name, on any server.
+    """
+
+    def __init__(self, study_key: str) -> None:
+        self._folder = _folder() / hashlib.sha256(study_key.encode()).hexdigest()[:16]
+
+    def save(self, number: int, checkpoint: Checkpoint) -> Path:
+        """Keep the state of the configuration whose first attempt is trial ``number``.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = checkpoint.encode()
+        path = Path(self._path(number))
+        write_whole(path, hashlib.sha256(content).digest() + content)
+        return path
+
+    def load(self, number: int) -> Checkpoint | None:
+        """What :meth:`save` kept; None: nothing, or nothing whole."""
+        try:
+            with open(self._path(number), "rb") as file:
+                kept = file.read()
+            if hashlib.sha256(kept[32:]).digest() != kept[:32]:
+                raise ValueError("its checksum is wrong")
+            return Checkpoint.decode(kept[32:])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            _log.warning("%s cannot be used (%s)", self._path(number), error)
+            return None
+
+    def remove(self, number: int) -> None:
+        """The trial has ended; nothing is left of it here."""
+        # The worker asks for every trial, and a Path costs more than the call to the system.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(number))
+
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/trial-{number}.npz"
+
+
+def kept_files() -> Iterator[Path]:
+    """What is kept on this machine, of all studies."""
+    return _folder().glob("*/trial-*.npz")
+
+
+def _folder() -> Path:
+    return home() / "unfinished"

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from optuna.distributions import BaseDistribution
 
-from orchestrator.domains import Domain
-from orchestrator.errors import UsageError, nearest_of_all
+from orchestrator.errors import UsageError, WrongUse, nearest_of_all
 from orchestrator.search.substitution import check_domain
-from orchestrator.training.errors import WrongUse
+from orchestrator.spec.domains import Domain
 from orchestrator.worker.endings import is_users
 
 _log = logging.getLogger("orch")

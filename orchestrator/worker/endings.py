@@ -23,9 +23,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from orchestrator.errors import FailedTrialError
+from orchestrator.errors import FailedTrialError, WrongUse
 from orchestrator.training import builtin
-from orchestrator.training.errors import WrongUse
 from orchestrator.worker.leaving import MachineFault
 
 # Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.worker.checkpoints import CheckpointWriter
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.courier import Courier
-from orchestrator.worker.unfinished import UnfinishedTrials
+from orchestrator.storage.claims import Claims
+from orchestrator.worker.checkpoints import CheckpointWriter, UnfinishedTrials
+from orchestrator.worker.reporter import Courier
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore

@@ -6,8 +6,8 @@ import logging
 from uuid import UUID
 
 from orchestrator.errors import OrchError
+from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
-from orchestrator.worker.claim import Claims
 
 _log = logging.getLogger("orch")
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import optuna
 
+from orchestrator.base.backoff import patiently
 from orchestrator.errors import StorageError
 from orchestrator.resolve.objective import full_steps
-from orchestrator.search.plan import is_open
 from orchestrator.search.plans import build_plan
-from orchestrator.search.promotion import build_brackets
+from orchestrator.search.plans.plan import is_open
+from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.space import Space
 from orchestrator.search.terminators import build_terminator, is_over
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.artifacts import remove_artifacts
 from orchestrator.training.base import Objective
 from orchestrator.worker.equipment import Equipment
-from orchestrator.worker.patience import patiently
 from orchestrator.worker.study import ALL_TRIED
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Planner:
                     for artifact_id, _, _ in claims.checkpoints(trial_id)
                 ]
             )
-            if self._call(lambda: claims.advance(step, stage)):
+            if self._call(lambda: claims.advance(stage, step.queue, step.promote, step.prune)):
                 remove_artifacts(self._equipment.store, needless)
         elif not is_open(trials):
             self._call(lambda: claims.exhaust(ALL_TRIED, stage))

@@ -17,8 +17,8 @@ from optuna.storages._cached_storage import _CachedStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.errors import StorageError, StorageUnavailable, Unstorable
-from orchestrator.storage.connect import storage_error
-from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.storage.connection import storage_error
+from orchestrator.storage.rdb_storage import make_rdb_storage
 from orchestrator.storage.storable import check_name
 from orchestrator.worker.leaving import LeaseLost
 

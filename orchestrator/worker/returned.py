@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.training.errors import WrongUse
+from orchestrator.errors import WrongUse
 from orchestrator.worker.endings import clip
 
 _LONGEST = 200  # what an objective returns by mistake may be a whole data set

@@ -5,10 +5,10 @@ from __future__ import annotations
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 
-from orchestrator.choices import distinct, stored_form
 from orchestrator.errors import FailedTrialError, UsageError
 from orchestrator.search.samplers import hashes_choices, looks_at_choices
 from orchestrator.search.space import check_type
+from orchestrator.spec.choices import distinct, stored_form
 
 _NAMES = "name the choices by strings, and look up what they stand for"
 

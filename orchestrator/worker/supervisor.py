@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 from uuid import UUID
 
+from orchestrator.base.files import remove_old
 from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
-from orchestrator.storage.files import remove_old
-from orchestrator.worker.claim import Claims
+from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.devices import cores, divide_threads
 from orchestrator.worker.process import WorkerProcess, describe_exit
-from orchestrator.worker.unfinished import kept_files
 
 # How a process of ours ends by itself, if it holds no trial: a user's code may exit with them, too.
 _FINAL_CODES = {0, 1, 2, 3}

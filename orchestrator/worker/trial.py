@@ -22,23 +22,23 @@ from optuna.distributions import (
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.choices import internal, place_of, read_domain
-from orchestrator.eligibility import feasible, known_infeasible
+from orchestrator.base.backoff import patiently
 from orchestrator.errors import StorageUnavailable
 from orchestrator.search.halving import RUNG, noted_rung, reads_others
 from orchestrator.search.space import Space
 from orchestrator.search.substitution import as_suggested
+from orchestrator.spec.choices import internal, place_of, read_domain
+from orchestrator.spec.eligibility import feasible, known_infeasible
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.replica import Replica
 from orchestrator.storage.storable import check_step
+from orchestrator.storage.worker_storage import Replica
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.endings import own_files
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.leaving import DatabaseLost, LeaseLost, TrialInterrupted, TrialPaused
-from orchestrator.worker.patience import patiently
 from orchestrator.worker.study import WorkerStudy
 from orchestrator.worker.suggestion import check_enqueued, storable
 

@@ -27,10 +27,10 @@ import psutil
 from proxy import Proxy
 
 from orchestrator.errors import StorageError
-from orchestrator.report.summary import summarise
+from orchestrator.report.reader import summarise
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
-from orchestrator.study import open_study, raise_budget
+from orchestrator.storage.studies import open_study, raise_budget
 
 GRACE_SECONDS = 3.0
 STUDY = "chaos"

@@ -18,11 +18,12 @@ import pytest
 from conftest import Orch, open_folder
 
 from orchestrator.errors import StorageError, StudyFailed, UsageError
-from orchestrator.resume import resume
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.resolve.resume import resume
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
-from orchestrator.study import add_budget, create, open_study, raise_budget
+from orchestrator.storage.studies import add_budget, open_study, raise_budget
 from orchestrator.winner.confirm import confirm_study
 
 _OBJECTIVE = """\

@@ -9,9 +9,8 @@ import pytest
 from conftest import Orch
 
 from orchestrator.doctor import examine_study
-from orchestrator.software import differences, software_here, software_of
-from orchestrator.storage.database import Database
-from orchestrator.storage.statements import script
+from orchestrator.resolve.pins import differences, software_here, software_of
+from orchestrator.storage.database import Database, script
 
 _OBJECTIVE = "def objective(trial):\n    return trial.suggest_float('x', 0, {high})\n"
 
@@ -139,7 +138,7 @@ def test_the_pins_name_the_packages_and_the_source_without_importing_them() -> N
         "keras",
         "tensorflow",
         "source",
-        "module orchestrator.training.training",
+        "module orchestrator.training.keras",
     } <= set(pins)
     assert software_of("kt:hypermodels:build_model").get("source") is not None
     assert "source" not in software_of("nowhere:function")

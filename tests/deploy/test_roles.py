@@ -200,7 +200,7 @@ def test_a_password_is_taken_from_the_environment_a_file_and_a_service(
 def test_the_tables_of_the_grants_are_those_of_optuna() -> None:
     from optuna.storages._rdb.models import BaseModel
 
-    from orchestrator.storage.statements import script
+    from orchestrator.storage.database import script
 
     text = script("roles.sql")
     for table in BaseModel.metadata.tables:

@@ -23,13 +23,13 @@ import pytest
 from conftest import Orch
 from optuna.trial import FrozenTrial
 
-from orchestrator.queue import queue
-from orchestrator.report.trials import read_trials
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.queue import queue
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy, create, delete, open_study
+from orchestrator.storage.studies import StoredStudy, delete, open_study, read_trials
 from orchestrator.winner.replay import replay
-from orchestrator.worker.loop import Worker, WorkerOptions
+from orchestrator.worker.worker import Worker, WorkerOptions
 
 Configurations = list[dict[str, Any]]
 

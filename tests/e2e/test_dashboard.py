@@ -15,7 +15,7 @@ import pytest
 from browser import opened, rendered
 from conftest import Orch
 
-from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.storage.rdb_storage import make_rdb_storage
 
 
 @pytest.fixture

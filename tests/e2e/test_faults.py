@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from fault_site import Site, ended, wait_until
 
+from orchestrator.base.backoff import patiently
 from orchestrator.storage.database import Database
-from orchestrator.worker.patience import patiently
 
 
 def test_a_lost_machines_trial_goes_on_elsewhere_from_its_last_checkpoint(site: Site) -> None:

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from conftest import Orch
 
-from orchestrator.storage.optuna_storage import make_rdb_storage as rdb_storage
+from orchestrator.storage.rdb_storage import make_rdb_storage as rdb_storage
 
 BUSY_SECONDS = 75
 

@@ -172,7 +172,7 @@ def test_a_command_hides_what_tensorflow_prints_as_it_starts_and_nothing_else(
 
 def test_the_garbage_collector_is_as_it_was_after_tensorflow_is_imported() -> None:
     code = (
-        "import gc; gc.disable(); from orchestrator.training.training import configure\n"
+        "import gc; gc.disable(); from orchestrator.training.keras import configure\n"
         "configure(None); assert not gc.isenabled(); gc.enable(); configure(None); assert gc.isenabled()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

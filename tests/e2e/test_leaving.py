@@ -12,7 +12,7 @@ import pytest
 from conftest import Orch
 from fault_site import ended, wait_until
 
-from orchestrator.storage.optuna_storage import make_rdb_storage as rdb_storage
+from orchestrator.storage.rdb_storage import make_rdb_storage as rdb_storage
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from fault_site import Site, ended, wait_until
 
 from orchestrator.search.pruners import PRUNERS
 from orchestrator.search.samplers import SAMPLERS
-from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.storage.rdb_storage import make_rdb_storage
 
 _NEEDS = {"gp": "torch"}
 _EIGHT = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]

@@ -119,7 +119,7 @@ def test_writing_the_logs_does_not_import_tensorflow() -> None:
     code = (
         "import sys, tempfile, pathlib, optuna;"
         "from orchestrator.report.hparams import HParamsLogs;"
-        "from orchestrator.spec import StudySpec;"
+        "from orchestrator.spec.model import StudySpec;"
         "spec = StudySpec.parse({'study': {'name': 'a', 'objective': 'b', 'metric': 'c'}});"
         "trial = optuna.trial.create_trial(value=1.0, params={'x': 1},"
         " distributions={'x': optuna.distributions.IntDistribution(0, 2)});"

@@ -13,7 +13,7 @@ from conftest import Orch
 
 from benchmarks import bouncer
 from orchestrator.storage.database import Database
-from orchestrator.storage.optuna_storage import open_optuna_storage
+from orchestrator.storage.rdb_storage import open_optuna_storage
 
 
 @pytest.mark.skipif(

@@ -23,8 +23,8 @@ from optuna.trial import TrialState
 from optuna_dashboard import get_note, save_note
 from optuna_two import PARAMS, make_storage
 
-from orchestrator.imports.imported import GoingOn, store
-from orchestrator.imports.optuna import read_optuna
+from orchestrator.importers.imported import GoingOn, store
+from orchestrator.importers.optuna import read_optuna
 from orchestrator.storage.database import Database
 
 

@@ -1,7 +1,7 @@
 """mutmut on the files that ``pyproject.toml`` names, with one server for all its runs.
 
     python tests/mutation/python.py                                 # all; goes on where it stopped
-    python tests/mutation/python.py orchestrator.worker.claim       # of one module
+    python tests/mutation/python.py orchestrator.storage.claims       # of one module
     python tests/mutation/python.py --sample 60 orchestrator.worker # 60 of each module, by chance
 
 Prints for each module how many mutants there are, were run, were noticed, and the names of those

@@ -92,7 +92,7 @@ def test_normalisation_gives_the_training_pixels_mean_0_and_variance_1() -> None
 
 def test_the_catalogue_is_searched_only_where_the_spec_names_it() -> None:
     from orchestrator.resolve.objective import search_space
-    from orchestrator.spec import StudySpec
+    from orchestrator.spec.model import StudySpec
 
     def space(**domains: Any) -> list[str]:
         study = {"name": "a", "objective": "digits"}

@@ -15,7 +15,7 @@ import typer
 import yaml
 
 from orchestrator.cli.main import app
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 
 ROOT = Path(__file__).parents[2]
 # What a browser fetches by itself; a link that a reader may follow is none of these.

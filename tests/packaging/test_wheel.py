@@ -138,7 +138,8 @@ def test_a_study_runs_and_is_reported(installed: Installed) -> None:
     )
     # Workers of the commits after a release are not refused for that.
     pins = installed.python(
-        "-c", "from orchestrator.software import software_of; print(software_of('digits')['orch'])"
+        "-c",
+        "from orchestrator.resolve.pins import software_of; print(software_of('digits')['orch'])",
     )
     assert pins == "7.8.9"
 

@@ -11,11 +11,11 @@ import pytest
 from browser import Page, opened
 from studies import Made, searched, store
 
-from orchestrator.report.document import Summary
-from orchestrator.report.summary import summarise
+from orchestrator.report.reader import summarise
+from orchestrator.report.summary import Summary
 from orchestrator.storage.database import Database
-from orchestrator.storage.setup import prepare
-from orchestrator.study import open_study
+from orchestrator.storage.schema import prepare
+from orchestrator.storage.studies import open_study
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ from optuna.distributions import (
 from psycopg2.extras import execute_values
 
 from orchestrator.resolve.resolve import resolve
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.storage.mirror import stored_number
-from orchestrator.study import StoredStudy, open_study
-from orchestrator.study import insert as insert_study
+from orchestrator.storage.studies import StoredStudy, open_study
+from orchestrator.storage.studies import insert as insert_study
+from orchestrator.storage.trial_cache import stored_number
 from orchestrator.training.registry import default_direction
 
 SPACE: dict[str, BaseDistribution] = {

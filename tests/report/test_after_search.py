@@ -13,13 +13,11 @@ import pytest
 from conftest import Orch
 
 from orchestrator.report.confirmation import read_confirmation
+from orchestrator.report.reader import summarise
 from orchestrator.report.render import render
-from orchestrator.report.summary import summarise
-from orchestrator.report.trials import read_trials
 from orchestrator.report.winner import read_winner
-from orchestrator.storage.database import Database
-from orchestrator.storage.statements import script
-from orchestrator.study import open_study, raise_budget
+from orchestrator.storage.database import Database, script
+from orchestrator.storage.studies import open_study, raise_budget, read_trials
 from orchestrator.winner.confirm import confirm_study
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"

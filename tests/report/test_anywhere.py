@@ -13,9 +13,8 @@ import pytest
 from conftest import Orch
 
 from orchestrator.doctor import examine_study
-from orchestrator.storage.database import Database
-from orchestrator.storage.statements import script
-from orchestrator.study import open_study
+from orchestrator.storage.database import Database, script
+from orchestrator.storage.studies import open_study
 
 _MODULE = """\
 import keras

@@ -12,15 +12,14 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from studies import Made, store
 
-from orchestrator.choices import distinct, place_of, read_domain
 from orchestrator.report.compare import compare
 from orchestrator.report.hparams import HParamsLogs
 from orchestrator.report.listing import best_page, space_of_study, space_page
+from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, write
-from orchestrator.report.summary import summarise
-from orchestrator.report.trials import read_trials
+from orchestrator.spec.choices import distinct, place_of, read_domain
 from orchestrator.storage.database import Database
-from orchestrator.study import StoredStudy
+from orchestrator.storage.studies import StoredStudy, read_trials
 
 FORMS = ("text", "json", "csv", "markdown", "html")
 

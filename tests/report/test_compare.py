@@ -14,10 +14,10 @@ from studies import searched, store
 
 from orchestrator.errors import UsageError
 from orchestrator.report.compare import Comparison, compare, group_name
-from orchestrator.report.document import Summary
+from orchestrator.report.reader import summarise
 from orchestrator.report.render import render_comparison
 from orchestrator.report.significance import holm, permutation_p
-from orchestrator.report.summary import summarise
+from orchestrator.report.summary import Summary
 from orchestrator.storage.database import Database
 
 TPE = [f"cmp-tpe-seed{seed}" for seed in range(4)]
@@ -36,7 +36,7 @@ def summaries(stored: Database) -> dict[str, Summary]:
 
 
 def _study(database: Database, name: str):  # type: ignore[no-untyped-def]
-    from orchestrator.study import open_study
+    from orchestrator.storage.studies import open_study
 
     return open_study(database, name)
 

@@ -22,7 +22,7 @@ from studies import searched, store
 
 from orchestrator.report.attached import Picture, attach
 from orchestrator.storage.database import Database
-from orchestrator.study import open_study
+from orchestrator.storage.studies import open_study
 
 pytestmark = pytest.mark.usefixtures("stored")
 

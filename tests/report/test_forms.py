@@ -14,11 +14,10 @@ import jsonschema
 import pytest
 from conftest import Orch
 
-from orchestrator.report.document import Epochs, Summary, WorkerSummary
 from orchestrator.report.figures.effort import timeline
 from orchestrator.report.listing import best_page
-from orchestrator.report.presence import took_part
 from orchestrator.report.render import render, schema, write
+from orchestrator.report.summary import Epochs, Summary, WorkerSummary, took_part
 from orchestrator.report.verdict import verdict
 
 pytestmark = pytest.mark.usefixtures("stored")

@@ -9,7 +9,7 @@ from pathlib import Path
 from conftest import Orch
 from prometheus_client import CollectorRegistry
 
-from orchestrator.report.metrics import StudyMetrics
+from orchestrator.serve.metrics import StudyMetrics
 from orchestrator.storage.database import Database
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "orch.json"

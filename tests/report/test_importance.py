@@ -16,8 +16,8 @@ from studies import Made, store
 
 from orchestrator.report import ped_anova
 from orchestrator.report.importance import Importances, assess
+from orchestrator.report.reader import summarise
 from orchestrator.report.render import render
-from orchestrator.report.summary import summarise
 from orchestrator.storage.database import Database
 
 Objective = Callable[[optuna.Trial], float]

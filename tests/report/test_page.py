@@ -11,8 +11,8 @@ import pytest
 from browser import Page
 from conftest import Orch
 
-from orchestrator.report.document import Summary
 from orchestrator.report.render import render
+from orchestrator.report.summary import Summary
 
 pytestmark = pytest.mark.usefixtures("stored")
 

@@ -29,25 +29,25 @@ from test_dashboard_access import ask, served
 
 import orchestrator.report.figures.gallery as gallery_module
 import orchestrator.report.listing as listing_module
-import orchestrator.report.summary as summary_module
+import orchestrator.report.reader as summary_module
 import orchestrator.report.text as text_module
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.report import notes
 from orchestrator.report.arithmetic import deviation, mean, median, share
 from orchestrator.report.compare import compare
 from orchestrator.report.confirmation import probability_best
-from orchestrator.report.document import Summary
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.scales import Linear, Log, scale_of
+from orchestrator.report.formatting import difference
 from orchestrator.report.listing import best_page
+from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, schema
 from orchestrator.report.section import section
 from orchestrator.report.significance import permutation_p
-from orchestrator.report.summary import summarise
-from orchestrator.report.words import difference
+from orchestrator.report.summary import Summary
+from orchestrator.serve import dashboard as notes
 from orchestrator.storage.database import Database
-from orchestrator.storage.setup import prepare
-from orchestrator.study import open_study
+from orchestrator.storage.schema import prepare
+from orchestrator.storage.studies import open_study
 
 FORMS = ("text", "json", "csv", "markdown", "html")
 # Choices that no float holds have no place in Optuna's own figures either.

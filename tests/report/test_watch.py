@@ -6,7 +6,7 @@ from conftest import Orch
 from studies import store
 
 from orchestrator.storage.database import Database
-from orchestrator.study import stop
+from orchestrator.storage.studies import stop
 
 
 def test_watch_follows_a_study_that_runs_elsewhere_and_reports_at_its_end(

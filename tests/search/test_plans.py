@@ -17,9 +17,9 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.errors import UsageError
-from orchestrator.search.coordinate import CoordinatePlan
-from orchestrator.search.grid import GridPlan
-from orchestrator.search.plan import Configuration, Plan
+from orchestrator.search.plans.coordinate import CoordinatePlan
+from orchestrator.search.plans.grid import GridPlan
+from orchestrator.search.plans.plan import Configuration, Plan
 
 SPACE: dict[str, BaseDistribution] = {
     "layers": IntDistribution(1, 2),

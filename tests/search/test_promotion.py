@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.errors import UsageError
-from orchestrator.search.promotion import (
+from orchestrator.search.plans.promotion import (
     BRACKET,
     PAUSED,
     ROUND,
@@ -18,7 +18,7 @@ from orchestrator.search.promotion import (
     build_brackets,
     pause_after,
 )
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 
 EIGHT = Brackets(most=8, least=1, factor=3)
 

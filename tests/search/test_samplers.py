@@ -14,7 +14,7 @@ from optuna.distributions import (
 
 from orchestrator.search.random_sampler import RandomSampler
 from orchestrator.search.samplers import TrialSampler, build_sampler
-from orchestrator.spec import StudySpec
+from orchestrator.spec.model import StudySpec
 
 SEEDS = (11, 12, 13, 11)
 

@@ -20,12 +20,12 @@ from optuna.exceptions import StorageInternalError
 from psycopg2.extensions import encrypt_password
 
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.storage import connect
+from orchestrator.storage import connection as connect
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.hosts import addresses, hosts_of
-from orchestrator.storage.optuna_storage import make_rdb_storage
-from orchestrator.storage.setup import prepare
+from orchestrator.storage.rdb_storage import make_rdb_storage
+from orchestrator.storage.schema import prepare
 from orchestrator.storage.watchdog import connect_watched
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from orchestrator.storage.files import write_whole
+from orchestrator.base.files import write_whole
 
 
 def test_a_file_has_the_rights_that_the_users_umask_gives(tmp_path: Path) -> None:

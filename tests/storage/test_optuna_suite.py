@@ -10,7 +10,7 @@ from optuna.testing.pytest_storages import StorageTestCase
 
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.setup import prepare
+from orchestrator.storage.schema import prepare
 
 
 @pytest.fixture(scope="module")

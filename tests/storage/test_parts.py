@@ -15,16 +15,17 @@ from optuna.distributions import FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from orchestrator.base.files import home, write_whole
 from orchestrator.errors import StorageError, StorageUnavailable, UsageError
-from orchestrator.storage import connect, embedded
-from orchestrator.storage import replica as replica_module
+from orchestrator.storage import connection as connect
+from orchestrator.storage import embedded
+from orchestrator.storage import worker_storage as replica_module
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
-from orchestrator.storage.files import write_whole
-from orchestrator.storage.mirror import Mirror
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.replica import End, Replica
+from orchestrator.storage.trial_cache import Mirror
+from orchestrator.storage.worker_storage import End, Replica
 
 DOMAIN = FloatDistribution(0.0, 1.0)
 
@@ -159,9 +160,9 @@ def test_the_home_is_the_users_data_folder_unless_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ORCH_HOME", "~/there")
-    assert embedded.home() == Path.home() / "there"
+    assert home() == Path.home() / "there"
     monkeypatch.delenv("ORCH_HOME")
-    assert embedded.home().name == "orch"
+    assert home().name == "orch"
 
 
 # Files and stores

@@ -20,9 +20,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.storage.database import Database, Row
-from orchestrator.storage.optuna_storage import open_optuna_storage
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.replica import Replica
+from orchestrator.storage.rdb_storage import open_optuna_storage
+from orchestrator.storage.worker_storage import Replica
 
 DOMAINS = {
     "n": IntDistribution(1, 1000, log=True),

@@ -184,7 +184,7 @@ def test_an_older_schema_is_brought_up_with_its_studies(orch: Orch, url: str) ->
 def test_a_server_too_old_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # No server that old is at hand: the real one is measured against a later minimum.
     from orchestrator.errors import StorageError
-    from orchestrator.storage import setup
+    from orchestrator.storage import schema as setup
 
     monkeypatch.setattr(setup, "OLDEST_SERVER", 99)
     with pytest.raises(StorageError, match=r"is PostgreSQL \d+; orch needs 99 or newer"):
@@ -192,8 +192,8 @@ def test_a_server_too_old_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_our_optuna_revision_is_the_head_of_the_installed_optuna(url: str) -> None:
-    from orchestrator.storage.optuna_storage import make_rdb_storage
-    from orchestrator.storage.setup import OPTUNA_REVISION
+    from orchestrator.storage.rdb_storage import make_rdb_storage
+    from orchestrator.storage.schema import OPTUNA_REVISION
 
     assert make_rdb_storage(url, create=True).get_head_version() == OPTUNA_REVISION
 

@@ -20,8 +20,9 @@ from conftest import Orch, open_folder
 from fault_site import wait_until
 from psycopg2.extensions import parse_dsn
 
+from orchestrator.base.files import home
 from orchestrator.errors import StorageError
-from orchestrator.storage import embedded, socket_folder
+from orchestrator.storage import socket_folder
 from orchestrator.storage.authentication import without_trust
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.programs import Programs, SystemUser
@@ -350,6 +351,6 @@ def test_root_without_an_open_home_has_its_data_in_var_lib(monkeypatch: pytest.M
     with open_folder() as folder:
         monkeypatch.setenv("HOME", str(folder))
         monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-        assert embedded.home() == folder / ".local/share/orch"
+        assert home() == folder / ".local/share/orch"
         folder.chmod(0o700)
-        assert embedded.home() == Path("/var/lib/orch")
+        assert home() == Path("/var/lib/orch")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.errors import DataError
 from orchestrator.training import data
-from orchestrator.training.errors import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from orchestrator.training import fast_fit, shared_step
+from orchestrator.training import compiled_epoch as shared_step
+from orchestrator.training import fast_fit
 from orchestrator.training.builtin.network import network
+from orchestrator.training.compiled_epoch import parts_of
 from orchestrator.training.data import load
 from orchestrator.training.rounds import scaled
-from orchestrator.training.shared_step import parts_of
 
 PARAMS: dict[str, Any] = {
     "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 16,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Orch
 
+from orchestrator.errors import ObjectiveError, UnknownObjective
 from orchestrator.training.base import Objective, Settings
-from orchestrator.training.errors import ObjectiveError, UnknownObjective
 from orchestrator.training.registry import default_direction, find, known
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.training import mapped as module
+from orchestrator.training import rounds as module
 from orchestrator.training.compiled_epoch import as_tensor
 from orchestrator.training.data import load
 from orchestrator.training.rounds import Rounds, scaled

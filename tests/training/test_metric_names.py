@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from notebook import Notebook
 
+from orchestrator.errors import WrongUse
 from orchestrator.objective import KerasObjective, Settings
-from orchestrator.training.errors import WrongUse
 from orchestrator.training.keras_tuner import KerasTunerObjective
 
 

@@ -12,11 +12,11 @@ import optuna
 import pytest
 from notebook import PARAMS, Notebook
 
+from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings
 from orchestrator.training.builtin.digits import Digits
 from orchestrator.training.builtin.network import network
-from orchestrator.training.errors import ObjectiveError
-from orchestrator.training.keras_state import capture_state, restore_state
+from orchestrator.training.keras import capture_state, restore_state
 
 
 def build(objective: Digits, **changes: Any) -> Any:
@@ -134,7 +134,7 @@ def test_an_interruption_passes_through_keras_unharmed() -> None:
     "module",
     [
         "objective",
-        "training.training",
+        "training.keras",
         *(f"training.builtin.{each}" for each in ("mnist", "digits", "quadratic")),
     ],
 )

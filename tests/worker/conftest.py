@@ -12,14 +12,15 @@ import hooked
 import optuna
 import pytest
 
-from orchestrator.spec import StudySpec
-from orchestrator.storage import connect
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
+from orchestrator.storage import connection as connect
+from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.setup import prepare
-from orchestrator.study import StoredStudy, create, delete
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.loop import Worker, WorkerOptions
+from orchestrator.storage.schema import prepare
+from orchestrator.storage.studies import StoredStudy, delete
+from orchestrator.worker.worker import Worker, WorkerOptions
 
 
 class Site:

@@ -16,10 +16,10 @@ import optuna_dashboard
 import pytest
 
 from orchestrator.errors import StudyFailed, UsageError
-from orchestrator.queue import enqueue
-from orchestrator.report.readable import ReadableStorage
-from orchestrator.storage.optuna_storage import make_rdb_storage as rdb_storage
-from orchestrator.study import raise_budget
+from orchestrator.resolve.queue import enqueue
+from orchestrator.serve.dashboard import ReadableStorage
+from orchestrator.storage.rdb_storage import make_rdb_storage as rdb_storage
+from orchestrator.storage.studies import raise_budget
 
 _STARTUP = {"n_startup_trials": 2}  # TPE's own trials at random
 

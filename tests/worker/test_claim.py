@@ -13,14 +13,14 @@ from uuid import uuid4
 import pytest
 from optuna.trial import TrialState
 
-from orchestrator.search.plan import Step
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.search.plans.plan import Step
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.artifacts import PostgresArtifactStore
+from orchestrator.storage.claims import Account, Claims, Writes
 from orchestrator.storage.database import Database, Row
-from orchestrator.storage.optuna_storage import open_optuna_storage
-from orchestrator.study import StoredStudy, create, delete, open_study, raise_budget, reopen, stop
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.writes import Account, Writes
+from orchestrator.storage.rdb_storage import open_optuna_storage
+from orchestrator.storage.studies import StoredStudy, delete, open_study, raise_budget, reopen, stop
 
 MakeStudy = Callable[..., StoredStudy]
 MakeWorker = Callable[[StoredStudy], Claims]
@@ -390,8 +390,8 @@ def test_of_two_plans_at_one_stage_the_second_is_too_late(
         assert claim.outcome == "plan" and claim.detail is not None
         stages.append(int(claim.detail.split()[0]))
     step = Step(queue=[({"x": 1.0, "y": 0.0}, {}), ({"x": 2.0, "y": 0.0}, {})])
-    assert first.advance(step, stages[0])
-    assert not second.advance(step, stages[1])
+    assert first.advance(stages[0], step.queue)
+    assert not second.advance(stages[1], step.queue)
     assert [row["state"] for row in trials(database, planned)] == ["WAITING", "WAITING"]
     second.exhaust("nothing is left", stages[1])
     assert second.claim().outcome == "trial", "what was queued meanwhile keeps the study open"
@@ -413,7 +413,7 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
 ) -> None:
     claims = make_worker(planned)
     bracket = {"orch:bracket": 0, "orch:round": 0}
-    assert claims.advance(Step(queue=[({}, bracket), ({}, bracket)]), 0)
+    assert claims.advance(0, [({}, bracket), ({}, bracket)])
     held = [take(claims)]
     started = trials(database, planned)[0]["datetime_start"]
     set_here = Writes({3: 0.7}, system_attributes={"constraints:a": "-1.0"})
@@ -423,7 +423,7 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
     set_here = Writes({3: 0.4}, system_attributes={"constraints:a": "1.0"})
     assert claims.write(held[1], set_here)[0] and claims.pause(held[1])
     assert claims.claim().outcome == "plan"
-    assert claims.advance(Step(promote=[held[0]], prune=[held[1]]), 1)
+    assert claims.advance(1, promote=[held[0]], prune=[held[1]])
     assert take(claims) == held[0]
     assert [row["state"] for row in trials(database, planned)] == ["RUNNING", "PRUNED"]
     assert trials(database, planned)[0]["datetime_start"] == started is not None

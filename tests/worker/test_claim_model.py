@@ -18,12 +18,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
+from orchestrator.storage.claims import Claims, Failure, Writes
 from orchestrator.storage.database import Database
-from orchestrator.storage.setup import prepare
-from orchestrator.study import StoredStudy, create, delete, raise_budget, reopen, stop
-from orchestrator.worker.claim import Claims, Failure
-from orchestrator.worker.writes import Writes
+from orchestrator.storage.schema import prepare
+from orchestrator.storage.studies import StoredStudy, delete, raise_budget, reopen, stop
 
 WORKERS = 3
 GRACE_SECONDS = 10.0

@@ -14,18 +14,18 @@ import pytest
 from optuna.trial import TrialState
 from served import study_detail
 
-from orchestrator.eligibility import violation
+from orchestrator.base.backoff import PatienceExceeded
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
-from orchestrator.report.summary import summarise
-from orchestrator.report.trials import ranking
-from orchestrator.storage import replica
-from orchestrator.storage.optuna_storage import make_rdb_storage
+from orchestrator.report.reader import summarise
+from orchestrator.spec.eligibility import violation
+from orchestrator.storage import worker_storage as replica
+from orchestrator.storage.claims import Writes
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.rdb_storage import make_rdb_storage
+from orchestrator.storage.studies import ranking
 from orchestrator.winner.confirm import confirm_study
 from orchestrator.winner.models import kept_models
-from orchestrator.worker.patience import PatienceExceeded
-from orchestrator.worker.writes import Writes
 
 UNSET = object()
 PRUNED = -1.0

@@ -10,15 +10,15 @@ import pytest
 from fault_site import wait_until
 from optuna.trial import TrialState
 
-from orchestrator.storage import replica as replica_module
+from orchestrator.storage import worker_storage as replica_module
+from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.replica import Replica
-from orchestrator.study import StoredStudy
-from orchestrator.worker import courier as courier_module
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.courier import Courier
-from orchestrator.worker.loop import Worker, WorkerOptions
+from orchestrator.storage.studies import StoredStudy
+from orchestrator.storage.worker_storage import Replica
+from orchestrator.worker import reporter as courier_module
+from orchestrator.worker.reporter import Courier
+from orchestrator.worker.worker import Worker, WorkerOptions
 
 
 @pytest.fixture

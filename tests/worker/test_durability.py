@@ -9,15 +9,14 @@ from uuid import uuid4
 import psutil
 from optuna.trial import TrialState
 
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
+from orchestrator.storage.claims import Account, Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.setup import prepare
-from orchestrator.study import create
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.courier import Courier
-from orchestrator.worker.writes import Account, Writes
+from orchestrator.storage.schema import prepare
+from orchestrator.worker.reporter import Courier
 
 DISTRIBUTION = (
     '{"name": "FloatDistribution", '

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from orchestrator.errors import StudyFailed, UsageError
 from orchestrator.objective import FailedTrialError
-from orchestrator.study import open_study, reopen
-from orchestrator.worker.claim import Claims, Failure
+from orchestrator.storage.claims import Claims, Failure
+from orchestrator.storage.studies import open_study, reopen
 
 
 def take(claims: Claims) -> int:

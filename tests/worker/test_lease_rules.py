@@ -10,14 +10,13 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError
-from orchestrator.search.plan import Step
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
+from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.setup import ORCH_VERSION
-from orchestrator.study import create, delete, open_study, reopen
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.writes import Writes
+from orchestrator.storage.schema import ORCH_VERSION
+from orchestrator.storage.studies import delete, open_study, reopen
 
 GRACE = {"heartbeat_seconds": 0.1, "grace_seconds": 0.2, "max_retries": 3}
 LOST = "UPDATE orch.lease SET renewed_at = renewed_at - interval '1 hour'"
@@ -224,7 +223,7 @@ def test_a_study_whose_time_is_up_gives_out_nothing(place: Any) -> None:
 def test_the_first_of_two_queued_trials_is_taken_first(place: Any) -> None:
     place.create(trials=3)
     claims = place.claims()
-    assert claims.advance(Step(queue=[({"x": 0.1}, {}), ({"x": 0.2}, {})]), 0)
+    assert claims.advance(0, [({"x": 0.1}, {}), ({"x": 0.2}, {})])
     claimed = [take(place.claims()) for _ in range(3)]
     assert claimed == sorted(claimed)
 
@@ -276,7 +275,7 @@ def test_a_plan_prunes_what_waits_by_the_last_value_that_is_a_number(place: Any)
     assert claims.save_checkpoint(held, 3, "made", "0", Writes())[0]
     assert claims.pause(held) and claims.held() == []
     running = take(claims)
-    assert claims.advance(Step(prune=[held, running]), 0)
+    assert claims.advance(0, prune=[held, running])
     first, second = place.trials()
     assert (first.state, first.value) == (TrialState.PRUNED, 0.25)
     assert second.state == TrialState.RUNNING, "what runs is not pruned by a plan"

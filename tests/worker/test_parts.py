@@ -15,19 +15,21 @@ import psycopg2
 import pytest
 from fault_site import wait_until
 
+from orchestrator.base.backoff import PatienceExceeded, Pause, patiently
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.artifacts import open_artifacts
+from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.hosts import hosts_of
-from orchestrator.worker.checkpoints import Checkpoint, CheckpointWriter, load_newest
-from orchestrator.worker.claim import Claims
-from orchestrator.worker.courier import Courier
+from orchestrator.worker.checkpoints import (
+    Checkpoint,
+    CheckpointWriter,
+    UnfinishedTrials,
+    load_newest,
+)
 from orchestrator.worker.native_log import shown
-from orchestrator.worker.patience import PatienceExceeded, patiently
-from orchestrator.worker.pause import Pause
+from orchestrator.worker.reporter import Courier
 from orchestrator.worker.supervisor import Crew, Supervisor
-from orchestrator.worker.unfinished import UnfinishedTrials
-from orchestrator.worker.writes import Writes
 
 
 @pytest.fixture

@@ -14,14 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import get_note
 from served import served, study_detail
 
-from orchestrator.queue import enqueue
 from orchestrator.report.attached import Picture, attach
-from orchestrator.report.notes import write_note
-from orchestrator.report.readable import ReadableStorage
+from orchestrator.resolve.queue import enqueue
+from orchestrator.serve.dashboard import ReadableStorage, write_note
 from orchestrator.storage.artifacts import PostgresArtifactStore
-from orchestrator.storage.optuna_storage import make_rdb_storage
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.setup import ORCH_VERSION, prepare
+from orchestrator.storage.rdb_storage import make_rdb_storage
+from orchestrator.storage.schema import ORCH_VERSION, prepare
 
 PNG = Picture("digits.png", "image/png", b"\x89PNG")
 # Optuna's or the dashboard's; what begins with orch: is ours alone.

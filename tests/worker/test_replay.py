@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from orchestrator.errors import OrchError
-from orchestrator.report.trials import read_trials
+from orchestrator.storage.studies import read_trials
 from orchestrator.winner.replay import replay
 from orchestrator.winner.text import replay_page, replay_verdict
 

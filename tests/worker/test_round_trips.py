@@ -10,14 +10,14 @@ from uuid import uuid4
 import psycopg2.extensions
 import pytest
 
-from orchestrator.spec import StudySpec
+from orchestrator.resolve.resolve import create
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage import database as database_module
-from orchestrator.storage.connect import connect
-from orchestrator.storage.database import Database
-from orchestrator.storage.statements import statements
-from orchestrator.study import StoredStudy, create, delete
-from orchestrator.worker import courier
-from orchestrator.worker.loop import Worker, WorkerOptions
+from orchestrator.storage.connection import connect
+from orchestrator.storage.database import Database, statements
+from orchestrator.storage.studies import StoredStudy, delete
+from orchestrator.worker import reporter as courier
+from orchestrator.worker.worker import Worker, WorkerOptions
 
 TRIALS = 12
 ONCE = {"read_study", "join_worker", "delete_orphans", "plain_studies", "leave_worker"}

@@ -14,8 +14,8 @@ from optuna.terminator import report_cross_validation_scores
 from optuna.trial import FrozenTrial
 
 from orchestrator.storage import storable
-from orchestrator.storage.optuna_storage import make_rdb_storage
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.rdb_storage import make_rdb_storage
 
 Write = Callable[[optuna.Trial], object]
 

@@ -19,20 +19,21 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from orchestrator.base.backoff import PatienceExceeded
 from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
-from orchestrator.report.summary import summarise
+from orchestrator.report.reader import summarise
 from orchestrator.search.samplers import TrialSampler
-from orchestrator.storage import replica
+from orchestrator.storage import worker_storage as replica
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.setup import ORCH_VERSION
-from orchestrator.study import delete, open_study, stop
-from orchestrator.worker import courier, planner
+from orchestrator.storage.schema import ORCH_VERSION
+from orchestrator.storage.studies import delete, open_study, stop
+from orchestrator.worker import planner
+from orchestrator.worker import reporter as courier
+from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.leaving import abandon
-from orchestrator.worker.patience import PatienceExceeded
 from orchestrator.worker.seeds import derive
-from orchestrator.worker.unfinished import kept_files
 
 Act = Callable[[Any, int], None]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.report.document import Summary, TrialSummary
 from orchestrator.report.figures.scales import Linear, time_unit
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.formatting import clip, counted, duration, percent
 from orchestrator.report.rungs import Rung
-from orchestrator.report.words import clip, counted, duration, percent
+from orchestrator.report.summary import Summary, TrialSummary
 
 _MOST_LANES = 40
 _LOST = re.compile(r"from worker (\S+) for")

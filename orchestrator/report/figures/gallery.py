@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.report.document import Summary
-from orchestrator.report.figures.contours import contours
 from orchestrator.report.figures.effort import rungs, savings, timeline
-from orchestrator.report.figures.params import importances, parallel, slices
+from orchestrator.report.figures.params import contours, importances, parallel, slices
 from orchestrator.report.figures.search import curves, history, pareto
 from orchestrator.report.figures.svg import Figure, not_drawn
 from orchestrator.report.section import section
+from orchestrator.report.summary import Summary
 
 
 def gallery(summary: Summary) -> dict[str, list[Figure]]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.report.document import Summary, TrialSummary
-from orchestrator.report.figures.scales import Linear, Scale
+from orchestrator.report.figures.scales import Linear, Scale, value_range
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
-from orchestrator.report.ranges import value_range
-from orchestrator.report.words import counted
+from orchestrator.report.formatting import counted
+from orchestrator.report.summary import Summary, TrialSummary
 
 _MOST_CURVES = 200  # of each kind; more lines are a carpet
 

@@ -8,8 +8,8 @@ from html import escape
 from importlib.resources import files
 
 from orchestrator.report.figures.scales import Scale
+from orchestrator.report.formatting import clip
 from orchestrator.report.section import section
-from orchestrator.report.words import clip
 
 Point = tuple[float, float]
 

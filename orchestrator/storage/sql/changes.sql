@@ -83,7 +83,7 @@ BEGIN
 END
 $$;
 
--- Trials as storage/mirror.py reads them, in the order of their numbers. Attributes and
+-- Trials as storage/trial_cache.py reads them, in the order of their numbers. Attributes and
 -- distributions are Optuna's JSON text, which may hold NaN. Times are naive UTC.
 CREATE OR REPLACE FUNCTION orch.read_trials(p_trials integer[]) RETURNS json
 LANGUAGE plpgsql AS $$

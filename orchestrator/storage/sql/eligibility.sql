@@ -1,4 +1,4 @@
--- Which trials may win: the rule of orchestrator/eligibility.py.
+-- Which trials may win: the rule of orchestrator/spec/eligibility.py.
 
 -- A constraint's value as a finite number, from its JSON; more than 0 is violated. What is missing or
 -- not a number counts as violated.

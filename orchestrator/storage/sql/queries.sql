@@ -1,4 +1,4 @@
--- Every query of orch by name; storage/statements.py reads them. %(name)s are parameters.
+-- Every query of orch by name; storage/database.py reads them. %(name)s are parameters.
 
 -- claim_trial --
 SELECT outcome, trial_id, detail, changes FROM orch.claim_trial(

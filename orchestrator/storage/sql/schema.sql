@@ -100,7 +100,7 @@ DROP FUNCTION IF EXISTS orch.changes_and_own(integer, text, json, integer, integ
 -- Other functions whose parameters are now others stay beside the new ones, so that a worker of the
 -- version before can report and end its trial; its next claim tells it of the new version.
 -- What a report needs to know of the objective, so that it need not import it: see
--- orchestrator/resolve/facts.py. NULL: nobody has loaded the objective since this column came.
+-- orchestrator/spec/facts.py. NULL: nobody has loaded the objective since this column came.
 ALTER TABLE orch.study ADD COLUMN IF NOT EXISTS objective jsonb;
 -- The last write of the trial that the server has taken, counted by the worker.
 ALTER TABLE orch.lease ADD COLUMN IF NOT EXISTS serial integer NOT NULL DEFAULT 0;

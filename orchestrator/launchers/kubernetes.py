@@ -1,0 +1,181 @@
+"""Kubernetes: an indexed Job, one worker a pod, through kubectl."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import UsageError
+from orchestrator.launchers.engine import Engine, Job, Member, call, label
+
+_INSTALL = "install it: https://kubernetes.io/docs/tasks/tools/"
+_HOME = "/var/lib/orch"
+_SECRETS = "/etc/orch"
+# An evicted pod's worker ends its epoch, writes its checkpoint and gives its trial back.
+_GRACE_SECONDS = 120
+_TAIL_LINES = 20
+_LONGEST_NAME = 52  # the pods' names append an index and five letters
+
+
+class Kubernetes(Engine):
+    """Workers as the pods of one Job that is named after the study.
+
+    Args:
+        namespace: where; None: that of kubectl's current context.
+        image: of ``deploy/Dockerfile``, or built on it; needed to start.
+        secret: a Secret with ``url``, and where it takes them ``password`` and ``ca.crt``.
+    """
+
+    name = "kubernetes"
+
+    def __init__(
+        self, namespace: str | None, image: str = "orch:latest", secret: str = "orch-storage"
+    ) -> None:
+        self._namespace = namespace
+        self._image = image
+        self._secret = secret
+
+    def start(self, job: Job, workers: int) -> str:
+        name = job_name(job.study)
+        if self._kubectl("get", "job", name, "--ignore-not-found", "--output=name"):
+            raise UsageError(
+                f"Kubernetes has a Job {name} already; change its size with: orch launch scale "
+                f"kubernetes {job.study} --workers {workers}, or end it with: orch launch cancel"
+            )
+        self._kubectl("apply", "--filename=-", standard_input=self.document(job, workers))
+        return f"Job {name}"
+
+    def document(self, job: Job, workers: int) -> str:
+        """The manifest, as ``kubectl apply`` takes it."""
+        text: str = yaml.safe_dump(self.manifest(job, workers), sort_keys=False)
+        return text
+
+    def manifest(self, job: Job, workers: int) -> dict[str, Any]:
+        """The Job."""
+        labels = {"app.kubernetes.io/name": "orch", "app.kubernetes.io/component": "worker"}
+        metadata: dict[str, Any] = {
+            "name": job_name(job.study),
+            "labels": labels,
+            "annotations": {"orch/study": job.study},
+        }
+        if self._namespace:
+            metadata["namespace"] = self._namespace
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": metadata,
+            "spec": {
+                # Elastic: with as many completions as pods, both may be changed together.
+                "completionMode": "Indexed",
+                "completions": workers,
+                "parallelism": workers,
+                "backoffLimitPerIndex": 6,
+                "podFailurePolicy": {"rules": _FAILURE_RULES},
+                "template": {"metadata": {"labels": labels}, "spec": self._pod(job)},
+            },
+        }
+
+    def status(self, study: str) -> list[Member]:
+        answer = self._kubectl(
+            "get", "pods", f"--selector=job-name={job_name(study)}", "--output=json"
+        )
+        return [
+            Member(pod["metadata"]["name"], pod["status"]["phase"], pod["spec"].get("nodeName", ""))
+            for pod in json.loads(answer)["items"]
+            if pod["status"]["phase"] in ("Pending", "Running")
+        ]
+
+    def scale(self, study: str, workers: int) -> None:
+        size = {"spec": {"parallelism": workers, "completions": workers}}
+        self._kubectl("patch", "job", job_name(study), f"--patch={json.dumps(size)}")
+
+    def cancel(self, study: str) -> None:
+        self._kubectl("delete", "job", job_name(study), "--ignore-not-found", "--wait=false")
+
+    def logs(self, study: str) -> str:
+        return self._kubectl(
+            "logs", f"--selector=job-name={job_name(study)}", "--prefix", f"--tail={_TAIL_LINES}",
+            "--max-log-requests=1000",
+        )  # fmt: skip
+
+    def _pod(self, job: Job) -> dict[str, Any]:
+        return {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": _GRACE_SECONDS,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "fsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [self._container(job)],
+            "volumes": [
+                {"name": "home", "emptyDir": {}},
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "storage", "secret": {"secretName": self._secret, "defaultMode": 0o440}},
+            ],
+        }
+
+    def _container(self, job: Job) -> dict[str, Any]:
+        requests: dict[str, Any] = {"cpu": str(job.cpus)}
+        limits: dict[str, Any] = {}
+        if job.memory:
+            requests["memory"] = limits["memory"] = job.memory
+        if job.gpus:
+            limits["nvidia.com/gpu"] = job.gpus
+        url = {"secretKeyRef": {"name": self._secret, "key": "url"}}
+        return {
+            "name": "worker",
+            "image": self._image,
+            "args": job.arguments(),
+            "env": [
+                {"name": "ORCH_STORAGE", "valueFrom": url},
+                {"name": "ORCH_PASSWORD_FILE", "value": f"{_SECRETS}/password"},
+                {"name": "ORCH_HOME", "value": _HOME},
+            ],
+            "resources": {"requests": requests} | ({"limits": limits} if limits else {}),
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": [
+                {"name": "home", "mountPath": _HOME},
+                {"name": "tmp", "mountPath": "/tmp"},
+                {"name": "storage", "mountPath": _SECRETS, "readOnly": True},
+            ],
+        }
+
+    def _kubectl(self, *arguments: str, standard_input: str | None = None) -> str:
+        where = [f"--namespace={self._namespace}"] if self._namespace else []
+        return call(["kubectl", *where, *arguments], _INSTALL, standard_input)
+
+
+# The first rule that fits decides. 130: it was asked to leave. 1 and 2: no pod would do better.
+_FAILURE_RULES: list[dict[str, Any]] = [
+    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    {
+        "action": "Ignore",
+        "onExitCodes": {"containerName": "worker", "operator": "In", "values": [130, 143]},
+    },
+    {
+        "action": "FailJob",
+        "onExitCodes": {"containerName": "worker", "operator": "In", "values": [1, 2]},
+    },
+]
+
+
+def job_name(study: str) -> str:
+    """What a study's Job is called: a DNS label, the same for the same study."""
+    wanted = label(study)
+    name = re.sub(r"[^a-z0-9-]+", "-", wanted.lower())[:_LONGEST_NAME].rstrip("-")
+    if name == wanted:
+        return name
+    digest = hashlib.sha256(study.encode()).hexdigest()[:6]
+    return f"{name[: _LONGEST_NAME - 7].rstrip('-')}-{digest}"

@@ -1,0 +1,90 @@
+"""Numbers, times and parameters as a report writes them."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from orchestrator.base.numbers import rounded
+from orchestrator.storage.storable import clean
+
+# What a study stores by name, without the characters that UTF-8 does not have.
+Writable = Annotated[dict[str, Any], BeforeValidator(clean)]
+
+_MOST_DIGITS = 24
+
+
+def number(value: object) -> str:
+    """A figure with the digits that matter; a whole number has all of its own."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if abs(value) > sys.float_info.max:  # infinite, or a whole number that no float holds
+        return clip(str(value), _MOST_DIGITS)
+    return rounded(value, 4 if abs(value) < 0.1 else 5)
+
+
+def difference(first: float | None, second: float | None) -> str:
+    """How far two values are apart, in two digits; also where no float holds that."""
+    apart = abs((first or 0.0) - (second or 0.0))
+    if math.isfinite(apart):
+        return rounded(apart, 2)
+    halves = abs((first or 0.0) / 2 - (second or 0.0) / 2)
+    head, _, exponent = f"{halves:e}".partition("e")
+    twice = 2 * float(head)
+    digits, power = (twice, 0) if twice < 9.95 else (twice / 10, 1)
+    return f"{digits:.2g}e+{int(exponent) + power}"
+
+
+def duration(seconds: float) -> str:
+    """``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 trial``, ``10,000 trials``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def retries(count: int) -> str:
+    """``; 2 retries`` behind a count of trials; empty where there are none."""
+    return f"; {count:,} {'retry' if count == 1 else 'retries'}" if count else ""
+
+
+def step_word(has_epochs: bool, rounds: int) -> str:
+    """What a reported value stands for; with folds or repeats, each is a training."""
+    return "training" if rounds > 1 else "epoch" if has_epochs else "step"
+
+
+def clip(text: str, length: int) -> str:
+    """The text, cut with an ellipsis where it is longer."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def percent(ratio: float | None) -> str:
+    """``56 %``, or a dash where there is no ratio."""
+    return "-" if ratio is None else f"{ratio * 100:.0f} %"
+
+
+def values_line(metrics: Sequence[str], values: Sequence[float]) -> str:
+    """``val_accuracy 0.97, parameters 41000``."""
+    pairs = zip(metrics, values, strict=True)
+    return ", ".join(f"{metric} {number(value)}" for metric, value in pairs)
+
+
+def plus_minus(standard_error: float | None) -> str:
+    """The standard error behind a mean; empty where there is none."""
+    return "" if standard_error is None else f" ± {number(standard_error)}"
+
+
+def params_line(params: Mapping[str, Any]) -> str:
+    """``units=64 dropout=0.1``."""
+    return " ".join(f"{name}={number(value)}" for name, value in params.items()) or "no parameters"

@@ -1,0 +1,302 @@
+"""Summarise: read a study and draw what its report says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import optuna
+from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.errors import OrchError
+from orchestrator.report.confirmation import read_confirmation, rounds_of, spread
+from orchestrator.report.epochs import EpochCounter
+from orchestrator.report.importance import ImportanceClaim, Importances, assess
+from orchestrator.report.rungs import Ladder, Rung
+from orchestrator.report.section import Sections, section
+from orchestrator.report.summary import Best, Epochs, States, Summary, TrialSummary, WorkerSummary
+from orchestrator.report.verdict import verdict
+from orchestrator.report.winner import choose_winner, read_refit
+from orchestrator.resolve.pins import versions
+from orchestrator.search.plans.promotion import build_brackets
+from orchestrator.search.pruners import build_pruner
+from orchestrator.spec.eligibility import feasible, may_win
+from orchestrator.spec.model import StudySpec
+from orchestrator.spec.origin import IMPORTED, Origin, origin_of
+from orchestrator.storage.database import Database
+from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.studies import StoredStudy, is_retried, ranking
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+
+_NO_EPOCHS = Epochs(trained=0, without_pruning=0, saved_ratio=None)
+
+
+@np.errstate(all="ignore")  # NumPy's error state here is that of the caller's process
+def summarise(database: Database, study: StoredStudy, thorough: bool = False) -> Summary:
+    """Read a study and draw its summary.
+
+    Args:
+        database: where the study is.
+        study: the study; it may be running.
+        thorough: with the importances by fANOVA, whether a claim depends on them or not.
+
+    Raises:
+        StorageError: the database is out of reach.
+    """
+    spec, sections = study.spec, Sections()
+    make = sections.make
+    storage = PostgresStorage(database)
+    origin = origin_of(storage.get_study_user_attrs(study.study_id))
+    can_run = spec.study.objective != IMPORTED
+    counter = EpochCounter(study, origin)
+    optuna_study = optuna.Study(study.name, storage)
+    trials = optuna_study.get_trials(deepcopy=False)
+    metrics, directions = list(spec.study.metrics), list(spec.study.directions)
+    one = len(metrics) == 1
+    found = make(
+        "importances",
+        "The importance of the parameters",
+        partial(_importances, trials, spec, thorough),
+    ) or Importances({}, None, ImportanceClaim())
+    confirmed = make(
+        "confirmed", "The confirmation", partial(read_confirmation, database, study, trials)
+    )
+    rungs, bracket_of = make(
+        "rungs",
+        "The brackets and rungs",
+        partial(_rungs, optuna_study, trials, spec, counter.steps),
+    ) or ([], {})
+    summary = Summary(
+        study=study.name,
+        objective=spec.study.objective,
+        metric=metrics[0] if one else metrics,
+        direction=directions[0] if one else directions,
+        sampler=spec.sampler.name if can_run else "unknown",
+        pruner=spec.pruner.name if can_run else "unknown",
+        budget=spec.study.trials,
+        states=_states(trials),
+        best=make("best", "The best trial", partial(_best, trials, spec, counter)),
+        confirmed=confirmed,
+        refit=make("refit", "The refit", partial(read_refit, database, study)),
+        winner=make("winner", "The winner", partial(choose_winner, trials, study, confirmed)),
+        pareto=make("pareto", "The Pareto front", partial(_pareto, optuna_study, trials, spec))
+        or [],
+        rounds=spec.training.rounds,
+        has_epochs=counter.has_epochs,
+        epochs=make("epochs", "What it cost", partial(counter.count, trials)) or _NO_EPOCHS,
+        rungs=rungs,
+        importances=found.shares,
+        importances_fanova=found.fanova,
+        importance_claim=found.claim,
+        workers=make("workers", "The workers", partial(_workers, database, study)) or [],
+        retries=sum(map(is_retried, trials)),
+        elapsed_seconds=_elapsed(database, study),
+        data=None if study.data is None else dict(study.data),
+        mismatches=_mismatches(database, study),
+        failed_because=study.reason if study.state == "failed" else None,
+        ended_because=study.reason if study.state in ("exhausted", "stopping") else None,
+        spec=spec.document(),
+        versions=versions(),
+        imported=origin,
+        trials=_trials(bracket_of, trials, spec, origin),
+        missing=sections.missing,
+    )
+    summary.verdict = verdict(summary)
+    return summary
+
+
+def _importances(trials: list[FrozenTrial], spec: StudySpec, thorough: bool) -> Importances:
+    if len(spec.study.metrics) > 1:
+        return Importances({}, None, ImportanceClaim())
+    return assess(trials, spec.study.maximize, spec.training.seed, thorough)
+
+
+def _rungs(
+    study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec, steps: int
+) -> tuple[list[Rung], dict[int, int | None]]:
+    """The rungs, and the bracket of each trial by its number."""
+    # A pruner that cannot be made here has no brackets to show.
+    pruner = _pruner(spec, steps)
+    brackets = None if pruner is None else build_brackets(spec, steps)
+    ladder = Ladder(study, pruner, spec.pruner.options, brackets)
+    return ladder.rungs(trials), {trial.number: ladder.bracket_of(trial) for trial in trials}
+
+
+def _pruner(spec: StudySpec, steps: int) -> BasePruner | None:
+    try:
+        return build_pruner(spec, steps)
+    except OrchError:
+        return None
+
+
+def _states(trials: list[FrozenTrial]) -> States:
+    def count(state: TrialState) -> int:
+        return sum(1 for trial in trials if trial.state == state)
+
+    final = sum(1 for trial in trials if trial.state == TrialState.FAIL and not is_retried(trial))
+    return States(
+        complete=count(TrialState.COMPLETE),
+        pruned=count(TrialState.PRUNED),
+        failed=final,
+        running=count(TrialState.RUNNING),
+        waiting=count(TrialState.WAITING),
+    )
+
+
+def _best(trials: list[FrozenTrial], spec: StudySpec, counter: EpochCounter) -> Best | None:
+    ranked = ranking(trials, spec) if len(spec.study.metrics) == 1 else []
+    if not ranked:
+        return None
+    best = ranked[0]
+    assert best.value is not None
+    rounds = rounds_of(best, spec.training)
+    noise = spread(rounds)
+    return Best(
+        number=best.number,
+        value=best.value,
+        params=best.params,
+        epochs=counter.of_one_training(best),
+        std=noise and noise.std,
+        standard_error=noise and noise.standard_error,
+        trainings=max(1, len(rounds)),
+    )
+
+
+def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> list[int]:
+    if len(spec.study.metrics) == 1:
+        return []
+    # Study.best_trials would let a trial that may not win beat others.
+    able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
+    front = _get_pareto_front_trials_by_trials(able, study.directions)
+    return [trial.number for trial in front]
+
+
+def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:
+    rows = database.rows("workers_of_study", study_id=study.study_id)
+    return [
+        WorkerSummary(
+            id=row["name"],
+            trials=row["trials"],
+            busy_ratio=_busy(row["busy_seconds"] + row["leased_seconds"], row["present_seconds"]),
+            joined_seconds=round(row["joined_seconds"], 3),
+            last_seen_seconds=round(row["last_seen_seconds"], 3),
+        )
+        for row in rows
+    ]
+
+
+def _busy(busy: float, present: float) -> float | None:
+    return None if present <= 0 else round(min(1.0, busy / present), 3)
+
+
+def _elapsed(database: Database, study: StoredStudy) -> float:
+    row = database.row("elapsed_seconds", study_id=study.study_id)
+    return round((row and row["elapsed"]) or 0.0, 3)
+
+
+def _mismatches(database: Database, study: StoredStudy) -> list[str]:
+    rows = database.rows("read_mismatches", study_id=study.study_id)
+    return [row["mismatch"] for row in rows]
+
+
+def _trials(
+    bracket_of: Mapping[int, int | None],
+    trials: list[FrozenTrial],
+    spec: StudySpec,
+    origin: Origin | None,
+) -> list[TrialSummary]:
+    starts = (trial.datetime_start for trial in trials if trial.datetime_start)
+    first_start = min(starts, default=None)
+
+    def whole(trial: FrozenTrial) -> TrialSummary:
+        bracket, own_origin = bracket_of.get(trial.number), _origin_of_trial(trial, origin)
+        return _trial(bracket, trial, spec, first_start, own_origin)
+
+    return [
+        section(f"Trial {trial.number}", partial(whole, trial), partial(_bare_trial, trial, spec))
+        for trial in trials
+    ]
+
+
+def _bare_trial(trial: FrozenTrial, spec: StudySpec, line: str) -> TrialSummary:
+    """Of a trial with facts that cannot be read, what Optuna itself knows; the line says why."""
+    finite = trial.values is not None and all(map(math.isfinite, trial.values))
+    return TrialSummary(
+        number=trial.number,
+        state=trial.state.name,
+        value=trial.values[0] if finite else None,
+        values=list(trial.values) if finite else None,
+        std=None,
+        standard_error=None,
+        params=trial.params,
+        intermediate={},
+        bracket=None,
+        retry_of=None,
+        worker="",
+        seconds=None,
+        reason=line,
+        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
+        started_seconds=None,
+        ended_seconds=None,
+        attributes={},
+    )
+
+
+def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:
+    return origin if origin is not None and trial.number < origin.trials else None
+
+
+def _trial(
+    bracket: int | None,
+    trial: FrozenTrial,
+    spec: StudySpec,
+    first_start: datetime | None,
+    origin: Origin | None,
+) -> TrialSummary:
+    attributes = trial.user_attrs
+    values = trial.values
+    finite = values is not None and all(map(math.isfinite, values))
+    noise = spread(rounds_of(trial, spec.training))
+    timed = origin is None or origin.has_times
+    return TrialSummary(
+        number=trial.number,
+        state=trial.state.name,
+        value=values[0] if finite else None,
+        values=list(values) if finite else None,
+        std=noise and noise.std,
+        standard_error=noise and noise.standard_error,
+        params=trial.params,
+        intermediate={
+            str(step): value if math.isfinite(value) else None
+            for step, value in sorted(trial.intermediate_values.items())
+        },
+        bracket=bracket,
+        retry_of=attributes.get("orch:retry_of"),
+        worker=attributes.get("orch:worker", ""),
+        seconds=_seconds(trial, origin),
+        reason=attributes.get("orch:reason"),
+        feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
+        started_seconds=_seconds_after(first_start, trial.datetime_start) if timed else None,
+        ended_seconds=_seconds_after(first_start, trial.datetime_complete) if timed else None,
+        attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},
+    )
+
+
+def _seconds(trial: FrozenTrial, origin: Origin | None) -> float | None:
+    """How long it trained, as its worker says; of an imported trial, from its start to its end."""
+    if "orch:seconds" in trial.user_attrs or origin is None or not origin.has_times:
+        return trial.user_attrs.get("orch:seconds")
+    return _seconds_after(trial.datetime_start, trial.datetime_complete)
+
+
+def _seconds_after(first: datetime | None, moment: datetime | None) -> float | None:
+    if first is None or moment is None:
+        return None
+    return round((moment - first).total_seconds(), 3)

@@ -1,0 +1,289 @@
+"""What a study pins: its software, its objective's source and its data; compared anywhere."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from orchestrator.base.references import Reference
+from orchestrator.errors import ObjectiveError, StudyFailed
+from orchestrator.resolve.objective import pin_data
+from orchestrator.storage.database import Database
+from orchestrator.storage.studies import StoredStudy
+from orchestrator.training import builtin
+from orchestrator.training.base import Objective
+from orchestrator.training.registry import locate
+
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+def path_of(module: str, first: str) -> Path | None:
+    """The file of a module, found by its name alone: no package's own code runs.
+
+    Args:
+        module: its name.
+        first: the folder that is searched first.
+    """
+    top, *parts = module.split(".")
+    file, folders = _find(top, first)
+    if module.startswith(f"{builtin.__name__}."):
+        parts, folders = module.split(".")[-1:], [Path(folder) for folder in builtin.__path__]
+    if not parts:
+        return file
+    for path in (folder.joinpath(*parts) for folder in folders):
+        for candidate in (path / "__init__.py", path.with_suffix(".py")):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def modules_beside(module: str, first: str) -> Iterator[tuple[str, Path]]:
+    """The modules of the same package or folder that a module needs, and their files."""
+    own = _top(module)
+    folder = _folder(own, first)
+
+    def is_near(top: str) -> bool:
+        if top == own:
+            return True
+        if folder is None or folder.name in _INSTALLED or top in sys.stdlib_module_names:
+            return False
+        return _folder(top, first) == folder
+
+    seen: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name in seen or not is_near(_top(name)):
+            continue
+        seen.add(name)
+        pending.append(name.rpartition(".")[0])  # a package's own file is run first
+        path = path_of(name, first)
+        if path is None:
+            continue  # a name out of a module, not a module
+        if name != module:
+            yield name, path
+        pending += _imported(name, path)
+
+
+def _find(top: str, first: str) -> tuple[Path | None, list[Path]]:
+    """The file of a module or package without a dot in its name, and the folders of its parts."""
+    path = [first, *sys.path]  # as the objective itself is found
+    # Of each finder: a mere folder of that name hides no package, as it would for import.
+    specs = [
+        finder.find_spec(top, path if finder is PathFinder else None)
+        for finder in sys.meta_path
+        if top
+    ]
+    found = sorted(filter(None, specs), key=lambda spec: spec.origin is None)
+    if not found:
+        return None, []
+    origin, folders = found[0].origin, found[0].submodule_search_locations or ()
+    return Path(origin) if origin and os.path.isfile(origin) else None, list(map(Path, folders))
+
+
+def _imported(module: str, path: Path) -> Iterator[str]:
+    """Each name that a file imports, wherever in it; some are of modules, some are out of them."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # no Python source
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join(
+                [*(above if node.level else ()), *([node.module] if node.module else ())]
+            )
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _folder(top: str, first: str) -> Path | None:
+    """Where a module or package without a dot in its name lies."""
+    file, folders = _find(top, first)
+    where = folders[0] if folders else file
+    return None if where is None else where.parent.resolve()
+
+
+# What a study pins, each under the names by which it may be installed.
+_PACKAGES = {
+    "orch": ("orch",),
+    "optuna": ("optuna",),
+    "keras": ("keras",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
+}
+_MODULE = "module "  # and its name: a module that the objective imports from beside it
+_MOST_NAMED = 4
+# What a report names beside: it has its part in the numbers, but another version is no fault.
+_NAMED = {"scikit-learn": ("scikit-learn",), "numpy": ("numpy",)}
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide what a training does, with the versions that are installed here."""
+    found = {name: _version(names) for name, names in (_PACKAGES | _NAMED).items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def software_of(objective: str) -> dict[str, str]:
+    """What a study of this objective pins.
+
+    Returns:
+        The version of each package that is installed; under ``source`` the SHA-256 of the file that
+        defines the objective, none where no file does; and under ``module NAME`` that of each
+        module of its own package or folder that it imports, itself or through others. What else is
+        installed is left to the versions. Line endings make no difference.
+    """
+    pins, place = _versions_and_source(objective), _place_of(objective)
+    if place is not None and "source" in pins:
+        for name, path in modules_beside(place.module, place.folder):
+            pins[_MODULE + name] = _digest(path)
+    return pins
+
+
+def software_here(objective: str, pinned: Mapping[str, str]) -> dict[str, str]:
+    """The same of this machine, for what the study has pinned; older studies pin less."""
+    pins, place = _versions_and_source(objective), _place_of(objective)
+    if "source" not in pinned:
+        pins.pop("source", None)
+    if place is None:
+        return pins
+    for key in pinned:
+        name = key.removeprefix(_MODULE)
+        path = path_of(name, place.folder) if name != key else None
+        if path is not None:
+            pins[key] = _digest(path)
+    return pins
+
+
+def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """In what this machine's software is another, in words; empty: in nothing."""
+    words = []
+    for name in sorted(pinned.keys() | here.keys()):
+        then, now = pinned.get(name, "none"), here.get(name, "none")
+        if then == now:
+            continue
+        if name == "source" or name.startswith(_MODULE):
+            what = "objective's source" if name == "source" else name
+            words.append(f"the {what} is {'not to be found here' if now == 'none' else 'another'}")
+        else:
+            words.append(f"{name} {now} instead of {then}")
+    more = len(words) - _MOST_NAMED
+    return ", ".join(words[:_MOST_NAMED] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _versions_and_source(objective: str) -> dict[str, str]:
+    found = {name: _version(names) for name, names in _PACKAGES.items()}
+    place = _place_of(objective)
+    source = None if place is None else path_of(place.module, place.folder)
+    found["source"] = None if source is None else _digest(source)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _version(names: tuple[str, ...]) -> str | None:
+    for name in names:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        # Of orch the release alone: the commits after it have versions too, and work together.
+        return Version(found).base_version if name == "orch" else found
+    return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def _place_of(objective: str) -> Reference | None:
+    """Where its code is; None: nobody knows."""
+    try:
+        return locate(objective)
+    except ObjectiveError:
+        return None
+
+
+def check_data(study: StoredStudy, objective: Objective) -> None:
+    """Compare this machine's data with the study's.
+
+    Raises:
+        StudyFailed: they differ; the message says in what.
+    """
+    compare_data(study, pin_data(objective))
+
+
+def compare_data(study: StoredStudy, here: Mapping[str, Any] | None) -> None:
+    """Compare the facts of this machine's data with the study's.
+
+    Raises:
+        StudyFailed: they differ; the message says in what.
+    """
+    pinned = study.data
+    if here == pinned:
+        return
+    differences = _differences(pinned or {}, here or {})
+    raise StudyFailed(
+        f"this machine's data are not those of study '{study.name}' ({differences}); "
+        "bring the same file here, or name it in ORCH_MNIST"
+    )
+
+
+def _differences(pinned: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    def short(value: object) -> str:
+        return f"{value[:12]}…" if isinstance(value, str) and len(value) > 40 else str(value)
+
+    return "; ".join(
+        f"{key}: study {short(pinned.get(key))}, here {short(here.get(key))}"
+        for key in sorted(pinned.keys() | here.keys())
+        if pinned.get(key) != here.get(key)
+    )
+
+
+def compare_software(database: Database, study: StoredStudy) -> str:
+    """In what this machine's software is not that of the study, in words; empty: in nothing."""
+    row = database.row("read_software", study_id=study.study_id)
+    if row is None:
+        return ""  # the study is of an older orch
+    pinned = row["software"]
+    return differences(pinned, software_here(study.spec.study.objective, pinned))
+
+
+def check_software(database: Database, study: StoredStudy, allow: bool) -> str:
+    """Compare this machine's code and versions with those that the study was made with.
+
+    Args:
+        allow: take part even if they differ; see :func:`record_mismatch`.
+
+    Returns:
+        In what they differ, where that is allowed; empty: in nothing.
+
+    Raises:
+        StudyFailed: they differ; the message says in what.
+    """
+    different = compare_software(database, study)
+    if different and not allow:
+        raise StudyFailed(
+            f"this machine's software is not that of study '{study.name}' ({different}); install "
+            f"the same, or take part all the same with: orch worker {study.name} --allow-mismatch"
+        )
+    return different
+
+
+def record_mismatch(database: Database, study: StoredStudy, mismatch: str) -> None:
+    """Keep in the study how the software of a machine that takes part differs; reports say it."""
+    machine = f"{socket.gethostname()}: {mismatch}"
+    database.rows("record_mismatch", study_id=study.study_id, mismatch=machine)

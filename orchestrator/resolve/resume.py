@@ -1,0 +1,126 @@
+"""Resume: take up a stored study, after every check and in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.errors import UsageError
+from orchestrator.resolve.objective import facts_of, make_objective
+from orchestrator.resolve.pins import check_data, check_software, compare_data, record_mismatch
+from orchestrator.resolve.resolve import resolve
+from orchestrator.spec.facts import ObjectiveFacts
+from orchestrator.spec.model import StudySpec
+from orchestrator.storage.database import Database
+from orchestrator.storage.studies import (
+    StoredStudy,
+    add_budget,
+    ensure_budget,
+    insert,
+    open_study,
+    raise_budget,
+    read,
+    reopen,
+    store_facts,
+)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A study that is ready for workers.
+
+    Attributes:
+        study: as it is stored now.
+        mismatch: how this machine's software differs, where that was allowed; empty: not at all.
+    """
+
+    study: StoredStudy
+    mismatch: str = ""
+
+
+def create_or_resume(database: Database, spec: StudySpec, allow_mismatch: bool = False) -> Resumed:
+    """Store a new study, or take up the stored one of the same spec.
+
+    A higher budget is taken over. Everything else must be equal.
+
+    Args:
+        database: where.
+        spec: what the study is to be.
+        allow_mismatch: take part even if this machine's software differs from the study's.
+
+    Raises:
+        UsageError: the stored study differs; the message has the differences.
+        StudyFailed: this machine's data or software differ from the study's.
+    """
+    resolved = resolve(spec)
+    name = spec.study.name
+    stored = read(database, name)
+    if stored is None:
+        return Resumed(insert(database, resolved))
+    trials = max(stored.spec.study.trials, resolved.spec.study.trials)
+    differences = stored.spec.with_budget(trials).differences(resolved.spec)
+    if differences:
+        raise UsageError(
+            f"study '{name}' exists with another spec ({'; '.join(differences)}); "
+            f"use another --study, or 'orch resume {name}' to go on with the stored one"
+        )
+    mismatch = ""
+    if _has_work(database, stored, trials):
+        compare_data(stored, resolved.data)
+        mismatch = check_software(database, stored, allow_mismatch)
+    with database.transaction():
+        ensure_budget(database, stored, trials)
+        _take_up(database, stored, mismatch, resolved.facts)
+    return Resumed(open_study(database, name), mismatch)
+
+
+def resume(
+    database: Database,
+    name: str,
+    trials: int | None = None,
+    add: int | None = None,
+    allow_mismatch: bool = False,
+) -> Resumed:
+    """Take up a stored study.
+
+    Args:
+        database: where.
+        name: the study's name.
+        trials: its new budget, which must be higher; None: as it is.
+        add: instead, how many trials come on top.
+        allow_mismatch: take part even if this machine's software differs from the study's.
+
+    Raises:
+        NoSuchStudy: there is none of that name.
+        UsageError: the budget is not higher, or the objective cannot be loaded.
+        StudyFailed: this machine's data or software differ from the study's.
+    """
+    study = open_study(database, name)
+    budget = study.spec.study.trials + (add or 0) if trials is None else trials
+    objective = make_objective(study.spec)
+    mismatch = ""
+    if _has_work(database, study, budget):
+        check_data(study, objective)
+        mismatch = check_software(database, study, allow_mismatch)
+    with database.transaction():
+        if trials is not None:
+            raise_budget(database, study, trials)
+        elif add is not None:
+            add_budget(database, study, add)
+        _take_up(database, study, mismatch, facts_of(study.spec, objective))
+    return Resumed(open_study(database, name), mismatch)
+
+
+def _take_up(
+    database: Database, study: StoredStudy, mismatch: str, facts: ObjectiveFacts | None
+) -> None:
+    reopen(database, study)
+    if mismatch:
+        record_mismatch(database, study, mismatch)
+    if facts is not None and study.facts.space is None:
+        store_facts(database, study, facts)
+
+
+def _has_work(database: Database, study: StoredStudy, budget: int) -> bool:
+    """Whether trials are left to do; a study that is done may be looked at by any machine."""
+    row = database.row("progress", study_id=study.study_id)
+    return row is None or int(row["complete"] + row["pruned"]) < budget

@@ -1,0 +1,57 @@
+"""Grid search: every combination of finite domains, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from optuna.trial import FrozenTrial
+
+from orchestrator.errors import UsageError
+from orchestrator.search.plans.plan import (
+    Configuration,
+    ConfigurationPlan,
+    configuration_of,
+    key_of,
+)
+from orchestrator.search.space import IsActive, Space, size, values_of
+
+MOST_CELLS = 100_000
+
+
+class GridPlan(ConfigurationPlan):
+    """All cells at once, the last parameter varying fastest.
+
+    Args:
+        space: finite domains.
+        is_active: which parameters exist beside the others; an inactive one makes no cells.
+
+    Raises:
+        UsageError: a domain is continuous, or there are too many cells.
+    """
+
+    def __init__(self, space: Space, is_active: IsActive) -> None:
+        values = {name: values_of(name, each) for name, each in space.items()}
+        total = size(space)
+        if total is not None and total > MOST_CELLS:
+            raise UsageError(
+                f"a grid of {total:,} cells is above the limit of {MOST_CELLS:,}; make the domains "
+                "coarser, or use --sampler random or qmc with a budget"
+            )
+
+        def cells(chosen: Configuration, left: Sequence[str]) -> Iterator[Configuration]:
+            if not left:
+                yield chosen
+            elif not is_active(left[0], chosen):
+                yield from cells(chosen, left[1:])
+            else:
+                for value in values[left[0]]:
+                    yield from cells({**chosen, left[0]: value}, left[1:])
+
+        self._cells = list(cells({}, list(values)))
+
+    def size(self) -> int:
+        return len(self._cells)
+
+    def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
+        tried = {key_of(configuration_of(trial)) for trial in trials}
+        return [cell for cell in self._cells if key_of(cell) not in tried]

@@ -1,0 +1,137 @@
+"""Domains: what one parameter of a search space may be, as the spec writes it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.base.numbers import rounded
+from orchestrator.errors import nearest
+
+Scalar = bool | int | float | str
+
+_EXAMPLE = "write { int = [1, 9] }, { float = [0.0, 1.0] }, { choice = [...] } or a bare value"
+
+
+class Domain(ABC):
+    """One parameter's domain."""
+
+    @abstractmethod
+    def document(self) -> Any:
+        """The domain as the spec writes it: JSON-able, and TOML."""
+
+
+@dataclass(frozen=True)
+class IntDomain(Domain):
+    """``{ int = [32, 512], step = 32 }`` or ``{ int = [1, 1024], log = true }``."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def document(self) -> dict[str, Any]:
+        step = {"step": self.step} if self.step != 1 else {}
+        return {"int": [self.low, self.high], **step, **({"log": True} if self.log else {})}
+
+
+@dataclass(frozen=True)
+class FloatDomain(Domain):
+    """``{ float = [1e-4, 1e-2], log = true }`` or ``{ float = [0.0, 0.5], step = 0.1 }``."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+    def document(self) -> dict[str, Any]:
+        step = {"step": self.step} if self.step is not None else {}
+        return {"float": [self.low, self.high], **step, **({"log": True} if self.log else {})}
+
+
+@dataclass(frozen=True)
+class ChoiceDomain(Domain):
+    """``{ choice = ["relu", "tanh"] }``."""
+
+    choices: tuple[Scalar, ...]
+
+    def document(self) -> dict[str, Any]:
+        return {"choice": list(self.choices)}
+
+
+@dataclass(frozen=True)
+class FixedDomain(Domain):
+    """A bare value: the parameter is not searched."""
+
+    value: Scalar
+
+    def document(self) -> Scalar:
+        return self.value
+
+
+def parse_domain(value: object) -> Domain:
+    """The domain that a TOML value writes.
+
+    Raises:
+        ValueError: what is wrong with it and the mend, in one line.
+    """
+    if isinstance(value, Domain):
+        return value
+    if isinstance(value, Scalar):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a fixed number must be finite")
+        return FixedDomain(value)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"a {type(value).__name__} is no domain; {_EXAMPLE}")
+    kinds = value.keys() & {"int", "float", "choice"}
+    if len(kinds) != 1:
+        raise ValueError(f"a domain has exactly one of int, float and choice; {_EXAMPLE}")
+    kind = kinds.pop()
+    known = ["choice"] if kind == "choice" else [kind, "step", "log"]
+    for key in value:
+        if key not in known:
+            raise ValueError(f"unknown key {key}; {nearest(str(key), known)}")
+    return _choice(value["choice"]) if kind == "choice" else _range(kind, value)
+
+
+def _choice(choices: object) -> ChoiceDomain:
+    if not isinstance(choices, list) or not choices:
+        raise ValueError('choice needs a list with at least one value, as ["relu", "tanh"]')
+    for choice in choices:
+        if not isinstance(choice, Scalar):
+            raise ValueError("a choice is a number, a string or a boolean")
+    if len({(type(choice), choice) for choice in choices}) < len(choices):
+        raise ValueError("a choice stands twice; name each once")
+    return ChoiceDomain(tuple(choices))
+
+
+def _range(kind: str, table: Mapping[str, Any]) -> IntDomain | FloatDomain:
+    bounds, step, log = table[kind], table.get("step"), table.get("log", False)
+    wanted = int if kind == "int" else int | float
+    numbers = list(bounds) if isinstance(bounds, list | tuple) else []
+    if len(numbers) != 2 or not all(_is_number(number, wanted) for number in numbers):
+        whole = "whole " if kind == "int" else ""
+        raise ValueError(f"{kind} needs two finite {whole}numbers, as {kind} = [1, 9]")
+    if step is not None and not (_is_number(step, wanted) and step > 0):
+        raise ValueError(f"step must be a positive {kind}, not {step!r}")
+    if not isinstance(log, bool):
+        raise ValueError("log is true or false")
+    low, high = numbers
+    if low > high:
+        raise ValueError(
+            f"the low end {rounded(low, 6)} is above the high end {rounded(high, 6)}; swap them"
+        )
+    if log and low <= 0:
+        raise ValueError(f"a log domain must start above 0, not at {rounded(low, 6)}")
+    if log and step not in (None, 1):
+        raise ValueError("log and step exclude each other; leave one out")
+    if kind == "int":
+        return IntDomain(low, high, step or 1, log)
+    return FloatDomain(float(low), float(high), None if step is None else float(step), log)
+
+
+def _is_number(value: object, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)

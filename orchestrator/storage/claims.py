@@ -1,0 +1,443 @@
+"""The calls of a worker that claims trials and holds their leases, and what it sends with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg2.extras import Json
+
+from orchestrator.storage.database import Database, Row
+from orchestrator.storage.schema import ORCH_VERSION
+from orchestrator.storage.storable import clean, to_json
+from orchestrator.storage.trial_cache import Changes, stored_number
+from orchestrator.storage.worker_storage import End
+
+
+@dataclass
+class Writes:
+    """What is to be written of a trial.
+
+    Attributes:
+        values: intermediate values by step.
+        params: by name, Optuna's internal value and the distribution as JSON.
+        user_attributes: JSON by key.
+        system_attributes: JSON by key.
+    """
+
+    values: dict[int, float] = field(default_factory=dict)
+    params: dict[str, tuple[float, str]] = field(default_factory=dict)
+    user_attributes: dict[str, str] = field(default_factory=dict)
+    system_attributes: dict[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.values or self.params or self.user_attributes or self.system_attributes)
+
+    def copy(self) -> Writes:
+        return Writes(
+            dict(self.values),
+            dict(self.params),
+            dict(self.user_attributes),
+            dict(self.system_attributes),
+        )
+
+    def add(self, other: Writes) -> None:
+        """Take over what was written later."""
+        self.values.update(other.values)
+        self.params.update(other.params)
+        self.user_attributes.update(other.user_attributes)
+        self.system_attributes.update(other.system_attributes)
+
+    def remove(self, sent: Writes) -> None:
+        """Forget what was sent, unless it has been written anew since."""
+        for mine, theirs in (
+            (self.values, sent.values),
+            (self.params, sent.params),
+            (self.user_attributes, sent.user_attributes),
+            (self.system_attributes, sent.system_attributes),
+        ):
+            _remove_same(mine, theirs)
+
+    def without_attributes(self) -> Writes:
+        """What is of a bounded size, so that it can be stored in any case."""
+        return Writes(dict(self.values), dict(self.params))
+
+    def document(self) -> Json:
+        """As ``orch.store`` takes it."""
+        parts = {
+            "values": [[step, *stored_number(value)] for step, value in self.values.items()],
+            "params": [[name, *param] for name, param in self.params.items()],
+            "user": self.user_attributes,
+            "system": self.system_attributes,
+        }
+        return Json({name: part for name, part in parts.items() if part})
+
+
+@dataclass
+class Account:
+    """All that a trial wrote, for its end.
+
+    Attributes:
+        everything: all of it.
+        late: what is not known to have arrived.
+        serial: the number of the newest write that has arrived; 0: everything is late.
+    """
+
+    everything: Writes = field(default_factory=Writes)
+    late: Writes = field(default_factory=Writes)
+    serial: int = 0
+
+
+def _remove_same(mine: dict[Any, Any], sent: dict[Any, Any]) -> None:
+    for key, value in sent.items():
+        # The very object: a NaN is not equal to itself.
+        if key in mine and mine[key] is value:
+            del mine[key]
+
+
+Outcome = Literal[
+    "trial", "plan", "wait", "done", "timeout", "drained", "failed", "misused", "gone", "schema"
+]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The answer to a worker that asks for work; ``claims.sql`` lists the outcomes."""
+
+    outcome: Outcome
+    trial_id: int | None
+    detail: str | None
+    changes: Changes | None
+    # How the trial before it ended, where that came in one call.
+    end: End | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the server is told of a failed attempt.
+
+    Attributes:
+        ending: a row of the table in ``attempts.sql``.
+        signature: equal for failures of the same cause; None: it is not to be compared.
+    """
+
+    ending: Literal["failed", "certain"] = "failed"
+    signature: str | None = None
+
+
+class Claims:
+    """The trials of one study, as one worker takes and ends them.
+
+    Args:
+        database: where the study is.
+        study_id: the study.
+        worker_id: who the worker is there.
+    """
+
+    def __init__(self, database: Database, study_id: int, worker_id: UUID) -> None:
+        self._database = database
+        self._study_id = study_id
+        self.worker_id = worker_id
+        # As text: psycopg2 takes a UUID only after a change to the whole process.
+        self._worker = str(worker_id)
+        self._next: Claim | None = None
+
+    def join(self, name: str) -> None:
+        """Register the worker under a name for people, and sweep what dead workers left behind."""
+        self._database.rows(
+            "join_worker", worker_id=self._worker, study_id=self._study_id, name=name
+        )
+        self._database.rows("delete_orphans")
+
+    def leave(self) -> None:
+        """Sign off: the worker no longer counts as alive."""
+        self._database.rows("leave_worker", worker_id=self._worker)
+
+    def claim(self, since: str | None = None) -> Claim:
+        """Take a trial: the budget is checked and the trial leased in the same transaction.
+
+        Args:
+            since: a replica's cursor; its changes come with the answer. None: they are not wanted.
+        """
+        if self._next is not None:
+            claim, self._next = self._next, None
+            return claim
+        row = self._database.row(
+            "claim_trial",
+            study_id=self._study_id,
+            worker_id=self._worker,
+            version=ORCH_VERSION,
+            since=since,
+        )
+        assert row is not None
+        return Claim(**row)
+
+    def return_next(self) -> None:
+        """Give back a trial that came with the end of another one and has not begun."""
+        if self._next is not None and self._next.trial_id is not None:
+            self.give_back(self._next.trial_id)
+        self._next = None
+
+    def exhaust(self, reason: str, stage: int | None) -> None:
+        """The search has ended by itself: no further trial starts.
+
+        Args:
+            reason: why, for people.
+            stage: the stage at which a plan had nothing left; trials that were queued since then
+                keep the study open. None: whatever the stage.
+        """
+        self._database.rows("exhaust_study", study_id=self._study_id, reason=reason, stage=stage)
+
+    def advance(
+        self,
+        stage: int,
+        queue: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
+        promote: Sequence[int] = (),
+        prune: Sequence[int] = (),
+    ) -> bool:
+        """Do what a plan wants.
+
+        Args:
+            stage: the one that the plan has looked at.
+            queue: new trials, each with its parameters and its system attributes.
+            promote: ids of paused trials that go on.
+            prune: ids of paused trials that end.
+
+        Returns:
+            False: another worker has done what the plan wanted at this stage.
+        """
+        row = self._database.row(
+            "advance_plan",
+            study_id=self._study_id,
+            stage=stage,
+            configurations=Json([to_json(configuration) for configuration, _ in queue]),
+            attributes=Json([attributes for _, attributes in queue]),
+            promote=list(promote),
+            prune=list(prune),
+        )
+        return bool(row and row["advanced"])
+
+    def pause(self, trial_id: int) -> bool:
+        """The trial has ended its round; it waits, with its checkpoint, for a promotion.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held("pause_trial", trial_id=trial_id)
+
+    def renew(self) -> set[int]:
+        """A sign of life. Returns the trials that the worker still holds."""
+        rows = self._database.rows("renew_leases", worker_id=self._worker)
+        return {row["trial_id"] for row in rows}
+
+    def write(
+        self,
+        trial_id: int,
+        writes: Writes,
+        durable: bool = True,
+        since: str | None = None,
+        serial: int = 0,
+        after: int = 0,
+    ) -> tuple[bool, Changes | None]:
+        """Record what a trial has drawn, noted and reported; repeating it changes nothing.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            writes: what is recorded.
+            durable: wait for the server's disk. Otherwise a crash of the server may lose it.
+            since: a replica's cursor; its changes are the answer. None: they are not wanted.
+            serial: the number of this write, by which the trial's end knows that it has arrived.
+            after: the number of the newest one before it that has arrived.
+
+        Returns:
+            Whether the lease is held (otherwise nothing was written), and the changes.
+        """
+        row = self._database.row(
+            "write_trial",
+            trial_id=trial_id,
+            worker_id=self._worker,
+            serial=serial,
+            after=after,
+            writes=writes.document(),
+            durable=durable,
+            since=since,
+        )
+        assert row is not None
+        return bool(row["held"]), row["changes"]
+
+    def save_checkpoint(
+        self, trial_id: int, step: int, artifact_id: str, sha256: str, writes: Writes
+    ) -> tuple[bool, list[str]]:
+        """Record a checkpoint that is whole in its store, and what the trial wrote up to it.
+
+        Returns:
+            Whether the lease is held, and the artifacts that are no longer needed.
+        """
+        rows = self._database.rows(
+            "save_checkpoint",
+            trial_id=trial_id,
+            worker_id=self._worker,
+            step=step,
+            artifact_id=artifact_id,
+            sha256=sha256,
+            writes=writes.document(),
+        )
+        return all(row["held"] for row in rows), [row["artifact_id"] for row in rows]
+
+    def checkpoints(self, trial_id: int) -> list[tuple[str, int, str]]:
+        """The trial's checkpoints, newest first: artifact, step, SHA-256."""
+        rows = self._database.rows("checkpoints_of_trial", trial_id=trial_id)
+        return [(row["artifact_id"], row["step"], row["sha256"]) for row in rows]
+
+    def resume(self, trial_id: int, step: int) -> bool:
+        """Training goes on after ``step`` (-1: from the start); later values are dropped.
+
+        Returns:
+            False: the lease is gone.
+        """
+        return self._held("resume_trial", trial_id=trial_id, step=step)
+
+    def is_model_wanted(self, value: float, keep: int) -> bool:
+        """Whether a trial of this value would be among the best ``keep`` that may win so far."""
+        row = self._database.row("is_model_wanted", study_id=self._study_id, value=value, keep=keep)
+        return bool(row and row["wanted"])
+
+    def keep_model(self, trial_id: int, artifact_id: str, sha256: str, keep: int) -> list[str]:
+        """Keep the models of the best ``keep`` trials that may win.
+
+        Returns:
+            The artifacts that fall out; this one where its trial is not among them.
+        """
+        rows = self._database.rows(
+            "keep_model", trial_id=trial_id, artifact_id=artifact_id, sha256=sha256, keep=keep
+        )
+        return [row["artifact_id"] for row in rows]
+
+    def finish(
+        self,
+        trial_id: int,
+        state: Literal["COMPLETE", "PRUNED"],
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        account: Account | None = None,
+    ) -> bool:
+        """End the trial.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            state: how it ended.
+            values: one for each metric; None for a pruned trial that reported nothing.
+            attributes: user attributes to record with it.
+            account: what the trial wrote. What a server lost of it in a crash is written again.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        end = self._end(trial_id, state, values, attributes)
+        return self._finish("finish_trial", end, account) is not None
+
+    def finish_and_claim(
+        self,
+        trial_id: int,
+        state: Literal["COMPLETE", "PRUNED"],
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        account: Account | None,
+        since: str | None,
+    ) -> bool:
+        """End the trial, and take what :meth:`claim` will answer next, in one transaction."""
+        end = self._end(trial_id, state, values, attributes)
+        end |= {"study_id": self._study_id, "version": ORCH_VERSION, "since": since}
+        row = self._finish("finish_and_claim", end, account)
+        if row is None:
+            return False
+        self._next = Claim(**row, end=End(state, values, attributes))
+        return True
+
+    def _finish(self, query: str, end: Row, account: Account | None) -> Row | None:
+        """The answer to an end; None: the lease is gone."""
+        account = account or Account()
+        late, serial = account.late, account.serial
+        while True:
+            row = self._database.row(query, serial=serial, writes=late.document(), **end)
+            assert row is not None
+            ended = row.pop("ended")
+            if ended != "lacking":
+                return row if ended == "ended" else None
+            late, serial = account.everything, 0
+
+    def _end(
+        self,
+        trial_id: int,
+        state: str,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+    ) -> Row:
+        stored = [stored_number(value) for value in values or ()]
+        return {
+            "trial_id": trial_id,
+            "worker_id": self._worker,
+            "state": state,
+            "values": [value for value, _ in stored],
+            "types": [kind for _, kind in stored],
+            "attributes": Json(clean(dict(attributes))),
+        }
+
+    def fail(
+        self,
+        trial_id: int,
+        reason: str,
+        attributes: Mapping[str, Any],
+        failure: Failure = Failure(),
+    ) -> bool:
+        """End the attempt as failed; what follows of it happens in the same transaction.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            reason: why, for people.
+            attributes: user attributes to record with it.
+            failure: what it costs; one attempt unless told otherwise.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held(
+            "fail_attempt",
+            trial_id=trial_id,
+            reason=clean(reason),
+            attributes=Json(clean(dict(attributes))),
+            ending=failure.ending,
+            signature=clean(failure.signature),
+        )
+
+    def stop_for_wrong_use(self, trial_id: int, reason: str) -> bool:
+        """Stop the study; the trial waits until the mistake is corrected.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held("stop_for_wrong_use", trial_id=trial_id, reason=clean(reason))
+
+    def give_back(self, trial_id: int) -> bool:
+        """Return the trial to the queue: an orderly leave is no failed attempt.
+
+        Returns:
+            False: the lease is gone; nothing was written.
+        """
+        return self._held("give_back_trial", trial_id=trial_id)
+
+    def held(self) -> list[int]:
+        """The trials leased to this worker."""
+        rows = self._database.rows("leases_of_worker", worker_id=self._worker)
+        return [row["trial_id"] for row in rows]
+
+    @property
+    def url(self) -> str:
+        """The database."""
+        return self._database.url
+
+    def _held(self, query: str, **parameters: Any) -> bool:
+        row = self._database.row(query, worker_id=self._worker, **parameters)
+        return bool(row and row["held"])

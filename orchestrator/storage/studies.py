@@ -1,0 +1,219 @@
+"""The rows of studies and their trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
+from psycopg2.extras import Json
+
+from orchestrator.errors import NoSuchStudy, OrchError, UsageError, nearest
+from orchestrator.spec.choices import read_domain
+from orchestrator.spec.eligibility import may_win, rank
+from orchestrator.spec.facts import ObjectiveFacts
+from orchestrator.spec.model import StudySpec
+from orchestrator.storage.database import Database
+from orchestrator.storage.postgres_storage import PostgresStorage
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study as the database has it; ``facts`` are those of its objective."""
+
+    study_id: int
+    name: str
+    spec: StudySpec
+    data: Mapping[str, Any] | None
+    facts: ObjectiveFacts
+    state: str
+    reason: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class NewStudy:
+    """A spec that was checked, and what its study stores beside it.
+
+    Attributes:
+        spec: as it is stored.
+        planned: a plan queues its trials.
+        software: what it pins of software; see :mod:`orchestrator.resolve.pins`.
+        data: the facts of its data, to be pinned; None without data.
+        facts: those of its objective; None without one, as in an imported study.
+    """
+
+    spec: StudySpec
+    planned: bool
+    software: Mapping[str, Any]
+    data: Mapping[str, Any] | None = None
+    facts: ObjectiveFacts | None = None
+
+
+def open_study(database: Database, name: str) -> StoredStudy:
+    """The stored study of that name.
+
+    Raises:
+        NoSuchStudy: there is none; the message has the nearest name.
+    """
+    stored = read(database, name)
+    if stored is None:
+        names = [row["name"] for row in database.rows("list_studies")]
+        raise NoSuchStudy(f"no study '{name}' in this storage; {nearest(name, names)}")
+    return stored
+
+
+def raise_budget(database: Database, study: StoredStudy, trials: int) -> None:
+    """Give the study a higher budget.
+
+    Raises:
+        UsageError: it is not higher.
+    """
+    if not ensure_budget(database, study, trials):
+        budget = open_study(database, study.name).spec.study.trials
+        raise UsageError(
+            f"the budget of '{study.name}' is {budget} already; --trials must be higher, or use "
+            "--add N"
+        )
+
+
+def ensure_budget(database: Database, study: StoredStudy, trials: int) -> bool:
+    """Give the study that budget, unless it has as many trials or more. Whether it is new."""
+    return bool(database.rows("raise_budget", study_id=study.study_id, budget=trials))
+
+
+def add_budget(database: Database, study: StoredStudy, trials: int) -> None:
+    """Add trials to the budget; of two that do so at once, both count."""
+    database.rows("add_budget", study_id=study.study_id, trials=trials)
+
+
+def reopen(database: Database, study: StoredStudy) -> None:
+    """Take up a study that was stopped, ran out of time or failed."""
+    database.rows("open_study", study_id=study.study_id)
+
+
+def stop(database: Database, study: StoredStudy) -> int:
+    """Drain: running trials finish, no new one starts, wherever the workers are.
+
+    Returns:
+        How many workers are alive.
+    """
+    database.rows("stop_study", study_id=study.study_id)
+    row = database.row(
+        "count_live_workers",
+        study_id=study.study_id,
+        grace_seconds=study.spec.worker.grace_seconds,
+    )
+    return int(row["live"]) if row else 0
+
+
+def delete(database: Database, study: StoredStudy) -> None:
+    """Remove the study with all its trials, from Optuna's tables and from ours."""
+    database.rows("delete_study", study_id=study.study_id)
+
+
+def insert(database: Database, new: NewStudy) -> StoredStudy:
+    """Store a checked spec, and the facts of its data and its objective.
+
+    Raises:
+        UsageError: the name is taken.
+    """
+    with database.transaction():
+        insert_rows(database, new)
+    return open_study(database, new.spec.study.name)
+
+
+def insert_rows(database: Database, new: NewStudy) -> int:
+    """The rows of :func:`insert`, for a caller who has begun a transaction; the study's id."""
+    spec, data, facts = new.spec, new.data, new.facts
+    row = database.row(
+        "insert_study",
+        name=spec.study.name,
+        directions=[direction.upper() for direction in spec.study.directions],
+    )
+    if row is None:
+        raise UsageError(
+            f"study '{spec.study.name}' exists already; use another name, or "
+            f"'orch resume {spec.study.name}' to go on with it"
+        )
+    study_id = int(row["study_id"])
+    database.rows(
+        "insert_orch_study",
+        study_id=study_id,
+        metrics=list(spec.study.metrics),
+        planned=new.planned,
+        note=Json(spec.study.note),
+        spec=Json(spec.document()),
+        budget=spec.study.trials,
+        timeout=spec.study.timeout,
+        data=None if data is None else Json(data),
+        objective=None if facts is None else Json(facts.as_json()),
+    )
+    database.rows("pin_software", study_id=study_id, software=Json(new.software))
+    return study_id
+
+
+def read(database: Database, name: str) -> StoredStudy | None:
+    """The stored study of that name; None: there is none.
+
+    Raises:
+        UsageError: it is a plain Optuna study, which orch did not create.
+    """
+    row = database.row("read_study", name=name)
+    if row is None:
+        if database.row("study_is_foreign", name=name):
+            raise UsageError(
+                f"'{name}' is a plain Optuna study that orch did not create; use another name"
+            )
+        return None
+    spec = StudySpec.parse(row.pop("spec"))
+    facts = ObjectiveFacts.read(row.pop("objective"), spec)
+    return StoredStudy(spec=spec, facts=facts, **row)
+
+
+def store_facts(database: Database, study: StoredStudy, facts: ObjectiveFacts) -> None:
+    """Complete what a study of an older version has stored of its objective."""
+    database.rows("store_facts", study_id=study.study_id, objective=Json(facts.as_json()))
+
+
+def found_domains(database: Database, study: StoredStudy) -> dict[str, BaseDistribution]:
+    """The parameters that the study's trials have suggested so far, by name."""
+    rows = database.rows("found_domains", study_id=study.study_id)
+    return {row["name"]: read_domain(row["domain"]) for row in rows}
+
+
+def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
+    """Every trial of the study.
+
+    Raises:
+        StorageError: the database is out of reach.
+    """
+    optuna_study = optuna.Study(study.name, PostgresStorage(database))
+    return optuna_study.get_trials(deepcopy=False)
+
+
+def find_trial(trials: Sequence[FrozenTrial], number: int, study: str) -> FrozenTrial:
+    """The trial of that number.
+
+    Raises:
+        OrchError: there is none.
+    """
+    for trial in trials:
+        if trial.number == number:
+            return trial
+    raise OrchError(f"study '{study}' has no trial {number}; it has {len(trials)} trials")
+
+
+def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]:
+    """Those that may win in a study of one metric, the best first."""
+    able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
+    maximize = spec.study.maximize
+    return sorted(able, key=lambda trial: (rank(trial.value, maximize), trial.number))
+
+
+def is_retried(trial: FrozenTrial) -> bool:
+    """Whether it is a failed attempt that another trial stands for."""
+    return "orch:retried_as" in trial.user_attrs

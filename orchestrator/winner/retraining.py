@@ -1,0 +1,207 @@
+"""Training a recorded trial again in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import RandomSampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from orchestrator.errors import OrchError
+from orchestrator.resolve.objective import make_objective, search_space, useful_threads
+from orchestrator.resolve.pins import check_data
+from orchestrator.search.space import Space
+from orchestrator.search.substitution import as_suggested
+from orchestrator.spec.choices import domain_of, place_of, stored_form
+from orchestrator.storage.studies import StoredStudy
+from orchestrator.training.base import Objective
+from orchestrator.training.registry import locate
+from orchestrator.worker.checkpoints import Arrays, Place, place
+from orchestrator.worker.devices import cores
+
+
+class Restarted(BaseException):
+    """The recorded training stopped here, and went on from this checkpoint."""
+
+
+class RecordedStudy(optuna.Study):
+    """What an objective saw of its study when a recorded trial began, in memory.
+
+    Args:
+        study: the study.
+        trial: the recorded trial.
+        trials: all of the study.
+    """
+
+    def __init__(
+        self, study: StoredStudy, trial: FrozenTrial, trials: Sequence[FrozenTrial]
+    ) -> None:
+        storage = InMemoryStorage()
+        directions = [StudyDirection[each.upper()] for each in study.spec.study.directions]
+        with _without_news():
+            study_id = storage.create_new_study(directions, study.name)
+        for each in trials:
+            if _ended_before(each, trial):
+                storage.create_new_trial(study_id, template_trial=each)
+        super().__init__(study.name, storage, RandomSampler())
+
+    def begin_trial(self) -> int:
+        """A new trial; its id."""
+        return self._storage.create_new_trial(self._study_id)
+
+    def stop(self) -> None:
+        """Nothing is to be stopped."""
+
+
+@contextmanager
+def _without_news() -> Iterator[None]:
+    """Optuna announces each study that it makes; nobody has asked for this one."""
+    log = logging.getLogger("optuna.storages._in_memory")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _ended_before(one: FrozenTrial, other: FrozenTrial) -> bool:
+    if one.datetime_complete is None or other.datetime_start is None:
+        return False
+    return one.datetime_complete <= other.datetime_start
+
+
+class RecordedTrial(optuna.Trial):
+    """An ``optuna.Trial`` with the parameters of a recorded one; what it writes stays in memory.
+
+    Args:
+        study: as the recorded trial saw it.
+        params: the recorded parameters.
+        number: the recorded number.
+        seed: the training's seed.
+        pruned_at: the step after which it was pruned; None: it was not.
+        restarts: the checkpoints from which the recorded training went on.
+    """
+
+    def __init__(
+        self,
+        study: RecordedStudy,
+        params: Mapping[str, Any],
+        number: int,
+        seed: int,
+        pruned_at: int | None = None,
+        restarts: list[Place] | None = None,
+    ) -> None:
+        super().__init__(study, study.begin_trial())
+        self.seed = seed
+        self.steps: int | None = None
+        self.reported: dict[int, float] = {}
+        self._recorded = dict(params)
+        self._recorded_number = number
+        self._space: Space = {}
+        self._pruned_at = pruned_at
+        self._restarts = list(restarts or [])
+        self._state: tuple[int, Arrays] | None = None
+
+    def __deepcopy__(self, _: dict[int, Any]) -> RecordedTrial:
+        return self  # a handle to the same trial, as in a worker
+
+    @property
+    def number(self) -> int:
+        return self._recorded_number
+
+    def suggest_space(self, space: Space, objective: Objective) -> None:
+        """Take every active parameter of the space from the record; a function suggests its own.
+
+        Raises:
+            OrchError: the record lacks one.
+        """
+        self._space = space
+        if not objective.space():
+            return
+        for name, distribution in space.items():
+            if objective.is_active(name, self.params):
+                try:
+                    self._suggest(name, distribution)
+                except ValueError as error:
+                    raise OrchError(
+                        f"trial {self.number} does not fit the space: {error}"
+                    ) from None
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._suggest(name, domain_of(choices))
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self._recorded:
+            raise ValueError(f"the record has no parameter '{name}'")
+        value = self._recorded[name]
+        domain = self._space.get(name, distribution)
+        if isinstance(domain, CategoricalDistribution):
+            # The record has what JSON makes of a tuple or an enum; the objective gets its own.
+            value = domain.choices[place_of(stored_form(domain), value)]
+        else:
+            domain.to_internal_repr(value)  # refuses another value
+        self._cached_frozen_trial.params[name] = value
+        self._cached_frozen_trial.distributions[name] = domain
+        return as_suggested(value, distribution)
+
+    def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
+        if name not in self._space:
+            super()._check_distribution(name, distribution)
+
+    def report(self, value: float, step: int) -> None:
+        self.reported.setdefault(int(step), float(value))
+
+    def should_prune(self) -> bool:
+        return self._pruned_at is not None and max(self.reported, default=0) >= self._pruned_at
+
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+        """Stop and go on from here where the record says so.
+
+        Raises:
+            Restarted: call the objective again.
+        """
+        if self._restarts and self._restarts[0][0] == step:
+            arrays = dict(capture())
+            if place(step, arrays) == self._restarts[0]:
+                self._restarts.pop(0)
+                self._state = (step, arrays)
+                raise Restarted
+
+    def restore(self) -> tuple[int, Arrays] | None:
+        return self._state
+
+    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+        """Nothing is kept."""
+
+
+def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objective, Space]:
+    """The study's objective, ready to train in this process, and its space.
+
+    Args:
+        study: the study.
+        threads: CPU threads to use; None: those that are useful.
+
+    Raises:
+        StudyFailed: this machine's data are not the study's.
+        UsageError: no such objective here.
+    """
+    if threads is not None:
+        # TensorFlow reads these when it is imported.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    objective = make_objective(study.spec)
+    locate(study.spec.study.objective).run_from_here()
+    check_data(study, objective)
+    space = search_space(study.spec, objective)
+    objective.prepare(useful_threads(objective, space, cores()) if threads is None else threads)
+    return objective, space
