@@ -19,6 +19,7 @@ from orchestrator.base.numbers import rounded
 from orchestrator.errors import StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.storage.claims import Failure
+from orchestrator.storage.storable import clean
 from orchestrator.storage.url import hide
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint
@@ -280,9 +281,9 @@ class Attempt:
         claims = self._equipment.claims
         words = words_of(error)
         text = f"{type(error).__name__}{f': {words}' if words else ''}{_where(error)}"
-        reason = hide(text, claims.url)
+        reason = hide(clean(text), claims.url)
         # Cut twice: a password that the first cut goes through must not show.
-        whole = "".join(traceback.format_exception(error)).strip()
+        whole = clean("".join(traceback.format_exception(error)).strip())
         lines = hide(whole[-2 * LONGEST_LOG :], claims.url)[-LONGEST_LOG:].splitlines()
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
         self._write_what_can_be_stored()
