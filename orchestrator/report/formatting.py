@@ -5,15 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Any
 
 from orchestrator.base.numbers import rounded
-from orchestrator.storage.storable import clean
-
-# What a study stores by name, without the characters that UTF-8 does not have.
-Writable = Annotated[dict[str, Any], BeforeValidator(clean)]
 
 _MOST_DIGITS = 24
 

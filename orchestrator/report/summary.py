@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
-from orchestrator.report.formatting import Writable, counted, step_word
+from orchestrator.report.formatting import counted, step_word
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.rungs import Rung
-from orchestrator.report.winner import RefitRecord, Winner
+from orchestrator.report.winner import RefitRecord, Winner, Writable
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
 from orchestrator.spec.origin import IMPORTED, Origin

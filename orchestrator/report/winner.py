@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from optuna.trial import FrozenTrial
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from orchestrator.report.confirmation import Confirmation, read_confirmation
-from orchestrator.report.formatting import Writable
 from orchestrator.storage.database import Database
+from orchestrator.storage.storable import clean
 from orchestrator.storage.studies import StoredStudy, ranking
+
+# What a study stores by name, without the characters that UTF-8 does not have.
+Writable = Annotated[dict[str, Any], BeforeValidator(clean)]
 
 
 class Winner(BaseModel):

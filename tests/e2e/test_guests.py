@@ -88,13 +88,14 @@ for found in pkgutil.walk_packages(orchestrator.__path__, "orchestrator."):
     if "__main__" not in parts and "cli" not in parts:
         importlib.import_module(found.name)
 from orchestrator.report.render import render
-from orchestrator.report.summary import summarise
-from orchestrator.spec import StudySpec
+from orchestrator.report.reader import summarise
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.storage.optuna_storage import open_optuna_storage
-from orchestrator.storage.setup import prepare
-from orchestrator.study import create, delete, open_study
-from orchestrator.worker.loop import Worker, WorkerOptions
+from orchestrator.storage.rdb_storage import open_optuna_storage
+from orchestrator.storage.schema import prepare
+from orchestrator.resolve.resolve import create
+from orchestrator.storage.studies import delete, open_study
+from orchestrator.worker.worker import Worker, WorkerOptions
 database = Database(url)
 prepare(database)
 for sampler in ("tpe", "qmc"):

@@ -413,7 +413,7 @@ main()
 @pytest.mark.parametrize(
     ("module", "function", "shown"),
     [
-        ("report.summary", "assess", "Trials 4 of 4: 4 complete"),
+        ("report.reader", "assess", "Trials 4 of 4: 4 complete"),
         ("report.text", "_history", "Trials 4 of 4: 4 complete"),
         ("cli.session", "summarise", "The report"),
     ],
