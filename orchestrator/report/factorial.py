@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from orchestrator.errors import UsageError
 from orchestrator.report.arithmetic import scaled
-from orchestrator.search.space import values_of
+from orchestrator.search.space import count, values_of
 from orchestrator.spec.choices import distinct
 
 Cell = tuple[object, ...]  # a value for each parameter
@@ -76,10 +76,10 @@ def _cells(
 
 
 def _size(trial: FrozenTrial, name: str) -> int | None:
-    try:
-        return len(values_of(name, trial.distributions[name]))
-    except UsageError:
-        return None  # continuous
+    """How many values a parameter can take; None: it is continuous."""
+    each = trial.distributions[name]
+    # Counted, not listed: a range of whole numbers may have more values than memory holds.
+    return len(values_of(name, each)) if isinstance(each, CategoricalDistribution) else count(each)
 
 
 def _main_effect(means: Mapping[Cell, float], place: int) -> float:

@@ -146,7 +146,10 @@ class ProgressReader:
 
     def _describe_best(self, progress: Progress) -> str:
         if progress.best_value is None:
-            return "no trial complete yet"
+            complete = progress.done - progress.pruned
+            if complete <= 0:
+                return "no trial complete yet"
+            return f"none of {counted(complete, 'complete trial')} may win so far"
         if progress.best_of_metrics:
             pairs = zip(self._study.spec.study.metrics, progress.best_of_metrics, strict=True)
             return "best " + ", ".join(

@@ -149,6 +149,14 @@ def test_a_grid_with_a_missing_cell_is_no_full_grid() -> None:
     assert assessed(part).claim.method is None, "the space has a third value"
 
 
+def test_whole_numbers_that_memory_could_not_list_are_told_of() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(
+        lambda trial: trial.suggest_int("ids", 0, 10**12) + trial.suggest_int("n", 1, 3), 30
+    )
+    assert set(assessed(study).shares) == {"ids", "n"}
+
+
 def awkward(trial: optuna.Trial) -> float:
     kind = trial.suggest_categorical("kind", ["a", "b", "c"])
     trial.suggest_float("fixed", 1, 1)

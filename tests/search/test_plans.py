@@ -82,6 +82,14 @@ def test_a_grid_of_a_continuous_domain_is_refused_with_the_mend() -> None:
         GridPlan({"rate": FloatDistribution(0.0, 1.0)}, always)
 
 
+def test_a_grid_that_memory_could_not_hold_is_refused_at_once() -> None:
+    wide: dict[str, BaseDistribution] = {"ids": IntDistribution(0, 10**12)}
+    with pytest.raises(UsageError, match="1,000,000,000,001 cells is above the limit"):
+        GridPlan(wide, always)
+    with pytest.raises(UsageError, match=r"space\.x is continuous"):
+        GridPlan({**wide, "x": FloatDistribution(0, 1)}, always)
+
+
 def test_a_grid_that_is_too_large_is_refused() -> None:
     space: dict[str, BaseDistribution] = {f"x{n}": IntDistribution(1, 100) for n in range(3)}
     with pytest.raises(UsageError, match="1,000,000 cells is above the limit"):

@@ -239,6 +239,8 @@ def test_where_all_are_infeasible_the_dashboard_opens_and_marks_them(
     summary = summarise(place.site.database, place.study)
     assert summary.best is None
     assert "None of the 1 complete trial keeps the constraints." in summary.verdict
+    reader = ProgressReader(place.site.database, place.study, EpochCounter(place.study))
+    assert reader.best_line(reader.read()) == "none of 1 complete trial may win so far"
 
 
 def test_the_next_trials_sampler_reads_them_as_the_database_has_them(

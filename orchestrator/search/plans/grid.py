@@ -13,7 +13,7 @@ from orchestrator.search.plans.plan import (
     configuration_of,
     key_of,
 )
-from orchestrator.search.space import IsActive, Space, size, values_of
+from orchestrator.search.space import IsActive, Space, count, size, values_of
 
 MOST_CELLS = 100_000
 
@@ -30,13 +30,16 @@ class GridPlan(ConfigurationPlan):
     """
 
     def __init__(self, space: Space, is_active: IsActive) -> None:
-        values = {name: values_of(name, each) for name, each in space.items()}
         total = size(space)
         if total is not None and total > MOST_CELLS:
             raise UsageError(
                 f"a grid of {total:,} cells is above the limit of {MOST_CELLS:,}; make the domains "
                 "coarser, or use --sampler random or qmc with a budget"
             )
+        for name, each in space.items():
+            if count(each) is None:
+                values_of(name, each)  # which says what to write instead
+        values = {name: values_of(name, each) for name, each in space.items()}
 
         def cells(chosen: Configuration, left: Sequence[str]) -> Iterator[Configuration]:
             if not left:
