@@ -24,7 +24,7 @@ from typing import ClassVar
 
 
 class OrchError(Exception):
-    """The work failed; the message says what is wrong and the mend."""
+    """The work failed; the message says what is wrong and how to fix it."""
 
     exit_code: ClassVar[int] = 1
 

@@ -129,7 +129,7 @@ _PACKAGES = {
 }
 _MODULE = "module "  # and its name: a module that the objective imports from beside it
 _MOST_NAMED = 4
-# What a report names beside: it has its part in the numbers, but another version is no fault.
+# What a report names beside: it affects the numbers, but its version may differ.
 _NAMED = {"scikit-learn": ("scikit-learn",), "numpy": ("numpy",)}
 
 
@@ -171,7 +171,7 @@ def software_here(objective: str, pinned: Mapping[str, str]) -> dict[str, str]:
 
 
 def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """In what this machine's software is another, in words; empty: in nothing."""
+    """What differs in this machine's software, in words; empty where nothing does."""
     words = []
     for name in sorted(pinned.keys() | here.keys()):
         then, now = pinned.get(name, "none"), here.get(name, "none")

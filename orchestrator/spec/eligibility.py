@@ -64,7 +64,7 @@ def may_win(trial: FrozenTrial, names: Sequence[str] = ()) -> bool:
 
 
 def rank(value: float | None, maximize: bool) -> float:
-    """A number that is the lower the better the value is; what is no number ranks last."""
+    """A number that is the lower the better the value is; NaN ranks last."""
     if value is None or math.isnan(value):
         return math.inf
     return -value if maximize else value

@@ -32,7 +32,7 @@ _KIND = re.compile(r"(str|tuple\[.*|literal\[.*)$")
 
 
 def first_fault(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """The first fault of a pydantic error: its key, what is wrong, the mend.
+    """The first fault of a pydantic error: its key, what is wrong, how to fix it.
 
     Args:
         error: what validating raised.
