@@ -160,6 +160,7 @@ def test_a_stopped_process_loses_its_trial_and_writes_nothing_when_it_goes_on(
     orch.ok("enqueue", name, "--params", "x=0.1")
     first = orch.start("worker", name)
     wait_until(lambda: stopped.exists() and stopped.read_text().isdigit())
+    wait_until(lambda: _trials(url, name)[0].intermediate_values == {1: 0.1})
     process = int(stopped.read_text())
     os.kill(process, signal.SIGSTOP)
     orch.ok("worker", name)  # takes the trial back after the grace period
