@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
-from orchestrator.base.backoff import PatienceExceeded, patiently
+from orchestrator.base.backoff import patiently
 from orchestrator.base.numbers import rounded
-from orchestrator.errors import StorageUnavailable, StudyFailed, Unstorable
+from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.storage.claims import Failure
 from orchestrator.storage.storable import clean

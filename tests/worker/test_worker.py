@@ -19,8 +19,7 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from orchestrator.base.backoff import PatienceExceeded
-from orchestrator.errors import StorageError, StorageUnavailable, StudyFailed
+from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailable, StudyFailed
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise
