@@ -32,7 +32,7 @@ from orchestrator.spec.eligibility import feasible, known_infeasible
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import check_step
-from orchestrator.storage.worker_storage import Replica
+from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.domains import SpecDomains
@@ -92,7 +92,7 @@ class WorkerTrial(optuna.Trial):
         self.checkpoints = objective.checkpoints
         self.fresh = fresh
         self._equipment = equipment
-        self._is_written_here = isinstance(study._storage, Replica)
+        self._is_written_here = isinstance(study._storage, WorkerStorage)
         self.has_reported = False  # by this attempt
         self._has_arrived = True  # the last value; without it nobody decides
         self.model: bytes | None = None
@@ -122,7 +122,7 @@ class WorkerTrial(optuna.Trial):
         Raises:
             UpdateFinishedTrialError: the trial has ended, as in Optuna.
         """
-        if not self._equipment.courier.is_running(self._trial_id):
+        if not self._equipment.reporter.is_running(self._trial_id):
             raise UpdateFinishedTrialError(f"trial {self.number} has ended; it cannot be changed")
 
     @property
@@ -172,19 +172,19 @@ class WorkerTrial(optuna.Trial):
 
     def _deliver(self, step: int, value: float) -> None:
         # What the pruner is going to note and to read goes with the value, in one round trip.
-        courier, pruner, trial = (
-            self._equipment.courier,
+        reporter, pruner, trial = (
+            self._equipment.reporter,
             self.study.pruner,
             self._cached_frozen_trial,
         )
         if len(self.study.directions) == 1 and reads_others(pruner, self.study, trial):
             for key, noted in noted_rung(pruner, self.study, trial).items():
-                courier.write_system_attribute(key, json.dumps(noted))
-            self._has_arrived = courier.deliver_for_decision(step, value)
+                reporter.write_system_attribute(key, json.dumps(noted))
+            self._has_arrived = reporter.deliver_for_decision(step, value)
         else:
-            courier.post(step, value)  # no other trial's values decide about it
-            self._has_arrived = courier.outage_seconds == 0
-        if not courier.held:
+            reporter.post(step, value)  # no other trial's values decide about it
+            self._has_arrived = reporter.outage_seconds == 0
+        if not reporter.held:
             raise LeaseLost
 
     def should_prune(self) -> bool:
@@ -255,8 +255,8 @@ class WorkerTrial(optuna.Trial):
         reported = self._cached_frozen_trial.intermediate_values
         if step not in reported:
             reported[step] = value
-            self._equipment.courier.deliver(step, value)
-            if not self._equipment.courier.held:
+            self._equipment.reporter.deliver(step, value)
+            if not self._equipment.reporter.held:
                 raise LeaseLost
 
     def kept(self) -> Checkpoint | None:
@@ -333,7 +333,7 @@ class WorkerTrial(optuna.Trial):
     ) -> bool:
         """End the trial here when it must. True: it must, but this was its last step."""
         equipment = self._equipment
-        too_long = equipment.courier.outage_seconds > equipment.patience_seconds
+        too_long = equipment.reporter.outage_seconds > equipment.patience_seconds
         if not (too_long or equipment.leaving()):
             return False
         if self._is_last(step):

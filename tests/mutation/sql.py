@@ -32,7 +32,7 @@ TESTS = [
     "test_claim.py",
     "test_parts.py",
     "test_worker.py",
-    "test_courier.py",
+    "test_reporter.py",
     "test_claim_model.py",
     "test_constraints.py",
     "test_read_by_optuna.py",

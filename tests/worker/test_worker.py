@@ -24,12 +24,12 @@ from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise
 from orchestrator.search.samplers import TrialSampler
-from orchestrator.storage import worker_storage as replica
+from orchestrator.storage import worker_storage
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.studies import delete, open_study, stop
 from orchestrator.worker import planner
-from orchestrator.worker import reporter as courier
+from orchestrator.worker import reporter as reporter_module
 from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.seeds import derive
@@ -241,8 +241,8 @@ def test_what_others_did_comes_with_the_value_that_is_decided_about(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sampler and the pruner find it without a question of their own."""
-    monkeypatch.setattr(courier, "_FRESH_SECONDS", -1.0)
-    monkeypatch.setattr(replica, "_FRESH_SECONDS", 1000.0)
+    monkeypatch.setattr(reporter_module, "_FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
     seen: list[list[TrialState]] = []
 
     def run(trial: optuna.Trial) -> float:
@@ -263,7 +263,7 @@ def test_a_rung_is_noted_with_the_value_that_reaches_it(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others find it when the pruner is asked, not a question later."""
-    monkeypatch.setattr(courier, "_FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(reporter_module, "_FRESH_SECONDS", -1.0)
     noted: list[dict[str, Any]] = []
 
     def run(trial: optuna.Trial) -> float:
@@ -284,7 +284,7 @@ def test_a_worker_knows_its_ended_trials_as_the_database_has_them(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps what it wrote itself, and is told the rest where somebody else wrote to a trial."""
-    monkeypatch.setattr(replica, "_FRESH_SECONDS", 1000.0)
+    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
     known: list[optuna.trial.FrozenTrial] = []
 
     def run(trial: optuna.Trial) -> float:
@@ -371,7 +371,7 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
 def test_who_leaves_at_the_last_step_ends_the_trial_with_all_that_it_wrote(
     place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(reporter_module, "_GATHER_SECONDS", 60.0)
     place.create(trials=2)
     leaving = place.worker()
     after_step(lambda trial, step: leaving.leave() if step == 4 else None)
@@ -504,7 +504,7 @@ def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
             arrived(trial)
             place.lose_the_lease()
         if (trial.number, step) == (0, 3):
-            wait_for(lambda: not trial._equipment.courier.held)
+            wait_for(lambda: not trial._equipment.reporter.held)
 
     place.create(worker={"max_failures": 2}, trials=1)
     after_step(act)
@@ -570,7 +570,7 @@ def test_a_trial_that_was_taken_back_is_not_paused(place: Any, after_step: Any) 
         if trial.number == 0:
             # The values have arrived, so that nothing but the pause can notice.
             place.lose_the_lease()
-            trial._equipment.courier._held = True
+            trial._equipment.reporter._held = True
 
     after_step(act)
     place.create(
@@ -652,7 +652,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
         if step == 2:
             place.site.goes_away()
         if step > 2:
-            wait_for(lambda: trial._equipment.courier.outage_seconds > 0.3)
+            wait_for(lambda: trial._equipment.reporter.outage_seconds > 0.3)
 
     after_step(act)
     place.create(worker={"storage_patience": 0.3})
@@ -792,7 +792,7 @@ def test_a_draw_whose_answer_was_lost_is_looked_up_before_it_is_repeated(
 def test_a_pruner_that_cannot_read_lets_the_trial_go_on(place: Any, function: Any) -> None:
     def run(trial: Any) -> float:
         trial.report(0.5, 1)
-        trial._equipment.courier.deliver(1, 0.5)
+        trial._equipment.reporter.deliver(1, 0.5)
         place.execute("ALTER TABLE trials RENAME TO trials_away")
         trial.study.pruner = Reads()
         pruned = trial.should_prune()
@@ -1082,7 +1082,7 @@ def test_a_model_is_not_worth_a_trial(place: Any, function: Any) -> None:
 
 def arrived(trial: Any) -> None:
     """Wait until the database has what the trial wrote."""
-    wait_for(lambda: not trial._equipment.courier.undelivered(trial._trial_id))
+    wait_for(lambda: not trial._equipment.reporter.undelivered(trial._trial_id))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
