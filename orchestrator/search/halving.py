@@ -86,27 +86,9 @@ class SuccessiveHalvingPruner(pruners.SuccessiveHalvingPruner):
 
 
 class HyperbandPruner(pruners.HyperbandPruner):
-    """Optuna's; see there for its options.
-
-    Each trial must bring a sampler object of its own, as a worker's do (``TrialSampler``).
-    """
+    """Optuna's; see there for its options."""
 
     _index: RungIndex | None = None
-    _bracket_studies: tuple[Study, dict[int, Study]] | None = None
-
-    def _create_bracket_study(self, study: Study, bracket_id: int) -> Study:
-        # Optuna makes one, and a class for it, at each parameter; one a bracket is enough.
-        if self._bracket_studies is None or self._bracket_studies[0] is not study:
-            self._bracket_studies = study, {}
-        made = self._bracket_studies[1]
-        known = made.get(bracket_id)
-        if known is None:
-            known = made[bracket_id] = super()._create_bracket_study(study, bracket_id)
-        elif known.sampler is not study.sampler:
-            # Another trial: it draws with its own sampler, and reads the trials of this moment.
-            known.sampler = study.sampler
-            known._thread_local.cached_all_trials = None
-        return known
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         storage = _change_reader(study)

@@ -32,7 +32,6 @@ from orchestrator.spec.eligibility import feasible, known_infeasible
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import check_step
-from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Place, load_newest, place
 from orchestrator.worker.domains import SpecDomains
@@ -92,7 +91,6 @@ class WorkerTrial(optuna.Trial):
         self.checkpoints = objective.checkpoints
         self.fresh = fresh
         self._equipment = equipment
-        self._is_written_here = isinstance(study._storage, WorkerStorage)
         self.has_reported = False  # by this attempt
         self._has_arrived = True  # the last value; without it nobody decides
         self.model: bytes | None = None
@@ -132,7 +130,7 @@ class WorkerTrial(optuna.Trial):
 
     def _get_latest_trial(self) -> FrozenTrial:
         # Optuna copies the trial at each call, and reads its attributes from the storage.
-        return self._cached_frozen_trial if self._is_written_here else super()._get_latest_trial()
+        return self._cached_frozen_trial
 
     def tell_sampler(self, state: TrialState, values: Sequence[float] | None) -> None:
         """Show to the sampler how the trial ends."""
@@ -394,7 +392,7 @@ class WorkerTrial(optuna.Trial):
         drawn = self._draw(name, stored)
         place = place_of(stored, drawn)
         # Optuna has stored the first choice that is equal: True for 1.
-        if is_new and self._is_written_here and place != stored.to_internal_repr(drawn):
+        if is_new and place != stored.to_internal_repr(drawn):
             self.storage.set_trial_param(self._trial_id, name, place, stored)
         self._chosen[name] = wanted.choices[place]
         return as_suggested(self._chosen[name], distribution)

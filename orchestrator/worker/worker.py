@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from orchestrator.base.backoff import Pause, patiently
@@ -28,7 +26,7 @@ from orchestrator.resolve.objective import (
 from orchestrator.resolve.pins import check_data
 from orchestrator.search.plans.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
-from orchestrator.search.samplers import TrialSampler
+from orchestrator.search.samplers import build_sampler
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claim, Claims
 from orchestrator.storage.connection import answer_within
@@ -85,7 +83,6 @@ class Worker:
         self._objective = make_objective(self._study.spec)
         self._space = search_space(self._study.spec, self._objective)
         self._domains = SpecDomains(self._study.spec.space, not self._objective.space())
-        self._sampler = TrialSampler(self._study.spec)
         self._threads = options.threads
         self._storage: WorkerStorage | None = None
         self._deadline = _deadline(options.timeout)
@@ -144,13 +141,8 @@ class Worker:
                 facts = facts_of(self._study.spec, self._objective)
                 store_facts(self._database, self._study, facts)
 
-    def _open(self, equipment: Equipment) -> BaseStorage:
+    def _open(self, equipment: Equipment) -> WorkerStorage:
         """What the sampler and the pruner read and write."""
-        if self._study.spec.storage.driver == "rdb":
-            # Imported only here: it brings SQLAlchemy, which costs a worker a tenth of its start.
-            from orchestrator.worker.rdb_storage import open_rdb_storage
-
-            return open_rdb_storage(self._database.url)
         self._storage = WorkerStorage(self._database, self.study_id, equipment.reporter)
         equipment.reporter.feed(self._storage)
         return self._storage
@@ -245,9 +237,7 @@ class Worker:
         trial_id = claim.trial_id
         assert trial_id is not None
         try:
-            frozen = patiently(
-                lambda: self._begin(optuna_study, trial_id), equipment.patience_seconds
-            )
+            frozen = patiently(lambda: self._begin(trial_id), equipment.patience_seconds)
         except KeyError:
             return  # the study was deleted after the claim; the next claim says so
 
@@ -277,8 +267,8 @@ class Worker:
         spec, brackets = self._study.spec, planner.brackets
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
         optuna_study._thread_local.cached_all_trials = None
-        optuna_study.sampler = self._sampler.seeded(
-            derive(spec.training.seed, "sampler", frozen.number)
+        optuna_study.sampler = build_sampler(
+            spec, derive(spec.training.seed, "sampler", frozen.number)
         )
         return WorkerTrial(
             optuna_study,
@@ -293,12 +283,9 @@ class Worker:
             equipment=equipment,
         )
 
-    def _begin(self, optuna_study: optuna.Study, trial_id: int) -> FrozenTrial:
-        if self._storage is not None:
-            return self._storage.begin(trial_id)
-        # Optuna's cache must have seen a trial before it takes values for it.
-        optuna_study.get_trials(deepcopy=False)
-        return optuna_study._storage.get_trial(trial_id)
+    def _begin(self, trial_id: int) -> FrozenTrial:
+        assert self._storage is not None
+        return self._storage.begin(trial_id)
 
 
 def _deadline(timeout: float | None) -> float:

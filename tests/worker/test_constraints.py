@@ -156,14 +156,10 @@ def _set_constraints(trial: Any) -> float:
     return loss
 
 
-@pytest.mark.parametrize("driver", ["orch", "rdb"])
-def test_everybody_names_the_trial_that_optuna_names(
-    place: Any, function: Any, driver: str
-) -> None:
+def test_everybody_names_the_trial_that_optuna_names(place: Any, function: Any) -> None:
     function(_set_constraints)
     place.create(
-        "hooked:plain", trials=10, storage={"driver": driver},
-        worker={"keep_models": 2, "max_failures": 5},
+        "hooked:plain", trials=10, worker={"keep_models": 2, "max_failures": 5}
     )  # fmt: skip
     place.worker().run()
     database, study = place.site.database, place.study

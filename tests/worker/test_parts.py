@@ -27,7 +27,7 @@ from orchestrator.worker.checkpoints import (
     UnfinishedTrials,
     load_newest,
 )
-from orchestrator.worker.native_log import shown
+from orchestrator.worker.process import shown_lines
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.supervisor import Crew, Supervisor
 
@@ -299,7 +299,9 @@ def test_tensorflows_usual_news_is_not_shown_and_its_errors_are(
     no_gpu = "E0000 00:00:1795.79    8550 cuda_platform.cc:52] failed call to cuInit: INTERNAL\n"
     error = "E0000 00:00:1795.79    8550 allocator.cc:7] out of memory\n"
     own = "[8550] trial 0 COMPLETE 0.9\nI say: hello\n\n"
-    assert shown(news + no_gpu + error + own, has_gpu=False) == error + own
-    assert shown(news + no_gpu, has_gpu=True) == no_gpu
+    assert shown_lines(news + no_gpu + error + own, has_gpu=False) == error + own
+    assert shown_lines(news + no_gpu, has_gpu=True) == no_gpu
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    assert shown(news + no_gpu + own, has_gpu=False) == news + no_gpu + own, "who asks for all"
+    assert shown_lines(news + no_gpu + own, has_gpu=False) == news + no_gpu + own, (
+        "who asks for all"
+    )

@@ -16,14 +16,13 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.storages import RDBStorage
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailable, StudyFailed
+from orchestrator.errors import PatienceExceeded, StorageError, StudyFailed
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise
-from orchestrator.search.samplers import TrialSampler
 from orchestrator.storage import worker_storage
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import ORCH_VERSION
@@ -116,13 +115,13 @@ def test_a_sampler_that_raises_is_a_failed_attempt(
     def raises(*_: Any) -> None:
         raise ValueError("no such sampler")
 
-    monkeypatch.setattr(TrialSampler, "seeded", raises)
+    monkeypatch.setattr(RandomSampler, "infer_relative_search_space", raises)
     place.create()
     with pytest.raises(StudyFailed, match="no such sampler"):
         place.worker().run()
     trial = place.only()
     assert trial.user_attrs["orch:reason"].startswith("ValueError: no such sampler")
-    assert trial.user_attrs["orch:seed"] is None and trial.user_attrs["orch:seconds"] >= 0
+    assert trial.user_attrs["orch:seconds"] >= 0
 
 
 def test_each_end_is_a_line_with_its_values_and_why_it_was_pruned(
@@ -325,14 +324,6 @@ def test_the_sampler_reads_the_trials_of_its_own_moment(place: Any, function: An
     place.create("hooked:plain", trials=2)
     place.worker().run()
     assert seen == [1, 2]
-
-
-def test_optunas_own_storage_gives_the_same_trials(place: Any) -> None:
-    place.create(trials=2, storage={"driver": "rdb"})
-    place.worker().run()
-    for trial in place.trials():
-        assert trial.value == trial.params["x"]
-        assert len(trial.intermediate_values) == 4
 
 
 # Leaving, and going on
@@ -590,11 +581,8 @@ def test_a_deleted_study_is_said_once(place: Any, after_step: Any) -> None:
         place.worker().run()
 
 
-@pytest.mark.parametrize("driver", ["orch", "rdb"])
-def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
-    place: Any, driver: str
-) -> None:
-    place.create(trials=3, storage={"driver": driver})
+def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(place: Any) -> None:
+    place.create(trials=3)
     worker = place.worker()
     begin = worker._begin
 
@@ -605,22 +593,6 @@ def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
     worker._begin = delete_before
     with pytest.raises(StudyFailed, match="was deleted; this worker ends"):
         worker.run()
-
-
-def test_a_trial_that_was_ended_elsewhere_is_dropped_by_optunas_own_storage(
-    place: Any, function: Any
-) -> None:
-    def run(trial: optuna.Trial) -> float:
-        if trial.number == 0:
-            place.lose_the_lease()
-            trial.set_user_attr("late", 1)
-        return 7.0
-
-    function(run)
-    place.create("hooked:plain", storage={"driver": "rdb"}, worker={"max_failures": 2})
-    place.worker().run()
-    first, second = place.trials()
-    assert "late" not in first.user_attrs and second.value == 7.0
 
 
 # The database is away
@@ -763,40 +735,18 @@ def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
     assert place.only().intermediate_values == {step: x + step for step in range(1, 5)}
 
 
-def test_a_draw_whose_answer_was_lost_is_looked_up_before_it_is_repeated(
+def test_a_pruner_that_cannot_read_lets_the_trial_go_on(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = RDBStorage._set_trial_param
-    broken = []
+    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", -1.0)
 
-    def store_and_lose(self: Any, *arguments: Any) -> None:
-        store(self, *arguments)
-        if not broken:
-            broken.append(True)
-            raise StorageUnavailable("the answer was lost")
-
-    monkeypatch.setattr(RDBStorage, "_set_trial_param", store_and_lose)
-
-    def run(trial: Any) -> float:
-        trial.report(0.5, 1)
-        return trial.suggest_float("x", 0, 1)
-
-    function(run)
-    place.create("hooked:plain", storage={"driver": "rdb"})
-    place.worker().run()
-    assert broken
-    assert place.only().value == place.only().params["x"]
-    assert place.only().intermediate_values == {1: 0.5}
-
-
-def test_a_pruner_that_cannot_read_lets_the_trial_go_on(place: Any, function: Any) -> None:
     def run(trial: Any) -> float:
         trial.report(0.5, 1)
         trial._equipment.reporter.deliver(1, 0.5)
-        place.execute("ALTER TABLE trials RENAME TO trials_away")
+        place.site.goes_away()
         trial.study.pruner = Reads()
         pruned = trial.should_prune()
-        place.execute("ALTER TABLE trials_away RENAME TO trials")
+        place.site.comes_back()
         return float(pruned)
 
     class Reads(optuna.pruners.BasePruner):
@@ -805,14 +755,16 @@ def test_a_pruner_that_cannot_read_lets_the_trial_go_on(place: Any, function: An
             return True
 
     function(run)
-    place.create("hooked:plain", storage={"driver": "rdb"}, worker={"heartbeat_seconds": 20})
+    place.create("hooked:plain", worker={"heartbeat_seconds": 20})
     place.worker().run()
     assert place.only().value == 0.0
 
 
 def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
-    place: Any, function: Any
+    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", -1.0)
+
     def run(trial: optuna.Trial) -> float:
         trial.report(0.5, 1)
         place.site.goes_away()
@@ -820,7 +772,7 @@ def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
         return 0.0
 
     function(run)
-    place.create("hooked:plain", worker={"storage_patience": 0.3}, storage={"driver": "rdb"})
+    place.create("hooked:plain", worker={"storage_patience": 0.3})
     with pytest.raises(PatienceExceeded, match=r"^the storage failed in trial 0: "):
         place.worker().run()
 
