@@ -21,7 +21,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.url import mask
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+    from orchestrator.base.optuna_internals import ArtifactStore
 
 _log = logging.getLogger("orch")
 
