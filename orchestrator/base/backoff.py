@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.errors import PatienceExceeded, StorageUnavailable
 
 _log = logging.getLogger("orch")
 
@@ -18,10 +18,6 @@ Result = TypeVar("Result")
 _random = random.Random()  # not the process's: an objective may have seeded that one
 _FIRST_SECONDS, _LONGEST_SECONDS, _GROWTH = 0.2, 5.0, 1.6
 _SLICE_SECONDS = 0.05
-
-
-class PatienceExceeded(StorageError):
-    """The database was out of reach for longer than ``storage_patience``."""
 
 
 class Stop:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
 from orchestrator.base.files import write_whole
-from orchestrator.errors import ObjectiveError, OrchError, UsageError
+from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.render import check_out
 from orchestrator.report.winner import count_evaluations, read_winner
 from orchestrator.resolve.objective import make_objective
@@ -70,10 +70,7 @@ def refit(
     seed = derive(study.spec.training.seed, "refit", frozen.number)
     trial = RecordedTrial(RecordedStudy(study, frozen, trials), frozen.params, frozen.number, seed)
     trial.suggest_space(space, objective)
-    try:
-        fitted = objective.refit(trial)
-    except ObjectiveError as error:
-        raise OrchError(str(error)) from None
+    fitted = objective.refit(trial)
     provenance = _provenance(study, frozen, seed, fitted)
     digest = _write(fitted, provenance, out)
     return Refitted(out, provenance, _record(database, study, provenance, out, digest))

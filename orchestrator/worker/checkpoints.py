@@ -27,8 +27,7 @@ from orchestrator.worker.leaving import MachineFault
 from orchestrator.worker.reporter import Reporter
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
-
+    from orchestrator.base.optuna_internals import ArtifactStore
     from orchestrator.worker.saved import SavedTrials
 
 _log = logging.getLogger("orch")

@@ -19,7 +19,7 @@ from orchestrator.storage.claims import Claims
 from orchestrator.worker.endings import own_files
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+    from orchestrator.base.optuna_internals import ArtifactStore
 
 _log = logging.getLogger("orch")
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 
-from orchestrator.search.halving import RUNG
+from orchestrator.base.optuna_internals import RUNG
 from orchestrator.storage.claims import Claim, Claims
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints, Place, place
 from orchestrator.worker.endings import End
@@ -50,7 +50,7 @@ class ResumableTrial(SuggestingTrial):
         checkpoints: Checkpoints,
     ) -> None:
         assert claim.trial_id is not None
-        trial = study.worker_storage.start_trial(claim.trial_id, reporter)
+        trial = study.storage.start_trial(claim.trial_id, reporter)
         super().__init__(study, trial)
         self._is_fresh = claim.detail == "fresh"
         self._claims = claims
@@ -64,7 +64,7 @@ class ResumableTrial(SuggestingTrial):
     @property
     def values(self) -> dict[int, float]:
         """Every value reported so far, by step, delivered or not."""
-        return dict(self._cached_frozen_trial.intermediate_values)
+        return dict(self.frozen.intermediate_values)
 
     @property
     def seconds(self) -> float:
@@ -80,11 +80,11 @@ class ResumableTrial(SuggestingTrial):
         self._check_running()
         if self._is_fresh and not self.values:
             return None
-        found, here = self._checkpoints.load_newest(self._trial_id), self._load_saved()
+        found, here = self._checkpoints.load_newest(self.id), self._load_saved()
         if here is not None and (found is None or here.step > found.step):
             found = here
         step = -1 if found is None else found.step
-        if not self._claims.resume(self._trial_id, step):
+        if not self._claims.resume(self.id, step):
             raise LeaseLost
         self._forget_values_after(step)
         if found is None:
@@ -102,21 +102,21 @@ class ResumableTrial(SuggestingTrial):
         Raises:
             UpdateFinishedTrialError: the trial has ended, as in Optuna.
         """
-        if not self._reporter.is_running(self._trial_id):
+        if not self._reporter.is_running(self.id):
             raise UpdateFinishedTrialError(f"trial {self.number} has ended; it cannot be changed")
 
     def _take_over(self, step: int, value: float) -> None:
         """A value that an earlier attempt reported, and the pruner has seen."""
-        reported = self._cached_frozen_trial.intermediate_values
+        reported = self.frozen.intermediate_values
         if step not in reported:
             reported[step] = value
             self._reporter.post(step, value)
 
     def _forget_values_after(self, step: int) -> None:
-        values = self._cached_frozen_trial.intermediate_values
+        values = self.frozen.intermediate_values
         for late in [each for each in values if each > step]:
             del values[late]
-        attributes = self._cached_frozen_trial.system_attrs
+        attributes = self.frozen.system_attrs
         for rung in [key for key in attributes if step < 0 and key.startswith(RUNG)]:
             del attributes[rung]
 
@@ -127,7 +127,7 @@ class ResumableTrial(SuggestingTrial):
     # On this machine's disk, while the database is away
 
     def _save_here(self, state: Checkpoint) -> None:
-        self._checkpoints.saved.save(self._first_number, self._cached_frozen_trial, state)
+        self._checkpoints.saved.save(self._first_number, self.frozen, state)
 
     def _load_saved(self) -> Checkpoint | None:
         """What an earlier worker of this machine has saved of this configuration.
@@ -141,8 +141,8 @@ class ResumableTrial(SuggestingTrial):
         saved = saved_params(found)
         if not self.params:
             for name, (value, domain) in saved.items():
-                self.storage.set_trial_param(self._trial_id, name, value, domain)
-        drawn = drawn_values(self._cached_frozen_trial)
+                self.storage.set_trial_param(self.id, name, value, domain)
+        drawn = drawn_values(self.frozen)
         if saved and {name: value for name, (value, _) in saved.items()} != drawn:
             _log.warning("trial %d: what is kept here has other parameters", self.number)
             return None
@@ -153,7 +153,7 @@ class ResumableTrial(SuggestingTrial):
 
     def _save_end(self, end: End) -> None:
         """Save how the trial ended, with what the objective has set beside values."""
-        trial = self._cached_frozen_trial
+        trial = self.frozen
         attributes = trial.user_attrs.items()
         own = {key: value for key, value in attributes if not key.startswith("orch:")}
         noted = {"attributes": own, "constraints": trial.constraints}

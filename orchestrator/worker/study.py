@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base.optuna_internals import HookedStudy
 from orchestrator.resolve.objective import full_steps, search_space
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
@@ -22,7 +22,7 @@ ALL_TRIED = "every configuration has been tried"
 _STOPPED = "the objective called study.stop()"
 
 
-class WorkerStudy(optuna.Study):
+class WorkerStudy(HookedStudy):
     """An Optuna study that its sampler or its objective may end.
 
     Args:
@@ -32,7 +32,6 @@ class WorkerStudy(optuna.Study):
 
     Attributes:
         spec: what the study is.
-        worker_storage: where its trials are.
         space: the domain of each parameter, the spec's in place of the objective's.
         domains: checks those of the spec.
         brackets: of a study that promotes trials; None of any other.
@@ -43,8 +42,8 @@ class WorkerStudy(optuna.Study):
     def __init__(self, stored: StoredStudy, objective: Objective, storage: WorkerStorage) -> None:
         self.spec = stored.spec
         steps = full_steps(self.spec, objective)
+        self._worker_storage = storage
         super().__init__(stored.name, storage, pruner=build_pruner(self.spec, steps))
-        self.worker_storage = storage
         self.space = search_space(self.spec, objective)
         self.domains = SpecDomains(self.spec.space, not objective.space())
         self.brackets = build_brackets(self.spec, steps)
@@ -52,10 +51,15 @@ class WorkerStudy(optuna.Study):
         self.ends_because: str | None = None
         self._is_samplers_turn = False
 
+    @property
+    def storage(self) -> WorkerStorage:
+        """Where the study is, as this worker sees it."""
+        return self._worker_storage
+
     def start_trial(self, number: int) -> None:
         """Make the trial's sampler, whose draws do not depend on which worker draws."""
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
-        self._thread_local.cached_all_trials = None
+        self.forget_trials()
         self.sampler = build_sampler(self.spec, derive(self.spec.training.seed, "sampler", number))
 
     @property

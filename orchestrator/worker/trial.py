@@ -20,9 +20,9 @@ import optuna
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
-from orchestrator.base.backoff import PatienceExceeded, Stop
+from orchestrator.base.backoff import Stop
 from orchestrator.base.numbers import rounded
-from orchestrator.errors import StorageUnavailable, StudyFailed, Unstorable
+from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.plans.promotion import pause_after
 from orchestrator.storage.claims import Claim, Claims, Failure
@@ -63,8 +63,8 @@ _LOG_LINES = 20
 class Trial(ResumableTrial):
     """One claimed trial. It survives the database, its process, and its machine.
 
-    The main thread alone writes to it and to ``_cached_frozen_trial``, Optuna's name for its state;
-    what comes of it from the server is passed over while it runs here (``WorkerStorage.take``).
+    The main thread alone writes to it and to ``frozen``, its state; what the server tells of it
+    while it runs here is passed over (``WorkerStorage.take``).
 
     Args:
         study: the study with its space, sampler and pruner.
@@ -100,13 +100,11 @@ class Trial(ResumableTrial):
         self._has_reported = False  # in this attempt
         self._is_decidable = True  # whether what the pruner reads is here
         self._model = OfferedModel(claims, checkpoints.store, study.spec)
-        self.seed = training_seed(study.spec.training.seed, self._cached_frozen_trial)
+        self.seed = training_seed(study.spec.training.seed, self.frozen)
         self.steps = objective.steps()
         # The step after which it waits for a promotion; None: it trains to its end.
         self._pause_after = (
-            None
-            if study.brackets is None
-            else pause_after(self._cached_frozen_trial, study.brackets)
+            None if study.brackets is None else pause_after(self.frozen, study.brackets)
         )
 
     def run(self) -> Claim | None:
@@ -120,7 +118,7 @@ class Trial(ResumableTrial):
             UsageError: no trial of the study can succeed; it is stopped.
             StudyFailed: this machine cannot do the work.
         """
-        self._reporter.start_trial(self._trial_id)
+        self._reporter.start_trial(self.id)
         self._checkpoints.start_trial()
         try:
             self._ask_sampler()
@@ -150,7 +148,7 @@ class Trial(ResumableTrial):
             self._end_badly(error)
         finally:
             self._reporter.finish_trial()
-            self.study.worker_storage.finish_trial()
+            self.study.storage.finish_trial()
         return None
 
     def _train(self) -> End:
@@ -184,9 +182,9 @@ class Trial(ResumableTrial):
         """
         self._check_running()
         value, step = as_value(value), as_step(step)
-        if step in self._cached_frozen_trial.intermediate_values:
+        if step in self.frozen.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
-        self._cached_frozen_trial.intermediate_values[step] = value
+        self.frozen.intermediate_values[step] = value
         if not self._has_reported:
             self.check_names()
         self._has_reported = True
@@ -195,7 +193,7 @@ class Trial(ResumableTrial):
             self._leave_if_asked(step, dict)
 
     def _send(self, step: int, value: float) -> None:
-        reporter, pruner, trial = self._reporter, self.study.pruner, self._cached_frozen_trial
+        reporter, pruner, trial = self._reporter, self.study.pruner, self.frozen
         if self._has_one_metric and reads_others(pruner, self.study, trial):
             # What the pruner is going to note and to read goes with the value, in one round trip.
             for key, noted in noted_rung(pruner, self.study, trial).items():
@@ -212,7 +210,7 @@ class Trial(ResumableTrial):
         if not self._is_decidable or not self._has_one_metric:
             return False
         try:
-            with self.study.worker_storage.impatient():
+            with self.study.storage.impatient():
                 return super().should_prune()
         except StorageUnavailable:
             return False
@@ -235,7 +233,7 @@ class Trial(ResumableTrial):
             self._save_and_flush(self._capture(step, capture))
             raise TrialPaused
         if self._checkpoints.are_due() and not self._is_last(step):
-            self._checkpoints.save(self._trial_id, self._capture(step, capture))
+            self._checkpoints.save(self.id, self._capture(step, capture))
 
     def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
         """Offer the finished model; it is kept if the trial is among the study's best.
@@ -245,7 +243,7 @@ class Trial(ResumableTrial):
             save: writes the model to a file; called only when it may be kept.
         """
         self._check_running()
-        self._model.offer(self._cached_frozen_trial, value, save)
+        self._model.offer(self.frozen, value, save)
 
     def __copy__(self) -> Trial:
         return self  # a handle to the same trial, as a pruning callback holds it
@@ -254,7 +252,7 @@ class Trial(ResumableTrial):
         return self
 
     def __reduce__(self) -> tuple[Callable[..., optuna.Trial], tuple[str, int]]:
-        return _open_elsewhere, (self.study.study_name, self._trial_id)
+        return _open_elsewhere, (self.study.study_name, self.id)
 
     # Leaving before the end
 
@@ -275,7 +273,7 @@ class Trial(ResumableTrial):
         raise TrialInterrupted
 
     def _save_and_flush(self, state: Checkpoint) -> None:
-        self._checkpoints.save(self._trial_id, state)
+        self._checkpoints.save(self.id, state)
         self._checkpoints.flush(_FLUSH_SECONDS)
 
     def _is_last(self, step: int) -> bool:
@@ -284,7 +282,7 @@ class Trial(ResumableTrial):
     def _release(self) -> None:
         """Back to the queue, as the same attempt."""
         self._write_what_can_be_stored()
-        self._claims.give_back(self._trial_id)
+        self._claims.give_back(self.id)
 
     def _pause(self) -> None:
         try:
@@ -292,7 +290,7 @@ class Trial(ResumableTrial):
         except Unstorable as error:
             self._end_badly(error)
             return
-        if self._claims.pause(self._trial_id):
+        if self._claims.pause(self.id):
             _log.info("trial %d waits for a promotion", self.number)
         else:
             self._drop()
@@ -301,14 +299,14 @@ class Trial(ResumableTrial):
         """Once more, and durably: a crash of the server may have lost some of it."""
         writes = self._reporter.close_trial().everything
         if writes:
-            self._claims.write(self._trial_id, writes)
+            self._claims.write(self.id, writes)
 
     def _write_what_can_be_stored(self) -> None:
         try:
             self._write_all()
         except Unstorable:
             writes = self._reporter.close_trial().everything.without_attributes()
-            self._claims.write(self._trial_id, writes)
+            self._claims.write(self.id, writes)
 
     def _drop(self) -> None:
         # The lease ran out, or the study was deleted: whoever took over knows better.
@@ -320,11 +318,11 @@ class Trial(ResumableTrial):
         """Record the end. Returns the next claim, if the worker wants another trial."""
         try:
             # Optuna's own order: the sampler may store what it learnt while the trial is RUNNING.
-            self.study.tell_sampler(self._cached_frozen_trial, TrialState[end.state], end.values)
+            self.study.tell_sampler(self.frozen, TrialState[end.state], end.values)
             needless: list[str] = []
             if self._objective.checkpoints:
                 self._checkpoints.flush(self.study.spec.worker.storage_patience)
-                needless = self._checkpoints.artifacts_of(self._trial_id)
+                needless = self._checkpoints.artifacts_of(self.id)
             is_recorded, claim = self._record(end)
         except PatienceExceeded:
             self._save_end(end)
@@ -334,7 +332,7 @@ class Trial(ResumableTrial):
             raise LeaseLost
         self._checkpoints.remove(needless)
         if end.state == "COMPLETE":
-            self._model.store(self._cached_frozen_trial)
+            self._model.store(self.frozen)
         shown = " ".join(rounded(value, 5) for value in end.values or ()) or "no value"
         reason = end.attributes.get("orch:reason")
         why = f" ({reason})" if reason else ""
@@ -343,10 +341,10 @@ class Trial(ResumableTrial):
 
     def _record(self, end: End) -> tuple[bool, Claim | None]:
         """Whether the lease was held, and the next claim where one is wanted."""
-        what = (self._trial_id, end.state, end.values, end.attributes, self._reporter.close_trial())
+        what = (self.id, end.state, end.values, end.attributes, self._reporter.close_trial())
         if self._stop.is_due or self.study.may_end:
             return self._claims.finish(*what), None
-        claim = self._claims.finish_and_claim(*what, self.study.worker_storage.cursor)
+        claim = self._claims.finish_and_claim(*what, self.study.storage.cursor)
         return claim is not None, claim
 
     def _end(
@@ -374,12 +372,12 @@ class Trial(ResumableTrial):
 
     def _stop_study(self, error: BaseException) -> None:
         reason = words_of(error)
-        if self._claims.stop_for_wrong_use(self._trial_id, reason):
+        if self._claims.stop_for_wrong_use(self.id, reason):
             raise stopped_study(self.study.study_name, reason) from error
         self._drop()
 
     def _leave(self, why: str) -> None:
-        self._claims.give_back(self._trial_id)
+        self._claims.give_back(self.id)
         reason = " ".join(why.split())
         raise StudyFailed(f"{reason}; this worker ends, and trial {self.number} is given back")
 
@@ -388,7 +386,7 @@ class Trial(ResumableTrial):
         attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
         self._write_what_can_be_stored()
         self._checkpoints.flush(self.study.spec.worker.storage_patience)
-        if self._claims.fail(self._trial_id, reason, attributes, failure):
+        if self._claims.fail(self.id, reason, attributes, failure):
             _log.warning("trial %d failed: %s\n%s", self.number, reason, "\n".join(lines))
         else:
             self._drop()
@@ -402,7 +400,7 @@ class Trial(ResumableTrial):
 
     def _last_value(self) -> list[float] | None:
         # Optuna's rule: the value of a pruned trial is the last one that it reported.
-        values = self._cached_frozen_trial.intermediate_values
+        values = self.frozen.intermediate_values
         last = values[max(values)] if values else math.nan
         return [last] if self._has_one_metric and not math.isnan(last) else None
 

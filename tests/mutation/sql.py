@@ -25,7 +25,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parent.parent.parent
-SQL = Path("orchestrator/storage/sql")
+SQL = Path("orchestrator/storage/sql/functions")
 TESTS = [
     "test_lease_rules.py",
     "test_endings.py",

@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from served import study_detail
 
-from orchestrator.base.backoff import PatienceExceeded
+from orchestrator.errors import PatienceExceeded
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise

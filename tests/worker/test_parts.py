@@ -17,8 +17,8 @@ import psycopg2
 import pytest
 from fault_site import wait_until
 
-from orchestrator.base.backoff import Backoff, PatienceExceeded, Stop, retry
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.base.backoff import Backoff, Stop, retry
+from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailable
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database

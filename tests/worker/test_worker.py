@@ -19,8 +19,7 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from orchestrator.base.backoff import PatienceExceeded
-from orchestrator.errors import StorageError, StudyFailed
+from orchestrator.errors import PatienceExceeded, StorageError, StudyFailed
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise
@@ -338,7 +337,7 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
             trial.seconds_before = 1000.0
             leaving.leave()
         if step == 3:
-            assert trial._cached_frozen_trial.system_attrs == {"completed_rung_0": 0.5}
+            assert trial.frozen.system_attrs == {"completed_rung_0": 0.5}
             assert trial.values == {each: trial.params["x"] + each for each in (1, 2, 3)}
             leaving_too.leave()
 
