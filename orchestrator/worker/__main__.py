@@ -15,6 +15,7 @@ from types import FrameType
 from uuid import UUID
 
 from orchestrator.errors import OrchError
+from orchestrator.training import handover
 from orchestrator.training.registry import locate
 from orchestrator.worker.leaving import abandon
 from orchestrator.worker.worker import Worker, WorkerOptions
@@ -31,6 +32,11 @@ def main() -> int:
     _log_to_our_output()
     faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
+    if options.handover:
+        handed = handover.read(options.supervisor)
+        if handed is None:
+            return 1  # the supervisor has ended
+        handover.take(handed)
     started: list[Worker] = []
     _leave_with_supervisor(options.supervisor, url, started)
     try:
@@ -41,7 +47,8 @@ def main() -> int:
         )
         _leave_on_signals(worker)
         started.append(worker)
-        locate(worker.objective).run_from_here()
+        if handover.current() is None:
+            locate(worker.objective).run_from_here()
         worker.run()
     except OrchError as error:
         _log.error("%s", error)
@@ -77,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--timeout", type=float)
     parser.add_argument("--supervisor", type=int, required=True)
+    parser.add_argument("--handover", action="store_true")
     return parser.parse_args()
 
 

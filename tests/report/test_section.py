@@ -415,7 +415,7 @@ main()
     [
         ("report.reader", "assess", "Trials 4 of 4: 4 complete"),
         ("report.text", "_history", "Trials 4 of 4: 4 complete"),
-        ("cli.session", "summarise", "The report"),
+        ("study", "summarise", "The report"),
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])

@@ -3,6 +3,7 @@
 -- pin_software --
 INSERT INTO study_user_attributes (study_id, key, value_json)
 VALUES (%(study_id)s, 'orch:software', %(software)s::jsonb::text)
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
 
 -- read_software --
 SELECT value_json::jsonb AS software FROM study_user_attributes

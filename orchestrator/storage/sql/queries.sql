@@ -77,6 +77,10 @@ VALUES (%(study_id)s, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(objective)s
 UPDATE orch.study SET objective = %(objective)s
 WHERE study_id = %(study_id)s AND NOT coalesce(objective ? 'space', false)
 
+-- replace_spec --
+UPDATE orch.study SET spec = %(spec)s, timeout_seconds = %(timeout)s, objective = %(objective)s
+WHERE study_id = %(study_id)s
+
 -- found_domains --
 -- The parameters that trials have suggested so far, in the order of their first appearance.
 SELECT param_name AS name, (array_agg(distribution_json ORDER BY param_id))[1] AS domain
