@@ -142,7 +142,7 @@ def _part(job: dict[str, Any]) -> dict[str, Any]:
     from orchestrator.training.data import load
     from orchestrator.training.rounds import Rounds
 
-    training.configure(job["threads"], side_by_side=job["fit"] == "fast")
+    training.configure(job["threads"], small_network=job["fit"] == "fast")
     import keras
 
     from orchestrator.training.builtin.network import network

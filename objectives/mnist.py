@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.distributions import (
     BaseDistribution,
@@ -13,8 +13,6 @@ from optuna.distributions import (
 )
 
 from orchestrator.objective import KerasObjective, Trial
-from orchestrator.training import keras as training
-from orchestrator.training.compiled_epoch import SMALLEST_PART
 
 from .network import (
     INITIALIZERS,
@@ -33,6 +31,8 @@ _LAYERS = 4
 
 class Mnist(KerasObjective):
     """A multilayer perceptron: a wide layer with dropout, three narrow ones, a softmax."""
+
+    small_network: ClassVar[bool] = True
 
     def space(self) -> dict[str, BaseDistribution]:
         return {
@@ -70,22 +70,8 @@ class Mnist(KerasObjective):
             return int(name.removeprefix("units_")) <= hidden_layers(chosen)
         return True
 
-    def most_threads(self, space: Mapping[str, BaseDistribution]) -> int | None:
-        return max(1, _largest(space["batch_size"]) // SMALLEST_PART)
-
-    def prepare(self, threads: int | None = None) -> None:
-        # Its operations are too small to be shared out; its batches are not.
-        training.configure(threads, side_by_side=True)
-
     def build(self, trial: Trial) -> keras.Model:
         return network(trial.params, self.dataset)
-
-
-def _largest(domain: BaseDistribution) -> int:
-    if isinstance(domain, CategoricalDistribution):
-        return max(int(choice) for choice in domain.choices if choice is not None)
-    assert isinstance(domain, IntDistribution | FloatDistribution)
-    return int(domain.high)
 
 
 def _narrow() -> BaseDistribution:

@@ -81,6 +81,12 @@ _PUBLIC = {"doctor", "launch", "objective", "server", "workers"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        from orchestrator.base.extras import DISTRIBUTION
+
+        return version(DISTRIBUTION)
     if name in _PUBLIC:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in __all__:

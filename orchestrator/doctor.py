@@ -11,7 +11,7 @@ from typing import Literal
 
 from orchestrator.base.files import home
 from orchestrator.base.terminal import Printed
-from orchestrator.errors import ObjectiveError, OrchError
+from orchestrator.errors import DataError, OrchError
 from orchestrator.resolve.objective import make_objective
 from orchestrator.resolve.pins import check_data, compare_software
 from orchestrator.storage.database import clock_skew_seconds, describe
@@ -156,7 +156,7 @@ def _disk() -> Finding:
 def _data(name: str, needed: bool = True) -> Finding:
     try:
         data = load(name)
-    except ObjectiveError as error:
+    except DataError as error:
         return Finding(name, False, str(error), needed)
     return Finding(name, True, f"{len(data.x_train)} training and {len(data.x_test)} test examples")
 

@@ -2,17 +2,18 @@
 
 OrchError                     the work failed
 ├── NoSuchStudy
-├── StudyFailed
-├── FailedTrialError          raised by an objective: no retry
+├── StudyFailed               the study has stopped, or this machine may not take part
+├── DataError                 the data or a model's file are missing, damaged, or do not fit
+├── FailedTrialError          raise it in an objective: no retry
 ├── UsageError                wrong use
+│   └── ObjectiveError        the objective cannot be loaded or used
+│       ├── UnknownObjective
+│       └── WrongUse          found in a trial, and true of every trial
 └── StorageError              no storage
     ├── StorageUnavailable    it does not answer now
-    └── StorageRefused        it answers, and this role may not
-
-ObjectiveError                an objective or its data cannot be used
-├── WrongUse                  in any trial
-├── UnknownObjective
-└── DataError                 the data are missing, damaged, or do not fit
+    ├── PatienceExceeded      it did not answer for too long
+    ├── StorageRefused        it answers, and this role may not
+    └── Unstorable            it answers, and cannot hold the value
 """
 
 from __future__ import annotations
@@ -20,13 +21,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import ClassVar
 
 
 class OrchError(Exception):
     """The work failed; the message says what is wrong and how to fix it."""
-
-    exit_code: ClassVar[int] = 1
 
 
 class NoSuchStudy(OrchError):
@@ -37,6 +35,10 @@ class StudyFailed(OrchError):
     """Too many configurations in a row failed, or a worker may not take part."""
 
 
+class DataError(OrchError):
+    """The data or a model's file cannot be had, are damaged, or do not fit."""
+
+
 class FailedTrialError(OrchError):
     """Raise it in an objective: this configuration fails, without a retry."""
 
@@ -44,29 +46,37 @@ class FailedTrialError(OrchError):
 class UsageError(OrchError):
     """Wrong use: an unknown name, an unknown option or an impossible value."""
 
-    exit_code: ClassVar[int] = 2
+
+class ObjectiveError(UsageError):
+    """The objective cannot be loaded or used."""
+
+
+class UnknownObjective(ObjectiveError):
+    """No objective of that name."""
+
+
+class WrongUse(ObjectiveError):
+    """The study asks for what the objective does not have or cannot take, in any trial."""
 
 
 class StorageError(OrchError):
     """No storage: it cannot be reached, refuses us, or holds what we cannot read."""
 
-    exit_code: ClassVar[int] = 3
-
 
 class StorageRefused(StorageError):
     """The storage is there, and this role may not do that."""
-
-    exit_code: ClassVar[int] = 1
 
 
 class Unstorable(StorageError):
     """The storage is there, and cannot hold what was to be written."""
 
-    exit_code: ClassVar[int] = 1
-
 
 class StorageUnavailable(StorageError):
     """The storage does not serve now; asking again later may help."""
+
+
+class PatienceExceeded(StorageError):
+    """The storage was out of reach for longer than ``worker.storage_patience``."""
 
 
 def printable(text: str) -> str:
@@ -101,19 +111,3 @@ def _close(name: str, candidates: list[str]) -> str:
 
 def _listed(candidates: list[str]) -> str:
     return "known are " + ", ".join(candidates) if candidates else "none is known"
-
-
-class ObjectiveError(Exception):
-    """An objective or its data cannot be used."""
-
-
-class WrongUse(ObjectiveError):
-    """The study asks for what the objective does not have or cannot take, in any trial."""
-
-
-class UnknownObjective(ObjectiveError):
-    """No objective of that name."""
-
-
-class DataError(ObjectiveError):
-    """The data cannot be had, are damaged, or do not fit."""

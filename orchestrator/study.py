@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import optuna
 from optuna.trial import FrozenTrial
 
+from orchestrator.base.extras import missing
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.listing import (
     BestTrials,
@@ -377,13 +378,13 @@ class Study:
             study.to_dataframe().sort_values("value")
 
         Raises:
-            OrchError: pandas is missing.
+            UsageError: pandas is missing.
             StorageError: the storage is out of reach.
         """
         try:
             import pandas  # noqa: F401 - Optuna's own message names no fix
         except ImportError:
-            raise OrchError("to_dataframe needs pandas; install it: pip install pandas") from None
+            raise missing("pandas", "pandas", "to_dataframe") from None
         return optuna.Study(self.name, PostgresStorage(self._database)).trials_dataframe()
 
     def summary(self, *, thorough: bool = False) -> Summary:

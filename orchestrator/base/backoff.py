@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.errors import PatienceExceeded, StorageUnavailable
 
 _log = logging.getLogger("orch")
 
@@ -16,10 +16,6 @@ Result = TypeVar("Result")
 
 _random = random.Random()  # not the process's: an objective may have seeded that one
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.2, 5.0
-
-
-class PatienceExceeded(StorageError):
-    """The database was out of reach for longer than ``storage_patience``."""
 
 
 def patiently(

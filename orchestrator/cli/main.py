@@ -79,8 +79,10 @@ def _print_version(wanted: bool) -> None:
         import platform
         from importlib.metadata import version
 
+        from orchestrator import __version__
+
         python = platform.python_version()
-        print(f"orch {version('orch')} (Python {python}, Optuna {version('optuna')})")
+        print(f"orch {__version__} (Python {python}, Optuna {version('optuna')})")
         raise typer.Exit
 
 

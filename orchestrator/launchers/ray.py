@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.base.extras import install
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.launchers.launcher import Job, Launcher, Worker, label
 
@@ -208,7 +209,7 @@ class Ray(Launcher):
         try:
             import ray
         except ImportError:
-            raise UsageError("Ray is not installed; pip install 'orch[ray]'") from None
+            raise UsageError(f"Ray is not installed; {install('ray')}") from None
         if not ray.is_initialized():
             try:
                 _knock(self._address)

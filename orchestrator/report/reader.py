@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
-from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base.optuna_internals import pareto_front
 from orchestrator.errors import OrchError
 from orchestrator.report.confirmation import read_confirmation, rounds_of, spread
 from orchestrator.report.epochs import EpochCounter
@@ -174,7 +174,7 @@ def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> 
         return []
     # Study.best_trials would let a trial that may not win beat others.
     able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
-    front = _get_pareto_front_trials_by_trials(able, study.directions)
+    front = pareto_front(able, study.directions)
     return [trial.number for trial in front]
 
 

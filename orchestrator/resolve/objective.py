@@ -8,7 +8,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
-from orchestrator.errors import ObjectiveError, OrchError, UsageError
+from orchestrator.errors import UsageError
 from orchestrator.search.space import Space, distribution, merge, reachable, values_of
 from orchestrator.spec.facts import ObjectiveFacts, assumed_steps
 from orchestrator.spec.model import StudySpec, first_fault
@@ -31,7 +31,7 @@ def check_can_run(spec: StudySpec) -> None:
         )
     reference = spec.study.objective
     if handover.is_by_value(reference) and handover.find(reference) is None:
-        raise UsageError(str(handover.by_value_only(reference)))
+        raise handover.by_value_only(reference)
 
 
 def make_objective(spec: StudySpec) -> Objective:
@@ -41,10 +41,7 @@ def make_objective(spec: StudySpec) -> Objective:
         UsageError: no such objective, or an option that it does not have.
     """
     check_can_run(spec)
-    try:
-        factory = find(spec.study.objective)
-    except ObjectiveError as error:
-        raise UsageError(str(error)) from None
+    factory = find(spec.study.objective)
     settings = Settings(
         metrics=spec.study.metrics,
         epochs=spec.training.epochs,
@@ -59,8 +56,6 @@ def make_objective(spec: StudySpec) -> Objective:
     except ValidationError as error:
         options = getattr(factory, "Options", NoOptions)
         raise UsageError(first_fault(error, options, "objective.")) from None
-    except ObjectiveError as error:
-        raise UsageError(str(error)) from None
 
 
 def search_space(spec: StudySpec, objective: Objective) -> Space:
@@ -126,10 +121,7 @@ def pin_data(objective: Objective) -> dict[str, Any] | None:
     """The facts of the objective's data here: name, shape, counts and SHA-256.
 
     Raises:
-        OrchError: the data cannot be had, or are damaged.
+        DataError: the data cannot be had, or are damaged.
     """
-    try:
-        facts = objective.check()
-    except ObjectiveError as error:
-        raise OrchError(str(error)) from None
+    facts = objective.check()
     return None if facts is None else facts.as_json()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.search.plans import PLANS
@@ -13,15 +12,21 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 _MODULE = "optuna.samplers"
-_PREPARED = "orchestrator.search.random_sampler"
 _SEED = frozenset({"seed"})
 
 SAMPLERS = {
     # constant_liar: workers that ask at the same time do not all get the same answer.
     "tpe": Strategy("TPESampler", _MODULE, {"constant_liar": True}, _SEED),
-    "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch"),
-    "cmaes": Strategy("CmaEsSampler", _MODULE, {"warn_independent_sampling": False}, _SEED),
-    "random": Strategy("RandomSampler", _PREPARED, reserved=_SEED),
+    "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch", extra="gp"),
+    "cmaes": Strategy(
+        "CmaEsSampler",
+        _MODULE,
+        {"warn_independent_sampling": False},
+        _SEED,
+        package="cmaes",
+        extra="cmaes",
+    ),
+    "random": Strategy("RandomSampler", _MODULE, reserved=_SEED),
     "qmc": Strategy(
         "QMCSampler",
         _MODULE,
@@ -33,7 +38,7 @@ SAMPLERS = {
 }
 
 # A plan's trials are queued with their values; a parameter that it does not name is drawn.
-_PLANNED = Strategy("RandomSampler", _PREPARED, reserved=_SEED)
+_PLANNED = Strategy("RandomSampler", _MODULE, reserved=_SEED)
 
 # One sequence that all workers share; the others draw anew for each trial.
 _ONE_SEQUENCE = {"qmc"}
@@ -41,12 +46,9 @@ _ONE_SEQUENCE = {"qmc"}
 # These draw choices at random, whatever other trials had; the others compare them with theirs.
 _BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}
 
-# What else these keep, the parameters that all trials have, follows from the trials.
-_RESEEDED = {"RandomSampler", "TPESampler"}
-
 
 def build_sampler(spec: StudySpec, trial_seed: int | None = None) -> BaseSampler:
-    """The spec's sampler.
+    """The spec's sampler; a worker makes one for each trial.
 
     Args:
         spec: the study.
@@ -72,35 +74,3 @@ def looks_at_choices(sampler: BaseSampler) -> bool:
 def hashes_choices(sampler: BaseSampler) -> bool:
     """Whether a sampler looks choices up by their hash, which lists and dicts do not have."""
     return type(sampler).__name__ == "BruteForceSampler"
-
-
-class TrialSampler:
-    """The spec's sampler, seeded for one trial after another.
-
-    A draw is that of a sampler that was made for its trial alone. The samplers whose only memory is
-    their generators are not made anew: NumPy gathers entropy for a new one, 0.1 ms, before the seed
-    takes its place.
-
-    Args:
-        spec: the study.
-    """
-
-    def __init__(self, spec: StudySpec) -> None:
-        self._spec = spec
-        self._made: BaseSampler | None = None
-
-    def seeded(self, trial_seed: int) -> BaseSampler:
-        """A new object for each trial; the one before must not draw any more."""
-        if type(self._made).__name__ not in _RESEEDED:
-            self._made = build_sampler(self._spec, trial_seed)
-            return self._made
-        sampler = copy.copy(self._made)
-        assert sampler is not None
-        _reseed(sampler, trial_seed)
-        return sampler
-
-
-def _reseed(sampler: Any, seed: int) -> None:
-    sampler._rng.rng.seed(seed)
-    if hasattr(sampler, "_random_sampler"):
-        _reseed(sampler._random_sampler, seed)

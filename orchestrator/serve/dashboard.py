@@ -17,11 +17,10 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import BaseStorage
-from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import StudyDirection
-from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base.optuna_internals import CachedStorage, copy_trial, pareto_front
 from orchestrator.errors import OrchError
 from orchestrator.report.formatting import duration
 from orchestrator.report.reader import summarise
@@ -56,7 +55,7 @@ _WORDS = {
 }
 
 
-class ReadableStorage(_CachedStorage):
+class ReadableStorage(CachedStorage):
     """Optuna's storage; what is read of a trial has readable attributes, and what is only for
     the orchestrator is left out.
 
@@ -106,14 +105,11 @@ class ReadableStorage(_CachedStorage):
         known, artifacts_known = self._readable.get(trial._trial_id, (None, None))
         if known is not None and artifacts == artifacts_known:
             return known
-        shown = FrozenTrial.__new__(FrozenTrial)
-        shown.__dict__.update(trial.__dict__)
-        shown._user_attrs = readable(trial.user_attrs)
+        others = {k: v for k, v in with_list_of_constraints(trial).items() if not _is_artifact(k)}
+        shown = copy_trial(trial, readable(trial.user_attrs), {**others, **artifacts})
         for name, domain in trial.distributions.items():
             if isinstance(domain, CategoricalDistribution) and not _has_hash(domain):
                 _show_choices_as_text(shown, name, domain)
-        others = {k: v for k, v in with_list_of_constraints(trial).items() if not _is_artifact(k)}
-        shown._system_attrs = {**others, **artifacts}
         if trial.state.is_finished():
             self._readable[trial._trial_id] = shown, artifacts
         return shown
@@ -149,7 +145,7 @@ def feasible_front(
     trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
 ) -> list[FrozenTrial]:
     """The Pareto front of the trials that may win, in place of optuna-dashboard's own."""
-    return _get_pareto_front_trials_by_trials(list(filter(may_win, trials)), directions)
+    return pareto_front(list(filter(may_win, trials)), directions)
 
 
 def readable(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 # It is complete, all its values are finite, and every constraint is at most 0. Constraints are
 # those of Optuna (``FrozenTrial.constraints``), which ``trial.set_constraint`` sets. A name in
 # ``study.constraints`` is a user attribute that the server writes as such a constraint when the
-# trial ends. Missing or NaN counts as violated. ``sql/eligibility.sql`` has the same rule.
+# trial ends. Missing or NaN counts as violated. ``functions/eligibility.sql`` has the same rule.
 
 # Stands for infinity, which optuna-dashboard's page and some samplers cannot read.
 _FAR = 1e9

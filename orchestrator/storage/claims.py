@@ -159,7 +159,7 @@ class Claims:
         """Take a trial: the budget is checked and the trial leased in the same transaction.
 
         Args:
-            since: a replica's cursor; its changes come with the answer. None: they are not wanted.
+            since: the trial cache's cursor; changes come with the answer. None: not wanted.
         """
         if self._next is not None:
             claim, self._next = self._next, None
@@ -247,7 +247,7 @@ class Claims:
             trial_id: Optuna's id of the trial.
             writes: what is recorded.
             durable: wait for the server's disk. Otherwise a crash of the server may lose it.
-            since: a replica's cursor; its changes are the answer. None: they are not wanted.
+            since: the trial cache's cursor; changes are the answer. None: not wanted.
             serial: the number of this write, by which the trial's end knows that it has arrived.
             after: the number of the newest one before it that has arrived.
 

@@ -20,22 +20,23 @@ from orchestrator.errors import StorageUnavailable
 from orchestrator.storage.connection import connect, storage_error, wait
 from orchestrator.storage.url import mask, normalise
 
+_SQL = resources.files("orchestrator.storage") / "sql"
 _HEADING = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
 
 @cache
 def statements() -> dict[str, str]:
-    """Each query of the files of queries under the name in its heading."""
+    """Each query of ``sql/queries/`` under the name in its heading."""
     found: dict[str, str] = {}
-    for name in ("queries.sql", "optuna.sql", "pins.sql"):
-        parts = _HEADING.split(script(name))
+    for path in (_SQL / "queries").iterdir():
+        parts = _HEADING.split(path.read_text("utf-8"))
         found |= {key: text.strip() for key, text in zip(parts[1::2], parts[2::2], strict=True)}
     return found
 
 
 def script(name: str) -> str:
-    """A whole ``.sql`` file."""
-    return resources.files("orchestrator.storage").joinpath("sql", name).read_text("utf-8")
+    """A whole ``.sql`` file, e.g. ``"functions/claims.sql"``."""
+    return _SQL.joinpath(*name.split("/")).read_text("utf-8")
 
 
 Row = dict[str, Any]

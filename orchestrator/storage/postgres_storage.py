@@ -21,16 +21,15 @@ from optuna.distributions import (
 )
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.storages._base import DEFAULT_STUDY_NAME_PREFIX
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from psycopg2.extras import Json
 
+from orchestrator.base.optuna_internals import DEFAULT_STUDY_NAME_PREFIX, FrozenStudy
 from orchestrator.spec.choices import internal, read_domain
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.storable import attribute_json, check_name, check_step
-from orchestrator.storage.trial_cache import Mirror, frozen_trial, stored_number
+from orchestrator.storage.trial_cache import TrialCache, frozen_trial, stored_number
 
 
 class PostgresStorage(BaseStorage):
@@ -45,7 +44,7 @@ class PostgresStorage(BaseStorage):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._mirrors: dict[int, Mirror] = {}
+        self._caches: dict[int, TrialCache] = {}
         # The distribution of a parameter that a study's trials have; it may not change its kind.
         self._domains: dict[tuple[int, str], BaseDistribution] = {}
         self._study_of_trial: dict[int, int] = {}
@@ -72,7 +71,7 @@ class PostgresStorage(BaseStorage):
     def delete_study(self, study_id: int) -> None:
         self._study(study_id)
         self._database.rows("delete_study", study_id=study_id)
-        self._mirrors.pop(study_id, None)
+        self._caches.pop(study_id, None)
 
     def get_study_id_from_name(self, study_name: str) -> int:
         row = self._database.row("study_by_name", name=study_name)
@@ -228,29 +227,29 @@ class PostgresStorage(BaseStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        trials = self.mirror(study_id).trials()
+        trials = self.trial_cache(study_id).trials()
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
-    def mirror(self, study_id: int) -> Mirror:
+    def trial_cache(self, study_id: int) -> TrialCache:
         """The study's trials as they are now.
 
         Raises:
             KeyError: there is no such study.
         """
-        mirror = self._mirrors.setdefault(study_id, Mirror())
+        cache = self._caches.setdefault(study_id, TrialCache())
         row = self._database.row(
             "changed_trials",
             study_id=study_id,
-            since=mirror.cursor,
-            also=mirror.unfinished(),  # what a running trial reports is noted nowhere
+            since=cache.cursor,
+            also=cache.unfinished(),  # what a running trial reports is noted nowhere
         )
         if row is None:
-            self._mirrors.pop(study_id, None)
+            self._caches.pop(study_id, None)
             raise _no_study(study_id)
-        mirror.take(row["changes"])
-        return mirror
+        cache.take(row["changes"])
+        return cache
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         row = self._database.row("trial_by_number", study_id=study_id, number=trial_number)

@@ -16,15 +16,15 @@ ORCH_VERSION = 7
 # In this order: SQL functions are checked as they are made.
 _SCHEMA = (
     "schema.sql",
-    "trials.sql",
-    "eligibility.sql",
-    "changes.sql",
-    "writes.sql",
-    "claims.sql",
-    "attempts.sql",
-    "ends.sql",
-    "plans.sql",
-    "artifacts.sql",
+    "functions/trials.sql",
+    "functions/eligibility.sql",
+    "functions/changes.sql",
+    "functions/writes.sql",
+    "functions/claims.sql",
+    "functions/attempts.sql",
+    "functions/ends.sql",
+    "functions/plans.sql",
+    "functions/artifacts.sql",
     "upgrade.sql",
 )
 

@@ -169,7 +169,7 @@ def read(database: Database, name: str) -> StoredStudy | None:
                 f"'{name}' is a plain Optuna study that orch did not create; use another name"
             )
         return None
-    spec = StudySpec.parse(row.pop("spec"))
+    spec = StudySpec.parse_stored(row.pop("spec"))
     facts = ObjectiveFacts.read(row.pop("objective"), spec)
     return StoredStudy(spec=spec, facts=facts, **row)
 

@@ -1,4 +1,4 @@
-"""Mirror: one study's trials in memory, brought up to date by what has changed since."""
+"""TrialCache: one study's trials in memory, brought up to date by what has changed since."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPEN = ("WAITING", "RUNNING")
 Changes = dict[str, Any]
 
 
-class Mirror:
+class TrialCache:
     """A study's trials. One that changed is a new object; what was given out stays as it was.
 
     Of how another worker's trial changed it may be told no more than the rungs, all that Hyperband

@@ -1,4 +1,4 @@
-"""Replica: the study as one worker sees it.
+"""WorkerStorage: the study as one worker sees it.
 
 A worker reads all trials again and again, and writes one only: its own. Its own trial is written in
 memory and goes to an outbox; what others changed comes with the answers to the worker's claims and
@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import attribute_json, check_name, to_json
-from orchestrator.storage.trial_cache import Changes, Mirror
+from orchestrator.storage.trial_cache import Changes, TrialCache
 
 # What came with an answer a moment ago need not be asked for again.
 _FRESH_SECONDS = 0.2
@@ -83,7 +83,7 @@ class Outbox(Protocol):
     def write_system_attribute(self, key: str, value: str) -> None: ...
 
 
-class Replica(PostgresStorage):
+class WorkerStorage(PostgresStorage):
     """Optuna's storage for one worker's study.
 
     Args:
@@ -96,7 +96,7 @@ class Replica(PostgresStorage):
         super().__init__(database)
         self._study_id = study_id
         self._outbox = outbox
-        self._mirror = Mirror()
+        self._cache = TrialCache()
         self._synced = float("-inf")
         self._is_read = False  # whether anybody has asked for all of the trials
         self._own: FrozenTrial | None = None
@@ -108,7 +108,7 @@ class Replica(PostgresStorage):
     @property
     def cursor(self) -> str:
         """From where changes are to be asked for, and which."""
-        return self._mirror.cursor if self._is_read else f"{self._mirror.cursor} rungs"
+        return self._cache.cursor if self._is_read else f"{self._cache.cursor} rungs"
 
     @property
     def age_seconds(self) -> float:
@@ -123,7 +123,7 @@ class Replica(PostgresStorage):
             end: how the last trial that was written here has ended, if it ended with this answer.
         """
         ended = None if end is None or self._last is None else _ended(self._last, end)
-        self._mirror.take(changes, None if self._own is None else self._own._trial_id, ended)
+        self._cache.take(changes, None if self._own is None else self._own._trial_id, ended)
         self._synced = time.monotonic()
 
     def sync(self) -> None:
@@ -135,8 +135,8 @@ class Replica(PostgresStorage):
         row = self._database.row(
             "changed_trials",
             study_id=self._study_id,
-            since=self._mirror.cursor,
-            also=self._mirror.partly_known(),
+            since=self._cache.cursor,
+            also=self._cache.partly_known(),
         )
         if row is None:
             raise KeyError(f"no study with id {self._study_id}")
@@ -148,7 +148,7 @@ class Replica(PostgresStorage):
         Raises:
             KeyError: it is not known here.
         """
-        self._own = self._mirror.trial(trial_id)
+        self._own = self._cache.trial(trial_id)
         return self._own
 
     def end(self) -> None:
@@ -157,16 +157,16 @@ class Replica(PostgresStorage):
 
     def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed since an earlier answer, as far as is known here."""
-        return self._mirror.changed_since(position)
+        return self._cache.changed_since(position)
 
-    def mirror(self, study_id: int) -> Mirror:
+    def trial_cache(self, study_id: int) -> TrialCache:
         if study_id != self._study_id:
-            return super().mirror(study_id)
+            return super().trial_cache(study_id)
         # Many a sampler never looks at other trials; one that has will do so again.
         self._is_read = True
-        if self.age_seconds > _FRESH_SECONDS or self._mirror.partly_known():
+        if self.age_seconds > _FRESH_SECONDS or self._cache.partly_known():
             self.sync()
-        return self._mirror
+        return self._cache
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         if self._own is not None and trial_id == self._own._trial_id:

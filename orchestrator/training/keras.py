@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
-from orchestrator.errors import ObjectiveError
+from orchestrator.errors import ObjectiveError, OrchError
 from orchestrator.training import fast_fit
 from orchestrator.training.base import Objective, Refit, Settings, Trial
+from orchestrator.training.compiled_epoch import SMALLEST_PART
 from orchestrator.training.data import Array, DataFacts, Dataset, Split, load
 from orchestrator.training.metric_names import (
     PARAMETERS,
@@ -26,6 +34,8 @@ from orchestrator.training.rounds import Rounds, scaled
 
 if TYPE_CHECKING:
     import keras
+
+_BATCH_SIZE = 32  # Keras's own
 
 
 def capture_state(model: keras.Model) -> dict[str, Array]:
@@ -77,14 +87,21 @@ def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def configure(threads: int | None, side_by_side: bool = False) -> None:
+def configure(threads: int | None, small_network: bool = False) -> None:
     """Import TensorFlow and divide the machine: before the first trial, once a process.
 
     Args:
         threads: CPU threads of this process; None: TensorFlow takes all cores.
-        side_by_side: an operation has one thread; so many run at the same time. For networks whose
-            operations are too small to be shared out (see ``shared_step.py``).
+        small_network: an operation has one thread, and ``threads`` of them run at the same time.
+
+    Raises:
+        OrchError: TensorFlow is not installed here.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise OrchError(
+            "a Keras objective needs TensorFlow, which is not installed on this machine; "
+            "pip install tensorflow"
+        )
     # The import makes a million objects that live as long as the process: looking for garbage
     # among them takes half a second each time, during the import and after every trial.
     collects = gc.isenabled()
@@ -99,7 +116,7 @@ def configure(threads: int | None, side_by_side: bool = False) -> None:
             gc.enable()
     try:
         if threads is not None:
-            tf.config.threading.set_intra_op_parallelism_threads(1 if side_by_side else threads)
+            tf.config.threading.set_intra_op_parallelism_threads(1 if small_network else threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
             # Several workers share a card: each takes what it needs, not all of it.
@@ -298,6 +315,15 @@ def _metric(logs: Mapping[str, Any], metric: str, model: keras.Model) -> float:
     return float(logs[metric])
 
 
+def _largest_batch(space: Mapping[str, BaseDistribution]) -> int:
+    domain = space.get("batch_size")
+    if isinstance(domain, CategoricalDistribution):
+        return max(int(choice) for choice in domain.choices if choice is not None)
+    if isinstance(domain, IntDistribution | FloatDistribution):
+        return int(domain.high)
+    return _BATCH_SIZE
+
+
 class KerasObjective(Objective):
     """Trains the model that :meth:`build` makes on a data set of labelled images.
 
@@ -314,6 +340,9 @@ class KerasObjective(Objective):
     uses_epochs: ClassVar[bool] = True
     checkpoints: ClassVar[bool] = True
     model_suffix: ClassVar[str | None] = ".keras"
+    # Its operations are too small to be divided among threads; each thread takes a part of the
+    # batch instead (docs/performance-training.md). Right for a few dense layers, e.g. of MNIST.
+    small_network: ClassVar[bool] = False
 
     def __new__(cls, *arguments: Any, **_: Any) -> KerasObjective:
         if cls is not KerasObjective:
@@ -345,7 +374,7 @@ class KerasObjective(Objective):
 
     def batch_size(self, trial: Trial) -> int:
         """How many examples a step of the trial's training has; 32, as Keras, unless searched."""
-        return int(trial.params.get("batch_size", 32))
+        return int(trial.params.get("batch_size", _BATCH_SIZE))
 
     def fit(self, trial: Trial, model: keras.Model, x: Array, y: Array, **options: Any) -> Any:
         """Train the model as ``model.fit`` does.
@@ -358,8 +387,13 @@ class KerasObjective(Objective):
     def check(self) -> DataFacts:
         return self.dataset.facts(self.settings.validation, self.settings.folds)
 
+    def most_threads(self, space: Mapping[str, BaseDistribution]) -> int | None:
+        if not self.small_network:
+            return None
+        return max(1, _largest_batch(space) // SMALLEST_PART)
+
     def prepare(self, threads: int | None = None) -> None:
-        configure(threads)
+        configure(threads, self.small_network)
 
     def __call__(self, trial: Trial) -> list[float]:
         tries_metrics = not self._metrics_are_tried and self._has_keras_fit()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import ObjectiveError
+from orchestrator.errors import DataError
 from orchestrator.training.data import Array, Dataset
 from orchestrator.training.rounds import scaled
 
@@ -45,12 +45,12 @@ def predict(path: Path, dataset: Dataset, count: int, seed: int) -> list[Predict
     """Let a saved Keras model classify ``count`` test examples drawn at random.
 
     Raises:
-        ObjectiveError: the file is no Keras model, or not one of these data.
+        DataError: the file is no Keras model, or not one of these data.
     """
     model = _load(path)
     shape = dataset.x_test.shape[1:]
     if tuple(model.input_shape[1:]) != shape:
-        raise ObjectiveError(
+        raise DataError(
             f"{path} takes examples of shape {tuple(model.input_shape[1:])}, and those of "
             f"{dataset.name} have {shape}"
         )
@@ -73,7 +73,7 @@ def model_summary(path: Path) -> str:
     """The layers of a saved Keras model with their shapes and parameters, as Keras prints them.
 
     Raises:
-        ObjectiveError: the file is no Keras model.
+        DataError: the file is no Keras model.
     """
     lines: list[str] = []
     _load(path).summary(print_fn=lambda line, **_: lines.append(str(line)), line_length=80)
@@ -87,4 +87,4 @@ def _load(path: Path) -> Any:
         return keras.models.load_model(path, safe_mode=True, compile=False)
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         reason = " ".join(str(error).split())[:160]
-        raise ObjectiveError(f"{path} cannot be loaded as a Keras model: {reason}") from None
+        raise DataError(f"{path} cannot be loaded as a Keras model: {reason}") from None

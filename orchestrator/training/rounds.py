@@ -157,12 +157,3 @@ def scaled(images: Array) -> Array:
     """Pixels as float32: bytes 0..255 become 0..1, other numbers stay as they are."""
     pixels = images.astype(np.float32)
     return pixels / np.float32(255) if images.dtype == np.uint8 else pixels
-
-
-def mean_and_variance(images: Array) -> tuple[float, float]:
-    """Of all pixels of the training images, as :func:`scaled` writes them."""
-    # Image by image: whole-set intermediates in float64 would be eight times the data.
-    means = np.array([image.mean() for image in map(scaled, images)])
-    squares = np.array([np.square(image).mean() for image in map(scaled, images)])
-    mean = float(means.mean())
-    return mean, float(squares.mean()) - mean**2

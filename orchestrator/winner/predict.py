@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.errors import ObjectiveError, OrchError, UsageError
+from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.attached import Picture, attach
 from orchestrator.report.render import check_out, write_file
 from orchestrator.report.winner import read_winner
@@ -148,10 +148,10 @@ def predict(
     dataset = _dataset(study)
     if model is None:
         with _kept_model(database, study) as (_, path):
-            return _classify(path, dataset, count, seed)
+            return predict_with(path, dataset, count, seed)
     if not model.is_file():
         raise OrchError(f"no file {model}; make it with: orch refit {study.name} --out {model}")
-    return _classify(model, dataset, count, seed)
+    return predict_with(model, dataset, count, seed)
 
 
 def predict_and_draw(
@@ -198,7 +198,7 @@ def explain(
         OrchError: no model is kept.
     """
     with _kept_model(database, study) as (number, path):
-        many = _classify(path, _dataset(study), _MOST_CONFUSED, 0)
+        many = predict_with(path, _dataset(study), _MOST_CONFUSED, 0)
         summary = model_summary(path)
     drawn = draw_predictions(predictions, _title(study, predictions))
     return number, [
@@ -213,17 +213,7 @@ def _dataset(study: StoredStudy) -> Dataset:
     if study.data is None:
         raise OrchError(f"study '{study.name}' has no data set to predict")
     with retraining(study, None):
-        try:
-            return load(study.spec.data.name or str(study.data["name"]))
-        except ObjectiveError as error:
-            raise OrchError(str(error)) from None
-
-
-def _classify(model: Path, dataset: Dataset, count: int, seed: int) -> list[Prediction]:
-    try:
-        return predict_with(model, dataset, count, seed)
-    except ObjectiveError as error:
-        raise OrchError(str(error)) from None
+        return load(study.spec.data.name or str(study.data["name"]))
 
 
 @contextmanager

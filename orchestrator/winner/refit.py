@@ -17,7 +17,7 @@ from psycopg2.extras import Json
 
 from orchestrator.base.files import write_whole
 from orchestrator.base.terminal import Printed, table_columns
-from orchestrator.errors import ObjectiveError, OrchError, UsageError
+from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.formatting import number as shown_number
 from orchestrator.report.formatting import params_line
 from orchestrator.report.listing import table
@@ -78,10 +78,7 @@ def refit(
     trial = RecordedTrial(RecordedStudy(study, frozen, trials), frozen.params, frozen.number, seed)
     with retraining(study, None) as (objective, space):
         trial.suggest_space(space, objective)
-        try:
-            fitted = objective.refit(trial)
-        except ObjectiveError as error:
-            raise OrchError(str(error)) from None
+        fitted = objective.refit(trial)
         provenance = _provenance(study, frozen, seed, fitted)
         digest = _write(fitted, provenance, out)
     return Refitted(out, provenance, _record(database, study, provenance, out, digest))

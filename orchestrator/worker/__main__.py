@@ -18,11 +18,11 @@ from orchestrator.errors import OrchError
 from orchestrator.training import handover
 from orchestrator.training.registry import locate
 from orchestrator.worker.leaving import abandon
+from orchestrator.worker.process import Exit
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 _log = logging.getLogger("orch")
 
-CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
 _ORPHAN_PATIENCE_SECONDS = 5.0
 
 
@@ -35,7 +35,7 @@ def main() -> int:
     if options.handover:
         handed = handover.read(options.supervisor)
         if handed is None:
-            return 1  # the supervisor has ended
+            return Exit.FAILED  # the supervisor has ended
         handover.take(handed)
     started: list[Worker] = []
     _leave_with_supervisor(options.supervisor, url, started)
@@ -52,10 +52,10 @@ def main() -> int:
         worker.run()
     except OrchError as error:
         _log.error("%s", error)
-        return error.exit_code
+        return Exit.of(error)
     except Exception:
         _log.exception("an error of orch itself; please report it")
-        return CRASHED
+        return Exit.CRASHED
     return 0
 
 
@@ -116,7 +116,8 @@ def _leave_on_signals(worker: Worker) -> None:
             os.kill(os.getpid(), signum)
             return
         if worker.leaving:
-            os._exit(130)  # a second signal ends at once; the supervisor gives the trial back
+            # A second signal ends it at once; the supervisor gives the trial back.
+            os._exit(Exit.INTERRUPTED)
         worker.leave()
 
     for each in before:

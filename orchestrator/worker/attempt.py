@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
-from orchestrator.base.backoff import PatienceExceeded, patiently
+from orchestrator.base.backoff import patiently
 from orchestrator.base.numbers import rounded
-from orchestrator.errors import StorageUnavailable, StudyFailed, Unstorable
+from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.storage.artifacts import remove_artifacts, write_artifact
 from orchestrator.storage.claims import Failure
 from orchestrator.storage.storable import clean
@@ -89,7 +89,7 @@ class Attempt:
             StudyFailed: this machine cannot do the work.
         """
         equipment = self._equipment
-        equipment.courier.begin(self._trial_id)
+        equipment.reporter.begin(self._trial_id)
         equipment.writer.begin()
         try:
             trial = patiently(make_trial, equipment.patience_seconds, equipment.leaving)
@@ -106,7 +106,7 @@ class Attempt:
             self._drop()
         except DatabaseLost:
             raise PatienceExceeded(
-                f"the database was out of reach for {equipment.courier.outage_seconds:.0f} s, "
+                f"the database was out of reach for {equipment.reporter.outage_seconds:.0f} s, "
                 "longer than worker.storage_patience; this worker ends"
             ) from None
         except PatienceExceeded:
@@ -121,7 +121,7 @@ class Attempt:
         except BaseException as error:  # whatever the objective or the sampler raises
             self._end_badly(error)
         finally:
-            equipment.courier.end()
+            equipment.reporter.end()
 
     def _pause(self) -> None:
         equipment = self._equipment
@@ -138,7 +138,7 @@ class Attempt:
     def _write_all(self) -> None:
         """Once more, and durably: a crash of the server may have lost some of it."""
         equipment = self._equipment
-        writes = equipment.courier.collect().everything
+        writes = equipment.reporter.collect().everything
         if writes:
             self._call(lambda: equipment.claims.write(self._trial_id, writes))
 
@@ -147,7 +147,7 @@ class Attempt:
             self._write_all()
         except Unstorable:
             equipment = self._equipment
-            writes = equipment.courier.collect().everything.without_attributes()
+            writes = equipment.reporter.collect().everything.without_attributes()
             self._call(lambda: equipment.claims.write(self._trial_id, writes))
 
     def _outcome(self, trial: WorkerTrial) -> tuple[State, list[float] | None, str | None]:
@@ -234,7 +234,7 @@ class Attempt:
         _log.info("trial %d %s %s%s", self._number, state, shown, why)
 
     def _finish(self, state: State, values: list[float] | None, attributes: dict[str, Any]) -> bool:
-        equipment, account = self._equipment, self._equipment.courier.collect()
+        equipment, account = self._equipment, self._equipment.reporter.collect()
         if self._takes_next():
             return equipment.claims.finish_and_claim(
                 self._trial_id, state, values, attributes, account, equipment.cursor()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator.storage.claims import Claims
 from orchestrator.worker.checkpoints import CheckpointWriter, UnfinishedTrials
-from orchestrator.worker.reporter import Courier
+from orchestrator.worker.reporter import Reporter
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+    from orchestrator.base.optuna_internals import ArtifactStore
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Equipment:
 
     Attributes:
         claims: the worker's claims.
-        courier: delivers values.
+        reporter: delivers values.
         writer: writes checkpoints.
         store: has the checkpoints.
         unfinished: this machine's disk, for when the database stays away.
@@ -32,7 +32,7 @@ class Equipment:
     """
 
     claims: Claims
-    courier: Courier
+    reporter: Reporter
     writer: CheckpointWriter
     store: ArtifactStore
     unfinished: UnfinishedTrials

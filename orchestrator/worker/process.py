@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from enum import IntEnum
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import psutil
 
-from orchestrator.worker import native_log
+from orchestrator.errors import (
+    OrchError,
+    StorageError,
+    StorageRefused,
+    StudyFailed,
+    Unstorable,
+    UsageError,
+)
 from orchestrator.worker.endings import LONGEST_LOG
 
 _LOG_LINES = 50
+
+
+class Exit(IntEnum):
+    """How a worker process ends by itself; a user's code may exit with these, too."""
+
+    DONE = 0
+    FAILED = 1
+    MISUSED = 2
+    NO_STORAGE = 3
+    INTERRUPTED = 130
+    CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
+
+    @classmethod
+    def of(cls, error: OrchError) -> Exit:
+        """How a process ends that an error ends; :meth:`error` says it again."""
+        if isinstance(error, UsageError):
+            return cls.MISUSED
+        refused = isinstance(error, StorageRefused | Unstorable)
+        return cls.NO_STORAGE if isinstance(error, StorageError) and not refused else cls.FAILED
+
+    def error(self, words: str) -> OrchError:
+        """The error of a process that has ended so."""
+        if self is Exit.MISUSED:
+            return UsageError(words)
+        return StorageError(words) if self is Exit.NO_STORAGE else StudyFailed(words)
 
 
 class WorkerProcess:
@@ -148,7 +182,7 @@ class WorkerProcess:
             text = log.read()
         whole = text[: text.rfind(b"\n") + 1] if self._process.returncode is None else text
         self._read += len(whole)
-        return native_log.shown(whole.decode(errors="replace"), self._has_gpu)
+        return shown_lines(whole.decode(errors="replace"), self._has_gpu)
 
     def last_lines(self) -> str:
         """The end of its log."""
@@ -188,3 +222,36 @@ def _environment(url: str, threads: int, gpu: str | None) -> dict[str, str]:
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     return environment
+
+
+# TensorFlow's C++ parts write news of their start before they look at TF_CPP_MIN_LOG_LEVEL, so that
+# level is kept here. Its Python part warns of each network that it traces anew, as every trial has
+# one, and the levels of loggers are the objective's own affair.
+_NATIVE_LINE = re.compile(
+    r"(?:\d{4}-\d\d-\d\d [\d:.]+: )?([IWEF])(?:\d{4} [\d:.]+ +\d+)? \S+:\d+\] "
+)
+_PREAMBLE = "WARNING: All log messages before absl::InitializeLog()"
+_PYTHON_WARNING = "WARNING:tensorflow:"
+_SEVERITIES = "IWEF"  # the level is how many of them are silent
+_DEFAULT_LEVEL = "2"
+
+
+def shown_lines(text: str, has_gpu: bool) -> str:
+    """The lines of a worker's log that are shown to the user; the log itself stays whole.
+
+    Args:
+        text: whole lines.
+        has_gpu: the process was given a GPU; without one, that CUDA does not start is no error.
+    """
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", _DEFAULT_LEVEL)
+    silent = _SEVERITIES[: int(level)] if level.isdigit() else ""
+
+    def is_shown(line: str) -> bool:
+        native = _NATIVE_LINE.match(line)
+        if native is None:
+            is_preamble = bool(silent) and line.startswith(_PREAMBLE)
+            return not (is_preamble or ("W" in silent and line.startswith(_PYTHON_WARNING)))
+        expected = "failed call to cuInit" in line and not has_gpu and bool(silent)
+        return native[1] not in silent and not expected
+
+    return "".join(filter(is_shown, text.splitlines(keepends=True)))

@@ -1,9 +1,9 @@
-"""The courier: signs of life and reported values, from a thread and a connection of its own.
+"""The reporter: signs of life and reported values, from a thread and a connection of its own.
 
 Training never waits for the database longer than a moment. While the database is out of reach the
 values are kept in their order; once it answers they are delivered in one statement that can be
 repeated without harm, so each arrives exactly once. They are not waited for on the server's disk:
-a crash of the server may lose the newest. So the courier keeps all that the trial wrote; after an
+a crash of the server may lose the newest. So the reporter keeps all that the trial wrote; after an
 outage it sends all of it again, and so does the trial's end.
 """
 
@@ -24,7 +24,7 @@ from orchestrator.spec.choices import read_domain
 from orchestrator.storage.claims import Account, Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.worker_storage import Replica
+from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker.background import Background
 
 _log = logging.getLogger("orch")
@@ -41,7 +41,7 @@ _CHILD_PATIENCE_SECONDS = 60.0
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.2, 5.0
 
 
-class Courier(Background):
+class Reporter(Background):
     """Runs while the block does.
 
     Args:
@@ -52,7 +52,7 @@ class Courier(Background):
     """
 
     def __init__(self, url: str, study_id: int, worker_id: UUID, beat_seconds: float) -> None:
-        super().__init__("courier")
+        super().__init__("reporter")
         self._database = Database(url)
         self._claims = Claims(self._database, study_id, worker_id)
         self._beat_seconds = beat_seconds
@@ -63,7 +63,7 @@ class Courier(Background):
         self._sent = Writes()
         self._serial = self._arrived = 0
         self._collected = False
-        self._replica: Replica | None = None
+        self._storage: WorkerStorage | None = None
         self._wants_changes = False
         self._urgent = False
         self._watches = False  # it looks by itself whether there is something to send
@@ -73,9 +73,9 @@ class Courier(Background):
         self._outage_began: float | None = None
         self._broken: StorageError | None = None
 
-    def feed(self, replica: Replica) -> None:
-        """From now on what others changed is handed to this replica."""
-        self._replica = replica
+    def feed(self, storage: WorkerStorage) -> None:
+        """From now on what others changed is handed to this storage."""
+        self._storage = storage
 
     def close(self) -> None:
         """Close the connection, after the block."""
@@ -182,8 +182,8 @@ class Courier(Background):
         Returns:
             Whether what others did is known here as of now. False: as for :meth:`deliver`.
         """
-        replica = self._replica
-        if replica is None or replica.age_seconds > _FRESH_SECONDS:
+        storage = self._storage
+        if storage is None or storage.age_seconds > _FRESH_SECONDS:
             return self.deliver(step, value, changes=True)
         self.post(step, value)
         return self._outage_began is None and self._held
@@ -205,8 +205,8 @@ class Courier(Background):
         """
         if self._is_forked():
             self._value_from_child(step, value)
-            if changes and self._replica is not None:
-                self._replica.sync()
+            if changes and self._storage is not None:
+                self._storage.sync()
             return self._held
         with self._changed:
             self._pending.values[step] = value
@@ -219,7 +219,7 @@ class Courier(Background):
             return self._delivered()
 
     def _is_forked(self) -> bool:
-        """Whether this is a child of the worker's process, which has no courier's thread."""
+        """Whether this is a child of the worker's process, which has no reporter's thread."""
         return os.getpid() != self._process
 
     def _value_from_child(self, step: int, value: float) -> None:
@@ -320,7 +320,7 @@ class Courier(Background):
         return self._pending.copy() if self._sendable() else Writes()
 
     def _send(self, trial_id: int | None, batch: Writes) -> None:
-        replica, changes = self._replica, None
+        storage, changes = self._storage, None
         if trial_id is None or not batch:
             kept = self._claims.renew()
             held = trial_id is None or trial_id in kept
@@ -330,12 +330,12 @@ class Courier(Background):
                 trial_id,
                 batch,
                 durable=False,
-                since=replica.cursor if replica is not None and self._wants_changes else None,
+                since=storage.cursor if storage is not None and self._wants_changes else None,
                 serial=self._serial,
                 after=self._arrived,
             )
-        if replica is not None and changes is not None:
-            replica.take(changes)
+        if storage is not None and changes is not None:
+            storage.take(changes)
         with self._changed:
             self._beat_due = time.monotonic() + self._beat_seconds
             if self._outage_began is not None:

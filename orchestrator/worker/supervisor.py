@@ -17,7 +17,6 @@ from orchestrator.errors import (
     OrchError,
     StorageError,
     StorageUnavailable,
-    StudyFailed,
     UsageError,
 )
 from orchestrator.storage.claims import Claims
@@ -25,10 +24,10 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.devices import cores, default_workers, divide_threads, parse_gpus
-from orchestrator.worker.process import WorkerProcess, describe_exit
+from orchestrator.worker.process import Exit, WorkerProcess, describe_exit
 
-# How a process of ours ends by itself, if it holds no trial: a user's code may exit with them, too.
-_FINAL_CODES = {0, 1, 2, 3}
+# How a process of ours ends by itself, if it holds no trial.
+_FINAL_CODES = {Exit.DONE, Exit.FAILED, Exit.MISUSED, Exit.NO_STORAGE}
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 # A process that dies this often without a trial will not do better the next time.
 _MOST_CRASHES = 5
@@ -267,17 +266,17 @@ class Supervisor:
             if slot.process is not None:
                 slot.process.ask_to_leave()
             elif slot.exit_code is None:
-                slot.exit_code = 130
+                slot.exit_code = Exit.INTERRUPTED
 
     def kill(self) -> None:
         """End every process at once and give its trial back."""
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.kill()
-                slot.exit_code = 130
-                self._owe(slot, slot.process, 130, None, "")
+                slot.exit_code = Exit.INTERRUPTED
+                self._owe(slot, slot.process, Exit.INTERRUPTED, None, "")
             elif slot.exit_code is None:
-                slot.exit_code = 130
+                slot.exit_code = Exit.INTERRUPTED
         self._settle()
 
     def exit_code(self) -> int:
@@ -295,9 +294,9 @@ class Supervisor:
         code = self.exit_code()
         if not code:
             return
-        kind = {2: UsageError, 3: StorageError}.get(code, StudyFailed)
         words = "; ".join(self.last_words)
-        raise kind(words or f"the workers of study '{self._crew.study}' ended without success")
+        none = f"the workers of study '{self._crew.study}' ended without success"
+        raise Exit(code if code in _FINAL_CODES else Exit.FAILED).error(words or none)
 
     def new_output(self) -> str:
         """What the crew has written since the last call."""
@@ -324,7 +323,7 @@ class Supervisor:
         self._say_last_words(process, log, code)
         if self.interrupted:
             # Asked to leave it gives its trial back itself, unless it was killed meanwhile.
-            slot.exit_code = code if code in _FINAL_CODES else 130
+            slot.exit_code = code if code in _FINAL_CODES else Exit.INTERRUPTED
             self._owe(slot, process, code, None, "")
             return
         reason = process.doom or f"its worker process {describe_exit(code)} during the trial"
@@ -406,10 +405,10 @@ class Supervisor:
         """Believe an exit code where the database stays away too long to say what was held."""
         patience = self._crew.patience_seconds
         for debt in self._debts:
-            lost = debt.code == StorageError.exit_code
+            lost = debt.code == Exit.NO_STORAGE
             if debt.slot.ending and (lost or time.monotonic() - debt.since > patience):
                 debt.slot.ending = False
-                debt.slot.exit_code = StorageError.exit_code
+                debt.slot.exit_code = Exit.NO_STORAGE
 
     def _look_at_leases(self) -> None:
         """End trials that hang, and keep those whose process is too busy for a sign of life."""

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from orchestrator.base.backoff import Pause, patiently
@@ -28,20 +26,20 @@ from orchestrator.resolve.objective import (
 from orchestrator.resolve.pins import check_data
 from orchestrator.search.plans.promotion import pause_after
 from orchestrator.search.pruners import build_pruner
-from orchestrator.search.samplers import TrialSampler
+from orchestrator.search.samplers import build_sampler
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claim, Claims
 from orchestrator.storage.connection import answer_within
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import open_study, store_facts
 from orchestrator.storage.url import mask
-from orchestrator.storage.worker_storage import Replica
+from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker.attempt import Attempt
 from orchestrator.worker.checkpoints import CheckpointWriter, UnfinishedTrials
 from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.equipment import Equipment
 from orchestrator.worker.planner import Planner
-from orchestrator.worker.reporter import Courier
+from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.seeds import derive, first_number, training_seed
 from orchestrator.worker.study import WorkerStudy
 from orchestrator.worker.trial import WorkerTrial
@@ -85,9 +83,8 @@ class Worker:
         self._objective = make_objective(self._study.spec)
         self._space = search_space(self._study.spec, self._objective)
         self._domains = SpecDomains(self._study.spec.space, not self._objective.space())
-        self._sampler = TrialSampler(self._study.spec)
         self._threads = options.threads
-        self._replica: Replica | None = None
+        self._storage: WorkerStorage | None = None
         self._deadline = _deadline(options.timeout)
         self.leaving = False
 
@@ -144,34 +141,29 @@ class Worker:
                 facts = facts_of(self._study.spec, self._objective)
                 store_facts(self._database, self._study, facts)
 
-    def _open(self, equipment: Equipment) -> BaseStorage:
+    def _open(self, equipment: Equipment) -> WorkerStorage:
         """What the sampler and the pruner read and write."""
-        if self._study.spec.storage.driver == "rdb":
-            # Imported only here: it brings SQLAlchemy, which costs a worker a tenth of its start.
-            from orchestrator.worker.rdb_storage import open_rdb_storage
-
-            return open_rdb_storage(self._database.url)
-        self._replica = Replica(self._database, self.study_id, equipment.courier)
-        equipment.courier.feed(self._replica)
-        return self._replica
+        self._storage = WorkerStorage(self._database, self.study_id, equipment.reporter)
+        equipment.reporter.feed(self._storage)
+        return self._storage
 
     @contextmanager
     def _equipped(self) -> Iterator[Equipment]:
-        """The courier and the checkpoint writer at work, each on a connection of its own."""
+        """The reporter and the checkpoint writer at work, each on a connection of its own."""
         settings, url = self._study.spec.worker, self._database.url
         beside = Database(url)
         store = open_artifacts(settings.artifacts, beside, settings.artifact_limit_mb)
-        courier = Courier(url, self.study_id, self.worker_id, settings.heartbeat_seconds)
+        reporter = Reporter(url, self.study_id, self.worker_id, settings.heartbeat_seconds)
         writer = CheckpointWriter(
             Claims(beside, self.study_id, self.worker_id),
             store,
             settings.checkpoint_seconds,
-            courier.undelivered,
+            reporter.undelivered,
         )
-        with courier, writer:
+        with reporter, writer:
             yield Equipment(
                 claims=self._claims,
-                courier=courier,
+                reporter=reporter,
                 writer=writer,
                 store=open_artifacts(
                     settings.artifacts, self._database, settings.artifact_limit_mb
@@ -181,9 +173,9 @@ class Worker:
                 keep_models=settings.keep_models,
                 constraints=self._study.spec.study.constraints,
                 leaving=lambda: self.leaving,
-                cursor=lambda: self._replica.cursor if self._replica else None,
+                cursor=lambda: self._storage.cursor if self._storage else None,
             )
-        courier.close()
+        reporter.close()
         beside.close()
 
     def _take_trials(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
@@ -224,8 +216,8 @@ class Worker:
             equipment.patience_seconds,
             lambda: self.leaving,
         )
-        if self._replica is not None and claim.changes is not None:
-            self._replica.take(claim.changes, claim.end)
+        if self._storage is not None and claim.changes is not None:
+            self._storage.take(claim.changes, claim.end)
         return claim
 
     def _misused(self, reason: str | None) -> UsageError:
@@ -245,9 +237,7 @@ class Worker:
         trial_id = claim.trial_id
         assert trial_id is not None
         try:
-            frozen = patiently(
-                lambda: self._begin(optuna_study, trial_id), equipment.patience_seconds
-            )
+            frozen = patiently(lambda: self._begin(trial_id), equipment.patience_seconds)
         except KeyError:
             return  # the study was deleted after the claim; the next claim says so
 
@@ -263,8 +253,8 @@ class Worker:
         except WrongUse as error:
             raise self._misused(str(error)) from error
         finally:
-            if self._replica is not None:
-                self._replica.end()
+            if self._storage is not None:
+                self._storage.end()
 
     def _make_trial(
         self,
@@ -276,9 +266,9 @@ class Worker:
     ) -> WorkerTrial:
         spec, brackets = self._study.spec, planner.brackets
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
-        optuna_study._thread_local.cached_all_trials = None
-        optuna_study.sampler = self._sampler.seeded(
-            derive(spec.training.seed, "sampler", frozen.number)
+        optuna_study.forget_trials()
+        optuna_study.sampler = build_sampler(
+            spec, derive(spec.training.seed, "sampler", frozen.number)
         )
         return WorkerTrial(
             optuna_study,
@@ -293,12 +283,9 @@ class Worker:
             equipment=equipment,
         )
 
-    def _begin(self, optuna_study: optuna.Study, trial_id: int) -> FrozenTrial:
-        if self._replica is not None:
-            return self._replica.begin(trial_id)
-        # Optuna's cache must have seen a trial before it takes values for it.
-        optuna_study.get_trials(deepcopy=False)
-        return optuna_study._storage.get_trial(trial_id)
+    def _begin(self, trial_id: int) -> FrozenTrial:
+        assert self._storage is not None
+        return self._storage.begin(trial_id)
 
 
 def _deadline(timeout: float | None) -> float:

@@ -37,17 +37,6 @@ def test_workers_share_few_connections_through_pgbouncer(
     assert database.execute(locks)[0]["n"] == 0
 
 
-def test_optunas_own_storage_can_be_chosen(orch: Orch, name: str) -> None:
-    orch.ok(
-        "run", "quadratic", "--study", name, "--trials", "8", "--workers", "2",
-        "--set", "storage.driver=rdb", "--set", "objective.failure_rate=0.1",
-    )  # fmt: skip
-    states = orch.report(name)["states"]
-    assert states["complete"] + states["pruned"] == 8 and states["running"] == 0
-    line = orch.refused(2, "run", "quadratic", "--set", "storage.driver=mysql")
-    assert "storage.driver" in line and "'orch' or 'rdb'" in line
-
-
 def test_plain_optuna_reads_and_writes_through_the_grpc_proxy(
     orch: Orch, url: str, name: str
 ) -> None:

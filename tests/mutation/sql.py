@@ -25,14 +25,14 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parent.parent.parent
-SQL = Path("orchestrator/storage/sql")
+SQL = Path("orchestrator/storage/sql/functions")
 TESTS = [
     "test_lease_rules.py",
     "test_endings.py",
     "test_claim.py",
     "test_parts.py",
     "test_worker.py",
-    "test_courier.py",
+    "test_reporter.py",
     "test_claim_model.py",
     "test_constraints.py",
     "test_read_by_optuna.py",

@@ -88,18 +88,3 @@ def test_what_will_be_noted_is_known_before_the_pruner_is_asked() -> None:
         after = study.trials[0].system_attrs
         assert {key: after[key] for key in after if key not in before} == expected
     assert set(study.trials[0].system_attrs) == {f"completed_rung_{each}" for each in range(3)}
-
-
-def test_a_brackets_study_has_each_trials_own_sampler_and_the_trials_of_its_moment() -> None:
-    pruner = halving.HyperbandPruner(max_resource=9)
-    study = optuna.create_study(storage=InMemoryStorage(), pruner=pruner)
-    first = pruner._create_bracket_study(study, 0)
-    assert first._get_trials(use_cache=True) == []
-    study.add_trial(optuna.trial.create_trial(value=0.0))
-    assert pruner._create_bracket_study(study, 0)._get_trials(use_cache=True) == [], "one trial's"
-    study.sampler = optuna.samplers.RandomSampler()
-    second = pruner._create_bracket_study(study, 0)
-    assert second.sampler is study.sampler and len(second._get_trials(use_cache=True)) == 1
-    assert pruner._create_bracket_study(study, 1) is not second
-    other = optuna.create_study(storage=InMemoryStorage(), pruner=pruner, sampler=study.sampler)
-    assert pruner._create_bracket_study(other, 0).get_trials() == []

@@ -1,4 +1,4 @@
-"""What the storage is made of, part by part: connections, the embedded server, files, a replica."""
+"""What the storage is made of, part by part: connections, embedded server, files, a worker's view."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from optuna.trial import TrialState
 from orchestrator.base.files import home, write_whole
 from orchestrator.errors import StorageError, StorageUnavailable, UsageError
 from orchestrator.storage import connection as connect
-from orchestrator.storage import embedded
-from orchestrator.storage import worker_storage as replica_module
+from orchestrator.storage import embedded, worker_storage
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.trial_cache import Mirror
-from orchestrator.storage.worker_storage import End, Replica
+from orchestrator.storage.trial_cache import TrialCache
+from orchestrator.storage.worker_storage import End, WorkerStorage
 
 DOMAIN = FloatDistribution(0.0, 1.0)
 
@@ -185,11 +184,13 @@ def test_a_store_that_cannot_be_opened_names_the_mend(
     for module in [each for each in sys.modules if each.startswith(("boto3", "optuna.artifacts"))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(UsageError, match=r"s3://bucket needs an extra; pip install 'orch\[s3\]'"):
+    with pytest.raises(
+        UsageError, match=r"s3://bucket needs an extra; pip install 'optuna-orchestrator\[s3\]'"
+    ):
         open_artifacts("s3://bucket", database, 1)
 
 
-# The replica
+# The storage of a worker
 
 
 class Kept:
@@ -220,54 +221,54 @@ def study_id(storage: PostgresStorage, name: str) -> Iterator[int]:
     storage.delete_study(study_id)
 
 
-def test_a_replica_writes_its_own_trial_in_memory_and_others_at_once(
+def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
     storage: PostgresStorage, database: Database, study_id: int
 ) -> None:
     outbox = Kept()
-    replica = Replica(database, study_id, outbox)
+    here = WorkerStorage(database, study_id, outbox)
     own, other = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
     with pytest.raises(KeyError):
-        replica.begin(own)  # it is not known here yet
-    replica.sync()
-    assert replica.begin(own)._trial_id == own
+        here.begin(own)  # it is not known here yet
+    here.sync()
+    assert here.begin(own)._trial_id == own
     for trial_id in (own, other):
-        replica.set_trial_param(trial_id, "x", 0.5, DOMAIN)
-        replica.set_trial_user_attr(trial_id, "user", [1])
-        replica.set_trial_system_attr(trial_id, "system", {"a": None})
+        here.set_trial_param(trial_id, "x", 0.5, DOMAIN)
+        here.set_trial_user_attr(trial_id, "user", [1])
+        here.set_trial_system_attr(trial_id, "system", {"a": None})
     assert outbox.written == [("x", 0.5), ("user", "[1]"), ("system", '{"a": null}')]
     # What is read of its own trial is what was written, though the database has not seen it.
     for trial_id in (own, other):
-        seen = replica.get_trial(trial_id)
+        seen = here.get_trial(trial_id)
         assert (seen.params, seen.distributions) == ({"x": 0.5}, {"x": DOMAIN})
         assert (seen.user_attrs, seen.system_attrs) == ({"user": [1]}, {"system": {"a": None}})
     assert storage.get_trial(own).params == {} and storage.get_trial(other).params == {"x": 0.5}
     with pytest.raises(ValueError):
-        replica.set_trial_param(own, "x", 1, type_of_another_kind())
+        here.set_trial_param(own, "x", 1, type_of_another_kind())
     # While it runs it is newer here; once it has ended, the server knows better.
     storage.set_trial_user_attr(own, "user", "theirs")
-    replica.sync()
-    assert replica.get_trial(own).user_attrs == {"user": [1]}
+    here.sync()
+    assert here.get_trial(own).user_attrs == {"user": [1]}
     storage.set_trial_state_values(own, TrialState.COMPLETE, [1.0])
-    replica.sync()
-    replica.end()
-    assert replica.get_trial(own).user_attrs == {"user": "theirs"}
-    assert replica.get_all_trials(study_id)[0].state == TrialState.COMPLETE
+    here.sync()
+    here.end()
+    assert here.get_trial(own).user_attrs == {"user": "theirs"}
+    assert here.get_all_trials(study_id)[0].state == TrialState.COMPLETE
 
 
 def test_a_trial_that_ended_here_is_known_as_others_read_it(
     storage: PostgresStorage, database: Database, study_id: int
 ) -> None:
-    replica = Replica(database, study_id, Kept())
+    here = WorkerStorage(database, study_id, Kept())
     own = storage.create_new_trial(study_id)
-    replica.sync()
-    given = replica.begin(own)
-    replica.set_trial_user_attr(own, "pair", (1, 2))
-    replica.set_trial_system_attr(own, "rung", 0.5)
-    replica.end()
+    here.sync()
+    given = here.begin(own)
+    here.set_trial_user_attr(own, "pair", (1, 2))
+    here.set_trial_system_attr(own, "rung", 0.5)
+    here.end()
     outline = [own, 0, "COMPLETE", None, "2026-01-01T00:00:00"]
     end = End("COMPLETE", [0.5], {"places": ((1, 2),)})
-    replica.take({"cursor": replica.cursor.split()[0], "outlines": [outline]}, end)
-    [known], _ = replica.changed_since(1)
+    here.take({"cursor": here.cursor.split()[0], "outlines": [outline]}, end)
+    [known], _ = here.changed_since(1)
     assert (known.state, known.values) == (TrialState.COMPLETE, [0.5])
     assert known.user_attrs == {"pair": [1, 2], "places": [[1, 2]]}
     assert known.system_attrs == {"rung": 0.5}
@@ -288,80 +289,80 @@ def test_what_came_a_moment_ago_is_not_asked_for_again(
     study_id: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replica_module, "_FRESH_SECONDS", 1000.0)
-    replica = Replica(database, study_id, Kept())
-    replica.sync()
+    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
+    here = WorkerStorage(database, study_id, Kept())
+    here.sync()
     storage.create_new_trial(study_id)
-    assert replica.get_all_trials(study_id) == []
-    replica.end()
-    assert len(replica.get_all_trials(study_id)) == 1
-    changed, position = replica.changed_since(0)
+    assert here.get_all_trials(study_id) == []
+    here.end()
+    assert len(here.get_all_trials(study_id)) == 1
+    changed, position = here.changed_since(0)
     assert [trial.number for trial in changed] == [0]
-    assert replica.changed_since(position) == ([], position)
+    assert here.changed_since(position) == ([], position)
 
 
-def test_a_replica_asks_for_whole_trials_once_somebody_wants_them(
+def test_a_workers_storage_asks_for_whole_trials_once_somebody_wants_them(
     storage: PostgresStorage, database: Database, study_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replica_module, "_FRESH_SECONDS", 1000.0)
-    replica = Replica(database, study_id, Kept())
+    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
+    here = WorkerStorage(database, study_id, Kept())
     trial_id = storage.create_new_trial(study_id)
     storage.set_trial_param(trial_id, "x", 0.5, DOMAIN)
     storage.set_trial_system_attr(trial_id, "completed_rung_0", 0.25)
     storage.set_trial_system_attr(trial_id, "other", 1)
 
     def told() -> dict[str, Any]:
-        row = database.row("changed_trials", study_id=study_id, since=replica.cursor, also=[])
+        row = database.row("changed_trials", study_id=study_id, since=here.cursor, also=[])
         assert row is not None
-        replica.take(row["changes"])
+        here.take(row["changes"])
         return dict(row["changes"])
 
     assert told()["rungs"] == [[trial_id, 0, "RUNNING", [["completed_rung_0", "0.25"]]]]
-    [changed], position = replica.changed_since(0)
+    [changed], position = here.changed_since(0)
     assert (changed._trial_id, changed.number, changed.state) == (trial_id, 0, TrialState.RUNNING)
     assert changed.system_attrs == {"completed_rung_0": 0.25}
     assert changed.params == changed.distributions == changed.user_attrs == {}
     assert changed.intermediate_values == {}
-    [whole] = replica.get_all_trials(study_id)
+    [whole] = here.get_all_trials(study_id)
     assert whole.params == {"x": 0.5} and whole.system_attrs == {
         "completed_rung_0": 0.25,
         "other": 1,
     }
-    assert replica.changed_since(position)[0] == [whole]
+    assert here.changed_since(position)[0] == [whole]
     # From now on they come whole; an answer that was asked for before is no harm.
     storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
-    replica.take({"cursor": "0", "rungs": [[trial_id, 0, "COMPLETE", None]]})
+    here.take({"cursor": "0", "rungs": [[trial_id, 0, "COMPLETE", None]]})
     assert [row[0] for row in told()["trials"]] == [trial_id]
-    assert replica.get_all_trials(study_id)[0].values == [1.0]
+    assert here.get_all_trials(study_id)[0].values == [1.0]
 
 
 def test_a_trial_of_which_only_rungs_came_is_shown_as_it_was() -> None:
-    mirror = Mirror()
+    cache = TrialCache()
     times: list[None] = [None] * 7
-    mirror.take({"cursor": "1", "trials": [[7, 0, "RUNNING", *times]]})
-    mirror.take({"cursor": "2", "rungs": [[7, 0, "COMPLETE", None], [8, 1, "RUNNING", None]]})
-    assert [trial.state for trial in mirror.trials()] == [TrialState.RUNNING]
-    assert sorted(mirror.partly_known()) == [7, 8]
-    mirror.take({"cursor": "3", "trials": [[7, 0, "COMPLETE", *times]]}, own=8)
-    assert [trial.state for trial in mirror.trials()] == [TrialState.COMPLETE]
-    assert mirror.partly_known() == [8]
-    mirror.take({"cursor": "4", "rungs": [[9, 2, "RUNNING", None]]}, own=9)
-    mirror.take({"cursor": "5", "rungs": [[9, 2, "WAITING", None]]}, own=9)
-    assert mirror.partly_known() == [8], "a worker's own trial is newer here"
+    cache.take({"cursor": "1", "trials": [[7, 0, "RUNNING", *times]]})
+    cache.take({"cursor": "2", "rungs": [[7, 0, "COMPLETE", None], [8, 1, "RUNNING", None]]})
+    assert [trial.state for trial in cache.trials()] == [TrialState.RUNNING]
+    assert sorted(cache.partly_known()) == [7, 8]
+    cache.take({"cursor": "3", "trials": [[7, 0, "COMPLETE", *times]]}, own=8)
+    assert [trial.state for trial in cache.trials()] == [TrialState.COMPLETE]
+    assert cache.partly_known() == [8]
+    cache.take({"cursor": "4", "rungs": [[9, 2, "RUNNING", None]]}, own=9)
+    cache.take({"cursor": "5", "rungs": [[9, 2, "WAITING", None]]}, own=9)
+    assert cache.partly_known() == [8], "a worker's own trial is newer here"
 
 
-def test_a_replica_answers_for_other_studies_as_the_storage_does(
+def test_a_workers_storage_answers_for_other_studies_as_the_storage_does(
     storage: PostgresStorage, database: Database, study_id: int, name: str
 ) -> None:
-    replica = Replica(database, study_id, Kept())
+    here = WorkerStorage(database, study_id, Kept())
     other = storage.create_new_study([StudyDirection.MINIMIZE] * 2, f"{name}-other")
     storage.create_new_trial(other)
-    assert replica.get_study_id_from_name(name) == study_id
-    assert replica.get_study_id_from_name(f"{name}-other") == other
-    assert replica.get_study_directions(study_id) == [StudyDirection.MAXIMIZE]
-    assert replica.get_study_directions(other) == [StudyDirection.MINIMIZE] * 2
-    assert len(replica.get_all_trials(other)) == 1 and replica.get_all_trials(study_id) == []
-    gone = Replica(database, other, Kept())
+    assert here.get_study_id_from_name(name) == study_id
+    assert here.get_study_id_from_name(f"{name}-other") == other
+    assert here.get_study_directions(study_id) == [StudyDirection.MAXIMIZE]
+    assert here.get_study_directions(other) == [StudyDirection.MINIMIZE] * 2
+    assert len(here.get_all_trials(other)) == 1 and here.get_all_trials(study_id) == []
+    gone = WorkerStorage(database, other, Kept())
     storage.delete_study(other)
     with pytest.raises(KeyError):
         gone.sync()

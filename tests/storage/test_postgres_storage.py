@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.rdb_storage import open_optuna_storage
-from orchestrator.storage.worker_storage import Replica
+from orchestrator.storage.worker_storage import WorkerStorage
 
 DOMAINS = {
     "n": IntDistribution(1, 1000, log=True),
@@ -173,7 +173,7 @@ def test_a_sync_reads_only_what_has_changed(study_id: int, url: str, theirs: Bas
 
 
 class NoOutbox:
-    """For a replica that only reads."""
+    """For a worker that only reads."""
 
     def write_param(self, name: str, value: float, distribution: str) -> None: ...
 
@@ -187,17 +187,17 @@ def test_a_worker_misses_nothing_that_is_committed_late(study_id: int, url: str)
     late, early, reading = Database(url), Database(url), Database(url)
     storage = PostgresStorage(early)
     first, second = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
-    replica = Replica(reading, study_id, NoOutbox())
+    here = WorkerStorage(reading, study_id, NoOutbox())
     late.execute("BEGIN")
     PostgresStorage(late).set_trial_user_attr(first, "by", "the late one")
     storage.set_trial_user_attr(second, "by", "the early one")
-    replica.sync()
-    assert [each.user_attrs for each in replica.get_all_trials(study_id)] == [
+    here.sync()
+    assert [each.user_attrs for each in here.get_all_trials(study_id)] == [
         {}, {"by": "the early one"},
     ]  # fmt: skip
     late.execute("COMMIT")
-    replica.sync()
-    assert replica.get_all_trials(study_id)[0].user_attrs == {"by": "the late one"}
+    here.sync()
+    assert here.get_all_trials(study_id)[0].user_attrs == {"by": "the late one"}
     for each in (late, early, reading):
         each.close()
 
@@ -207,16 +207,16 @@ def test_a_workers_own_trial_is_newer_here_than_what_comes_of_it(
 ) -> None:
     storage = PostgresStorage(database)
     own = storage.create_new_trial(study_id)
-    replica = Replica(database, study_id, NoOutbox())
-    replica.sync()
-    replica.begin(own)
+    here = WorkerStorage(database, study_id, NoOutbox())
+    here.sync()
+    here.begin(own)
     for name in ("rate", "kind"):  # of two kinds, each with its own domain
-        replica.set_trial_param(own, name, 1.0, DOMAINS[name])
+        here.set_trial_param(own, name, 1.0, DOMAINS[name])
     with pytest.raises(ValueError, match="distribution"):
-        replica.set_trial_param(own, "rate", 1.0, DOMAINS["kind"])
+        here.set_trial_param(own, "rate", 1.0, DOMAINS["kind"])
     storage.set_trial_user_attr(own, "by", "another")
-    replica.sync()
-    assert list(replica.get_all_trials(study_id)[0].params) == ["rate", "kind"]
+    here.sync()
+    assert list(here.get_all_trials(study_id)[0].params) == ["rate", "kind"]
 
 
 def test_what_a_transaction_notes_by_hand_hides_nothing_else(
@@ -224,7 +224,7 @@ def test_what_a_transaction_notes_by_hand_hides_nothing_else(
 ) -> None:
     storage = PostgresStorage(database)
     first, second = (storage.create_new_trial(study_id) for _ in range(2))
-    since = storage.mirror(study_id).cursor
+    since = storage.trial_cache(study_id).cursor
 
     def changed() -> list[int]:
         answer = database.row("changed_trials", study_id=study_id, since=since, also=[])
@@ -238,7 +238,7 @@ def test_what_a_transaction_notes_by_hand_hides_nothing_else(
         database.execute(write, {"id": first, "key": "a"})
         database.execute(write, {"id": second, "key": "a"})
     assert changed() == [first, second], "the other trial is noted, too"
-    since = storage.mirror(study_id).cursor
+    since = storage.trial_cache(study_id).cursor
     assert changed() == []
     database.execute(write, {"id": first, "key": "b"})
     assert changed() == [first], "and so is the next transaction"

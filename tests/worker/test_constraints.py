@@ -14,12 +14,12 @@ import pytest
 from optuna.trial import TrialState
 from served import study_detail
 
-from orchestrator.base.backoff import PatienceExceeded
+from orchestrator.errors import PatienceExceeded
 from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise
 from orchestrator.spec.eligibility import violation
-from orchestrator.storage import worker_storage as replica
+from orchestrator.storage import worker_storage
 from orchestrator.storage.claims import Writes
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.rdb_storage import make_rdb_storage
@@ -156,14 +156,10 @@ def _set_constraints(trial: Any) -> float:
     return loss
 
 
-@pytest.mark.parametrize("driver", ["orch", "rdb"])
-def test_everybody_names_the_trial_that_optuna_names(
-    place: Any, function: Any, driver: str
-) -> None:
+def test_everybody_names_the_trial_that_optuna_names(place: Any, function: Any) -> None:
     function(_set_constraints)
     place.create(
-        "hooked:plain", trials=10, storage={"driver": driver},
-        worker={"keep_models": 2, "max_failures": 5},
+        "hooked:plain", trials=10, worker={"keep_models": 2, "max_failures": 5}
     )  # fmt: skip
     place.worker().run()
     database, study = place.site.database, place.study
@@ -247,7 +243,7 @@ def test_the_next_trials_sampler_reads_them_as_the_database_has_them(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the server wrote with the end, and what the objective set, without asking again."""
-    monkeypatch.setattr(replica, "_FRESH_SECONDS", 1000.0)
+    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
     read: list[dict[str, float]] = []
 
     def run(trial: Any) -> float:
@@ -331,7 +327,7 @@ def test_an_end_that_is_told_late_has_what_the_objective_set(place: Any, functio
     def run(trial: Any) -> float:
         trial.set_constraint("early", 1)
         trial.report(0.5, 1)
-        while trial._equipment.courier.undelivered(trial._trial_id):
+        while trial._equipment.reporter.undelivered(trial._trial_id):
             time.sleep(0.02)
         place.site.goes_away()
         trial.set_constraint("late", -2)

@@ -16,7 +16,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import prepare
-from orchestrator.worker.reporter import Courier
+from orchestrator.worker.reporter import Reporter
 
 DISTRIBUTION = (
     '{"name": "FloatDistribution", '
@@ -41,22 +41,22 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
         )
         claims = Claims(database, study.study_id, uuid4())
         claims.join("worker")
-        courier = Courier(database.url, study.study_id, claims.worker_id, 1000.0)
-        with courier:
+        reporter = Reporter(database.url, study.study_id, claims.worker_id, 1000.0)
+        with reporter:
             trial_id = claims.claim().trial_id
             assert trial_id is not None
-            courier.begin(trial_id)
-            courier.write_param("x", 0.25, DISTRIBUTION)
-            courier.write_user_attribute("note", '"kept"')
+            reporter.begin(trial_id)
+            reporter.write_param("x", 0.25, DISTRIBUTION)
+            reporter.write_user_attribute("note", '"kept"')
             for step in range(1, 4):
-                courier.write_system_attribute(f"completed_rung_{step}", "0.5")
-                assert courier.deliver(step, step / 10)
+                reporter.write_system_attribute(f"completed_rung_{step}", "0.5")
+                assert reporter.deliver(step, step / 10)
             kill(server)
             database.close()
             database = Database(server.ensure_running())
             claims = Claims(database, study.study_id, claims.worker_id)
-            assert claims.finish(trial_id, "COMPLETE", [0.3], {}, courier.collect())
-        courier.close()
+            assert claims.finish(trial_id, "COMPLETE", [0.3], {}, reporter.collect())
+        reporter.close()
         trial = PostgresStorage(database).get_trial(trial_id)
         assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.3)
         assert trial.intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}

@@ -1,4 +1,4 @@
-"""What a worker is made of, part by part: courier, checkpoints, patience, what is kept on disk."""
+"""What a worker is made of, part by part: reporter, checkpoints, patience, what is kept on disk."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psycopg2
 import pytest
 from fault_site import wait_until
 
-from orchestrator.base.backoff import PatienceExceeded, Pause, patiently
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.base.backoff import Pause, patiently
+from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailable
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
@@ -27,8 +27,8 @@ from orchestrator.worker.checkpoints import (
     UnfinishedTrials,
     load_newest,
 )
-from orchestrator.worker.native_log import shown
-from orchestrator.worker.reporter import Courier
+from orchestrator.worker.process import shown_lines
+from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.supervisor import Crew, Supervisor
 
 
@@ -41,86 +41,86 @@ def claimed(place: Any) -> tuple[Claims, int]:
     return claims, trial_id
 
 
-def make_courier(place: Any, claims: Claims, beat_seconds: float = 1000.0) -> Courier:
-    return Courier(place.site.url, place.study.study_id, claims.worker_id, beat_seconds)
+def make_reporter(place: Any, claims: Claims, beat_seconds: float = 1000.0) -> Reporter:
+    return Reporter(place.site.url, place.study.study_id, claims.worker_id, beat_seconds)
 
 
 def test_what_the_database_can_never_take_is_raised_at_the_report(
     place: Any, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
-    with make_courier(place, claims) as courier:
-        courier.begin(trial_id)
-        courier.write_param("x", 0.5, "no JSON of a distribution")
+    with make_reporter(place, claims) as reporter:
+        reporter.begin(trial_id)
+        reporter.write_param("x", 0.5, "no JSON of a distribution")
         place.execute("ALTER FUNCTION orch.write_trial RENAME TO write_away")
         try:
             with pytest.raises(StorageError, match="does not exist"):
-                courier.deliver(1, 0.5)
+                reporter.deliver(1, 0.5)
         finally:
             place.execute("ALTER FUNCTION orch.write_away RENAME TO write_trial")
         with pytest.raises(StorageError, match="does not exist"):
-            courier.deliver(2, 0.5)
-    courier.close()
+            reporter.deliver(2, 0.5)
+    reporter.close()
 
 
-def test_an_idle_couriers_beats_keep_the_lease_and_notice_its_loss(
+def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
     place: Any, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
     renewed = "SELECT renewed_at FROM orch.lease WHERE study_id = %(study)s"
     [before] = place.execute(renewed)
-    with make_courier(place, claims, beat_seconds=0.05) as courier:
-        courier.begin(trial_id)
+    with make_reporter(place, claims, beat_seconds=0.05) as reporter:
+        reporter.begin(trial_id)
         wait_until(lambda: place.execute(renewed) != [before])
-        assert courier.held and courier.outage_seconds == 0
+        assert reporter.held and reporter.outage_seconds == 0
         claims.give_back(trial_id)
-        wait_until(lambda: not courier.held)
-        assert not courier.deliver(1, 0.5)
+        wait_until(lambda: not reporter.held)
+        assert not reporter.deliver(1, 0.5)
         # Without a trial there is nothing to hold; the next one is held until it is known better.
-        courier.end()
+        reporter.end()
         time.sleep(0.2)
-        assert courier.held
-    courier.close()
+        assert reporter.held
+    reporter.close()
 
 
 def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
-    with make_courier(place, claims, beat_seconds=0.02) as courier:
-        courier.begin(trial_id)
-        courier.write_system_attribute("a", "1")
-        assert courier.deliver(1, 0.5)
-        courier.write_system_attribute("a", "1")
-        assert not courier.undelivered(trial_id)
-        courier.collect()
-        courier.write_system_attribute("a", "2")
-        assert courier.undelivered(trial_id) == Writes(system_attributes={"a": "2"})
-        assert not courier.undelivered(trial_id + 1)
+    with make_reporter(place, claims, beat_seconds=0.02) as reporter:
+        reporter.begin(trial_id)
+        reporter.write_system_attribute("a", "1")
+        assert reporter.deliver(1, 0.5)
+        reporter.write_system_attribute("a", "1")
+        assert not reporter.undelivered(trial_id)
+        reporter.collect()
+        reporter.write_system_attribute("a", "2")
+        assert reporter.undelivered(trial_id) == Writes(system_attributes={"a": "2"})
+        assert not reporter.undelivered(trial_id + 1)
         time.sleep(0.1)  # collected: it goes with the end, not by itself or with a sign of life
-        assert courier.undelivered(trial_id)
-        assert claims.finish(trial_id, "COMPLETE", [0.5], {}, courier.collect())
-    courier.close()
+        assert reporter.undelivered(trial_id)
+        assert claims.finish(trial_id, "COMPLETE", [0.5], {}, reporter.collect())
+    reporter.close()
     trial = place.only()
     assert (trial.intermediate_values, trial.system_attrs) == ({1: 0.5}, {"a": 2})
 
 
 def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
-    with make_courier(place, claims, beat_seconds=0.2) as courier:
-        courier.begin(trial_id)
-        assert courier.deliver(1, 0.5) and courier.deliver(2, 0.25)
+    with make_reporter(place, claims, beat_seconds=0.2) as reporter:
+        reporter.begin(trial_id)
+        assert reporter.deliver(1, 0.5) and reporter.deliver(2, 0.25)
         place.site.goes_away()
-        assert not courier.deliver(3, 0.125)
-        assert courier.undelivered(trial_id).values == {1: 0.5, 2: 0.25, 3: 0.125}
-        assert courier.outage_seconds > 0
+        assert not reporter.deliver(3, 0.125)
+        assert reporter.undelivered(trial_id).values == {1: 0.5, 2: 0.25, 3: 0.125}
+        assert reporter.outage_seconds > 0
         place.site.comes_back()
         # As after a crash of the server that lost what it had not waited for.
         place.execute("DELETE FROM trial_intermediate_values")
         place.execute("UPDATE orch.lease SET serial = 0")
-        wait_until(lambda: not courier.undelivered(trial_id))
-        assert courier.outage_seconds == 0
+        wait_until(lambda: not reporter.undelivered(trial_id))
+        assert reporter.outage_seconds == 0
         [row] = place.execute("SELECT serial FROM orch.lease")
-        assert row["serial"] == courier.collect().serial > 0, "all of it counts again"
-    courier.close()
+        assert row["serial"] == reporter.collect().serial > 0, "all of it counts again"
+    reporter.close()
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
 
 
@@ -299,7 +299,9 @@ def test_tensorflows_usual_news_is_not_shown_and_its_errors_are(
     no_gpu = "E0000 00:00:1795.79    8550 cuda_platform.cc:52] failed call to cuInit: INTERNAL\n"
     error = "E0000 00:00:1795.79    8550 allocator.cc:7] out of memory\n"
     own = "[8550] trial 0 COMPLETE 0.9\nI say: hello\n\n"
-    assert shown(news + no_gpu + error + own, has_gpu=False) == error + own
-    assert shown(news + no_gpu, has_gpu=True) == no_gpu
+    assert shown_lines(news + no_gpu + error + own, has_gpu=False) == error + own
+    assert shown_lines(news + no_gpu, has_gpu=True) == no_gpu
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    assert shown(news + no_gpu + own, has_gpu=False) == news + no_gpu + own, "who asks for all"
+    assert shown_lines(news + no_gpu + own, has_gpu=False) == news + no_gpu + own, (
+        "who asks for all"
+    )

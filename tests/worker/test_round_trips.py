@@ -16,7 +16,7 @@ from orchestrator.storage import database as database_module
 from orchestrator.storage.connection import connect
 from orchestrator.storage.database import Database, statements
 from orchestrator.storage.studies import StoredStudy, delete
-from orchestrator.worker import reporter as courier
+from orchestrator.worker import reporter as reporter_module
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 TRIALS = 12
@@ -66,9 +66,9 @@ def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
     database: Database, name: str, sent: Counter[str], monkeypatch: pytest.MonkeyPatch, pruner: str
 ) -> None:
     # A machine that is busy elsewhere may take its time between the draw and the first report.
-    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(reporter_module, "_GATHER_SECONDS", 60.0)
     # As where training takes its time: what others did meanwhile is asked for.
-    monkeypatch.setattr(courier, "_FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(reporter_module, "_FRESH_SECONDS", -1.0)
     study = create(database, seven_params(name, pruner))
     sent.clear()
     Worker(database.url, name, WorkerOptions(uuid4())).run()
@@ -93,8 +93,8 @@ def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
 def test_a_decision_a_moment_after_an_answer_asks_nothing(
     database: Database, name: str, sent: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "_GATHER_SECONDS", 60.0)
-    monkeypatch.setattr(courier, "_FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(reporter_module, "_GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(reporter_module, "_FRESH_SECONDS", 60.0)
     study = create(database, seven_params(name, "hyperband"))
     sent.clear()
     Worker(database.url, name, WorkerOptions(uuid4())).run()

@@ -102,9 +102,7 @@ OF_NUMPY: dict[str, Write] = {
 }
 
 
-def run_all(
-    place: Any, function: Any, cases: dict[str, Write], driver: str = "orch"
-) -> list[FrozenTrial]:
+def run_all(place: Any, function: Any, cases: dict[str, Write]) -> list[FrozenTrial]:
     """A trial for each case, in order; the last one ends the study."""
     waiting = list(cases.values())
 
@@ -116,7 +114,7 @@ def run_all(
         return 1.0
 
     function(objective)
-    place.create("hooked:plain", trials=99, worker={"max_failures": 99}, storage={"driver": driver})
+    place.create("hooked:plain", trials=99, worker={"max_failures": 99})
     place.worker().run()
     *trials, last = place.trials()
     assert last.value == 0.0
@@ -151,12 +149,6 @@ def test_what_optunas_storage_refuses_is_a_failed_attempt_that_says_what(
         assert ours.state.name == theirs.state.name == "FAIL", name
         said = ours.user_attrs["orch:reason"]
         assert reason in said and len(said) < 2_200, (name, said)
-
-
-def test_with_optunas_own_storage_the_same_attempts_fail(place: Any, function: Any) -> None:
-    cases = {name: write for name, (write, _) in REFUSED.items()}
-    for trial in run_all(place, function, cases, driver="rdb"):
-        assert trial.state.name == "FAIL"
 
 
 def test_what_optunas_storage_takes_is_stored_as_there(place: Any, function: Any, url: str) -> None:
