@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
-from uuid import uuid4
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -28,8 +27,8 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import open_database
 from orchestrator.storage.studies import StoredStudy, open_study
 from orchestrator.training.handover import Handover
+from orchestrator.worker.guest import GuestWorker
 from orchestrator.worker.supervisor import Crew, LocalWorkers, Supervisor, local_workers
-from orchestrator.worker.worker import Worker, WorkerOptions
 
 __all__ = ["check", "join"]
 
@@ -235,7 +234,7 @@ class LocalRun:
     def _work_here(
         self, study: StoredStudy, timeout: float | None, show: Show, ended: _EndedTrials
     ) -> None:
-        worker = Worker(self.database.url, study.name, WorkerOptions(uuid4(), timeout=timeout))
+        worker = GuestWorker(self.database.url, study.name, timeout)
         with _looking(show, ended):
             worker.run()
 

@@ -434,7 +434,7 @@ def test_the_exit_code_of_a_run_is_that_of_what_it_trained(
 
 
 def test_a_run_that_failed_exits_1_though_its_report_breaks(orch: Orch, name: str) -> None:
-    script = _BROKEN_RUN.format(module="cli.session", function="summarise")
+    script = _BROKEN_RUN.format(module="study", function="summarise")
     done = subprocess.run(
         [
             sys.executable, "-c", script, "run", "quadratic", "--study", name, "--trials", "4",
