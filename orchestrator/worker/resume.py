@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 
+from orchestrator.base import facts
 from orchestrator.base.optuna_internals import RUNG
 from orchestrator.storage.claims import Claim, Claims
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints, Place, place
@@ -121,8 +122,8 @@ class ResumableTrial(SuggestingTrial):
             del attributes[rung]
 
     def _capture(self, step: int, capture: Capture) -> Checkpoint:
-        facts = {"restarts": self.restarts, "seconds": self.seconds}
-        return Checkpoint(step, dict(capture()), facts)
+        so_far = {"restarts": self.restarts, "seconds": self.seconds}
+        return Checkpoint(step, dict(capture()), so_far)
 
     # On this machine's disk, while the database is away
 
@@ -155,12 +156,12 @@ class ResumableTrial(SuggestingTrial):
         """Save how the trial ended, with what the objective has set beside values."""
         trial = self.frozen
         attributes = trial.user_attrs.items()
-        own = {key: value for key, value in attributes if not key.startswith("orch:")}
+        own = {key: value for key, value in attributes if not key.startswith(facts.PREFIX)}
         noted = {"attributes": own, "constraints": trial.constraints}
-        facts = {
+        last = {
             "state": end.state, "values": end.values, "attributes": end.attributes, "noted": noted,
         }  # fmt: skip
-        self._save_here(Checkpoint(max(self.values, default=0), {}, {"end": facts}))
+        self._save_here(Checkpoint(max(self.values, default=0), {}, {"end": last}))
 
     def _saved_end(self) -> End | None:
         """The end that an earlier worker of this machine could not deliver."""

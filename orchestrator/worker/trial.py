@@ -20,6 +20,7 @@ import optuna
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
+from orchestrator.base import facts
 from orchestrator.base.backoff import Stop
 from orchestrator.base.numbers import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
@@ -334,7 +335,7 @@ class Trial(ResumableTrial):
         if end.state == "COMPLETE":
             self._model.store(self.frozen)
         shown = " ".join(rounded(value, 5) for value in end.values or ()) or "no value"
-        reason = end.attributes.get("orch:reason")
+        reason = end.attributes.get(facts.REASON)
         why = f" ({reason})" if reason else ""
         _log.info("trial %d %s %s%s", self.number, end.state, shown, why)
         return claim
@@ -353,9 +354,9 @@ class Trial(ResumableTrial):
         values: list[float] | None,
         reason: str | None = None,
     ) -> End:
-        attributes = self._attributes() | ({"orch:reason": reason} if reason else {})
+        attributes = self._attributes() | ({facts.REASON: reason} if reason else {})
         if self.restarts:
-            attributes["orch:restarts"] = self.restarts
+            attributes[facts.RESTARTS] = self.restarts
         return End(state, values, attributes)
 
     def _end_badly(self, error: BaseException) -> None:
@@ -383,7 +384,7 @@ class Trial(ResumableTrial):
 
     def _fail(self, error: BaseException, failure: Failure) -> None:
         reason, lines = reason_of(error, self._claims.url), traceback_of(error, self._claims.url)
-        attributes = self._attributes() | {"orch:log": "\n".join(lines[-_LOG_LINES:])}
+        attributes = self._attributes() | {facts.LOG: "\n".join(lines[-_LOG_LINES:])}
         self._write_what_can_be_stored()
         self._checkpoints.flush(self.study.spec.worker.storage_patience)
         if self._claims.fail(self.id, reason, attributes, failure):
@@ -394,8 +395,8 @@ class Trial(ResumableTrial):
     def _attributes(self) -> dict[str, Any]:
         return {
             **self._worker,
-            "orch:seconds": round(self.seconds, 3),
-            "orch:seed": self.seed,
+            facts.SECONDS: round(self.seconds, 3),
+            facts.SEED: self.seed,
         }
 
     def _last_value(self) -> list[float] | None:

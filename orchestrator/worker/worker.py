@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from orchestrator.base import facts
 from orchestrator.base.backoff import Backoff, Stop, retry
 from orchestrator.errors import StorageError, StudyFailed
 from orchestrator.resolve.objective import facts_of, make_objective, search_space, useful_threads
@@ -143,7 +144,7 @@ class Worker:
     ) -> None:
         study = WorkerStudy(self._stored, self._objective, storage)
         planner = Planner(study, self._objective, self._claims, checkpoints)
-        facts = {"orch:worker": self.name, "orch:threads": threads}
+        recorded = {facts.WORKER: self.name, facts.THREADS: threads}
         polls = Backoff(_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS)
         next_claim: Claim | None = None
         try:
@@ -160,7 +161,7 @@ class Worker:
                         reporter,
                         checkpoints,
                         self.stop,
-                        facts,
+                        recorded,
                     )
                     next_claim = trial.run()
                     planner.end_search()
