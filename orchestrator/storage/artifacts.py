@@ -63,15 +63,15 @@ class PostgresArtifactStore:
                 "worker.artifacts to a shared folder or s3://BUCKET"
             )
         with self._database.transaction():
-            self._database.rows(
-                "insert_artifact",
-                artifact_id=artifact_id,
+            self._database.call(
+                "add_artifact",
+                artifact=artifact_id,
                 size=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
             )
             for part, start in enumerate(range(0, len(content), _CHUNK_BYTES)):
                 body = psycopg2.Binary(content[start : start + _CHUNK_BYTES])
-                self._database.rows("insert_chunk", artifact_id=artifact_id, part=part, body=body)
+                self._database.call("add_chunk", artifact=artifact_id, part=part, body=body)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """The artifact's bytes.
@@ -96,7 +96,7 @@ class PostgresArtifactStore:
         Raises:
             ArtifactNotFound: there is none of that name.
         """
-        if self._database.row("delete_artifact", artifact_id=artifact_id) is None:
+        if not self._database.call("remove_artifact", artifact=artifact_id)["removed"]:
             raise _not_found(f"no artifact {artifact_id}")
 
 

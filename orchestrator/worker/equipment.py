@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.storage.claims import Claims
+from orchestrator.storage.trial_cache import Position
 from orchestrator.worker.checkpoints import CheckpointWriter, UnfinishedTrials
 from orchestrator.worker.reporter import Reporter
 
@@ -40,4 +41,4 @@ class Equipment:
     keep_models: int
     constraints: tuple[str, ...]
     leaving: Callable[[], bool]
-    cursor: Callable[[], str | None]
+    cursor: Callable[[], Position | None]

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from orchestrator.base.files import remove_old
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.storage.claims import Claims
+from orchestrator.storage.claims import Claims, worker_id
 from orchestrator.storage.database import Database
 from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.devices import cores, divide_threads
@@ -270,7 +270,9 @@ class Supervisor:
             return
         leases = {row["worker_id"]: row for row in rows}
         for slot in self._slots:
-            lease = None if slot.process is None else leases.get(str(slot.process.worker_id))
+            lease = (
+                None if slot.process is None else leases.get(str(worker_id(slot.process.worker_id)))
+            )
             if lease is not None:
                 self._end_if_hanging(slot, lease["seconds"])
                 self._renew_if_late(slot, lease["silent_seconds"])

@@ -188,9 +188,8 @@ class Worker:
                 planner.end_search(optuna_study.ends_because)
                 pause.reset()
             elif claim.outcome == "plan":
-                assert claim.detail is not None
-                stage, budget = map(int, claim.detail.split())
-                if not planner.plan(stage, budget):
+                assert claim.stage is not None and claim.budget is not None
+                if not planner.plan(claim.stage, claim.budget):
                     pause.wait(lambda: self.leaving)
             elif claim.outcome == "schema":
                 raise StorageError(
@@ -198,9 +197,9 @@ class Worker:
                     "this worker ends"
                 )
             elif claim.outcome == "failed":
-                raise StudyFailed(f"study '{self._study.name}' failed: {claim.detail}")
+                raise StudyFailed(f"study '{self._study.name}' failed: {claim.reason}")
             elif claim.outcome == "misused":
-                raise self._misused(claim.detail)
+                raise self._misused(claim.reason)
             elif claim.outcome == "gone":
                 raise StudyFailed(f"study '{self._study.name}' was deleted; this worker ends")
             elif claim.outcome == "wait" or (
@@ -217,7 +216,7 @@ class Worker:
             lambda: self.leaving,
         )
         if self._storage is not None and claim.changes is not None:
-            self._storage.take(claim.changes, claim.end)
+            self._storage.take(claim.changes)
         return claim
 
     def _misused(self, reason: str | None) -> UsageError:
@@ -247,7 +246,7 @@ class Worker:
 
         facts = {"orch:worker": self.name, "orch:threads": self._threads}
         attempt = Attempt(equipment, self._objective, facts, trial_id, frozen.number, takes_next)
-        fresh = claim.detail == "fresh"
+        fresh = bool(claim.is_fresh)
         try:
             attempt.run(lambda: self._make_trial(optuna_study, frozen, fresh, planner, equipment))
         except WrongUse as error:

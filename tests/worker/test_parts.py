@@ -42,7 +42,7 @@ def claimed(place: Any) -> tuple[Claims, int]:
 
 
 def make_reporter(place: Any, claims: Claims, beat_seconds: float = 1000.0) -> Reporter:
-    return Reporter(place.site.url, place.study.study_id, claims.worker_id, beat_seconds)
+    return Reporter(place.site.url, place.study.study_id, claims.token, beat_seconds)
 
 
 def test_what_the_database_can_never_take_is_raised_at_the_report(
@@ -52,12 +52,12 @@ def test_what_the_database_can_never_take_is_raised_at_the_report(
     with make_reporter(place, claims) as reporter:
         reporter.begin(trial_id)
         reporter.write_param("x", 0.5, "no JSON of a distribution")
-        place.execute("ALTER FUNCTION orch.write_trial RENAME TO write_away")
+        place.execute("ALTER FUNCTION orch.write RENAME TO write_away")
         try:
             with pytest.raises(StorageError, match="does not exist"):
                 reporter.deliver(1, 0.5)
         finally:
-            place.execute("ALTER FUNCTION orch.write_away RENAME TO write_trial")
+            place.execute("ALTER FUNCTION orch.write_away RENAME TO write")
         with pytest.raises(StorageError, match="does not exist"):
             reporter.deliver(2, 0.5)
     reporter.close()

@@ -29,7 +29,7 @@ def carried(
     study = store_study("quadratic")
     claims = Claims(database, study.study_id, uuid4())
     claims.join("worker")
-    reporter = Reporter(database.url, study.study_id, claims.worker_id, beat_seconds=1000.0)
+    reporter = Reporter(database.url, study.study_id, claims.token, beat_seconds=1000.0)
     trial_id = claims.claim().trial_id
     assert trial_id is not None
     with reporter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -20,18 +21,23 @@ from orchestrator.worker import reporter as reporter_module
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 TRIALS = 12
-ONCE = {"read_study", "join_worker", "delete_orphans", "plain_studies", "leave_worker"}
+ONCE = {"read_study", "join_study", "remove_orphans", "plain_studies", "leave_study"}
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """The statements that this process sends, by name."""
+    """The statements that this process sends, by name; a call by its function's."""
     names = {text: name for name, text in statements().items()}
+
+    def name_of(query: str) -> str:
+        called = re.match(r"SELECT \* FROM orch\.(\w+)\(", query)
+        return called.group(1) if called else names.get(query, query)
+
     counts: Counter[str] = Counter()
 
     class CountingCursor(psycopg2.extensions.cursor):
         def execute(self, query: Any, parameters: Any = None) -> None:
-            counts[names.get(query, query)] += 1
+            counts[name_of(query)] += 1
             super().execute(query, parameters)
 
     def connect_counted(url: str) -> psycopg2.extensions.connection:
@@ -81,11 +87,11 @@ def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
     else:
         assert decisions >= TRIALS
     assert {query: count for query, count in counts.items() if query not in ONCE} == {
-        "claim_trial": 1,  # the first one only
+        "claim": 1,  # the first one only
         # The parameters, and the values that nobody decides about, go with the next decision or
         # with the end; and there is no sign of life beside.
-        **({"write_trial": decisions} if decisions else {}),
-        "finish_and_claim": TRIALS,
+        **({"write": decisions} if decisions else {}),
+        "finish": TRIALS,
     }
     delete(database, study)
 
@@ -99,7 +105,7 @@ def test_a_decision_a_moment_after_an_answer_asks_nothing(
     sent.clear()
     Worker(database.url, name, WorkerOptions(uuid4())).run()
     counts = {query: count for query, count in sent.items() if query not in ONCE}
-    assert counts == {"claim_trial": 1, "finish_and_claim": TRIALS}
+    assert counts == {"claim": 1, "finish": TRIALS}
     assert rows_of(database, study, "trial_params") == 7 * TRIALS
     # It decides all the same: the first trial of a bracket goes on, those that are worse do not.
     assert rows_of(database, study, "trial_system_attributes", "completed_rung_") >= TRIALS
@@ -119,6 +125,6 @@ def test_a_fresh_trial_is_not_asked_after(
     study = create(database, StudySpec.parse(document))
     sent.clear()
     Worker(database.url, name, WorkerOptions(uuid4())).run()
-    assert sent["resume_trial"] == 0
+    assert sent["resume"] == 0
     assert sent["checkpoints_of_trial"] == 2, "at the ends, to remove what is needless"
     delete(database, study)

@@ -537,7 +537,7 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
     worker = place.worker()
     claim = worker._claims.claim
 
-    def claim_and_lose(since: str | None) -> Any:
+    def claim_and_lose(since: Any) -> Any:
         claimed = claim(since)
         if not hooked.Hooked.trained:
             place.execute("UPDATE orch.lease SET worker_id = %(other)s", other=str(uuid4()))
@@ -548,7 +548,7 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
             )
             monkeypatch.setattr(worker._claims, "claim", claim)
             worker.leave()
-            return dataclasses.replace(claimed, detail=None)
+            return dataclasses.replace(claimed, is_fresh=False)
         return claimed
 
     monkeypatch.setattr(worker._claims, "claim", claim_and_lose)
@@ -784,11 +784,11 @@ def test_who_ends_at_once_gives_back_what_it_holds(
     claims = place.claims()
     assert claims.claim().outcome == "trial"
     place.site.goes_away()
-    abandon(place.site.url, place.study.study_id, claims.worker_id)
+    abandon(place.site.url, place.study.study_id, claims.token)
     assert "its trial is taken back after the grace period" in caplog.text
     place.site.comes_back()
     assert place.only().state == TrialState.RUNNING
-    abandon(place.site.url, place.study.study_id, claims.worker_id)
+    abandon(place.site.url, place.study.study_id, claims.token)
     assert place.only().state == TrialState.WAITING
 
 
