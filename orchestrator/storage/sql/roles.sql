@@ -62,9 +62,11 @@ GRANT SELECT ON ALL TABLES IN SCHEMA orch TO orch_worker, orch_reader;
 -- A worker takes trials, reports and ends them; it makes, renames and removes no study, removes no
 -- trial, and changes neither a spec nor a budget. It writes to no table: it calls the functions that
 -- calls.sql grants it, which run with their owner's rights and want its token for what is leased.
--- Rights that roles of before had on the tables are gone; so run this when workers of the version
--- before have left.
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA public, orch FROM orch_worker, orch_reader;
-REVOKE UPDATE (study_id) ON studies FROM orch_worker;
-REVOKE UPDATE (state, reason, wrong_use, failures_in_row, stage, objective) ON orch.study
-FROM orch_worker;
+
+-- For one version: what a running worker of version 7 writes by itself while it ends its trial, its
+-- heartbeat and the bytes of a checkpoint.
+GRANT UPDATE (renewed_at) ON orch.lease TO orch_worker;
+GRANT UPDATE (last_seen_at, left_at) ON orch.worker TO orch_worker;
+GRANT INSERT, DELETE ON orch.artifact TO orch_worker;
+GRANT INSERT ON orch.artifact_chunk TO orch_worker;

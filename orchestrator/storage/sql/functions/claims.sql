@@ -89,7 +89,7 @@ $$;
 
 -- The next trial for a worker that holds none, or the one that it holds already. The caller holds
 -- the study's lock and has seen that the worker exists.
-CREATE OR REPLACE FUNCTION orch.next_trial(
+CREATE OR REPLACE FUNCTION orch.take_trial(
     p_study integer, p_worker uuid, OUT outcome text, OUT trial_id integer, OUT is_fresh boolean,
     OUT stage integer, OUT budget integer, OUT reason text
 ) LANGUAGE plpgsql AS $$
@@ -213,7 +213,7 @@ BEGIN
         OR NOT EXISTS (SELECT FROM orch.worker WHERE worker_id = v_worker) THEN
         RETURN;
     END IF;
-    v_next := orch.next_trial(p_study, v_worker);
+    v_next := orch.take_trial(p_study, v_worker);
     outcome := v_next.outcome; trial_id := v_next.trial_id; is_fresh := v_next.is_fresh;
     stage := v_next.stage; budget := v_next.budget; reason := v_next.reason;
     UPDATE orch.worker SET last_seen_at = clock_timestamp(), left_at = NULL

@@ -39,7 +39,7 @@ BEGIN
     IF p_version <> (SELECT version FROM orch.schema_version) THEN
         outcome := 'schema';
     ELSIF p_claims THEN
-        v_next := orch.next_trial(p_study, v_worker);
+        v_next := orch.take_trial(p_study, v_worker);
         outcome := v_next.outcome; trial_id := v_next.trial_id; is_fresh := v_next.is_fresh;
         stage := v_next.stage; budget := v_next.budget; reason := v_next.reason;
     END IF;
