@@ -10,7 +10,9 @@ from uuid import UUID
 
 from psycopg2.extras import Json
 
+from orchestrator.base.backoff import Stop
 from orchestrator.storage.database import Database, Row
+from orchestrator.storage.patient import PatientDatabase
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.storable import clean, to_json
 from orchestrator.storage.trial_cache import NOWHERE, Changes, Position, stored_number
@@ -147,32 +149,52 @@ def worker_id(token: UUID) -> UUID:
 class Claims:
     """The trials of one study, as one worker takes and ends them.
 
+    What the training thread cannot go on without is asked again until the database answers. What
+    another thread sends (``write``, ``renew``, ``save_checkpoint``), or what a trial is worth more
+    than (its model), fails at once.
+
     Args:
         database: where the study is.
         study_id: the study.
         token: proves who the worker is; see ``workers.sql``.
+        patience_seconds: how long a call is repeated while the database is away; 0: it is not.
+        stop: once it is asked, no claim waits for the database.
 
     Attributes:
         token: that one.
         worker_id: what everybody may know the worker by.
     """
 
-    def __init__(self, database: Database, study_id: int, token: UUID) -> None:
+    def __init__(
+        self,
+        database: Database,
+        study_id: int,
+        token: UUID,
+        patience_seconds: float = 0.0,
+        stop: Stop | None = None,
+    ) -> None:
         self._database = database
+        self._patient = PatientDatabase(database, patience_seconds)
+        self._until_stop = PatientDatabase(database, patience_seconds, stop)
         self._study_id = study_id
         self.token = token
         self.worker_id = worker_id(token)
         # As text: psycopg2 takes a UUID only after a change to the whole process.
         self._token = str(token)
-        self._next: Claim | None = None
 
     def join(self, name: str) -> None:
         """Register the worker under a name for people, and sweep what dead workers left behind."""
-        self._database.call("join_study", study=self._study_id, token=self._token, name=name)
-        self._database.call("remove_orphans")
+        self._until_stop.call("join_study", study=self._study_id, token=self._token, name=name)
+        self._until_stop.call("remove_orphans")
 
-    def leave(self) -> None:
-        """Sign off: the worker no longer counts as alive."""
+    def leave(self, claim: Claim | None = None) -> None:
+        """Sign off: the worker no longer counts as alive.
+
+        Args:
+            claim: the newest; a trial of it that has not begun is released.
+        """
+        if claim is not None and claim.trial_id is not None:
+            self._database.call("release", token=self._token, trial=claim.trial_id)
         self._database.call("leave_study", token=self._token)
 
     def claim(self, since: Position | None = None) -> Claim:
@@ -181,11 +203,8 @@ class Claims:
         Args:
             since: the trial cache's position; changes come with the answer. None: not wanted.
         """
-        if self._next is not None:
-            claim, self._next = self._next, None
-            return claim
         asked = since or NOWHERE
-        row = self._database.call(
+        row = self._until_stop.call(
             "claim",
             study=self._study_id,
             token=self._token,
@@ -193,12 +212,6 @@ class Claims:
             **asdict(asked),
         )
         return Claim(changes=Changes.take_from(row, asked), **row)
-
-    def return_next(self) -> None:
-        """Give back a trial that came with the end of another one and has not begun."""
-        if self._next is not None and self._next.trial_id is not None:
-            self.give_back(self._next.trial_id)
-        self._next = None
 
     def exhaust(self, reason: str, stage: int | None) -> None:
         """The search has ended by itself: no further trial starts.
@@ -208,7 +221,7 @@ class Claims:
             stage: the stage at which a plan had nothing left; trials that were queued since then
                 keep the study open. None: whatever the stage.
         """
-        self._database.call("exhaust_study", study=self._study_id, reason=reason, stage=stage)
+        self._patient.call("exhaust_study", study=self._study_id, reason=reason, stage=stage)
 
     def advance(
         self,
@@ -228,7 +241,7 @@ class Claims:
         Returns:
             False: another worker has done what the plan wanted at this stage.
         """
-        row = self._database.call(
+        row = self._patient.call(
             "advance_plan",
             study=self._study_id,
             stage=stage,
@@ -265,7 +278,8 @@ class Claims:
         Args:
             trial_id: Optuna's id of the trial.
             writes: what is recorded.
-            durable: wait for the server's disk. Otherwise a crash of the server may lose it.
+            durable: wait for the server, and for its disk. Otherwise it fails at once while the
+                database is away, and a crash of the server may lose it.
             since: the trial cache's position; changes are the answer. None: not wanted.
             serial: the number of this write, by which the trial's end knows that it has arrived.
             after: the number of the newest one before it that has arrived.
@@ -274,7 +288,7 @@ class Claims:
             Whether the lease is held (otherwise nothing was written), and the changes.
         """
         asked = since or NOWHERE
-        row = self._database.call(
+        row = (self._patient if durable else self._database).call(
             "write",
             trial=trial_id,
             token=self._token,
@@ -307,7 +321,7 @@ class Claims:
 
     def checkpoints(self, trial_id: int) -> list[tuple[str, int, str]]:
         """The trial's checkpoints, newest first: artifact, step, SHA-256."""
-        rows = self._database.rows("checkpoints_of_trial", trial_id=trial_id)
+        rows = self._patient.rows("checkpoints_of_trial", trial_id=trial_id)
         return [(row["artifact_id"], row["step"], row["sha256"]) for row in rows]
 
     def resume(self, trial_id: int, step: int) -> bool:
@@ -370,22 +384,23 @@ class Claims:
         attributes: Mapping[str, Any],
         account: Account | None,
         since: Position | None,
-    ) -> bool:
-        """End the trial, and take what :meth:`claim` will answer next, in one transaction."""
+    ) -> Claim | None:
+        """End the trial and claim the next one, in one transaction.
+
+        Returns:
+            The next claim. None: the lease is gone; nothing was written.
+        """
         asked = since or NOWHERE
         end = self._end(trial_id, state, values, attributes)
         row = self._finish(end | {"claims": True}, account, asked)
-        if row is None:
-            return False
-        self._next = Claim(changes=Changes.take_from(row, asked), **row)
-        return True
+        return None if row is None else Claim(changes=Changes.take_from(row, asked), **row)
 
     def _finish(self, end: Row, account: Account | None, since: Position) -> Row | None:
         """The answer to an end; None: the lease is gone."""
         account = account or Account()
         late, serial = account.late, account.serial
         while True:
-            row = self._database.call(
+            row = self._patient.call(
                 "finish", serial=serial, writes=late.document(), **end, **asdict(since)
             )
             ended = row.pop("ended")
@@ -466,5 +481,14 @@ class Claims:
         """The database."""
         return self._database.url
 
+    def disconnect(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        self._database.close()
+
+    @property
+    def connections(self) -> int:
+        """How many connections have been opened: a new one may be to a server that has crashed."""
+        return self._database.connections
+
     def _held(self, function: str, **arguments: Any) -> bool:
-        return bool(self._database.call(function, token=self._token, **arguments)["held"])
+        return bool(self._patient.call(function, token=self._token, **arguments)["held"])

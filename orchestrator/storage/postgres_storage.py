@@ -29,6 +29,7 @@ from psycopg2.extras import Json
 from orchestrator.base.optuna_internals import DEFAULT_STUDY_NAME_PREFIX, FrozenStudy
 from orchestrator.spec.choices import internal, read_domain
 from orchestrator.storage.database import Database, Row
+from orchestrator.storage.patient import PatientDatabase
 from orchestrator.storage.storable import attribute_json, check_name, check_step
 from orchestrator.storage.trial_cache import (
     Changes,
@@ -248,26 +249,33 @@ class PostgresStorage(BaseStorage):
         cache = self._caches.setdefault(study_id, TrialCache())
         try:
             # What a running trial reports is noted nowhere.
-            cache.take(self._read_changes(study_id, cache.position, cache.unfinished()))
+            cache.take(read_changes(self._database, study_id, cache.position, cache.unfinished()))
         except KeyError:
             self._caches.pop(study_id, None)
             raise
         return cache
-
-    def _read_changes(self, study_id: int, since: Position, also: Sequence[int] = ()) -> Changes:
-        row = self._database.row(
-            "changed_trials", study_id=study_id, also=list(also), **asdict(since)
-        )
-        changes = None if row is None else Changes.take_from(row, since)
-        if changes is None:
-            raise _no_study(study_id)
-        return changes
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         row = self._database.row("trial_by_number", study_id=study_id, number=trial_number)
         if row is None:
             raise KeyError(f"no trial {trial_number} in the study with id {study_id}")
         return int(row["trial_id"])
+
+
+def read_changes(
+    database: Database | PatientDatabase, study_id: int, since: Position, also: Sequence[int] = ()
+) -> Changes:
+    """What has changed in a study since a position, and some trials in any case.
+
+    Raises:
+        KeyError: there is no such study.
+        StorageError: the database is out of reach.
+    """
+    row = database.row("changed_trials", study_id=study_id, also=list(also), **asdict(since))
+    changes = None if row is None else Changes.take_from(row, since)
+    if changes is None:
+        raise _no_study(study_id)
+    return changes
 
 
 def _running_trial() -> FrozenTrial:

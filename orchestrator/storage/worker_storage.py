@@ -8,6 +8,8 @@ reports, so that sampler and pruner find it here without a round trip of their o
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -21,7 +23,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from orchestrator.storage.database import Database
-from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.patient import PatientDatabase
+from orchestrator.storage.postgres_storage import PostgresStorage, read_changes
 from orchestrator.storage.storable import attribute_json, check_name
 from orchestrator.storage.trial_cache import Changes, Position, TrialCache
 
@@ -39,7 +42,7 @@ def _document(distribution: BaseDistribution) -> str:
 
 
 class Outbox(Protocol):
-    """Where a worker's writes to its own trial go; attributes are JSON."""
+    """Takes what is written to a worker's own trial; attributes are JSON."""
 
     def write_param(self, name: str, value: float, distribution: str) -> None: ...
 
@@ -51,16 +54,23 @@ class Outbox(Protocol):
 class WorkerStorage(PostgresStorage):
     """Optuna's storage for one worker's study.
 
+    The training thread alone reads and writes here; the reporter's thread calls ``take`` and reads
+    ``cursor``. What both touch is in the trial cache, which has a lock. ``_own`` is set between two
+    trials, when the reporter has nothing to send; ``_synced`` is one reference, and an old one
+    costs one more question.
+
     Args:
         database: where the study is.
         study_id: the study.
-        outbox: takes what is written to the worker's own trial.
+        patience_seconds: how long a read waits for a database that is away; 0: not at all.
     """
 
-    def __init__(self, database: Database, study_id: int, outbox: Outbox) -> None:
+    def __init__(self, database: Database, study_id: int, patience_seconds: float = 0.0) -> None:
         super().__init__(database)
         self._study_id = study_id
-        self._outbox = outbox
+        self._patient = PatientDatabase(database, patience_seconds)
+        self._is_patient = True
+        self._outbox: Outbox | None = None
         self._cache = TrialCache()
         self._synced = float("-inf")
         self._own: FrozenTrial | None = None
@@ -90,20 +100,35 @@ class WorkerStorage(PostgresStorage):
             KeyError: there is no such study any more.
             StorageError: the database is out of reach.
         """
-        self.take(self._read_changes(self._study_id, self._cache.position))
+        database = self._patient if self._is_patient else self._database
+        self.take(read_changes(database, self._study_id, self._cache.position))
 
-    def begin(self, trial_id: int) -> FrozenTrial:
-        """From now on this is the trial that is written here.
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Inside, no read waits for a database that is away."""
+        self._is_patient = False
+        try:
+            yield
+        finally:
+            self._is_patient = True
+
+    def start_trial(self, trial_id: int, outbox: Outbox) -> FrozenTrial:
+        """From now on this is the worker's own trial.
+
+        Args:
+            trial_id: a trial that the worker has claimed.
+            outbox: takes what is written to it.
 
         Raises:
             KeyError: it is not known here.
         """
-        self._own = self._cache.trial(trial_id)
+        self._own, self._outbox = self._cache.trial(trial_id), outbox
         return self._own
 
-    def end(self) -> None:
-        """No trial is written here, and what is known of the last one is old."""
+    def finish_trial(self) -> None:
+        """The worker has no trial, and what is known of the last one is old."""
         self._own, self._synced = None, float("-inf")
+        self._outbox = None
 
     def changed_since(self, seen: tuple[int, int]) -> tuple[list[FrozenTrial], tuple[int, int]]:
         """See :meth:`TrialCache.changed_since`; as far as is known here."""
@@ -128,8 +153,8 @@ class WorkerStorage(PostgresStorage):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
-        own = self._own
-        if own is None or trial_id != own._trial_id:
+        own, outbox = self._own, self._outbox
+        if own is None or outbox is None or trial_id != own._trial_id:
             super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
             return
         check_name(param_name)
@@ -137,26 +162,25 @@ class WorkerStorage(PostgresStorage):
         check_distribution_compatibility(known, distribution)
         own.distributions[param_name] = distribution
         own.params[param_name] = distribution.to_external_repr(param_value_internal)
-        text = _document(distribution)
-        self._outbox.write_param(param_name, param_value_internal, text)
+        outbox.write_param(param_name, param_value_internal, _document(distribution))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        own = self._own
-        if own is None or trial_id != own._trial_id:
+        own, outbox = self._own, self._outbox
+        if own is None or outbox is None or trial_id != own._trial_id:
             super().set_trial_user_attr(trial_id, key, value)
             return
         text = attribute_json(key, value)
         own.user_attrs[key] = value
-        self._outbox.write_user_attribute(key, text)
+        outbox.write_user_attribute(key, text)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        own = self._own
-        if own is None or trial_id != own._trial_id:
+        own, outbox = self._own, self._outbox
+        if own is None or outbox is None or trial_id != own._trial_id:
             super().set_trial_system_attr(trial_id, key, value)
             return
         text = attribute_json(key, value)
         own.system_attrs[key] = value
-        self._outbox.write_system_attribute(key, text)
+        outbox.write_system_attribute(key, text)
 
     # What Optuna asks of its study for every trial.
 

@@ -17,9 +17,9 @@ from orchestrator.base.files import remove_old
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage.claims import Claims, worker_id
 from orchestrator.storage.database import Database
-from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.devices import cores, divide_threads
 from orchestrator.worker.process import WorkerProcess, describe_exit
+from orchestrator.worker.saved import saved_files
 
 # How a process of ours ends by itself, if it holds no trial: a user's code may exit with them, too.
 _FINAL_CODES = {0, 1, 2, 3}
@@ -112,7 +112,7 @@ class Supervisor:
             handled.append(signal.SIGHUP)
         # Of crews that were killed with their supervisor; of trials that ended on other machines.
         remove_old(self._crew.logs.glob("*.log"), _OLD_LOG_DAYS)
-        remove_old(kept_files(), _OLD_TRIAL_DAYS)
+        remove_old(saved_files(), _OLD_TRIAL_DAYS)
         before = {each: signal.signal(each, self._on_signal) for each in handled}
         try:
             yield self

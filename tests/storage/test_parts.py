@@ -226,12 +226,12 @@ def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
     storage: PostgresStorage, database: Database, study_id: int
 ) -> None:
     outbox = Kept()
-    here = WorkerStorage(database, study_id, outbox)
+    here = WorkerStorage(database, study_id)
     own, other = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
     with pytest.raises(KeyError):
-        here.begin(own)  # it is not known here yet
+        here.start_trial(own, outbox)  # it is not known here yet
     here.sync()
-    assert here.begin(own)._trial_id == own
+    assert here.start_trial(own, outbox)._trial_id == own
     for trial_id in (own, other):
         here.set_trial_param(trial_id, "x", 0.5, DOMAIN)
         here.set_trial_user_attr(trial_id, "user", [1])
@@ -251,7 +251,7 @@ def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
     assert here.get_trial(own).user_attrs == {"user": [1]}
     storage.set_trial_state_values(own, TrialState.COMPLETE, [1.0])
     here.sync()
-    here.end()
+    here.finish_trial()
     assert here.get_trial(own).user_attrs == {"user": "theirs"}
     assert here.get_all_trials(study_id)[0].state == TrialState.COMPLETE
 
@@ -269,11 +269,11 @@ def test_what_came_a_moment_ago_is_not_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
-    here = WorkerStorage(database, study_id, Kept())
+    here = WorkerStorage(database, study_id)
     here.sync()
     storage.create_new_trial(study_id)
     assert here.get_all_trials(study_id) == []
-    here.end()
+    here.finish_trial()
     assert len(here.get_all_trials(study_id)) == 1
     changed, seen = here.changed_since((0, 0))
     assert [trial.number for trial in changed] == [0]
@@ -325,7 +325,7 @@ def test_a_pruner_forgets_rungs_that_a_crash_has_lost() -> None:
 def test_a_workers_storage_answers_for_other_studies_as_the_storage_does(
     storage: PostgresStorage, database: Database, study_id: int, name: str
 ) -> None:
-    here = WorkerStorage(database, study_id, Kept())
+    here = WorkerStorage(database, study_id)
     other = storage.create_new_study([StudyDirection.MINIMIZE] * 2, f"{name}-other")
     storage.create_new_trial(other)
     assert here.get_study_id_from_name(name) == study_id
@@ -333,7 +333,7 @@ def test_a_workers_storage_answers_for_other_studies_as_the_storage_does(
     assert here.get_study_directions(study_id) == [StudyDirection.MAXIMIZE]
     assert here.get_study_directions(other) == [StudyDirection.MINIMIZE] * 2
     assert len(here.get_all_trials(other)) == 1 and here.get_all_trials(study_id) == []
-    gone = WorkerStorage(database, other, Kept())
+    gone = WorkerStorage(database, other)
     storage.delete_study(other)
     with pytest.raises(KeyError):
         gone.sync()

@@ -175,11 +175,10 @@ def test_what_an_end_and_its_claim_have_changed_is_told_once(
         "UPDATE orch.lease SET renewed_at = renewed_at - interval '1 hour' WHERE trial_id = %(id)s",
         {"id": fallen},
     )
-    assert mine.finish_and_claim(
+    claim = mine.finish_and_claim(
         first.trial_id, "COMPLETE", [0.5], {}, None, first.changes.position
     )
-    claim = mine.claim()
-    assert claim.trial_id is not None and claim.changes is not None
+    assert claim is not None and claim.trial_id is not None and claim.changes is not None
     retry = claim.trial_id  # of the lost one, made in the same transaction
     told = {row[0]: row[2] for row in claim.changes.rows}
     assert told == {first.trial_id: "COMPLETE", fallen: "FAIL", retry: "RUNNING"}

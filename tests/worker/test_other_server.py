@@ -104,10 +104,9 @@ def test_a_view_starts_anew_after_a_crash(forgetful: Forgetful, crash: object) -
     assert again is not None and again.is_whole and [row[0] for row in again.rows][:1] == [trial_id]
     _, changes = claims.write(trial_id, Writes({1: 0.5}), since=before)
     assert changes is not None and changes.is_whole, "all but its own"
-    assert claims.finish_and_claim(trial_id, "COMPLETE", [0.5], {}, None, before)
-    ended = claims.claim().changes
-    assert ended is not None and ended.is_whole
-    assert {row[0]: row[2] for row in ended.rows}[trial_id] == "COMPLETE"
+    following = claims.finish_and_claim(trial_id, "COMPLETE", [0.5], {}, None, before)
+    assert following is not None and following.changes is not None and following.changes.is_whole
+    assert {row[0]: row[2] for row in following.changes.rows}[trial_id] == "COMPLETE"
 
 
 def test_a_view_stays_while_the_server_does(forgetful: Forgetful) -> None:
