@@ -21,6 +21,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
 from orchestrator.base.optuna_internals import FrozenStudy, copy_trial, study_id_of
 from orchestrator.errors import OrchError, StorageError, UsageError, nearest
 from orchestrator.importers import sqlite
@@ -132,7 +133,7 @@ def _without_running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _failed(trial: FrozenTrial, last: datetime) -> FrozenTrial:
-    attributes = {**trial.user_attrs, "orch:reason": STILL_RUNNING, "orch:seconds": None}
+    attributes = {**trial.user_attrs, facts.REASON: STILL_RUNNING, facts.SECONDS: None}
     failed = copy_trial(trial, attributes, trial.system_attrs)
     failed.state = TrialState.FAIL
     # Optuna wants both times of a trial that has ended. When this one did nobody knows: not after

@@ -15,8 +15,9 @@ from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
+from orchestrator.base.facts import BRACKET
 from orchestrator.base.optuna_internals import bracket_of, bracket_pruners
-from orchestrator.search.plans.promotion import BRACKET, Brackets, bracket_at
+from orchestrator.search.plans.promotion import Brackets, bracket_at
 
 
 class Rung(BaseModel):

@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
 from orchestrator.base.optuna_internals import CachedStorage, copy_trial, pareto_front
 from orchestrator.errors import OrchError
 from orchestrator.report.formatting import duration
@@ -41,17 +42,17 @@ from orchestrator.storage.rdb_storage import make_rdb_storage, open_optuna_stora
 from orchestrator.storage.studies import open_study
 
 _WORDS = {
-    "orch:worker": "worker",
-    "orch:seconds": "time",
-    "orch:threads": "CPU threads",
-    "orch:seed": "seed",
-    "orch:restarts": "went on from checkpoint after",
-    "orch:reason": "reason",
-    "orch:log": "log",
-    "orch:attempt": "attempt",
-    "orch:losses": "times lost",
-    "orch:retry_of": "retry of trial",
-    "orch:retried_as": "retried as trial",
+    facts.WORKER: "worker",
+    facts.SECONDS: "time",
+    facts.THREADS: "CPU threads",
+    facts.SEED: "seed",
+    facts.RESTARTS: "went on from checkpoint after",
+    facts.REASON: "reason",
+    facts.LOG: "log",
+    facts.ATTEMPT: "attempt",
+    facts.LOSSES: "times lost",
+    facts.RETRY_OF: "retry of trial",
+    facts.RETRIED_AS: "retried as trial",
 }
 
 
@@ -150,7 +151,7 @@ def feasible_front(
 
 def readable(attributes: dict[str, Any]) -> dict[str, Any]:
     """A trial's user attributes in plain words, the user's own untouched and first."""
-    own = {key: value for key, value in attributes.items() if not key.startswith("orch:")}
+    own = {key: value for key, value in attributes.items() if not key.startswith(facts.PREFIX)}
     ours = {word: attributes[key] for key, word in _WORDS.items() if key in attributes}
     if isinstance(ours.get("time"), int | float):
         ours["time"] = duration(ours["time"])

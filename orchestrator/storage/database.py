@@ -48,6 +48,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._connection: Connection | None = None
+        self.connections = 0  # opened so far
         self._lock = threading.RLock()
         self._process = os.getpid()
 
@@ -75,6 +76,7 @@ class Database:
             try:
                 if self._connection is None:
                     self._connection = connect(self.url)
+                    self.connections += 1
                 with self._connection.cursor() as cursor:
                     cursor.execute(sql, parameters)
                     wait(self._connection)

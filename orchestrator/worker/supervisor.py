@@ -22,9 +22,9 @@ from orchestrator.errors import (
 from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
-from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.devices import cores, default_workers, divide_threads, parse_gpus
 from orchestrator.worker.process import Exit, WorkerProcess, describe_exit
+from orchestrator.worker.saved import saved_files
 
 # How a process of ours ends by itself, if it holds no trial.
 _FINAL_CODES = {Exit.DONE, Exit.FAILED, Exit.MISUSED, Exit.NO_STORAGE}
@@ -177,7 +177,7 @@ class Supervisor:
         """Run the crew inside the block; whatever ends the block ends the crew."""
         # Of crews that were killed with their supervisor; of trials that ended on other machines.
         remove_old(self._crew.logs.glob("*.log"), _OLD_LOG_DAYS)
-        remove_old(kept_files(), _OLD_TRIAL_DAYS)
+        remove_old(saved_files(), _OLD_TRIAL_DAYS)
         try:
             yield self
         finally:
