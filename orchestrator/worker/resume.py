@@ -54,7 +54,7 @@ class ResumableTrial(SuggestingTrial):
         assert claim.trial_id is not None
         trial = study.storage.start_trial(claim.trial_id, reporter)
         super().__init__(study, trial)
-        self._is_fresh = claim.detail == "fresh"
+        self._is_fresh = bool(claim.is_fresh)
         self._claims = claims
         self._reporter = reporter
         self._checkpoints = checkpoints
