@@ -41,7 +41,7 @@ def abandon(url: str, study_id: int, worker_id: UUID) -> None:
     database = Database(url)
     try:
         claims = Claims(database, study_id, worker_id)
-        for trial_id in claims.held():
+        for trial_id in claims.leased():
             claims.give_back(trial_id)
         claims.leave()
     except OrchError as error:

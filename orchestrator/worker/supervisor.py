@@ -393,7 +393,7 @@ class Supervisor:
     def _take_back(self, debt: _Debt) -> bool:
         """End or return what the process held. Returns whether it held a trial."""
         claims = Claims(self._database, self._crew.study_id, debt.worker_id)
-        held = claims.held()
+        held = claims.leased()
         for trial_id in held:
             if debt.reason is None:
                 claims.give_back(trial_id)

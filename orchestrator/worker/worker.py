@@ -149,7 +149,7 @@ class Worker:
         next_claim: Claim | None = None
         try:
             while not self.stop.is_due:
-                claim, next_claim = next_claim or self._claims.claim(storage.cursor), None
+                claim, next_claim = next_claim or self._claims.claim(storage.position), None
                 if claim.changes is not None:
                     storage.take(claim.changes)
                 if claim.outcome == "trial":
