@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 
+from orchestrator.base import facts
 from orchestrator.base.optuna_internals import RUNG
 from orchestrator.storage.claims import Claim, Claims
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints, Place, place
@@ -50,7 +51,7 @@ class ResumableTrial(SuggestingTrial):
         checkpoints: Checkpoints,
     ) -> None:
         assert claim.trial_id is not None
-        trial = study.storage.start_trial(claim.trial_id, reporter)
+        trial = study.worker_storage.start_trial(claim.trial_id, reporter)
         super().__init__(study, trial)
         self._is_fresh = bool(claim.is_fresh)
         self._claims = claims
@@ -80,11 +81,11 @@ class ResumableTrial(SuggestingTrial):
         self._check_running()
         if self._is_fresh and not self.values:
             return None
-        found, here = self._checkpoints.load_newest(self.id), self._load_saved()
+        found, here = self._checkpoints.load_newest(self._trial_id), self._load_saved()
         if here is not None and (found is None or here.step > found.step):
             found = here
         step = -1 if found is None else found.step
-        if not self._claims.resume(self.id, step):
+        if not self._claims.resume(self._trial_id, step):
             raise LeaseLost
         self._forget_values_after(step)
         if found is None:
@@ -102,7 +103,7 @@ class ResumableTrial(SuggestingTrial):
         Raises:
             UpdateFinishedTrialError: the trial has ended, as in Optuna.
         """
-        if not self._reporter.is_running(self.id):
+        if not self._reporter.is_running(self._trial_id):
             raise UpdateFinishedTrialError(f"trial {self.number} has ended; it cannot be changed")
 
     def _take_over(self, step: int, value: float) -> None:
@@ -121,8 +122,8 @@ class ResumableTrial(SuggestingTrial):
             del attributes[rung]
 
     def _capture(self, step: int, capture: Capture) -> Checkpoint:
-        facts = {"restarts": self.restarts, "seconds": self.seconds}
-        return Checkpoint(step, dict(capture()), facts)
+        so_far = {"restarts": self.restarts, "seconds": self.seconds}
+        return Checkpoint(step, dict(capture()), so_far)
 
     # On this machine's disk, while the database is away
 
@@ -141,7 +142,7 @@ class ResumableTrial(SuggestingTrial):
         saved = saved_params(found)
         if not self.params:
             for name, (value, domain) in saved.items():
-                self.storage.set_trial_param(self.id, name, value, domain)
+                self.storage.set_trial_param(self._trial_id, name, value, domain)
         drawn = drawn_values(self.frozen)
         if saved and {name: value for name, (value, _) in saved.items()} != drawn:
             _log.warning("trial %d: what is kept here has other parameters", self.number)
@@ -155,12 +156,12 @@ class ResumableTrial(SuggestingTrial):
         """Save how the trial ended, with what the objective has set beside values."""
         trial = self.frozen
         attributes = trial.user_attrs.items()
-        own = {key: value for key, value in attributes if not key.startswith("orch:")}
+        own = {key: value for key, value in attributes if not key.startswith(facts.PREFIX)}
         noted = {"attributes": own, "constraints": trial.constraints}
-        facts = {
+        last = {
             "state": end.state, "values": end.values, "attributes": end.attributes, "noted": noted,
         }  # fmt: skip
-        self._save_here(Checkpoint(max(self.values, default=0), {}, {"end": facts}))
+        self._save_here(Checkpoint(max(self.values, default=0), {}, {"end": last}))
 
     def _saved_end(self) -> End | None:
         """The end that an earlier worker of this machine could not deliver."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from orchestrator.base import facts
 from orchestrator.base.backoff import Backoff, Stop, retry
 from orchestrator.errors import StorageError, StudyFailed
 from orchestrator.resolve.objective import facts_of, make_objective, search_space, useful_threads
@@ -42,13 +43,13 @@ class WorkerOptions:
     """How one worker process behaves.
 
     Attributes:
-        worker_id: its token, which proves who it is (``workers.sql``).
+        token: proves who it is (``workers.sql``).
         threads: CPU threads that it may use; None: not limited.
         stay: wait for more budget when the study is done, instead of leaving.
         timeout: seconds after which it takes no further trial; None: none.
     """
 
-    worker_id: UUID
+    token: UUID
     threads: int | None = None
     stay: bool = False
     timeout: float | None = None
@@ -80,7 +81,7 @@ class Worker:
         self._claims = Claims(
             self._database,
             self._stored.study_id,
-            options.worker_id,
+            options.token,
             settings.storage_patience,
             self.stop,
         )
@@ -96,8 +97,8 @@ class Worker:
         return self._stored.study_id
 
     @property
-    def worker_id(self) -> UUID:
-        return self._options.worker_id
+    def token(self) -> UUID:
+        return self._options.token
 
     def leave(self) -> None:
         """Ask the worker to end: after the value that its trial reports next, at the latest."""
@@ -143,7 +144,7 @@ class Worker:
     ) -> None:
         study = WorkerStudy(self._stored, self._objective, storage)
         planner = Planner(study, self._objective, self._claims, checkpoints)
-        facts = {"orch:worker": self.name, "orch:threads": threads}
+        recorded = {facts.WORKER: self.name, facts.THREADS: threads}
         polls = Backoff(_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS)
         next_claim: Claim | None = None
         try:
@@ -160,7 +161,7 @@ class Worker:
                         reporter,
                         checkpoints,
                         self.stop,
-                        facts,
+                        recorded,
                     )
                     next_claim = trial.run()
                     planner.end_search()

@@ -73,6 +73,21 @@ BEGIN
 END
 $$;
 
+-- Another spec, for the trials to come, and what follows from it. The budget is only raised.
+CREATE OR REPLACE FUNCTION orch.replace_spec(
+    p_study integer, p_spec jsonb, p_objective jsonb, p_software jsonb
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM orch.lock_study(p_study);
+    UPDATE orch.study
+    SET objective = p_objective, spec = jsonb_set(p_spec, '{study,trials}', to_jsonb(
+        greatest(budget, (p_spec #>> '{study,trials}')::integer)))
+    WHERE study_id = p_study;
+    UPDATE study_user_attributes SET value_json = p_software::text
+    WHERE study_id = p_study AND key = 'orch:software';
+END
+$$;
+
 -- raised: false where the study has as many trials or more.
 CREATE OR REPLACE FUNCTION orch.raise_budget(p_study integer, p_budget integer, OUT raised boolean)
 LANGUAGE plpgsql AS $$
