@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
+from orchestrator.base import facts
 from orchestrator.errors import NoSuchStudy, OrchError, UsageError, nearest
 from orchestrator.spec.choices import read_domain
 from orchestrator.spec.eligibility import may_win, rank
@@ -219,4 +220,4 @@ def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]
 
 def is_retried(trial: FrozenTrial) -> bool:
     """Whether it is a failed attempt that another trial stands for."""
-    return "orch:retried_as" in trial.user_attrs
+    return facts.RETRIED_AS in trial.user_attrs

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from orchestrator.base import facts
 from orchestrator.base.files import check_writable, home, remove_old
 from orchestrator.errors import (
     OrchError,
@@ -397,7 +398,7 @@ class Supervisor:
             if debt.reason is None:
                 claims.give_back(trial_id)
             else:
-                claims.fail(trial_id, debt.reason, {"orch:log": debt.log})
+                claims.fail(trial_id, debt.reason, {facts.LOG: debt.log})
         claims.leave()
         return bool(held)
 

@@ -107,6 +107,18 @@ BEGIN
 END
 $$;
 
+-- Another spec for the trials to come, with what a study stores and pins of its objective.
+CREATE OR REPLACE FUNCTION orch.replace_spec(
+    p_study integer, p_spec jsonb, p_objective jsonb, p_software jsonb
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE orch.study SET spec = p_spec, objective = p_objective WHERE study_id = p_study;
+    INSERT INTO study_user_attributes (study_id, key, value_json)
+    VALUES (p_study, 'orch:software', p_software::text)
+    ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json;
+END
+$$;
+
 -- Take up a study that was stopped, ran out of time or failed.
 CREATE OR REPLACE FUNCTION orch.reopen_study(p_study integer) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
