@@ -85,10 +85,26 @@ def init(storage: o.StorageOption = None) -> None:
 
     Example: orch db init --storage postgresql://owner@db.lab/orch
     """
-    from orchestrator.storage.schema import open_database
+    upgrade(storage)
+
+
+@app.command()
+def upgrade(storage: o.StorageOption = None) -> None:
+    """Bring the tables of an older orch to this version; its workers end their trials and leave.
+
+    It can run beside them, as the tables' owner. On the embedded server, the first command that
+    writes does the same.
+
+    Example: orch db upgrade --storage postgresql://orch_owner@db.lab/orch
+    """
+    from orchestrator.storage.database import Database
+    from orchestrator.storage.schema import prepare, storage_url
     from orchestrator.storage.url import mask
 
-    print(f"the schema is in place at {mask(open_database(storage).url)}", file=sys.stderr)
+    database = Database(storage_url(storage))
+    for name in prepare(database):
+        print(name)
+    print(f"the schema is in place at {mask(database.url)}", file=sys.stderr)
 
 
 @app.command()

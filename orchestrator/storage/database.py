@@ -67,8 +67,10 @@ class Database:
         found = self.rows(query, **parameters)
         return found[0] if found else None
 
-    def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Row]:
-        """Run any SQL text; see :meth:`rows`."""
+    def execute(
+        self, sql: str, parameters: dict[str, Any] | None = None, seconds: float | None = None
+    ) -> list[Row]:
+        """Run any SQL text, and wait for it as :func:`wait` does; see :meth:`rows`."""
         if self._process != os.getpid():
             self._forget_the_parents()
         with self._lock:
@@ -77,7 +79,7 @@ class Database:
                     self._connection = connect(self.url)
                 with self._connection.cursor() as cursor:
                     cursor.execute(sql, parameters)
-                    wait(self._connection)
+                    wait(self._connection, seconds)
                     if not cursor.description:
                         return []
                     names = [column.name for column in cursor.description]

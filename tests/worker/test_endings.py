@@ -48,17 +48,6 @@ def test_an_exception_costs_one_attempt_whatever_it_is(
     assert trials[0].user_attrs["orch:reason"].startswith(type(error).__name__)
 
 
-def test_a_worker_of_the_schema_before_ends_its_trial_as_one_attempt(place: Any) -> None:
-    place.create(worker={"max_retries": 1})
-    claims = place.claims()
-    [row] = place.execute(
-        "SELECT orch.fail_trial(%(trial)s, %(worker)s, 'no such layer', '{}') AS held",
-        trial=take(claims), worker=claims.worker_id,
-    )  # fmt: skip
-    assert row["held"]
-    assert place.trials()[1].user_attrs == {"orch:retry_of": 0, "orch:attempt": 2}
-
-
 # Certain to come again
 
 

@@ -1,5 +1,4 @@
--- What Optuna's storage interface needs: which trials changed, and the writes of one trial. Run
--- after schema.sql, in the same transaction.
+-- What Optuna's storage interface needs: which trials changed, and the writes of one trial.
 
 -- Note that this transaction changes a trial. The setting, which ends with the transaction, tells
 -- the triggers that nothing is left to note of that trial.
@@ -34,29 +33,6 @@ BEGIN
     RETURN NULL;
 END
 $$;
-
-DO $$
-DECLARE
-    v_table text;
-BEGIN
-    FOREACH v_table IN ARRAY ARRAY['trials', 'trial_params', 'trial_values',
-                                   'trial_user_attributes', 'trial_system_attributes'] LOOP
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_insert ON %I', v_table);
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_update ON %I', v_table);
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_note ON %I', v_table);
-        EXECUTE format(
-            'CREATE TRIGGER orch_note AFTER INSERT OR UPDATE ON %I FOR EACH ROW
-             WHEN (current_setting(''orch.noted'', true) IS DISTINCT FROM NEW.trial_id::text)
-             EXECUTE FUNCTION orch.%I()',
-            v_table, CASE v_table WHEN 'trials' THEN 'note_trial' ELSE 'note_part' END);
-    END LOOP;
-    DROP FUNCTION IF EXISTS orch.note_trials, orch.note_parts;
-END
-$$;
-
--- Trials that are older than the triggers.
-INSERT INTO orch.change (trial_id, study_id, xid, touched)
-SELECT trial_id, study_id, pg_current_xact_id(), true FROM trials ON CONFLICT DO NOTHING;
 
 -- From where the next call of orch.changes goes on: the oldest transaction that is still running, so
 -- that nothing is missed, and little is seen twice. To be asked for before what has changed.

@@ -115,15 +115,6 @@ BEGIN
 END
 $$;
 
--- A worker of schema 6 tells nothing but the reason.
-CREATE OR REPLACE FUNCTION orch.fail_trial(
-    p_trial integer, p_worker uuid, p_reason text, p_attributes jsonb
-) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN orch.fail_attempt(p_trial, p_worker, p_reason, p_attributes, 'failed', NULL);
-END
-$$;
-
 -- An orderly leave: the trial waits for the next worker, as the same attempt.
 CREATE OR REPLACE FUNCTION orch.give_back_trial(p_trial integer, p_worker uuid)
 RETURNS boolean LANGUAGE plpgsql AS $$
