@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests of the claim, the lease, the storage and the budget, which are measured.
 MEASURED := tests/worker tests/storage tests/search
+# Optuna: the lowest release that pyproject.toml allows, and the locked one.
+LOWEST := $(shell sed -n 's/.*"optuna>=\([0-9.]*\).*/\1/p' pyproject.toml)
+LOCKED := $(shell sed -n 's/^optuna==//p' constraints.txt)
 # Those that take longest: clusters, servers and wheels, a process for each refused command, whole
 # pages of the documentation.
 LONG := tests/cli/test_refused.py tests/deploy tests/e2e/test_gil.py tests/e2e/test_keras_tuner.py \
 	tests/e2e/test_noise.py tests/launch tests/packaging tests/report/test_anywhere.py \
 	tests/test_docs.py
 
-.PHONY: help install demo test long check coverage mutation docs chaos cluster clean
+.PHONY: help install demo test long lowest check coverage mutation docs chaos cluster clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -44,6 +47,13 @@ test: check coverage  ## all checks, and the tests but those of "make long"
 
 long: install  ## the tests that take longest
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(LONG)
+
+lowest: install  ## the storage's tests with the lowest Optuna allowed, where it is not the locked one
+ifneq ($(LOWEST),$(LOCKED))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps \
+		--target build/lowest optuna==$(LOWEST)
+	PYTHONPATH=build/lowest $(BIN)/python -m pytest tests/base tests/storage/test_optuna_suite.py
+endif
 
 coverage: install  ## which branches of the claim, lease, storage and budget code their tests run
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(MEASURED) --cov

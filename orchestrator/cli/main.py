@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from orchestrator.base.extras import DISTRIBUTION
 from orchestrator.cli import (
     compare,
     dashboard,
@@ -76,7 +77,7 @@ def _print_version(wanted: bool) -> None:
         from importlib.metadata import version
 
         python = platform.python_version()
-        print(f"orch {version('orch')} (Python {python}, Optuna {version('optuna')})")
+        print(f"orch {version(DISTRIBUTION)} (Python {python}, Optuna {version('optuna')})")
         raise typer.Exit
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.resolve.pins import software_of
 from orchestrator.resolve.resolve import resolve
 from orchestrator.search.plans import is_planned
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
-from orchestrator.spec.origin import IMPORTED, KERASTUNER, ORIGIN, Origin
+from orchestrator.spec.origin import IMPORTED, KERASTUNER, Origin
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.studies import NewStudy, StoredStudy, insert_rows, open_study, read
@@ -138,9 +139,9 @@ def _store_attributes(
     storage: PostgresStorage, study_id: int, imported: ImportedStudy, ids: Mapping[int, int]
 ) -> None:
     for key, value in imported.attributes.items():
-        if not key.startswith("orch:"):  # what an orch elsewhere knew of its own study
+        if not key.startswith(facts.PREFIX):  # what an orch elsewhere knew of its own study
             storage.set_study_user_attr(study_id, key, value)
-    storage.set_study_user_attr(study_id, ORIGIN, imported.origin.model_dump())
+    storage.set_study_user_attr(study_id, facts.IMPORTED, imported.origin.model_dump())
     new_ids = {trial._trial_id: ids[number] for number, trial in enumerate(imported.trials)}
     for key, value in imported.system_attributes.items():
         note = _TRIAL_NOTE.fullmatch(key)  # optuna-dashboard names the trial by its id

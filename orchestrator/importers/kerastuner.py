@@ -13,6 +13,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
 from orchestrator.errors import UsageError, nearest
 from orchestrator.importers.imported import STILL_RUNNING, ImportedStudy
 from orchestrator.spec.origin import KERASTUNER, Origin
@@ -229,7 +230,7 @@ def _attributes(
     if promoted in numbers:
         found["kerastuner:continues"] = numbers[promoted]
     if reason is not None:
-        found["orch:reason"] = reason
+        found[facts.REASON] = reason
     return found
 
 

@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy as shallow_copy
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +19,10 @@ import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalRedisBackend
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
+from orchestrator.base.optuna_internals import FrozenStudy, copy_trial, study_id_of
 from orchestrator.errors import OrchError, StorageError, UsageError, nearest
 from orchestrator.importers import sqlite
 from orchestrator.importers.imported import STILL_RUNNING, ImportedStudy
@@ -60,7 +60,7 @@ def read_optuna(source: str, study: str | None) -> ImportedStudy:
         with _without_warnings(), _open(source) as opened:
             studies = {each.study_name: each for each in opened.storage.get_all_studies()}
             chosen = studies[_choose(list(studies), study, where)]
-            trials = opened.storage.get_all_trials(chosen._study_id, deepcopy=False)
+            trials = opened.storage.get_all_trials(study_id_of(chosen), deepcopy=False)
     except Exception as error:  # each driver and backend raises its own
         if isinstance(error, OrchError) and not isinstance(error, StorageError):
             raise
@@ -133,13 +133,13 @@ def _without_running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _failed(trial: FrozenTrial, last: datetime) -> FrozenTrial:
-    failed = shallow_copy(trial)
+    attributes = {**trial.user_attrs, facts.REASON: STILL_RUNNING, facts.SECONDS: None}
+    failed = copy_trial(trial, attributes, trial.system_attrs)
     failed.state = TrialState.FAIL
     # Optuna wants both times of a trial that has ended. When this one did nobody knows: not after
     # the last moment that the source knows of.
     failed.datetime_start = trial.datetime_start or last
     failed.datetime_complete = last
-    failed._user_attrs = {**trial.user_attrs, "orch:reason": STILL_RUNNING, "orch:seconds": None}
     return failed
 
 

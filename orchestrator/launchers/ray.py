@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.base.extras import install
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.launchers.engine import Engine, Job, Member, label
 
@@ -204,7 +205,7 @@ class Ray(Engine):
         try:
             import ray
         except ImportError:
-            raise UsageError("Ray is not installed; pip install 'orch[ray]'") from None
+            raise UsageError(f"Ray is not installed; {install('ray')}") from None
         if not ray.is_initialized():
             try:
                 _knock(self._address)

@@ -24,6 +24,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base.extras import install
 from orchestrator.errors import OrchError
 from orchestrator.report.arithmetic import MOST
 from orchestrator.spec.model import StudySpec
@@ -40,7 +41,7 @@ def without_tensorflow() -> None:
         OrchError: TensorBoard is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise OrchError("TensorBoard is not installed; pip install 'orch[tensorboard]'")
+        raise OrchError(f"TensorBoard is not installed; {install('tensorboard')}")
     if "tensorflow" not in sys.modules:
         sys.modules.setdefault(
             "tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf")

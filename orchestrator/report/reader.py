@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
-from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
+from orchestrator.base.optuna_internals import pareto_front
 from orchestrator.errors import OrchError
 from orchestrator.report.confirmation import read_confirmation, rounds_of, spread
 from orchestrator.report.epochs import EpochCounter
@@ -174,7 +175,7 @@ def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> 
         return []
     # Study.best_trials would let a trial that may not win beat others.
     able = [trial for trial in trials if may_win(trial, spec.study.constraints)]
-    front = _get_pareto_front_trials_by_trials(able, study.directions)
+    front = pareto_front(able, study.directions)
     return [trial.number for trial in front]
 
 
@@ -278,21 +279,21 @@ def _trial(
             for step, value in sorted(trial.intermediate_values.items())
         },
         bracket=bracket,
-        retry_of=attributes.get("orch:retry_of"),
-        worker=attributes.get("orch:worker", ""),
+        retry_of=attributes.get(facts.RETRY_OF),
+        worker=attributes.get(facts.WORKER, ""),
         seconds=_seconds(trial, origin),
-        reason=attributes.get("orch:reason"),
+        reason=attributes.get(facts.REASON),
         feasible=feasible(trial, spec.study.constraints) if trial.state.is_finished() else None,
         started_seconds=_seconds_after(first_start, trial.datetime_start) if timed else None,
         ended_seconds=_seconds_after(first_start, trial.datetime_complete) if timed else None,
-        attributes={k: v for k, v in attributes.items() if not k.startswith("orch:")},
+        attributes={k: v for k, v in attributes.items() if not k.startswith(facts.PREFIX)},
     )
 
 
 def _seconds(trial: FrozenTrial, origin: Origin | None) -> float | None:
     """How long it trained, as its worker says; of an imported trial, from its start to its end."""
-    if "orch:seconds" in trial.user_attrs or origin is None or not origin.has_times:
-        return trial.user_attrs.get("orch:seconds")
+    if facts.SECONDS in trial.user_attrs or origin is None or not origin.has_times:
+        return trial.user_attrs.get(facts.SECONDS)
     return _seconds_after(trial.datetime_start, trial.datetime_complete)
 
 

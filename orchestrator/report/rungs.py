@@ -15,7 +15,9 @@ from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
-from orchestrator.search.plans.promotion import BRACKET, Brackets, bracket_at
+from orchestrator.base.facts import BRACKET
+from orchestrator.base.optuna_internals import bracket_of, bracket_pruners
+from orchestrator.search.plans.promotion import Brackets, bracket_at
 
 
 class Rung(BaseModel):
@@ -60,9 +62,8 @@ class Ladder:
             place = trial.system_attrs.get(BRACKET)
             return None if place is None else bracket_at(int(place), self._brackets.count)
         if isinstance(self._pruner, HyperbandPruner):
-            if not self._pruner._pruners:
-                self._pruner._try_initialization(self._study)
-            return self._pruner._get_bracket_id(self._study, trial)
+            bracket_pruners(self._pruner, self._study)
+            return bracket_of(self._pruner, self._study, trial)
         return 0 if isinstance(self._pruner, SuccessiveHalvingPruner) else None
 
     def rungs(self, trials: list[FrozenTrial]) -> list[Rung]:

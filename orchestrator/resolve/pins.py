@@ -15,6 +15,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from orchestrator.base.extras import DISTRIBUTION
 from orchestrator.base.references import Reference
 from orchestrator.errors import ObjectiveError, StudyFailed
 from orchestrator.resolve.objective import pin_data
@@ -122,7 +123,7 @@ def _folder(top: str, first: str) -> Path | None:
 
 # What a study pins, each under the names by which it may be installed.
 _PACKAGES = {
-    "orch": ("orch",),
+    "orch": (DISTRIBUTION,),
     "optuna": ("optuna",),
     "keras": ("keras",),
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
@@ -201,7 +202,7 @@ def _version(names: tuple[str, ...]) -> str | None:
         except PackageNotFoundError:
             continue
         # Of orch the release alone: the commits after it have versions too, and work together.
-        return Version(found).base_version if name == "orch" else found
+        return Version(found).base_version if name == DISTRIBUTION else found
     return None
 
 

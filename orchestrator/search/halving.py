@@ -16,12 +16,19 @@ from typing import Protocol, cast
 
 from optuna import Study, pruners
 from optuna.pruners import BasePruner, NopPruner
-from optuna.pruners._successive_halving import _completed_rung_key, _get_current_rung
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-# How Optuna names the system attributes in which a trial's rungs are noted: this and the rung.
-RUNG = "completed_rung_"
+from orchestrator.base.optuna_internals import (
+    RUNG,
+    HalvingRule,
+    bracket_of,
+    bracket_pruners,
+    rule_of,
+    rung_key,
+    rung_of,
+    storage_of,
+)
 
 
 class ChangeReader(Protocol):
@@ -72,17 +79,17 @@ class SuccessiveHalvingPruner(pruners.SuccessiveHalvingPruner):
     _index: RungIndex | None = None
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        storage = _change_reader(study)
-        if self._min_resource is None or storage is None:
+        rule, storage = rule_of(self), _change_reader(study)
+        if rule.min_resource is None or storage is None:
             return super().prune(study, trial)
         self._index = self._index or RungIndex()
         for each in self._index.changed(storage):
             self._index.put(0, each)
-        return decide(self, study, trial, self._index, 0)
+        return decide(rule, study, trial, self._index, 0)
 
     def noted(self, study: Study, trial: FrozenTrial) -> dict[str, float]:
         """See :func:`noted_rung`."""
-        return _noted(self, trial)
+        return _noted(rule_of(self), trial)
 
 
 class HyperbandPruner(pruners.HyperbandPruner):
@@ -91,30 +98,29 @@ class HyperbandPruner(pruners.HyperbandPruner):
     _index: RungIndex | None = None
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        storage = _change_reader(study)
-        if storage is None or not self._ready(study):
+        storage, of_brackets = (
+            _change_reader(study),
+            bracket_pruners(self, study, reads_trials=False),
+        )
+        if storage is None or not of_brackets:
             return super().prune(study, trial)
         self._index = self._index or RungIndex()
         for each in self._index.changed(storage):
-            self._index.put(self._get_bracket_id(study, each), each)
-        bracket = self._get_bracket_id(study, trial)
-        return decide(self._pruners[bracket], study, trial, self._index, bracket)
+            self._index.put(bracket_of(self, study, each), each)
+        bracket = bracket_of(self, study, trial)
+        return decide(rule_of(of_brackets[bracket]), study, trial, self._index, bracket)
 
     def noted(self, study: Study, trial: FrozenTrial) -> dict[str, float]:
         """See :func:`noted_rung`."""
-        if not self._ready(study):
+        of_brackets = bracket_pruners(self, study, reads_trials=False)
+        if not of_brackets:
             return {}
-        return _noted(self._pruners[self._get_bracket_id(study, trial)], trial)
-
-    def _ready(self, study: Study) -> bool:
-        if not self._pruners and self._max_resource != "auto":
-            self._try_initialization(study)
-        return bool(self._pruners)
+        return _noted(rule_of(of_brackets[bracket_of(self, study, trial)]), trial)
 
 
 def _change_reader(study: Study) -> ChangeReader | None:
     # isinstance with a protocol would cost as much as the decision.
-    storage = study._storage
+    storage = storage_of(study)
     return cast(ChangeReader, storage) if hasattr(storage, "changed_since") else None
 
 
@@ -136,7 +142,7 @@ def reads_others(pruner: BasePruner, study: Study, trial: FrozenTrial) -> bool:
 
 
 def decide(
-    rule: pruners.SuccessiveHalvingPruner,
+    rule: HalvingRule,
     study: Study,
     trial: FrozenTrial,
     index: RungIndex,
@@ -146,38 +152,32 @@ def decide(
     step = trial.last_step
     if step is None:
         return False
-    value, rung = trial.intermediate_values[step], _get_current_rung(trial)
-    while step >= _resource(rule, rung):
+    value, rung = trial.intermediate_values[step], rung_of(trial)
+    while step >= rule.resource(rung):
         if math.isnan(value):
             return True
-        key = _completed_rung_key(rung)
-        study._storage.set_trial_system_attr(trial._trial_id, key, value)
+        key = rung_key(rung)
+        storage_of(study).set_trial_system_attr(trial._trial_id, key, value)
         others = index.others(bracket, key, trial.number)
         count = len(others) + 1
-        if count <= rule._bootstrap_count:
+        if count <= rule.bootstrap_count:
             return True
         if study.direction == StudyDirection.MAXIMIZE:
             better = len(others) - bisect_right(others, value)
         else:
             better = bisect_left(others, value)
         # Of the first few, only the best goes on.
-        if better > max(0, count // rule._reduction_factor - 1):
+        if better > max(0, count // rule.reduction_factor - 1):
             return True
         rung += 1
     return False
 
 
-def _noted(rule: pruners.SuccessiveHalvingPruner, trial: FrozenTrial) -> dict[str, float]:
+def _noted(rule: HalvingRule, trial: FrozenTrial) -> dict[str, float]:
     step = trial.last_step
-    if step is None or rule._min_resource is None:
+    if step is None or rule.min_resource is None:
         return {}
-    value, rung = trial.intermediate_values[step], _get_current_rung(trial)
-    if step < _resource(rule, rung) or math.isnan(value):
+    value, rung = trial.intermediate_values[step], rung_of(trial)
+    if step < rule.resource(rung) or math.isnan(value):
         return {}
-    return {_completed_rung_key(rung): value}
-
-
-def _resource(rule: pruners.SuccessiveHalvingPruner, rung: int) -> int:
-    assert rule._min_resource is not None
-    exponent = rule._min_early_stopping_rate + rung
-    return int(rule._min_resource * rule._reduction_factor**exponent)
+    return {rung_key(rung): value}

@@ -17,8 +17,15 @@ _SEED = frozenset({"seed"})
 SAMPLERS = {
     # constant_liar: workers that ask at the same time do not all get the same answer.
     "tpe": Strategy("TPESampler", _MODULE, {"constant_liar": True}, _SEED),
-    "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch"),
-    "cmaes": Strategy("CmaEsSampler", _MODULE, {"warn_independent_sampling": False}, _SEED),
+    "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch", extra="gp"),
+    "cmaes": Strategy(
+        "CmaEsSampler",
+        _MODULE,
+        {"warn_independent_sampling": False},
+        _SEED,
+        package="cmaes",
+        extra="cmaes",
+    ),
     "random": Strategy("RandomSampler", _MODULE, reserved=_SEED),
     "qmc": Strategy(
         "QMCSampler",

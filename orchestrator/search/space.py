@@ -14,6 +14,7 @@ from optuna.distributions import (
 )
 
 from orchestrator.base.numbers import rounded
+from orchestrator.base.optuna_internals import contains
 from orchestrator.errors import UsageError, nearest
 from orchestrator.spec.choices import internal, place_of
 from orchestrator.spec.domains import (
@@ -129,7 +130,7 @@ def check_value(name: str, value: Any, each: BaseDistribution) -> None:
         UsageError: it is not.
     """
     check_type(name, value, each)
-    if not each._contains(internal(each, value)):
+    if not contains(each, internal(each, value)):
         raise UsageError(f"{name} cannot be {value!r}; its domain is {describe(each)}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from orchestrator.base.extras import require
 from orchestrator.errors import UsageError, nearest
 
 # Python callables and objects, which a spec file cannot write.
@@ -51,8 +51,9 @@ class Strategy:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     # Options that orch fills in itself; naming them in a spec would break what they are for.
     reserved: frozenset[str] = frozenset()
-    # A package that the class needs, and imports only when it is well under way.
+    # A package that the class needs, and imports only after it has begun; and the extra with it.
     package: str | None = None
+    extra: str = ""
 
     def options(self) -> dict[str, str]:
         """What a spec may say beside the name, and of which type it is as Optuna writes it."""
@@ -76,11 +77,8 @@ class Strategy:
         Raises:
             UsageError: an option that the class does not have, or a value that it refuses.
         """
-        if self.package is not None and importlib.util.find_spec(self.package) is None:
-            raise UsageError(
-                f"{section}: Optuna's {self.class_name} needs {self.package}; "
-                f"pip install {self.package}"
-            )
+        if self.package is not None:
+            require(self.package, self.extra, f"{section}: Optuna's {self.class_name}")
         known = self.options()
         for option in options:
             if option not in known:

@@ -22,10 +22,10 @@ _MODULE = "optuna.terminator"
 
 EVALUATORS = {
     # H. Makarova et al., "Automatic Termination for Hyperparameter Optimization" (2022).
-    "regret": Strategy("RegretBoundEvaluator", _MODULE, package="torch"),
+    "regret": Strategy("RegretBoundEvaluator", _MODULE, package="torch", extra="gp"),
     # H. Ishibashi et al., "A stopping criterion for Bayesian optimization by the gap of expected
     # minimum simple regrets" (2023).
-    "emmr": Strategy("EMMREvaluator", _MODULE, package="torch"),
+    "emmr": Strategy("EMMREvaluator", _MODULE, package="torch", extra="gp"),
     "stagnation": Strategy("BestValueStagnationEvaluator", _MODULE),
     "none": Strategy("", _MODULE),
 }

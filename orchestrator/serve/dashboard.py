@@ -17,11 +17,11 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import BaseStorage
-from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import StudyDirection
-from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
+from orchestrator.base.optuna_internals import CachedStorage, copy_trial, pareto_front
 from orchestrator.errors import OrchError
 from orchestrator.report.formatting import duration
 from orchestrator.report.reader import summarise
@@ -42,21 +42,21 @@ from orchestrator.storage.rdb_storage import make_rdb_storage, open_optuna_stora
 from orchestrator.storage.studies import open_study
 
 _WORDS = {
-    "orch:worker": "worker",
-    "orch:seconds": "time",
-    "orch:threads": "CPU threads",
-    "orch:seed": "seed",
-    "orch:restarts": "went on from checkpoint after",
-    "orch:reason": "reason",
-    "orch:log": "log",
-    "orch:attempt": "attempt",
-    "orch:losses": "times lost",
-    "orch:retry_of": "retry of trial",
-    "orch:retried_as": "retried as trial",
+    facts.WORKER: "worker",
+    facts.SECONDS: "time",
+    facts.THREADS: "CPU threads",
+    facts.SEED: "seed",
+    facts.RESTARTS: "went on from checkpoint after",
+    facts.REASON: "reason",
+    facts.LOG: "log",
+    facts.ATTEMPT: "attempt",
+    facts.LOSSES: "times lost",
+    facts.RETRY_OF: "retry of trial",
+    facts.RETRIED_AS: "retried as trial",
 }
 
 
-class ReadableStorage(_CachedStorage):
+class ReadableStorage(CachedStorage):
     """Optuna's storage; what is read of a trial has readable attributes, and what is only for
     the orchestrator is left out.
 
@@ -106,14 +106,11 @@ class ReadableStorage(_CachedStorage):
         known, artifacts_known = self._readable.get(trial._trial_id, (None, None))
         if known is not None and artifacts == artifacts_known:
             return known
-        shown = FrozenTrial.__new__(FrozenTrial)
-        shown.__dict__.update(trial.__dict__)
-        shown._user_attrs = readable(trial.user_attrs)
+        others = {k: v for k, v in with_list_of_constraints(trial).items() if not _is_artifact(k)}
+        shown = copy_trial(trial, readable(trial.user_attrs), {**others, **artifacts})
         for name, domain in trial.distributions.items():
             if isinstance(domain, CategoricalDistribution) and not _has_hash(domain):
                 _show_choices_as_text(shown, name, domain)
-        others = {k: v for k, v in with_list_of_constraints(trial).items() if not _is_artifact(k)}
-        shown._system_attrs = {**others, **artifacts}
         if trial.state.is_finished():
             self._readable[trial._trial_id] = shown, artifacts
         return shown
@@ -149,12 +146,12 @@ def feasible_front(
     trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
 ) -> list[FrozenTrial]:
     """The Pareto front of the trials that may win, in place of optuna-dashboard's own."""
-    return _get_pareto_front_trials_by_trials(list(filter(may_win, trials)), directions)
+    return pareto_front(list(filter(may_win, trials)), directions)
 
 
 def readable(attributes: dict[str, Any]) -> dict[str, Any]:
     """A trial's user attributes in plain words, the user's own untouched and first."""
-    own = {key: value for key, value in attributes.items() if not key.startswith("orch:")}
+    own = {key: value for key, value in attributes.items() if not key.startswith(facts.PREFIX)}
     ours = {word: attributes[key] for key, word in _WORDS.items() if key in attributes}
     if isinstance(ours.get("time"), int | float):
         ours["time"] = duration(ours["time"])

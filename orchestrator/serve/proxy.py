@@ -6,6 +6,7 @@ import inspect
 import socket
 import sys
 
+from orchestrator.base.extras import require
 from orchestrator.errors import OrchError
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
@@ -21,7 +22,9 @@ def serve(database: Database, host: str, port: int) -> None:
 
     Raises:
         OrchError: the port is taken, or the address is not this machine's.
+        UsageError: gRPC is not installed.
     """
+    require("grpc", "proxy", "orch db proxy")
     from optuna.storages import run_grpc_proxy_server
 
     _check_free(host, port)

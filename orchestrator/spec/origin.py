@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.base import facts
+
 KERASTUNER, OPTUNA = "KerasTuner", "Optuna"
 # What stands for the objective of a study that was imported without one.
 IMPORTED = "imported"
-# The study's user attribute that has it.
-ORIGIN = "orch:imported"
 
 
 class Origin(BaseModel):
@@ -47,6 +47,6 @@ class Origin(BaseModel):
 def origin_of(attributes: Mapping[str, Any]) -> Origin | None:
     """The origin in a study's user attributes; None: it was made here, or by an older orch."""
     try:
-        return Origin.model_validate(attributes[ORIGIN])
+        return Origin.model_validate(attributes[facts.IMPORTED])
     except (KeyError, ValidationError):
         return None

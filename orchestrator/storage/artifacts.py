@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import psycopg2
 
+from orchestrator.base.extras import install
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.storage.database import Database
 from orchestrator.storage.url import mask
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+    from orchestrator.base.optuna_internals import ArtifactStore
 
 _log = logging.getLogger("orch")
 
@@ -176,7 +177,7 @@ def _cloud(kind: str, bucket: str) -> ArtifactStore:
         made: ArtifactStore = store(bucket)
     except ImportError:
         raise UsageError(
-            f"worker.artifacts {kind}://{bucket} needs an extra; pip install 'orch[{extra}]'"
+            f"worker.artifacts {kind}://{bucket} needs an extra; {install(extra)}"
         ) from None
     return made
 

@@ -21,12 +21,11 @@ from optuna.distributions import (
 )
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.storages._base import DEFAULT_STUDY_NAME_PREFIX
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from psycopg2.extras import Json
 
+from orchestrator.base.optuna_internals import DEFAULT_STUDY_NAME_PREFIX, FrozenStudy
 from orchestrator.spec.choices import internal, read_domain
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.storable import attribute_json, check_name, check_step

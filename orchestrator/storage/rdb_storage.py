@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
 
+from orchestrator.base.optuna_internals import CachedStorage
 from orchestrator.storage.watchdog import connect_watched
 
 _DIALECT = "postgresql+psycopg2://"
@@ -45,4 +45,4 @@ def _on_ours(url: str, may_write: bool) -> dict[str, Any]:
 
 def open_optuna_storage(url: str) -> BaseStorage:
     """The storage that workers, reports and the dashboard share, with finished trials cached."""
-    return _CachedStorage(make_rdb_storage(url))
+    return CachedStorage(make_rdb_storage(url))

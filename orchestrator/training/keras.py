@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.errors import ObjectiveError
+from orchestrator.errors import ObjectiveError, OrchError
 from orchestrator.training import fast_fit
 from orchestrator.training.base import Objective, Refit, Settings, Trial
 from orchestrator.training.compiled_epoch import SMALLEST_PART
@@ -93,7 +94,15 @@ def configure(threads: int | None, small_network: bool = False) -> None:
     Args:
         threads: CPU threads of this process; None: TensorFlow takes all cores.
         small_network: an operation has one thread, and ``threads`` of them run at the same time.
+
+    Raises:
+        OrchError: TensorFlow is not installed here.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise OrchError(
+            "a Keras objective needs TensorFlow, which is not installed on this machine; "
+            "pip install tensorflow"
+        )
     # The import makes a million objects that live as long as the process: looking for garbage
     # among them takes half a second each time, during the import and after every trial.
     collects = gc.isenabled()

@@ -13,7 +13,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+    from orchestrator.base.optuna_internals import ArtifactStore
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import RandomSampler
@@ -17,6 +16,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from orchestrator.base.optuna_internals import IN_MEMORY_LOGGER, HookedStudy, HookedTrial
 from orchestrator.errors import OrchError
 from orchestrator.resolve.objective import make_objective, search_space, useful_threads
 from orchestrator.resolve.pins import check_data
@@ -34,7 +34,7 @@ class Restarted(BaseException):
     """The recorded training stopped here, and went on from this checkpoint."""
 
 
-class RecordedStudy(optuna.Study):
+class RecordedStudy(HookedStudy):
     """What an objective saw of its study when a recorded trial began, in memory.
 
     Args:
@@ -57,7 +57,7 @@ class RecordedStudy(optuna.Study):
 
     def begin_trial(self) -> int:
         """A new trial; its id."""
-        return self._storage.create_new_trial(self._study_id)
+        return self.storage.create_new_trial(self.study_id)
 
     def stop(self) -> None:
         """Nothing is to be stopped."""
@@ -66,7 +66,7 @@ class RecordedStudy(optuna.Study):
 @contextmanager
 def _without_news() -> Iterator[None]:
     """Optuna announces each study that it makes; nobody has asked for this one."""
-    log = logging.getLogger("optuna.storages._in_memory")
+    log = logging.getLogger(IN_MEMORY_LOGGER)
     before, log.disabled = log.disabled, True
     try:
         yield
@@ -80,7 +80,7 @@ def _ended_before(one: FrozenTrial, other: FrozenTrial) -> bool:
     return one.datetime_complete <= other.datetime_start
 
 
-class RecordedTrial(optuna.Trial):
+class RecordedTrial(HookedTrial):
     """An ``optuna.Trial`` with the parameters of a recorded one; what it writes stays in memory.
 
     Args:
@@ -131,16 +131,16 @@ class RecordedTrial(optuna.Trial):
         for name, distribution in space.items():
             if objective.is_active(name, self.params):
                 try:
-                    self._suggest(name, distribution)
+                    self.suggest(name, distribution)
                 except ValueError as error:
                     raise OrchError(
                         f"trial {self.number} does not fit the space: {error}"
                     ) from None
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._suggest(name, domain_of(choices))
+        return self.suggest(name, domain_of(choices))
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+    def suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if name not in self._recorded:
             raise ValueError(f"the record has no parameter '{name}'")
         value = self._recorded[name]
@@ -150,13 +150,13 @@ class RecordedTrial(optuna.Trial):
             value = domain.choices[place_of(stored_form(domain), value)]
         else:
             domain.to_internal_repr(value)  # refuses another value
-        self._cached_frozen_trial.params[name] = value
-        self._cached_frozen_trial.distributions[name] = domain
+        self.frozen.params[name] = value
+        self.frozen.distributions[name] = domain
         return as_suggested(value, distribution)
 
-    def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
+    def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:
-            super()._check_distribution(name, distribution)
+            super().check_domain(name, distribution)
 
     def report(self, value: float, step: int) -> None:
         self.reported.setdefault(int(step), float(value))

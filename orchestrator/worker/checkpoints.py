@@ -32,7 +32,7 @@ from orchestrator.worker.endings import is_full
 from orchestrator.worker.leaving import MachineFault
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+    from orchestrator.base.optuna_internals import ArtifactStore
 
 _log = logging.getLogger("orch")
 

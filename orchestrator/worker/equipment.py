@@ -11,7 +11,7 @@ from orchestrator.worker.checkpoints import CheckpointWriter, UnfinishedTrials
 from orchestrator.worker.reporter import Reporter
 
 if TYPE_CHECKING:
-    from optuna.artifacts._protocol import ArtifactStore
+    from orchestrator.base.optuna_internals import ArtifactStore
 
 
 @dataclass(frozen=True)

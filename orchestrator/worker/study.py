@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.base.optuna_internals import HookedStudy
 
 ALL_TRIED = "every configuration has been tried"
 _STOPPED = "the objective called study.stop()"
 
 
-class WorkerStudy(optuna.Study):
+class WorkerStudy(HookedStudy):
     """An Optuna study that its sampler or its objective may end.
 
     Attributes:

@@ -23,8 +23,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base.backoff import patiently
+from orchestrator.base.optuna_internals import RUNG, HookedTrial
 from orchestrator.errors import StorageUnavailable
-from orchestrator.search.halving import RUNG, noted_rung, reads_others
+from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.space import Space
 from orchestrator.search.substitution import as_suggested
 from orchestrator.spec.choices import internal, place_of, read_domain
@@ -46,7 +47,7 @@ _log = logging.getLogger("orch")
 _FLUSH_SECONDS = 30.0
 
 
-class WorkerTrial(optuna.Trial):
+class WorkerTrial(HookedTrial):
     """An :class:`optuna.Trial` that survives the database, its process, and its machine.
 
     Args:
@@ -126,11 +127,11 @@ class WorkerTrial(optuna.Trial):
     @property
     def values(self) -> dict[int, float]:
         """Every value reported so far, by step, delivered or not."""
-        return dict(self._cached_frozen_trial.intermediate_values)
+        return dict(self.frozen.intermediate_values)
 
-    def _get_latest_trial(self) -> FrozenTrial:
+    def latest(self) -> FrozenTrial:
         # Optuna copies the trial at each call, and reads its attributes from the storage.
-        return self._cached_frozen_trial
+        return self.frozen
 
     def tell_sampler(self, state: TrialState, values: Sequence[float] | None) -> None:
         """Show to the sampler how the trial ends."""
@@ -140,7 +141,7 @@ class WorkerTrial(optuna.Trial):
         """Draw every active parameter of the space, in its order."""
         for name, distribution in self._space.items():
             if self._is_active(name, self.params):
-                self._suggest(name, distribution)
+                self.suggest(name, distribution)
 
     def check_names(self) -> None:
         """Look whether the objective knows every parameter of the spec.
@@ -148,7 +149,7 @@ class WorkerTrial(optuna.Trial):
         Raises:
             WrongUse: it does not.
         """
-        self._domains.check_names(self._cached_frozen_trial.distributions)
+        self._domains.check_names(self.frozen.distributions)
 
     def report(self, value: float, step: int) -> None:
         """Record an intermediate value.
@@ -158,9 +159,9 @@ class WorkerTrial(optuna.Trial):
         """
         self._check_current()
         value, step = _as_float(value), _as_step(step)
-        if step in self._cached_frozen_trial.intermediate_values:
+        if step in self.frozen.intermediate_values:
             return  # Optuna's rule: the first value of a step counts
-        self._cached_frozen_trial.intermediate_values[step] = value
+        self.frozen.intermediate_values[step] = value
         if not self.has_reported:
             self.check_names()
         self.has_reported = True
@@ -173,7 +174,7 @@ class WorkerTrial(optuna.Trial):
         reporter, pruner, trial = (
             self._equipment.reporter,
             self.study.pruner,
-            self._cached_frozen_trial,
+            self.frozen,
         )
         if len(self.study.directions) == 1 and reads_others(pruner, self.study, trial):
             for key, noted in noted_rung(pruner, self.study, trial).items():
@@ -250,7 +251,7 @@ class WorkerTrial(optuna.Trial):
 
     def _take_over(self, step: int, value: float) -> None:
         """A value that an earlier attempt reported, and the pruner has seen."""
-        reported = self._cached_frozen_trial.intermediate_values
+        reported = self.frozen.intermediate_values
         if step not in reported:
             reported[step] = value
             self._equipment.reporter.deliver(step, value)
@@ -270,14 +271,14 @@ class WorkerTrial(optuna.Trial):
         if not self.params:
             for name, (value, text) in kept.items():
                 self.storage.set_trial_param(self._trial_id, name, value, read_domain(text))
-            self._cached_frozen_trial = self.storage.get_trial(self._trial_id)
+            self.frozen = self.storage.get_trial(self._trial_id)
         if kept.keys() and {name: value for name, (value, _) in kept.items()} != self._drawn():
             _log.warning("trial %d: what is kept here has other parameters", self.number)
             return None
         return found
 
     def _drawn(self) -> dict[str, float]:
-        trial = self._cached_frozen_trial
+        trial = self.frozen
         return {
             name: internal(domain, trial.params[name])
             for name, domain in trial.distributions.items()
@@ -293,9 +294,7 @@ class WorkerTrial(optuna.Trial):
         self._check_current()
         equipment = self._equipment
         # As far as is known: a constraint may be set later, up to the trial's end.
-        if not math.isfinite(value) or known_infeasible(
-            self._cached_frozen_trial, equipment.constraints
-        ):
+        if not math.isfinite(value) or known_infeasible(self.frozen, equipment.constraints):
             return
         try:
             if not equipment.claims.is_model_wanted(value, equipment.keep_models):
@@ -310,11 +309,11 @@ class WorkerTrial(optuna.Trial):
     @property
     def is_feasible(self) -> bool:
         """Whether it violates no constraint, were it to end now."""
-        return feasible(self._cached_frozen_trial, self._equipment.constraints) is not False
+        return feasible(self.frozen, self._equipment.constraints) is not False
 
     def noted(self) -> dict[str, dict[str, Any]]:
         """What the objective has set beside values: its user attributes and constraints."""
-        trial = self._cached_frozen_trial
+        trial = self.frozen
         attributes = trial.user_attrs.items()
         own = {key: value for key, value in attributes if not key.startswith("orch:")}
         return {"attributes": own, "constraints": trial.constraints}
@@ -349,7 +348,7 @@ class WorkerTrial(optuna.Trial):
     def keep_on_disk(self, checkpoint: Checkpoint) -> None:
         """Keep a state on this machine, with the values that the database may lack."""
         values = {str(step): value for step, value in self.values.items()}
-        domains = self._cached_frozen_trial.distributions
+        domains = self.frozen.distributions
         drawn = [
             [name, value, distribution_to_json(domains[name])]
             for name, value in self._drawn().items()
@@ -373,14 +372,14 @@ class WorkerTrial(optuna.Trial):
         return self.steps is not None and step >= self.steps
 
     def _forget_values_after(self, step: int) -> None:
-        values = self._cached_frozen_trial.intermediate_values
+        values = self.frozen.intermediate_values
         for late in [each for each in values if each > step]:
             del values[late]
-        attributes = self._cached_frozen_trial.system_attrs
+        attributes = self.frozen.system_attrs
         for rung in [key for key in attributes if step < 0 and key.startswith(RUNG)]:
             del attributes[rung]
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+    def suggest(self, name: str, distribution: BaseDistribution) -> Any:
         # Every suggest_* of Optuna comes through here.
         wanted = self._space.get(name, distribution)
         if wanted is not distribution:
@@ -388,7 +387,7 @@ class WorkerTrial(optuna.Trial):
         if not isinstance(wanted, CategoricalDistribution):
             return as_suggested(self._draw(name, wanted), distribution)
         stored = storable(name, wanted, self.study.sampler)
-        is_new = name not in self._cached_frozen_trial.distributions
+        is_new = name not in self.frozen.distributions
         drawn = self._draw(name, stored)
         place = place_of(stored, drawn)
         # Optuna has stored the first choice that is equal: True for 1.
@@ -399,13 +398,13 @@ class WorkerTrial(optuna.Trial):
 
     def _draw(self, name: str, wanted: BaseDistribution) -> Any:
         """The value of a parameter: enqueued, of an earlier attempt, or the sampler's."""
-        drawn = self._cached_frozen_trial.distributions
-        if name in self._fixed_params and name not in drawn:
-            check_enqueued(name, self._fixed_params[name], wanted)
+        drawn = self.frozen.distributions
+        if name in self.fixed and name not in drawn:
+            check_enqueued(name, self.fixed[name], wanted)
 
         def suggest() -> Any:
             try:
-                return super(WorkerTrial, self)._suggest(name, wanted)
+                return super(WorkerTrial, self).suggest(name, wanted)
             except StorageUnavailable:
                 # The value may have been stored although the answer was lost: look before
                 # drawing again.
@@ -415,16 +414,16 @@ class WorkerTrial(optuna.Trial):
         def suggest_afresh() -> Any:
             if getattr(self, "_stale", False):
                 reported = self.values
-                self._cached_frozen_trial = self.storage.get_trial(self._trial_id)
-                self._cached_frozen_trial.intermediate_values.update(reported)
+                self.frozen = self.storage.get_trial(self._trial_id)
+                self.frozen.intermediate_values.update(reported)
                 self._stale = False
             return suggest()
 
         return patiently(suggest_afresh, self._equipment.patience_seconds)
 
-    def _check_distribution(self, name: str, distribution: BaseDistribution) -> None:
+    def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:
-            super()._check_distribution(name, distribution)
+            super().check_domain(name, distribution)
 
 
 def _as_float(value: Any) -> float:

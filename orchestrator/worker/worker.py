@@ -266,7 +266,7 @@ class Worker:
     ) -> WorkerTrial:
         spec, brackets = self._study.spec, planner.brackets
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
-        optuna_study._thread_local.cached_all_trials = None
+        optuna_study.forget_trials()
         optuna_study.sampler = build_sampler(
             spec, derive(spec.training.seed, "sampler", frozen.number)
         )

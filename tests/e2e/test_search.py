@@ -43,7 +43,7 @@ def test_every_sampler_and_pruner_runs_with_four_workers(
     package = _NEEDS.get(sampler)
     if package is not None and importlib.util.find_spec(package) is None:
         message = orch.refused(2, "create", name, "--objective", "quadratic", "--sampler", sampler)
-        assert f"pip install {package}" in message
+        assert f"needs {package}; pip install 'optuna-orchestrator[{sampler}]'" in message
         sampler = "tpe"
     options = list(_FINITE) if sampler == "bruteforce" else []
     options += ["--set", "pruner.upper=60"] if pruner == "threshold" else []

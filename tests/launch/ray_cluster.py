@@ -16,7 +16,7 @@ from e2e.test_server_faults import free_port
 def need_ray() -> None:
     """Skip the test where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("needs Ray (pip install 'orch[ray]'); see make cluster")
+        pytest.skip("needs Ray (pip install 'optuna-orchestrator[ray]'); see make cluster")
 
 
 class RayCluster:

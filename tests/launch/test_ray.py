@@ -81,7 +81,9 @@ def test_without_a_cluster_one_line_says_how_to_start_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if importlib.util.find_spec("ray") is None:
-        assert "pip install 'orch[ray]'" in site.refused(2, "launch", "status", "ray", "s")
+        assert "pip install 'optuna-orchestrator[ray]'" in site.refused(
+            2, "launch", "status", "ray", "s"
+        )
         return
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     assert "ray start --head" in site.refused(1, "launch", "status", "ray", "s")

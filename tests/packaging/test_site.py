@@ -86,7 +86,7 @@ def test_the_citation_says_what_the_package_says() -> None:
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert citation["cff-version"] == "1.2.0" and citation["authors"] and citation["message"]
     assert citation["license"] == package["license"]
-    assert citation["title"].startswith(package["name"])
+    assert citation["title"].startswith("orch:") and "orch" in package["scripts"]
 
 
 def verbs(command: typer.core.TyperGroup, path: str) -> list[tuple[str, object]]:

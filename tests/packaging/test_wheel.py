@@ -66,7 +66,7 @@ def wheel(source: Path) -> Path:
     run(
         sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps",
         "--no-index", "--disable-pip-version-check", "--wheel-dir", "dist", ".", cwd=source,
-        SETUPTOOLS_SCM_PRETEND_VERSION_FOR_ORCH="7.8.9.post1.dev2+g0123abc",
+        SETUPTOOLS_SCM_PRETEND_VERSION_FOR_OPTUNA_ORCHESTRATOR="7.8.9.post1.dev2+g0123abc",
     )  # fmt: skip
     (built,) = (source / "dist").glob("*.whl")
     return built
@@ -113,7 +113,7 @@ def test_the_wheel_carries_every_file_of_the_packages_and_the_examples(
     assert _LICENSE in zipfile.ZipFile(wheel).read(license_).decode()
     # Whatever else were there would lie beside other packages' files.
     assert {name.split("/")[0].split("-")[0] for name in carried} == {
-        "orchestrator", "orch",
+        "orchestrator", "optuna_orchestrator",
     }  # fmt: skip
 
 

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from orchestrator.base.facts import BRACKET, PAUSED, ROUND
 from orchestrator.errors import UsageError
 from orchestrator.search.plans.promotion import (
-    BRACKET,
-    PAUSED,
-    ROUND,
     Brackets,
     PromotionPlan,
     build_brackets,

@@ -184,7 +184,9 @@ def test_a_store_that_cannot_be_opened_names_the_mend(
     for module in [each for each in sys.modules if each.startswith(("boto3", "optuna.artifacts"))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(UsageError, match=r"s3://bucket needs an extra; pip install 'orch\[s3\]'"):
+    with pytest.raises(
+        UsageError, match=r"s3://bucket needs an extra; pip install 'optuna-orchestrator\[s3\]'"
+    ):
         open_artifacts("s3://bucket", database, 1)
 
 

@@ -15,14 +15,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base.facts import BRACKET, PAUSED, ROUND
 from orchestrator.errors import UsageError
 from orchestrator.search.plans.plan import Configuration, Plan, Step
 from orchestrator.search.strategy import whole_number
 from orchestrator.spec.eligibility import known_infeasible, rank
 from orchestrator.spec.model import StudySpec
-
-# System attributes, which a retry inherits.
-BRACKET, ROUND, PAUSED = "orch:bracket", "orch:round", "orch:paused"
 
 _OPTIONS = ("promote", "min_resource", "max_resource", "reduction_factor")
 
