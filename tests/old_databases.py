@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,11 +77,18 @@ def old_server() -> Iterator[OldServer]:
 
 
 class RecordedWorker:
-    """A worker of version 6: it asks the server what such a worker has asked it, word for word."""
+    """A worker of version 6: it asks the server what such a worker has asked it, word for word.
+
+    Attributes:
+        during: what it asks between the claim and the end of a trial.
+        trial: the id of the trial that it has claimed.
+        waits: how many seconds each answer took.
+    """
 
     def __init__(self, url: str) -> None:
         self.id = str(uuid.uuid4())
         self.trial = 0
+        self.waits: list[float] = []
         self._connection = psycopg2.connect(url)
         self._connection.autocommit = True
         recorded = json.loads((FIXTURES / "worker-6.json").read_text())
@@ -88,7 +96,6 @@ class RecordedWorker:
         last = next(n for n, text in enumerate(recorded) if "orch.finish_and_claim" in text)
         self._start, self.during = recorded[:first], recorded[first:last]
         self._finish, self._leave = recorded[last], recorded[last + 1 :]
-        self._artifacts = {f"<artifact {n}>": str(uuid.uuid4()) for n in range(9)}
 
     def start(self) -> None:
         """Join the study and claim a trial."""
@@ -98,8 +105,11 @@ class RecordedWorker:
         self.trial = answer["trial_id"]
 
     def finish(self) -> dict[str, Any]:
-        """End the trial as COMPLETE, ask for the next one and leave; returns the answer."""
+        """End the trial as COMPLETE and claim the next one, or leave; returns the answer."""
         answer = self.ask(self._finish)
+        if answer["outcome"] == "trial":
+            self.trial = answer["trial_id"]
+            return answer
         for statement in self._leave:
             self.ask(statement)
         self._connection.close()
@@ -107,13 +117,18 @@ class RecordedWorker:
 
     def ask(self, statement: str) -> dict[str, Any]:
         """The first row of the answer."""
-        for placeholder, value in self._artifacts.items():
+        for placeholder, value in (
+            ("<artifact ", f"of trial {self.trial}: "),
+            ("<worker>", self.id),
+            ("<trial>", str(self.trial)),
+        ):
             statement = statement.replace(placeholder, value)
-        statement = statement.replace("<worker>", self.id).replace("<trial>", str(self.trial))
+        started = time.monotonic()
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
             row = cursor.fetchone() if cursor.description else None
             names = [column.name for column in cursor.description or ()]
+        self.waits.append(time.monotonic() - started)
         return dict(zip(names, row, strict=True)) if row else {}
 
 

@@ -144,7 +144,9 @@ def test_a_worker_of_version_6_in_the_middle_of_a_trial_ends_it_and_is_told_to_l
     [trial] = _trials(url, "recorded")
     assert trial.state is optuna.trial.TrialState.COMPLETE and trial.value == 182.92581586728593
     assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
-    [row] = Database(url).execute("SELECT left_at FROM orch.worker ORDER BY started_at DESC LIMIT 1")
+    [row] = Database(url).execute(
+        "SELECT left_at FROM orch.worker ORDER BY started_at DESC LIMIT 1"
+    )
     assert row["left_at"] is not None
 
 
