@@ -51,21 +51,22 @@ class SimulatedWorker(threading.Thread):
         try:
             self._stop_asked.wait(random.uniform(0, self._every))
             self._ask(lambda: self._claims.join("simulated"))
+            claim: Any = None
             while not self._stop_asked.is_set():
-                self._trial()
+                claim = self._trial(claim or self._ask(lambda: self._claims.claim(self._since())))
         except Exception as error:
             self.error = error
         finally:
             self._database.close()
 
-    def _trial(self) -> None:
-        claim = self._ask(lambda: self._claims.claim(self._since()))
+    def _trial(self, claim: Any) -> Any:
+        """Run a claimed trial to its end. Returns the next claim."""
         self._cursor = claim.changes["cursor"]
         written = Writes(params={f"x{each}": (random.random(), _DOMAIN) for each in range(7)})
         new, serial = written.copy(), 0
         for step in range(1, random.choice((1, 3, _STEPS)) + 1):
             if self._stop_asked.wait(self._every * random.uniform(0.9, 1.1)):
-                return
+                return None
             new.values[step] = random.random()
             rung = step in (1, 3)
             if rung:
@@ -82,12 +83,13 @@ class SimulatedWorker(threading.Thread):
                 self._cursor = changes["cursor"]
             new = Writes()
         since, account = self._since(), Account(written, new, serial)
-        self._ask(
+        following = self._ask(
             lambda: self._claims.finish_and_claim(
                 claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, account, since
             )
         )
         self.ended += 1
+        return following
 
     def _since(self) -> str:
         # As a worker whose sampler looks at no other trials.

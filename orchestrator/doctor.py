@@ -1,4 +1,4 @@
-"""The doctor: checks of this machine, each with its mend."""
+"""The doctor: is this machine ready? Each check prints ok or how to fix it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator.base.files import home
+from orchestrator.base.terminal import Printed
 from orchestrator.errors import DataError, OrchError
 from orchestrator.resolve.objective import make_objective
 from orchestrator.resolve.pins import check_data, compare_software
@@ -22,12 +24,18 @@ _LEAST_DISK_BYTES = 2 * 1024**3
 _MOST_SKEW_SECONDS = 5.0
 
 
+__all__ = ["Finding", "Findings", "examine"]
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was looked at, whether it is well, and what was found or the mend.
+    """One check; prints as its line.
 
     Attributes:
-        needed: without it, nothing works here; else the mend is a note for who wants it.
+        subject: what was looked at.
+        ok: whether it is well.
+        text: what was found, and how to fix it.
+        needed: without it, nothing works here; else only some studies need it.
     """
 
     subject: str
@@ -35,13 +43,56 @@ class Finding:
     text: str
     needed: bool = True
 
-    def line(self) -> str:
-        word = "ok" if self.ok else "MEND" if self.needed else "note"
+    @property
+    def status(self) -> Literal["ok", "fix", "note"]:
+        """``"ok"``, ``"fix"``, or ``"note"`` for what only some studies need."""
+        return "ok" if self.ok else "fix" if self.needed else "note"
+
+    def __str__(self) -> str:
+        word = "MEND" if self.status == "fix" else self.status
         return f"{word:<4}  {self.subject:<10}  {self.text}"
 
 
-def examine(storage: str | None, study: str | None = None) -> Iterator[Finding]:
-    """Run every check, the quick ones first; with a study, whether this machine fits it."""
+class Findings(Printed):
+    """The checks, each made when it is asked for; printed, a line each.
+
+    Args:
+        made: makes them, the quick ones first.
+    """
+
+    def __init__(self, made: Iterator[Finding]) -> None:
+        self._made = made
+        self._found: list[Finding] = []
+
+    def __iter__(self) -> Iterator[Finding]:
+        yield from self._found
+        for finding in self._made:
+            self._found.append(finding)
+            yield finding
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing that is needed is missing."""
+        return all(finding.ok or not finding.needed for finding in self)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+def examine(study: str | None = None, *, storage: str | None = None) -> Findings:
+    """Check this machine: storage, clocks, data, TensorFlow, GPUs and disk.
+
+    Example:
+        print(orch.doctor.examine("mlp", storage="postgresql://orch@db.lab/orch"))
+
+    Args:
+        study: does this machine fit this study?
+        storage: a URL; None: ``ORCH_STORAGE``, else the embedded server.
+    """
+    return Findings(_examine(storage, study))
+
+
+def _examine(storage: str | None, study: str | None) -> Iterator[Finding]:
     yield from examine_storage(storage)
     yield _disk()
     yield Finding("cores", True, f"{cores()} usable")
@@ -58,7 +109,7 @@ def examine(storage: str | None, study: str | None = None) -> Iterator[Finding]:
 def examine_storage(storage: str | None) -> Iterator[Finding]:
     """Whether the storage answers, and whether its clock and this machine's agree."""
     try:
-        database = open_database(storage)
+        database = open_database(storage, create=False, upgrade=False)
         yield Finding("storage", True, describe(database.url))
         skew = clock_skew_seconds(database)
     except OrchError as error:
@@ -73,7 +124,7 @@ def examine_storage(storage: str | None) -> Iterator[Finding]:
 def examine_study(storage: str | None, name: str) -> Iterator[Finding]:
     """Whether this machine has the study's software and data."""
     try:
-        database = open_database(storage)
+        database = open_database(storage, create=False, upgrade=False)
         study = open_study(database, name)
         different = compare_software(database, study)
     except OrchError as error:

@@ -21,13 +21,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import ClassVar
 
 
 class OrchError(Exception):
     """The work failed; the message says what is wrong and how to fix it."""
-
-    exit_code: ClassVar[int] = 1
 
 
 class NoSuchStudy(OrchError):
@@ -49,8 +46,6 @@ class FailedTrialError(OrchError):
 class UsageError(OrchError):
     """Wrong use: an unknown name, an unknown option or an impossible value."""
 
-    exit_code: ClassVar[int] = 2
-
 
 class ObjectiveError(UsageError):
     """The objective cannot be loaded or used."""
@@ -67,19 +62,13 @@ class WrongUse(ObjectiveError):
 class StorageError(OrchError):
     """No storage: it cannot be reached, refuses us, or holds what we cannot read."""
 
-    exit_code: ClassVar[int] = 3
-
 
 class StorageRefused(StorageError):
     """The storage is there, and this role may not do that."""
 
-    exit_code: ClassVar[int] = 1
-
 
 class Unstorable(StorageError):
     """The storage is there, and cannot hold what was to be written."""
-
-    exit_code: ClassVar[int] = 1
 
 
 class StorageUnavailable(StorageError):

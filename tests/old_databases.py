@@ -47,8 +47,12 @@ class OldServer:
     def restored(self, version: int) -> str:
         """A database as workers of that version have left it."""
         url = self.new()
-        self._execute(url, lzma.decompress((FIXTURES / f"version-{version}.sql.xz").read_bytes()))
+        self.restore(url, version)
         return url
+
+    def restore(self, url: str, version: int) -> None:
+        """Fill an empty database."""
+        self._execute(url, lzma.decompress((FIXTURES / f"version-{version}.sql.xz").read_bytes()))
 
     def orch(self, url: str) -> OldOrch:
         return OldOrch(self.home, url)

@@ -15,7 +15,7 @@ from stepped import Stepped, SteppedOptions
 
 from orchestrator.training.base import Trial
 from orchestrator.training.builtin.digits import Digits
-from orchestrator.worker.trial import WorkerTrial
+from orchestrator.worker.trial import Trial as WorkerTrial
 
 
 def conditional(trial: optuna.Trial) -> float:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.errors import StorageError
 
 app = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL, and the schema anywhere.")
 
@@ -20,14 +19,9 @@ def start() -> None:
 
     Example: orch db start
     """
-    from orchestrator.base.files import home
-    from orchestrator.storage.embedded import EmbeddedServer
+    from orchestrator import server
 
-    server = EmbeddedServer(home())
-    server.ensure_running()
-    print(
-        f"the embedded PostgreSQL runs in {server.data} (process {server.pid()})", file=sys.stderr
-    )
+    print(server.start(), file=sys.stderr)
 
 
 @app.command()
@@ -36,10 +30,9 @@ def stop() -> None:
 
     Example: orch db stop
     """
-    from orchestrator.base.files import home
-    from orchestrator.storage.embedded import EmbeddedServer
+    from orchestrator import server
 
-    stopped = EmbeddedServer(home()).stop()
+    stopped = server.stop()
     print("stopped" if stopped else "the embedded PostgreSQL was not running", file=sys.stderr)
 
 
@@ -49,22 +42,9 @@ def status(storage: o.StorageOption = None) -> None:
 
     Example: orch db status
     """
-    import os
+    from orchestrator import server
 
-    from orchestrator.base.files import home
-    from orchestrator.storage.database import describe
-    from orchestrator.storage.embedded import EmbeddedServer
-
-    given = storage or os.environ.get("ORCH_STORAGE")
-    if given is None:
-        server = EmbeddedServer(home())
-        given = server.url()
-        if given is None:
-            raise StorageError(
-                f"the embedded PostgreSQL in {server.data} is not running; "
-                "start it with: orch db start"
-            )
-    print(describe(given))
+    print(server.status(storage))
 
 
 @app.command()
@@ -73,10 +53,9 @@ def url() -> None:
 
     Example: psql "$(orch db url)"
     """
-    from orchestrator.base.files import home
-    from orchestrator.storage.embedded import EmbeddedServer
+    from orchestrator import server
 
-    print(EmbeddedServer(home()).ensure_running())
+    print(server.start().url)
 
 
 @app.command()
@@ -85,26 +64,25 @@ def init(storage: o.StorageOption = None) -> None:
 
     Example: orch db init --storage postgresql://owner@db.lab/orch
     """
-    upgrade(storage)
+    from orchestrator import server
+
+    print(f"the schema is in place at {server.init(storage)}", file=sys.stderr)
 
 
 @app.command()
 def upgrade(storage: o.StorageOption = None) -> None:
-    """Bring the tables of an older orch to this version; its workers end their trials and leave.
+    """Upgrade the tables of an older orch; its workers end their trials and leave.
 
-    It can run beside them, as the tables' owner. On the embedded server, the first command that
-    writes does the same.
+    It can run beside them. On the embedded server, the first command that writes does the same.
 
     Example: orch db upgrade --storage postgresql://orch_owner@db.lab/orch
     """
-    from orchestrator.storage.database import Database
-    from orchestrator.storage.schema import prepare, storage_url
-    from orchestrator.storage.url import mask
+    from orchestrator import server
 
-    database = Database(storage_url(storage))
-    for name in prepare(database):
+    upgraded = server.upgrade(storage)
+    for name in upgraded.migrations:
         print(name)
-    print(f"the schema is in place at {mask(database.url)}", file=sys.stderr)
+    print(upgraded, file=sys.stderr)
 
 
 @app.command()
@@ -121,12 +99,11 @@ def proxy(
 
     Example: orch db proxy --port 13000
     """
+    from orchestrator import server
     from orchestrator.cli.quiet import quieten_choices
-    from orchestrator.serve.proxy import serve
-    from orchestrator.storage.schema import open_database
 
     quieten_choices()
-    serve(open_database(storage), host, port)
+    server.proxy(storage, host=host, port=port)
 
 
 @app.command()
@@ -148,19 +125,9 @@ def roles(
 
     Example: orch db roles --storage postgresql://admin@db.lab/orch --passfile ~/.pgpass
     """
-    from orchestrator.base.files import home
-    from orchestrator.storage.roles import ROLES, make_roles
-    from orchestrator.storage.schema import open_database
-    from orchestrator.storage.url import mask
+    from orchestrator import server
 
-    path = (passfile or home() / "roles.pgpass").expanduser()
-    database = open_database(storage)
-    changed = make_roles(database, path, renew)
-    print(f"{', '.join(ROLES)} have their rights at {mask(database.url)}", file=sys.stderr)
-    if changed:
-        print(f"the passwords of {', '.join(changed)} are in {path}", file=sys.stderr)
-    else:
-        print("their passwords are as they were; --new-passwords changes them", file=sys.stderr)
+    print(server.roles(storage, passfile=passfile, renew=renew), file=sys.stderr)
 
 
 @app.command()
@@ -179,17 +146,10 @@ def serve(
 
     Example: orch db serve --listen 192.168.1.5
     """
-    from orchestrator.base.files import home
-    from orchestrator.serve.tls_proxy import open_to_network, run_gate
-    from orchestrator.storage.embedded import EmbeddedServer
+    from orchestrator import server
 
-    opened = open_to_network(EmbeddedServer(home()), listen, port)
-    print(
-        f"the embedded PostgreSQL is open to the network at {opened.host}, port {port}, until "
-        f"Ctrl-C; only by TLS, with a password, as a role of orch\nits certificate, which the "
-        f"line below carries: SHA-256 {opened.certificate.fingerprint()}\n"
-        "paste on every other machine:",
-        file=sys.stderr,
-    )
-    print(opened.invitation(), flush=True)
-    run_gate(opened)
+    def say(invitation: str, notice: str) -> None:
+        print(notice, file=sys.stderr)
+        print(invitation, flush=True)
+
+    server.serve(listen, port=port, ready=say)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from orchestrator.cli import options as o
 
 if TYPE_CHECKING:
-    from orchestrator.launchers.engine import Engine
+    from orchestrator.launch import Launcher
 
 app = typer.Typer(
     no_args_is_help=True, help="Start workers through an engine that is there; then see to them."
@@ -72,17 +72,14 @@ def slurm(
 
     Example: orch launch slurm mlp --workers 8 --cpus 4 --option=--partition=long
     """
-    from orchestrator.base.files import home
-    from orchestrator.launchers.engine import Job
-    from orchestrator.launchers.slurm import Slurm
+    from orchestrator import launch
 
-    job = Job(name, processes, cpus or processes, gpus, memory)
-    engine = Slurm(home() / "launch", option or ())
+    launcher = launch.slurm(options=option or ())
+    needs = _Needs(processes, cpus, gpus, memory)
     if dry_run:
-        print(engine.script(job), end="")
+        print(launcher.plan(name, workers, **needs._asdict()), end="")
         return
-    _check(name, storage)
-    _start(engine, job.study, engine.start(job, workers))
+    _start(launcher, name, workers, needs, storage)
 
 
 @app.command()
@@ -108,16 +105,15 @@ def kubernetes(
 
     Example: orch launch kubernetes mlp --workers 8 --image registry.lab/orch:1 --dry-run
     """
-    from orchestrator.launchers.engine import Job
-    from orchestrator.launchers.kubernetes import Kubernetes
+    from orchestrator import launch
 
-    job = Job(name, processes, cpus or processes, gpus, memory)
-    engine = Kubernetes(namespace, image, secret)
+    launcher = launch.kubernetes(namespace=namespace, image=image, secret=secret)
+    needs = _Needs(processes, cpus, gpus, memory)
     if dry_run:
-        print(engine.document(job, workers), end="")
+        print(launcher.plan(name, workers, **needs._asdict()), end="")
         return
     # The storage is the cluster's own; it need not be reached from here.
-    _start(engine, name, engine.start(job, workers))
+    _start(launcher, name, workers, needs, None)
 
 
 @app.command()
@@ -135,13 +131,10 @@ def ray(
 
     Example: orch launch ray mlp --workers 8 --cpus 2 --gpus 1
     """
-    from orchestrator.launchers.engine import Job
-    from orchestrator.launchers.ray import Ray
+    from orchestrator import launch
 
-    _check(name, storage)
-    engine = Ray(address)
-    job = Job(name, processes, cpus or processes, gpus, memory)
-    _start(engine, name, engine.start(job, workers))
+    needs = _Needs(processes, cpus, gpus, memory)
+    _start(launch.ray(address=address), name, workers, needs, storage)
 
 
 @app.command()
@@ -152,14 +145,14 @@ def status(
 
     Example: orch launch status slurm mlp
     """
-    members = _engine(engine, namespace, address).status(name)
-    if not members:
+    workers = _launcher(engine, namespace, address).status(name)
+    if not workers:
         print(f"{engine} has no workers of study '{name}'", file=sys.stderr)
         return
-    width = max(len(member.name) for member in members)
-    states = max(len(member.state) for member in members)
-    for member in members:
-        print(f"{member.name:<{width}}  {member.state:<{states}}  {member.where}".rstrip())
+    width = max(len(worker.name) for worker in workers)
+    states = max(len(worker.state) for worker in workers)
+    for worker in workers:
+        print(f"{worker.name:<{width}}  {worker.state:<{states}}  {worker.where}".rstrip())
 
 
 @app.command()
@@ -175,8 +168,7 @@ def scale(
 
     Example: orch launch scale slurm mlp --workers 16
     """
-    _export(storage)
-    _engine(engine, namespace, address).scale(name, workers)
+    _launcher(engine, namespace, address).scale(name, workers, storage=storage)
     print(f"study '{name}' is to have {workers} workers", file=sys.stderr)
 
 
@@ -188,7 +180,7 @@ def cancel(
 
     Example: orch launch cancel slurm mlp
     """
-    _engine(engine, namespace, address).cancel(name)
+    _launcher(engine, namespace, address).cancel(name)
     print(f"the workers of study '{name}' are told to end", file=sys.stderr)
 
 
@@ -200,46 +192,28 @@ def logs(
 
     Example: orch launch logs slurm mlp
     """
-    print(_engine(engine, namespace, address).logs(name))
+    print(_launcher(engine, namespace, address).logs(name))
 
 
-def _engine(name: EngineName, namespace: str | None, address: str) -> Engine:
-    from orchestrator.base.files import home
-    from orchestrator.launchers.kubernetes import Kubernetes
-    from orchestrator.launchers.ray import Ray
-    from orchestrator.launchers.slurm import Slurm
+class _Needs(NamedTuple):
+    """What each worker needs."""
+
+    processes: int
+    cpus: int | None
+    gpus: int
+    memory: str | None
+
+
+def _launcher(name: EngineName, namespace: str | None, address: str) -> Launcher:
+    from orchestrator import launch
 
     if name is EngineName.kubernetes:
-        return Kubernetes(namespace)
-    return Ray(address) if name is EngineName.ray else Slurm(home() / "launch")
+        return launch.kubernetes(namespace=namespace)
+    return launch.ray(address=address) if name is EngineName.ray else launch.slurm()
 
 
-def _check(name: str, storage: str | None) -> None:
-    """The study is there, in a storage that other machines may reach; workers will find it."""
-    import os
-
-    from orchestrator.errors import UsageError
-    from orchestrator.storage.schema import open_database
-    from orchestrator.storage.studies import open_study
-
-    _export(storage)
-    if not os.environ.get("ORCH_STORAGE"):
-        raise UsageError(
-            "other machines do not reach the embedded PostgreSQL of this one; name a server with "
-            "--storage or ORCH_STORAGE, or open this one with: orch db serve --listen ADDRESS"
-        )
-    database = open_database(storage)
-    open_study(database, name)
-    database.close()
-
-
-def _export(storage: str | None) -> None:
-    # Engines hand the environment on; a command line could be read by others.
-    import os
-
-    if storage is not None:
-        os.environ["ORCH_STORAGE"] = storage
-
-
-def _start(engine: Engine, study: str, what: str) -> None:
-    print(f"{what}; see to it with: orch launch status {engine.name} {study}", file=sys.stderr)
+def _start(
+    launcher: Launcher, study: str, workers: int, needs: _Needs, storage: str | None
+) -> None:
+    started = launcher.start(study, workers, storage=storage, **needs._asdict())
+    print(f"{started}; see to it with: orch launch status {launcher.name} {study}", file=sys.stderr)

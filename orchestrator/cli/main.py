@@ -11,25 +11,17 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.base.extras import DISTRIBUTION
-from orchestrator.cli import (
-    compare,
-    dashboard,
-    db,
-    doctor,
-    enqueue,
-    imports,
-    inspect,
-    launch,
-    manage,
-    run,
-    streams,
-    tensorboard,
-    watch,
-    winner,
-)
+from orchestrator.cli import db, launch, reports, run, serve, streams, studies, winner
+from orchestrator.cli.interrupts import INTERRUPTED
 from orchestrator.cli.quiet import quieten_tensorflow
-from orchestrator.errors import OrchError, UsageError, printable
+from orchestrator.errors import (
+    OrchError,
+    StorageError,
+    StorageRefused,
+    Unstorable,
+    UsageError,
+    printable,
+)
 
 app = typer.Typer(
     name="orch",
@@ -39,21 +31,32 @@ app = typer.Typer(
     help="Distributed hyperparameter studies on Optuna and PostgreSQL.\n\n"
     "Start with: orch run digits --trials 12 --workers 2",
 )
-for module in (
-    run,
-    enqueue,
-    manage,
-    watch,
-    inspect,
-    compare,
-    winner,
-    dashboard,
-    tensorboard,
-    doctor,
+for verb in (
+    run.run,
+    run.create,
+    run.resume,
+    run.worker,
+    studies.enqueue,
+    studies.list_,
+    studies.show,
+    studies.stop,
+    studies.delete,
+    reports.watch,
+    reports.report,
+    reports.best,
+    reports.space,
+    reports.compare,
+    winner.refit,
+    winner.predict,
+    winner.confirm,
+    winner.replay,
+    serve.dashboard,
+    serve.tensorboard,
+    serve.doctor,
 ):
-    module.register(app)
+    app.command(verb.__name__.rstrip("_"))(verb)
 app.add_typer(db.app, name="db")
-app.add_typer(imports.app, name="import")
+app.add_typer(studies.import_app, name="import")
 app.add_typer(launch.app, name="launch")
 
 
@@ -76,8 +79,10 @@ def _print_version(wanted: bool) -> None:
         import platform
         from importlib.metadata import version
 
+        from orchestrator import __version__
+
         python = platform.python_version()
-        print(f"orch {version(DISTRIBUTION)} (Python {python}, Optuna {version('optuna')})")
+        print(f"orch {__version__} (Python {python}, Optuna {version('optuna')})")
         raise typer.Exit
 
 
@@ -119,19 +124,34 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except OrchError as error:
-        _end(error, str(error), error.exit_code)
+        _end(error, str(error), exit_code(error))
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
             print(error.format_message(), file=sys.stderr)  # the help, on its lines
-            sys.exit(UsageError.exit_code)
+            sys.exit(exit_code(UsageError()))
         _end(error, error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort) as error:
-        _end(error, "interrupted", 130)
+        _end(error, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has seen enough; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+# Of the nearest class that is named here.
+_EXIT_CODES: dict[type[OrchError], int] = {
+    OrchError: 1,
+    UsageError: 2,
+    StorageError: 3,
+    StorageRefused: 1,
+    Unstorable: 1,
+}
+
+
+def exit_code(error: OrchError) -> int:
+    """What the command ends with."""
+    return next(_EXIT_CODES[each] for each in type(error).__mro__ if each in _EXIT_CODES)
 
 
 def _end(error: BaseException, message: str, code: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.spec.model import StudySpec
+    from orchestrator import StudySpec
 
 
 class Direction(StrEnum):
@@ -122,24 +123,51 @@ ParamOption = Annotated[
 ]
 
 
+# Where the options that create a study stand in its spec.
+_PLACES = {
+    "trials": ("study", "trials"),
+    "timeout": ("study", "timeout"),
+    "metric": ("study", "metric"),
+    "direction": ("study", "direction"),
+    "sampler": ("sampler", "name"),
+    "pruner": ("pruner", "name"),
+    "epochs": ("training", "epochs"),
+    "folds": ("training", "folds"),
+    "repeats": ("training", "repeats"),
+    "seed": ("training", "seed"),
+    "data": ("data", "name"),
+}
+
+
 def write_spec(
     *,
     file: Path | None,
     objective: str | None,
     name: str | None,
-    settings: dict[tuple[str, str], Any],
+    options: Mapping[str, Any],
     sets: list[str] | None,
     params: list[str] | None,
 ) -> StudySpec:
     """The spec that a file and options write together; options win over the file.
 
+    Args:
+        file: a spec file.
+        objective: what the study runs.
+        name: the study's name; None: the file's or the objective's.
+        options: by name, whatever else a verb was given.
+        sets: of ``--set``.
+        params: of ``--param``.
+
     Raises:
         UsageError: the file or an option is wrong.
     """
-    from orchestrator.spec.model import StudySpec, read_toml
+    from orchestrator import StudySpec
 
-    document: dict[str, Any] = read_toml(file) if file else {}
-    for (section, key), value in settings.items():
+    document: dict[str, Any] = StudySpec.read(file) if file else {}
+    for option, (section, key) in _PLACES.items():
+        value = options.get(option)
+        if option == "direction" and value is not None:
+            value = [each.value for each in value]
         if value is not None:
             _put(document, section, key, value)
     if objective is not None:
@@ -157,14 +185,8 @@ def write_spec(
         _put(document, "study", "name", name)
     study = document.get("study")
     if isinstance(study, dict) and "name" not in study and "objective" in study:
-        study["name"] = default_name(str(study["objective"]))
+        study["name"] = StudySpec.default_name(str(study["objective"]))
     return StudySpec.parse(document)
-
-
-def default_name(objective: str) -> str:
-    """A study's name where none is given: the objective's."""
-    last = objective.replace(":", "-").strip()
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-_") or "study"
 
 
 def _put(document: dict[str, Any], section: str, key: str, value: Any) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.errors import UsageError
+from orchestrator.cli.interrupts import interrupts, say_stopped
+from orchestrator.errors import OrchError, StorageError, UsageError
 
-
-def register(app: typer.Typer) -> None:
-    app.command()(run)
-    app.command()(create)
-    app.command()(resume)
-    app.command()(worker)
+if TYPE_CHECKING:
+    from orchestrator import Study
 
 
 def run(
@@ -51,34 +48,23 @@ def run(
 
     Example: orch run mnist --study demo --trials 12 --workers 2 --epochs 3
     """
-    from orchestrator.cli.session import local_workers, work_and_report
-    from orchestrator.resolve.resume import create_or_resume
-    from orchestrator.storage.schema import open_database
+    given = locals()
+    from orchestrator import create_study
+    from orchestrator import workers as local
 
     file = Path(objective) if objective.endswith(".toml") else None
     spec = o.write_spec(
         file=file,
         objective=None if file else objective,
         name=study,
-        settings={
-            ("study", "trials"): trials,
-            ("study", "timeout"): timeout,
-            ("study", "metric"): metric,
-            ("study", "direction"): direction and [each.value for each in direction],
-            ("sampler", "name"): sampler,
-            ("pruner", "name"): pruner,
-            ("training", "epochs"): epochs,
-            ("training", "folds"): folds,
-            ("training", "repeats"): repeats,
-            ("training", "seed"): seed,
-            ("data", "name"): data,
-        },
+        options=given,
         sets=sets,
         params=params,
     )
-    local = local_workers(workers, gpus)
-    database = open_database(storage)
-    return work_and_report(database, create_or_resume(database, spec, allow_mismatch), local)
+    local.check(workers=workers, gpus=gpus)
+    allowed: Literal["software", False] = "software" if allow_mismatch else False
+    made = create_study(spec=spec, allow_mismatch=allowed, storage=storage)
+    return _work_and_report(made, workers, gpus)
 
 
 def create(
@@ -108,32 +94,20 @@ def create(
 
     Example: orch create mlp --objective mnist --trials 60 --epochs 8
     """
+    given = locals()
     if (objective is None) == (spec is None):
         raise UsageError("name the objective with --objective, or a file with --spec, one of them")
-    from orchestrator.resolve.resolve import create as create_study
-    from orchestrator.storage.schema import open_database
+    from orchestrator import create_study
 
     written = o.write_spec(
         file=spec,
         objective=objective,
         name=name,
-        settings={
-            ("study", "trials"): trials,
-            ("study", "timeout"): timeout,
-            ("study", "metric"): metric,
-            ("study", "direction"): direction and [each.value for each in direction],
-            ("sampler", "name"): sampler,
-            ("pruner", "name"): pruner,
-            ("training", "epochs"): epochs,
-            ("training", "folds"): folds,
-            ("training", "repeats"): repeats,
-            ("training", "seed"): seed,
-            ("data", "name"): data,
-        },
+        options=given,
         sets=sets,
         params=params,
     )
-    create_study(open_database(storage), written)
+    create_study(spec=written, resume=False, storage=storage)
     print(f"study '{name}' is stored; start workers with: orch worker {name}", file=sys.stderr)
 
 
@@ -154,14 +128,14 @@ def resume(
     """
     if trials is not None and add is not None:
         raise UsageError("--trials N sets the budget and --add N raises it; give one of them")
-    from orchestrator.cli.session import local_workers, work_and_report
-    from orchestrator.resolve import resume as resuming
-    from orchestrator.storage.schema import open_database
+    from orchestrator import load_study
+    from orchestrator import workers as local
 
-    local = local_workers(workers, gpus)
-    database = open_database(storage)
-    resumed = resuming.resume(database, name, trials, add, allow_mismatch)
-    return work_and_report(database, resumed, local)
+    local.check(workers=workers, gpus=gpus)
+    study = load_study(name, storage=storage)
+    return _work_and_report(
+        study.resume(trials=trials, add=add, allow_mismatch=allow_mismatch), workers, gpus
+    )
 
 
 def worker(
@@ -185,15 +159,39 @@ def worker(
 
     Example: orch worker demo --processes 2 --storage postgresql://orch@db.lab/orch
     """
-    from orchestrator.cli.session import local_workers, parse_timeout, work
-    from orchestrator.serve.metrics import metrics_served
-    from orchestrator.storage.schema import open_database
-    from orchestrator.storage.studies import open_study
+    from orchestrator import load_study
+    from orchestrator.workers import join
 
-    local, seconds = local_workers(processes, gpus), parse_timeout(timeout)
-    database = open_database(storage)
-    study = open_study(database, name)
-    with metrics_served(database.url, metrics, name) as address:
-        if address:
-            print(f"metrics at {address}", file=sys.stderr, flush=True)
-        return work(database, study, local, seconds, wait, allow_mismatch)
+    try:
+        with interrupts():
+            join(
+                name,
+                storage=storage,
+                processes=processes,
+                gpus=gpus,
+                timeout=timeout,
+                wait=wait,
+                allow_mismatch=allow_mismatch,
+                metrics=metrics,
+            )
+    except KeyboardInterrupt:
+        rest = "nothing is lost: what these workers ran is given back"
+        return say_stopped(lambda: load_study(name, storage=storage), rest)
+    return 0
+
+
+def _work_and_report(study: Study, workers: int | None, gpus: str | None) -> int:
+    """Work under a live display, then print the report, also of a study that failed."""
+    try:
+        with interrupts():
+            study.run(workers=workers, gpus=gpus)
+    except KeyboardInterrupt:
+        rest = f"nothing is lost. Continue with: orch resume {study.name}"
+        return say_stopped(lambda: study, rest)
+    except StorageError:
+        raise
+    except OrchError:
+        print(study.report(), end="")
+        raise
+    print(study.report(), end="")
+    return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import io
 import json
-import shutil
 import sys
 from typing import BinaryIO, TextIO
 
@@ -44,16 +43,6 @@ def print_document(content: str, form: str) -> None:
         if form == "html":
             content = content.encode("ascii", "xmlcharrefreplace").decode("ascii")
     sys.stdout.write(content)
-
-
-def columns() -> int:
-    """The width of the terminal, or what ``COLUMNS`` says; 80 where there is none."""
-    return max(40, shutil.get_terminal_size((80, 24)).columns)
-
-
-def table_columns() -> int | None:
-    """How wide a table may be; None: what is piped is not cut for any terminal."""
-    return columns() if sys.stdout.isatty() else None
 
 
 class _PlainAscii(io.TextIOWrapper):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -11,20 +10,13 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.cli import streams
-from orchestrator.errors import OrchError, UsageError
+from orchestrator.cli.interrupts import interrupts, say_stopped
+from orchestrator.errors import OrchError
 
 
 class Format(StrEnum):
     text = "text"
     json = "json"
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(refit)
-    app.command()(predict)
-    app.command()(confirm)
-    app.command()(replay)
 
 
 def refit(
@@ -41,15 +33,10 @@ def refit(
 
     Example: orch refit demo --out model.keras
     """
-    from orchestrator.storage.schema import open_database
-    from orchestrator.storage.studies import open_study, read_trials
-    from orchestrator.winner.refit import refit as refit_winner
-    from orchestrator.winner.text import refit_page
+    from orchestrator import load_study
 
-    database = open_database(storage)
-    study = open_study(database, name)
-    refitted = refit_winner(database, study, read_trials(database, study), out, trial)
-    print(refit_page(refitted.provenance, streams.table_columns()))
+    refitted = load_study(name, storage=storage).refit(out, trial=trial)
+    print(refitted)
     if refitted.evaluations > 1:
         print(
             f"the test set of this study has now been evaluated {refitted.evaluations} times; "
@@ -78,30 +65,16 @@ def predict(
 
     Example: orch predict demo --out digits.png
     """
-    from orchestrator.report.attached import attach
-    from orchestrator.report.render import check_out, write_file
-    from orchestrator.storage.schema import open_database
-    from orchestrator.storage.studies import open_study
-    from orchestrator.winner.predict import draw_predictions, explain
-    from orchestrator.winner.predict import predict as predict_digits
+    from orchestrator import load_study
 
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out} must end in .png, as digits.png")
-    check_out(out)
-    database = open_database(storage)
-    study = open_study(database, name)
-    predictions = predict_digits(database, study, model, count, seed)
-    right = sum(each.predicted == each.label for each in predictions)
-    title = f"{name}: {right} of {len(predictions)} right"
-    write_file(draw_predictions(predictions, title), out)
+    study = load_study(name, storage=storage, upgrade=False)
+    predictions = study.predict(out, model=model, count=count, seed=seed)
     for each in predictions:
-        verdict = "right" if each.predicted == each.label else f"wrong, it is {each.label}"
-        print(f"test {each.index}: {each.predicted} ({each.probability:.3f}), {verdict}")
+        print(each)
+    right = sum(each.is_right for each in predictions)
     print(f"{right} of {len(predictions)} right; drawn in {out}", file=sys.stderr)
     if model is None:
-        number, pictures = explain(database, study, predictions)
-        attach(database, study, number, pictures)
-        print(f"the dashboard shows it in the artifacts of trial {number}", file=sys.stderr)
+        print("the dashboard shows it in the artifacts of the model's trial", file=sys.stderr)
 
 
 def confirm(
@@ -123,27 +96,18 @@ def confirm(
 
     Example: orch confirm demo --top 3 --seeds 5 --workers 2
     """
-    from orchestrator.cli.session import local_workers, work_quietly
-    from orchestrator.report.confirmation import confirmed, keep_confirmation
-    from orchestrator.storage.schema import open_database
-    from orchestrator.storage.studies import open_study, read_trials
-    from orchestrator.winner.confirm import confirm_study
-    from orchestrator.winner.text import confirm_page
+    from orchestrator import load_study
+    from orchestrator import workers as local
 
-    local = local_workers(workers, gpus)
-    database = open_database(storage)
-    study = open_study(database, name)
-    trials = read_trials(database, study)
-    confirming = confirm_study(database, study, trials, top, seeds)
-    code = work_quietly(database, confirming, local)
-    if code:
-        return code
-    keep_confirmation(database, confirming)
-    found = confirmed(trials, read_trials(database, confirming), study.spec.study.maximize)
-    if format is Format.json:
-        print(json.dumps([json.loads(each.model_dump_json()) for each in found], indent=2))
-    else:
-        print(confirm_page(study.spec.study.metrics[0], found, streams.table_columns()))
+    local.check(workers=workers, gpus=gpus)
+    study = load_study(name, storage=storage)
+    try:
+        with interrupts():
+            found = study.confirm(top=top, seeds=seeds, workers=workers, gpus=gpus)
+    except KeyboardInterrupt:
+        rest = "nothing is lost. Run the same command to continue"
+        return say_stopped(lambda: load_study(f"{name}-confirm", storage=storage), rest)
+    print(found.to_json() if format is Format.json else found)
     return 0
 
 
@@ -162,20 +126,14 @@ def replay(
 
     Example: orch replay demo 3
     """
-    from orchestrator.storage.schema import open_database
-    from orchestrator.storage.studies import open_study, read_trials
-    from orchestrator.winner.replay import replay as replay_trial
-    from orchestrator.winner.text import replay_page, replay_verdict
+    from orchestrator import load_study
 
-    database = open_database(storage)
-    study = open_study(database, name)
-    replayed = replay_trial(study, read_trials(database, study), trial)
-    rounds, columns = study.spec.training.rounds, streams.table_columns()
-    print(replay_page(replayed, study.spec.study.metrics, rounds, columns))
+    replayed = load_study(name, storage=storage).replay(trial)
+    print(replayed)
     found = replayed.largest_difference
     if found > tolerance:
         raise OrchError(
             f"trial {trial} does not replay: a value differs by {found:.3g}, more than "
             f"{tolerance:g}; another processor or TensorFlow rounds differently (--tolerance)"
         )
-    print(replay_verdict(replayed, tolerance))
+    print(replayed.verdict(tolerance))

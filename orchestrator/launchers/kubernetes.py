@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import UsageError
-from orchestrator.launchers.engine import Engine, Job, Member, call, label
+from orchestrator.launchers.launcher import Job, Launcher, Worker, call, label
 
 _INSTALL = "install it: https://kubernetes.io/docs/tasks/tools/"
 _HOME = "/var/lib/orch"
@@ -21,7 +21,7 @@ _TAIL_LINES = 20
 _LONGEST_NAME = 52  # the pods' names append an index and five letters
 
 
-class Kubernetes(Engine):
+class Kubernetes(Launcher):
     """Workers as the pods of one Job that is named after the study.
 
     Args:
@@ -31,6 +31,7 @@ class Kubernetes(Engine):
     """
 
     name = "kubernetes"
+    hands_storage_on = False
 
     def __init__(
         self, namespace: str | None, image: str = "orch:latest", secret: str = "orch-storage"
@@ -39,17 +40,17 @@ class Kubernetes(Engine):
         self._image = image
         self._secret = secret
 
-    def start(self, job: Job, workers: int) -> str:
+    def submit(self, job: Job, workers: int) -> str:
         name = job_name(job.study)
         if self._kubectl("get", "job", name, "--ignore-not-found", "--output=name"):
             raise UsageError(
                 f"Kubernetes has a Job {name} already; change its size with: orch launch scale "
                 f"kubernetes {job.study} --workers {workers}, or end it with: orch launch cancel"
             )
-        self._kubectl("apply", "--filename=-", standard_input=self.document(job, workers))
+        self._kubectl("apply", "--filename=-", standard_input=self.planned(job, workers))
         return f"Job {name}"
 
-    def document(self, job: Job, workers: int) -> str:
+    def planned(self, job: Job, workers: int) -> str:
         """The manifest, as ``kubectl apply`` takes it."""
         text: str = yaml.safe_dump(self.manifest(job, workers), sort_keys=False)
         return text
@@ -79,17 +80,17 @@ class Kubernetes(Engine):
             },
         }
 
-    def status(self, study: str) -> list[Member]:
+    def status(self, study: str) -> list[Worker]:
         answer = self._kubectl(
             "get", "pods", f"--selector=job-name={job_name(study)}", "--output=json"
         )
         return [
-            Member(pod["metadata"]["name"], pod["status"]["phase"], pod["spec"].get("nodeName", ""))
+            Worker(pod["metadata"]["name"], pod["status"]["phase"], pod["spec"].get("nodeName", ""))
             for pod in json.loads(answer)["items"]
             if pod["status"]["phase"] in ("Pending", "Running")
         ]
 
-    def scale(self, study: str, workers: int) -> None:
+    def rescale(self, study: str, workers: int) -> None:
         size = {"spec": {"parallelism": workers, "completions": workers}}
         self._kubectl("patch", "job", job_name(study), f"--patch={json.dumps(size)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from orchestrator.base.extras import install
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.launchers.engine import Engine, Job, Member, label
+from orchestrator.launchers.launcher import Job, Launcher, Worker, label
 
 _NAMESPACE = "orch"
 # The rest of the environment is that of the machine where the actor runs.
@@ -86,7 +87,7 @@ class WorkerActor:
         ray.kill(ray.get_actor(self._name, namespace=_NAMESPACE), no_restart=True)
 
 
-class Ray(Engine):
+class Ray(Launcher):
     """Workers as named, detached actors.
 
     Args:
@@ -98,7 +99,7 @@ class Ray(Engine):
     def __init__(self, address: str = "auto") -> None:
         self._address = address
 
-    def start(self, job: Job, workers: int) -> str:
+    def submit(self, job: Job, workers: int) -> str:
         if self._actors(job.study):
             raise UsageError(
                 f"Ray has workers of study '{job.study}' already; change their number with: "
@@ -107,14 +108,17 @@ class Ray(Engine):
         self._add(job, range(workers))
         return f"{workers} actors"
 
-    def status(self, study: str) -> list[Member]:
+    def planned(self, job: Job, workers: int) -> str:
+        return f"{workers} actors, each: {shlex.join(['orch', *job.arguments()])}\n"
+
+    def status(self, study: str) -> list[Worker]:
         nodes = self._ask(study, "node")
         return [
-            Member(name, "WAITING" if node is None else "RUNNING", node or "")
+            Worker(name, "WAITING" if node is None else "RUNNING", node or "")
             for name, node in nodes.items()
         ]
 
-    def scale(self, study: str, workers: int) -> None:
+    def rescale(self, study: str, workers: int) -> None:
         members = self.status(study)
         if workers < len(members):
             # Those that wait go first.
@@ -187,7 +191,7 @@ class Ray(Engine):
                 answers[name] = None  # it is being restarted, or has just ended
         return answers
 
-    def _end(self, study: str, members: Sequence[Member]) -> None:
+    def _end(self, study: str, members: Sequence[Worker]) -> None:
         ray = self._connect()
         actors = self._actors(study)
         leaving = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.launchers.engine import Engine, Job, Member, call, label
+from orchestrator.launchers.launcher import Job, Launcher, Worker, call, label
 
 _INSTALL = "run this on a login node of a Slurm cluster (Debian: apt install slurm-client)"
 # How long before the time limit a task leaves and queues again; an epoch should fit.
@@ -39,7 +39,7 @@ exit "$code"
 """
 
 
-class Slurm(Engine):
+class Slurm(Launcher):
     """Workers as tasks of array jobs that carry the study's name.
 
     Args:
@@ -53,7 +53,7 @@ class Slurm(Engine):
         self._folder = folder
         self._options = options
 
-    def start(self, job: Job, workers: int) -> str:
+    def submit(self, job: Job, workers: int) -> str:
         if self.status(job.study):
             raise UsageError(
                 f"Slurm has workers of study '{job.study}' already; change their number with: "
@@ -70,6 +70,9 @@ class Slurm(Engine):
         finally:
             submitted.unlink(missing_ok=True)
         return told
+
+    def planned(self, job: Job, workers: int) -> str:
+        return self.script(job)
 
     def script(self, job: Job) -> str:
         """The batch script that ``sbatch`` takes."""
@@ -90,15 +93,15 @@ class Slurm(Engine):
             command=shlex.join(command),
         )
 
-    def status(self, study: str) -> list[Member]:
+    def status(self, study: str) -> list[Worker]:
         lines = call(
             ["squeue", "--me", "--noheader", "--array", f"--name={label(study)}",
              "--format=%i|%T|%N"],
             _INSTALL,
         ).splitlines()  # fmt: skip
-        return [Member(*line.strip().split("|")) for line in lines]
+        return [Worker(*line.strip().split("|")) for line in lines]
 
-    def scale(self, study: str, workers: int) -> None:
+    def rescale(self, study: str, workers: int) -> None:
         members = self.status(study)
         more = workers - len(members)
         if more > 0:

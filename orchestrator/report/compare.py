@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
 
+from orchestrator.base.terminal import Printed, columns
 from orchestrator.errors import UsageError
 from orchestrator.report.arithmetic import deviation, mean, median
 from orchestrator.report.formatting import counted, difference, number
@@ -79,7 +81,7 @@ class Difference(BaseModel):
     sentence: str
 
 
-class Comparison(BaseModel):
+class Comparison(BaseModel, Printed):
     """Studies side by side; the groups in the order of their mean, the best first.
 
     Attributes:
@@ -95,6 +97,22 @@ class Comparison(BaseModel):
     differences: list[Difference]
     verdict: list[str]
     missing: dict[str, str] = {}
+
+    def write(self, path: Path | str | None = None, format: str = "text") -> str:
+        """The comparison as ``"text"``, ``"json"`` or ``"html"``; also written, if a file is named.
+
+        Raises:
+            OrchError: the file cannot be written.
+        """
+        from orchestrator.report.render import render_comparison, write_file
+
+        content = render_comparison(self, format, columns())
+        if path is not None:
+            write_file(content.encode(), Path(path))
+        return content
+
+    def __str__(self) -> str:
+        return self.write().rstrip("\n")
 
 
 @np.errstate(all="ignore")  # NumPy's error state here is that of the caller's process

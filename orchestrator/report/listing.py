@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from textwrap import wrap
 
 from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
+from orchestrator.base.terminal import Printed, table_columns
 from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
 from orchestrator.report.formatting import (
@@ -87,29 +89,61 @@ def confirmed_table(
     return head, rows
 
 
-def studies_table(database: Database, columns: int | None = None) -> str:
-    """Every study of the storage, a line each."""
-    rows = database.rows("list_studies")
-    if not rows:
-        return "no studies yet; start one with: orch run digits --trials 12"
-    reasons = [f"{row['name']}: {row['reason']}" for row in rows if row["state"] == "failed"]
-    studies = table(
-        ["study", "objective", "state", "done", "budget", "running", "workers"],
-        [
-            (
-                row["name"],
-                row["objective"],
-                state_word(row["state"], row["finished"], row["budget"]),
-                row["finished"],
-                row["budget"],
-                row["running"],
-                row["workers"],
-            )
-            for row in rows
-        ],
-        columns,
+@dataclass(frozen=True)
+class StudyInfo:
+    """One study of a storage.
+
+    Attributes:
+        name: its name.
+        objective: what it runs.
+        state: ``open``, ``stopping``, ``failed`` or ``done``.
+        done: trials COMPLETE or PRUNED.
+        budget: of how many.
+        running: trials that run now.
+        workers: workers that are alive.
+        reason: why it failed or ended; None: there is nothing to say.
+    """
+
+    name: str
+    objective: str
+    state: str
+    done: int
+    budget: int
+    running: int
+    workers: int
+    reason: str | None = None
+
+
+class StudyList(list[StudyInfo], Printed):
+    """The studies of a storage; prints as a table."""
+
+    def __str__(self) -> str:
+        if not self:
+            return "no studies yet; start one with: orch run digits --trials 12"
+        reasons = [f"{each.name}: {each.reason}" for each in self if each.state == "failed"]
+        head = ["study", "objective", "state", "done", "budget", "running", "workers"]
+        rows = [
+            (e.name, e.objective, e.state, e.done, e.budget, e.running, e.workers) for e in self
+        ]
+        shown = table(head, rows, table_columns())
+        return "\n".join([shown, *([""] if reasons else []), *reasons])
+
+
+def read_studies(database: Database) -> StudyList:
+    """Every study of the storage."""
+    return StudyList(
+        StudyInfo(
+            row["name"],
+            row["objective"],
+            state_word(row["state"], row["finished"], row["budget"]),
+            row["finished"],
+            row["budget"],
+            row["running"],
+            row["workers"],
+            row["reason"],
+        )
+        for row in database.rows("list_studies")
     )
-    return "\n".join([studies, *([""] if reasons else []), *reasons])
 
 
 def state_word(state: str, finished: int, budget: int) -> str:
@@ -151,6 +185,22 @@ def space_of_study(database: Database, study: StoredStudy) -> ObjectiveFacts:
     if not facts.is_open:
         return facts
     return replace(facts, space={**found_domains(database, study), **(facts.space or {})})
+
+
+class SearchSpace(dict[str, BaseDistribution], Printed):
+    """A search space, each parameter with its domain; prints as a table with its size and cost.
+
+    Args:
+        spec: the study, or what one of this objective would be.
+        facts: those of its objective.
+    """
+
+    def __init__(self, spec: StudySpec, facts: ObjectiveFacts) -> None:
+        super().__init__(facts.space or {})
+        self._spec, self._facts = spec, facts
+
+    def __str__(self) -> str:
+        return space_page(self._spec, self._facts, table_columns())
 
 
 def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = None) -> str:
@@ -200,16 +250,42 @@ def _size(space: Mapping[str, BaseDistribution]) -> str:
     return f"infinitely many configurations ({first} is continuous)"
 
 
-def best_page(summary: Summary, top: int) -> str:
-    """The winner and the next best trials of the search, and what the search for them cost."""
+class BestTrials(list[FrozenTrial], Printed):
+    """The best trials, the winner first; prints as lines, with what the search for them cost.
+
+    Args:
+        summary: of the study.
+        trials: all of the study.
+        top: how many at most.
+    """
+
+    def __init__(self, summary: Summary, trials: Sequence[FrozenTrial], top: int) -> None:
+        by_number = {trial.number: trial for trial in trials}
+        super().__init__(
+            by_number[each.number] for each in best_of(summary)[:top] if each.number in by_number
+        )
+        self._summary, self._top = summary, top
+
+    def __str__(self) -> str:
+        return best_page(self._summary, self._top)
+
+
+def best_of(summary: Summary) -> list[TrialSummary]:
+    """The trials that may win: the winner, then the best of the search, or of the Pareto front."""
     ranked = summary.ranked()
     if summary.is_multi_objective:
         ranked = [trial for trial in ranked if trial.number in summary.pareto]
-    if not ranked:
-        return " ".join(decision(summary))
     winner = summary.winner
     if winner is not None:
         ranked.sort(key=lambda trial: trial.number != winner.number)
+    return ranked
+
+
+def best_page(summary: Summary, top: int) -> str:
+    """The winner and the next best trials of the search, and what the search for them cost."""
+    ranked = best_of(summary)
+    if not ranked:
+        return " ".join(decision(summary))
     lines = [
         section(f"Trial {trial.number}", partial(_best_line, summary, trial), str)
         for trial in ranked[:top]

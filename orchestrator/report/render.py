@@ -8,11 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.base.files import check_writable, write_whole
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError, nearest
 from orchestrator.report import compare_text, cv_results, markdown, text
 from orchestrator.report.compare import Comparison
 from orchestrator.report.section import Sections, section
 from orchestrator.report.summary import Summary
+
+_FORMS = ("text", "json", "csv", "markdown", "html")
+_SUFFIXES = {".txt": "text", ".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html"}
+
+
+def format_of(path: Path | str | None, form: str | None) -> str:
+    """The format that is asked for, else that of the file's name, else text.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    if form is not None:
+        if form not in _FORMS:
+            raise UsageError(f"unknown format '{form}'; {nearest(form, _FORMS)}")
+        return form
+    if path is None:
+        return "text"
+    suffix = Path(path).suffix.lower()
+    if suffix not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
+        raise UsageError(f"the name {path} says no format; end it in one of {known}")
+    return _SUFFIXES[suffix]
 
 
 def render(summary: Summary, form: str, columns: int = 80) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.base.terminal import Printed, columns
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.formatting import counted, step_word
 from orchestrator.report.importance import ImportanceClaim
@@ -108,7 +110,7 @@ class TrialSummary(BaseModel):
         return self.state == "COMPLETE" and self.value is not None and self.feasible is not False
 
 
-class Summary(BaseModel):
+class Summary(BaseModel, Printed):
     """A study's report.
 
     Attributes:
@@ -170,6 +172,39 @@ class Summary(BaseModel):
     ended_because: str | None = None
     imported: Origin | None = None
     trials: list[TrialSummary]
+
+    def render(self, form: str = "text") -> str:
+        """The report as ``"text"``, ``"json"``, ``"csv"``, ``"markdown"`` or ``"html"``."""
+        from orchestrator.report.render import render  # which knows every form, and this class
+
+        return render(self, form, columns())
+
+    def write(self, path: Path, form: str) -> list[Path]:
+        """Write the report whole, or leave what was there.
+
+        Returns:
+            The figures that Markdown has beside it; none for another form.
+
+        Raises:
+            OrchError: a file cannot be written.
+        """
+        from orchestrator.report.render import write
+
+        return write(self, form, path)
+
+    def to_json(self) -> str:
+        """The report as JSON; its schema is :meth:`json_schema`."""
+        return self.render("json")
+
+    @staticmethod
+    def json_schema() -> str:
+        """The JSON Schema of :meth:`to_json` (draft 2020-12)."""
+        from orchestrator.report.render import schema
+
+        return schema()
+
+    def __str__(self) -> str:
+        return self.render().rstrip("\n")
 
     @property
     def is_multi_objective(self) -> bool:

@@ -13,21 +13,25 @@ from orchestrator.search.space import Space, distribution, merge, reachable, val
 from orchestrator.spec.facts import ObjectiveFacts, assumed_steps
 from orchestrator.spec.model import StudySpec, first_fault
 from orchestrator.spec.origin import IMPORTED
+from orchestrator.training import handover
 from orchestrator.training.base import NoOptions, Objective, Settings
 from orchestrator.training.registry import find
 
 
 def check_can_run(spec: StudySpec) -> None:
-    """Refuse a study that was imported without an objective.
+    """Refuse a study that was imported without an objective, or whose objective is not here.
 
     Raises:
-        UsageError: it was.
+        UsageError: it was, or it must be handed over and has not been.
     """
     if spec.study.objective == IMPORTED:
         raise UsageError(
             f"study '{spec.study.name}' was imported without an objective, so it cannot run; "
             "import it again with --objective"
         )
+    reference = spec.study.objective
+    if handover.is_by_value(reference) and handover.find(reference) is None:
+        raise handover.by_value_only(reference)
 
 
 def make_objective(spec: StudySpec) -> Objective:
@@ -101,6 +105,16 @@ def facts_of(
         further=further,
         is_open=not objective.space() and not declared,
     )
+
+
+def asked_facts(spec: StudySpec) -> ObjectiveFacts:
+    """What a study of this spec would store of its objective.
+
+    Raises:
+        UsageError: there is no such objective, or it does not take the spec's options.
+    """
+    objective = make_objective(spec)
+    return facts_of(spec, objective, objective.declared())
 
 
 def pin_data(objective: Objective) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from orchestrator.errors import ObjectiveError, StudyFailed
 from orchestrator.resolve.objective import pin_data
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
-from orchestrator.training import builtin
+from orchestrator.training import builtin, handover
 from orchestrator.training.base import Objective
 from orchestrator.training.registry import locate
 
@@ -189,9 +189,11 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 def _versions_and_source(objective: str) -> dict[str, str]:
     found = {name: _version(names) for name, names in _PACKAGES.items()}
-    place = _place_of(objective)
+    place, handed = _place_of(objective), handover.find(objective)
     source = None if place is None else path_of(place.module, place.folder)
     found["source"] = None if source is None else _digest(source)
+    if handed is not None:
+        found["source"] = handed.digest
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -8,6 +8,7 @@ from orchestrator.errors import UsageError
 from orchestrator.resolve.objective import facts_of, make_objective
 from orchestrator.resolve.pins import check_data, check_software, compare_data, record_mismatch
 from orchestrator.resolve.resolve import resolve
+from orchestrator.search.plans import is_planned
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
@@ -20,6 +21,7 @@ from orchestrator.storage.studies import (
     raise_budget,
     read,
     reopen,
+    replace_spec,
     store_facts,
 )
 
@@ -37,7 +39,9 @@ class Resumed:
     mismatch: str = ""
 
 
-def create_or_resume(database: Database, spec: StudySpec, allow_mismatch: bool = False) -> Resumed:
+def create_or_resume(
+    database: Database, spec: StudySpec, allow_mismatch: bool = False, take_new: bool = False
+) -> Resumed:
     """Store a new study, or take up the stored one of the same spec.
 
     A higher budget is taken over. Everything else must be equal.
@@ -46,6 +50,8 @@ def create_or_resume(database: Database, spec: StudySpec, allow_mismatch: bool =
         database: where.
         spec: what the study is to be.
         allow_mismatch: take part even if this machine's software differs from the study's.
+        take_new: where the spec or the objective's source differ, they hold for the trials to
+            come; what the trials so far were measured by must be equal all the same.
 
     Raises:
         UsageError: the stored study differs; the message has the differences.
@@ -58,19 +64,33 @@ def create_or_resume(database: Database, spec: StudySpec, allow_mismatch: bool =
         return Resumed(insert(database, resolved))
     trials = max(stored.spec.study.trials, resolved.spec.study.trials)
     differences = stored.spec.with_budget(trials).differences(resolved.spec)
-    if differences:
+    fixed = [each for each in differences if _is_fixed(each, stored.spec, resolved.spec)]
+    if fixed or (differences and not take_new):
         raise UsageError(
-            f"study '{name}' exists with another spec ({'; '.join(differences)}); "
+            f"study '{name}' exists with another spec ({'; '.join(fixed or differences)}); "
             f"use another --study, or 'orch resume {name}' to go on with the stored one"
         )
     mismatch = ""
     if _has_work(database, stored, trials):
         compare_data(stored, resolved.data)
-        mismatch = check_software(database, stored, allow_mismatch)
+        mismatch = check_software(database, stored, allow_mismatch or take_new)
     with database.transaction():
         ensure_budget(database, stored, trials)
         _take_up(database, stored, mismatch, resolved.facts)
+        if take_new and (differences or mismatch):
+            replace_spec(database, stored, resolved)
     return Resumed(open_study(database, name), mismatch)
+
+
+# By these the trials so far were measured: others could not be compared with them. A budget is
+# only raised.
+_FIXED = ("study.metric", "study.direction", "study.trials", "data.", "training.folds")
+_PLANNED = ("sampler.", "pruner.", "space.", "study.objective")
+
+
+def _is_fixed(difference: str, stored: StudySpec, wanted: StudySpec) -> bool:
+    planned = is_planned(stored) or is_planned(wanted)  # its trials are queued already
+    return difference.startswith(_FIXED + (_PLANNED if planned else ()))
 
 
 def resume(

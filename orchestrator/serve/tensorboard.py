@@ -9,13 +9,78 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from orchestrator.base.files import home
 from orchestrator.errors import OrchError
-from orchestrator.report.hparams import without_tensorflow
+from orchestrator.report.formatting import counted
+from orchestrator.report.hparams import HParamsLogs, without_tensorflow
+from orchestrator.storage.database import Database
+from orchestrator.storage.studies import StoredStudy, open_study, read_trials
 
 _START_SECONDS = 90.0
+_POLL_SECONDS = 2.0
+
+
+def show_study(
+    database: Database,
+    study: StoredStudy,
+    folder: Path | None,
+    serve: bool,
+    live: bool,
+    host: str,
+    port: int,
+) -> None:
+    """Write a study's logs, and serve them until interrupted.
+
+    Args:
+        database: where the study is.
+        study: the study.
+        folder: for the logs; None: one in ``ORCH_HOME``.
+        serve: False: only write them.
+        live: follow the study until it is done.
+        host: the address to listen on.
+        port: the TCP port; 0 takes any free one.
+
+    Raises:
+        OrchError: the port is taken, or TensorBoard does not start.
+    """
+    if serve:
+        port = free_port(host, port)
+    folder = home() / "tensorboard" / study.name if folder is None else folder
+    logs = HParamsLogs(folder, study.spec)
+    count = logs.write(read_trials(database, study))
+    print(f"{counted(count, 'trial')} in {folder}", file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        if serve:
+            _say_where(host, stack.enter_context(tensorboard(folder, host, port)))
+        if live:
+            _follow(database, study.name, logs)
+        while serve:
+            time.sleep(_POLL_SECONDS)
+
+
+def _say_where(host: str, address: str) -> None:
+    if host != "127.0.0.1":
+        print(
+            f"TensorBoard listens on {host}, without a password: whoever reaches this machine can "
+            "read the study",
+            file=sys.stderr,
+        )
+    print(f"TensorBoard at {address}#hparams (Ctrl-C ends it)", file=sys.stderr, flush=True)
+
+
+def _follow(database: Database, name: str, logs: HParamsLogs) -> None:
+    """Write what is new every two seconds, and once more when the study is done."""
+    while True:
+        study = open_study(database, name)
+        trials = read_trials(database, study)
+        logs.write(trials)
+        ended = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials)
+        if study.state != "open" or ended >= study.spec.study.trials:
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 @contextmanager

@@ -359,6 +359,21 @@ class StudySpec(Section):
         except ValidationError as error:
             raise UsageError(first_fault(error, cls)) from None
 
+    @staticmethod
+    def read(path: Path | str) -> dict[str, Any]:
+        """Read the tables of a spec file without checking them.
+
+        Raises:
+            UsageError: the file cannot be read or is not TOML; the message has the line.
+        """
+        return read_toml(Path(path))
+
+    @staticmethod
+    def default_name(objective: str) -> str:
+        """A study's name where none is given: the objective's."""
+        last = objective.replace(":", "-").strip()
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-_") or "study"
+
     @classmethod
     def parse_stored(cls, document: Mapping[str, Any]) -> StudySpec:
         """A spec as a database has it, maybe from an older version.

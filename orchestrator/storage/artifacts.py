@@ -6,10 +6,12 @@ installed, which costs each command a quarter of its start.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
 import re
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import psycopg2
 
 from orchestrator.base.extras import install
-from orchestrator.errors import OrchError, UsageError
+from orchestrator.errors import OrchError, StorageError, UsageError
 from orchestrator.storage.database import Database
 from orchestrator.storage.url import mask
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("orch")
 
 _CHUNK_BYTES = 1024 * 1024
+_YIELD_SECONDS = 0.001
 
 
 class ArtifactTooLarge(OrchError):
@@ -41,7 +44,7 @@ class PostgresArtifactStore:
     """Keeps artifacts in the study's own database, in chunks, with a checksum.
 
     Args:
-        database: where; its connection is used for one artifact at a time.
+        database: where; its connection is free for others between two chunks.
         limit_bytes: the largest artifact that is taken.
     """
 
@@ -50,7 +53,10 @@ class PostgresArtifactStore:
         self._limit_bytes = limit_bytes
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Store all of ``content_body``; it is there whole or not at all.
+        """Store all of ``content_body``, chunk by chunk.
+
+        No transaction holds the connection meanwhile, so heartbeats pass. An artifact that lacks a
+        chunk is not found; a worker that joins removes what was cut off a day ago or earlier.
 
         Raises:
             ArtifactTooLarge: it is above the cap; nothing is stored.
@@ -63,7 +69,7 @@ class PostgresArtifactStore:
                 f"{self._limit_bytes / 1e6:.0f} MB; raise worker.artifact_limit_mb, or set "
                 "worker.artifacts to a shared folder or s3://BUCKET"
             )
-        with self._database.transaction():
+        try:
             self._database.rows(
                 "insert_artifact",
                 artifact_id=artifact_id,
@@ -73,6 +79,12 @@ class PostgresArtifactStore:
             for part, start in enumerate(range(0, len(content), _CHUNK_BYTES)):
                 body = psycopg2.Binary(content[start : start + _CHUNK_BYTES])
                 self._database.rows("insert_chunk", artifact_id=artifact_id, part=part, body=body)
+                # Whoever waits for the connection gets it now: locks keep no queue.
+                time.sleep(_YIELD_SECONDS)
+        except Exception:
+            with contextlib.suppress(StorageError):
+                self._database.row("delete_artifact", artifact_id=artifact_id)
+            raise
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """The artifact's bytes.

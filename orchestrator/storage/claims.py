@@ -9,7 +9,9 @@ from uuid import UUID
 
 from psycopg2.extras import Json
 
+from orchestrator.base.backoff import Stop
 from orchestrator.storage.database import Database, Row
+from orchestrator.storage.patient import PatientDatabase
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.storable import clean, to_json
 from orchestrator.storage.trial_cache import Changes, stored_number
@@ -130,29 +132,49 @@ class Failure:
 class Claims:
     """The trials of one study, as one worker takes and ends them.
 
+    What the training thread cannot go on without is asked again until the database answers. What
+    another thread sends (``write``, ``renew``, ``save_checkpoint``), or what a trial is worth more
+    than (its model), fails at once.
+
     Args:
         database: where the study is.
         study_id: the study.
         worker_id: who the worker is there.
+        patience_seconds: how long a call is repeated while the database is away; 0: it is not.
+        stop: once it is asked, no claim waits for the database.
     """
 
-    def __init__(self, database: Database, study_id: int, worker_id: UUID) -> None:
+    def __init__(
+        self,
+        database: Database,
+        study_id: int,
+        worker_id: UUID,
+        patience_seconds: float = 0.0,
+        stop: Stop | None = None,
+    ) -> None:
         self._database = database
+        self._patient = PatientDatabase(database, patience_seconds)
+        self._until_stop = PatientDatabase(database, patience_seconds, stop)
         self._study_id = study_id
         self.worker_id = worker_id
         # As text: psycopg2 takes a UUID only after a change to the whole process.
         self._worker = str(worker_id)
-        self._next: Claim | None = None
 
     def join(self, name: str) -> None:
         """Register the worker under a name for people, and sweep what dead workers left behind."""
-        self._database.rows(
+        self._until_stop.rows(
             "join_worker", worker_id=self._worker, study_id=self._study_id, name=name
         )
-        self._database.rows("delete_orphans")
+        self._until_stop.rows("delete_orphans")
 
-    def leave(self) -> None:
-        """Sign off: the worker no longer counts as alive."""
+    def leave(self, claim: Claim | None = None) -> None:
+        """Sign off: the worker no longer counts as alive.
+
+        Args:
+            claim: the newest; a trial of it that has not begun is released.
+        """
+        if claim is not None and claim.trial_id is not None:
+            self._database.row("give_back_trial", worker_id=self._worker, trial_id=claim.trial_id)
         self._database.rows("leave_worker", worker_id=self._worker)
 
     def claim(self, since: str | None = None) -> Claim:
@@ -161,10 +183,7 @@ class Claims:
         Args:
             since: the trial cache's cursor; changes come with the answer. None: not wanted.
         """
-        if self._next is not None:
-            claim, self._next = self._next, None
-            return claim
-        row = self._database.row(
+        row = self._until_stop.row(
             "claim_trial",
             study_id=self._study_id,
             worker_id=self._worker,
@@ -174,12 +193,6 @@ class Claims:
         assert row is not None
         return Claim(**row)
 
-    def return_next(self) -> None:
-        """Give back a trial that came with the end of another one and has not begun."""
-        if self._next is not None and self._next.trial_id is not None:
-            self.give_back(self._next.trial_id)
-        self._next = None
-
     def exhaust(self, reason: str, stage: int | None) -> None:
         """The search has ended by itself: no further trial starts.
 
@@ -188,7 +201,7 @@ class Claims:
             stage: the stage at which a plan had nothing left; trials that were queued since then
                 keep the study open. None: whatever the stage.
         """
-        self._database.rows("exhaust_study", study_id=self._study_id, reason=reason, stage=stage)
+        self._patient.rows("exhaust_study", study_id=self._study_id, reason=reason, stage=stage)
 
     def advance(
         self,
@@ -208,7 +221,7 @@ class Claims:
         Returns:
             False: another worker has done what the plan wanted at this stage.
         """
-        row = self._database.row(
+        row = self._patient.row(
             "advance_plan",
             study_id=self._study_id,
             stage=stage,
@@ -246,7 +259,8 @@ class Claims:
         Args:
             trial_id: Optuna's id of the trial.
             writes: what is recorded.
-            durable: wait for the server's disk. Otherwise a crash of the server may lose it.
+            durable: wait for the server, and for its disk. Otherwise it fails at once while the
+                database is away, and a crash of the server may lose it.
             since: the trial cache's cursor; changes are the answer. None: not wanted.
             serial: the number of this write, by which the trial's end knows that it has arrived.
             after: the number of the newest one before it that has arrived.
@@ -254,7 +268,7 @@ class Claims:
         Returns:
             Whether the lease is held (otherwise nothing was written), and the changes.
         """
-        row = self._database.row(
+        row = (self._patient if durable else self._database).row(
             "write_trial",
             trial_id=trial_id,
             worker_id=self._worker,
@@ -288,7 +302,7 @@ class Claims:
 
     def checkpoints(self, trial_id: int) -> list[tuple[str, int, str]]:
         """The trial's checkpoints, newest first: artifact, step, SHA-256."""
-        rows = self._database.rows("checkpoints_of_trial", trial_id=trial_id)
+        rows = self._patient.rows("checkpoints_of_trial", trial_id=trial_id)
         return [(row["artifact_id"], row["step"], row["sha256"]) for row in rows]
 
     def resume(self, trial_id: int, step: int) -> bool:
@@ -346,22 +360,23 @@ class Claims:
         attributes: Mapping[str, Any],
         account: Account | None,
         since: str | None,
-    ) -> bool:
-        """End the trial, and take what :meth:`claim` will answer next, in one transaction."""
+    ) -> Claim | None:
+        """End the trial and claim the next one, in one transaction.
+
+        Returns:
+            The next claim. None: the lease is gone; nothing was written.
+        """
         end = self._end(trial_id, state, values, attributes)
         end |= {"study_id": self._study_id, "version": ORCH_VERSION, "since": since}
         row = self._finish("finish_and_claim", end, account)
-        if row is None:
-            return False
-        self._next = Claim(**row, end=End(state, values, attributes))
-        return True
+        return None if row is None else Claim(**row, end=End(state, values, attributes))
 
     def _finish(self, query: str, end: Row, account: Account | None) -> Row | None:
         """The answer to an end; None: the lease is gone."""
         account = account or Account()
         late, serial = account.late, account.serial
         while True:
-            row = self._database.row(query, serial=serial, writes=late.document(), **end)
+            row = self._patient.row(query, serial=serial, writes=late.document(), **end)
             assert row is not None
             ended = row.pop("ended")
             if ended != "lacking":
@@ -438,6 +453,15 @@ class Claims:
         """The database."""
         return self._database.url
 
+    def disconnect(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        self._database.close()
+
+    @property
+    def connections(self) -> int:
+        """How many connections have been opened: a new one may be to a server that has crashed."""
+        return self._database.connections
+
     def _held(self, query: str, **parameters: Any) -> bool:
-        row = self._database.row(query, worker_id=self._worker, **parameters)
+        row = self._patient.row(query, worker_id=self._worker, **parameters)
         return bool(row and row["held"])

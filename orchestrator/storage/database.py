@@ -48,6 +48,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._connection: Connection | None = None
+        self.connections = 0  # opened so far
         self._lock = threading.RLock()
         self._process = os.getpid()
 
@@ -77,6 +78,7 @@ class Database:
             try:
                 if self._connection is None:
                     self._connection = connect(self.url)
+                    self.connections += 1
                 with self._connection.cursor() as cursor:
                     cursor.execute(sql, parameters)
                     wait(self._connection, seconds)
@@ -143,7 +145,9 @@ def describe(url: str) -> str:
     started = time.monotonic()
     database.row("server_clock")
     milliseconds = (time.monotonic() - started) * 1000
-    schema = "schema in place" if facts["has_orch"] else "no schema yet"
+    schema = "no schema yet"
+    if facts["has_orch"] and (row := database.row("orch_version")):
+        schema = f"schema in place (version {row['version']})"
     version = facts["version"]
     database.close()
     return (

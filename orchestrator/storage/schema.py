@@ -127,15 +127,16 @@ def _given(option: str | None) -> str | None:
     return option or os.environ.get("ORCH_STORAGE")
 
 
-def open_database(option: str | None, *, reading: bool = False) -> Database:
+def open_database(option: str | None, *, create: bool = True, upgrade: bool = True) -> Database:
     """The database of a command, with the schema in place.
 
-    An empty database gets the schema, and so does the embedded server an upgrade of an older one. A
-    shared one is upgraded by ``orch db upgrade`` alone: its workers leave then.
+    A shared one is upgraded by ``orch db upgrade`` alone: the workers of the version before leave.
 
     Args:
         option: ``--storage``.
-        reading: the command only reads: it upgrades nothing, and makes nothing on a shared server.
+        create: make the schema in a shared database that has none. The embedded server always
+            gets it.
+        upgrade: upgrade an older schema on the embedded server.
 
     Raises:
         StorageError: it cannot be reached or does not fit.
@@ -144,14 +145,14 @@ def open_database(option: str | None, *, reading: bool = False) -> Database:
     shared = _given(option) is not None
     found = schema_version(database)
     if found is None:
-        if shared and reading:
+        if shared and not create:
             raise StorageError(
                 f"there are no tables of orch at {mask(database.url)}; make them with: orch db init"
             )
         prepare(database)
     elif found < ORCH_VERSION:
         _check_upgradable(database, found)
-        if shared or reading:
+        if shared or not upgrade:
             raise StorageError(_older(database, found))
         prepare(database)
     return database

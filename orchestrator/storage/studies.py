@@ -179,6 +179,18 @@ def store_facts(database: Database, study: StoredStudy, facts: ObjectiveFacts) -
     database.rows("store_facts", study_id=study.study_id, objective=Json(facts.as_json()))
 
 
+def replace_spec(database: Database, study: StoredStudy, new: NewStudy) -> None:
+    """Give a study another spec, for the trials to come, with what follows from it."""
+    database.rows(
+        "replace_spec",
+        study_id=study.study_id,
+        spec=Json(new.spec.document()),
+        timeout=new.spec.study.timeout,
+        objective=None if new.facts is None else Json(new.facts.as_json()),
+    )
+    database.rows("pin_software", study_id=study.study_id, software=Json(new.software))
+
+
 def found_domains(database: Database, study: StoredStudy) -> dict[str, BaseDistribution]:
     """The parameters that the study's trials have suggested so far, by name."""
     rows = database.rows("found_domains", study_id=study.study_id)

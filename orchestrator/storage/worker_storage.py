@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.storage.database import Database
+from orchestrator.storage.patient import PatientDatabase
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import attribute_json, check_name, to_json
 from orchestrator.storage.trial_cache import Changes, TrialCache
@@ -74,7 +76,7 @@ def _as_read(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 class Outbox(Protocol):
-    """Where a worker's writes to its own trial go; attributes are JSON."""
+    """Takes what is written to a worker's own trial; attributes are JSON."""
 
     def write_param(self, name: str, value: float, distribution: str) -> None: ...
 
@@ -86,16 +88,23 @@ class Outbox(Protocol):
 class WorkerStorage(PostgresStorage):
     """Optuna's storage for one worker's study.
 
+    The training thread alone reads and writes here; the reporter's thread calls ``take`` and reads
+    ``cursor``. What both touch is in the trial cache, which has a lock. ``_own`` and ``_last`` are
+    set between two trials, when the reporter has nothing to send; ``_synced`` and ``_is_read`` are
+    one reference each, and an old one costs one more question.
+
     Args:
         database: where the study is.
         study_id: the study.
-        outbox: takes what is written to the worker's own trial.
+        patience_seconds: how long a read waits for a database that is away; 0: not at all.
     """
 
-    def __init__(self, database: Database, study_id: int, outbox: Outbox) -> None:
+    def __init__(self, database: Database, study_id: int, patience_seconds: float = 0.0) -> None:
         super().__init__(database)
         self._study_id = study_id
-        self._outbox = outbox
+        self._patient = PatientDatabase(database, patience_seconds)
+        self._is_patient = True
+        self._outbox: Outbox | None = None
         self._cache = TrialCache()
         self._synced = float("-inf")
         self._is_read = False  # whether anybody has asked for all of the trials
@@ -132,7 +141,7 @@ class WorkerStorage(PostgresStorage):
         Raises:
             StorageError: the database is out of reach.
         """
-        row = self._database.row(
+        row = (self._patient if self._is_patient else self._database).row(
             "changed_trials",
             study_id=self._study_id,
             since=self._cache.cursor,
@@ -142,18 +151,32 @@ class WorkerStorage(PostgresStorage):
             raise KeyError(f"no study with id {self._study_id}")
         self.take(row["changes"])
 
-    def begin(self, trial_id: int) -> FrozenTrial:
-        """From now on this is the trial that is written here.
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Inside, no read waits for a database that is away."""
+        self._is_patient = False
+        try:
+            yield
+        finally:
+            self._is_patient = True
+
+    def start_trial(self, trial_id: int, outbox: Outbox) -> FrozenTrial:
+        """From now on this is the worker's own trial.
+
+        Args:
+            trial_id: a trial that the worker has claimed.
+            outbox: takes what is written to it.
 
         Raises:
             KeyError: it is not known here.
         """
-        self._own = self._cache.trial(trial_id)
+        self._own, self._outbox = self._cache.trial(trial_id), outbox
         return self._own
 
-    def end(self) -> None:
-        """No trial is written here, and what is known of the last one is old."""
+    def finish_trial(self) -> None:
+        """The worker has no trial, and what is known of the last one is old."""
         self._own, self._last, self._synced = None, self._own, float("-inf")
+        self._outbox = None
 
     def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
         """The trials that changed since an earlier answer, as far as is known here."""
@@ -180,8 +203,8 @@ class WorkerStorage(PostgresStorage):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
-        own = self._own
-        if own is None or trial_id != own._trial_id:
+        own, outbox = self._own, self._outbox
+        if own is None or outbox is None or trial_id != own._trial_id:
             super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
             return
         check_name(param_name)
@@ -189,26 +212,25 @@ class WorkerStorage(PostgresStorage):
         check_distribution_compatibility(known, distribution)
         own.distributions[param_name] = distribution
         own.params[param_name] = distribution.to_external_repr(param_value_internal)
-        text = _document(distribution)
-        self._outbox.write_param(param_name, param_value_internal, text)
+        outbox.write_param(param_name, param_value_internal, _document(distribution))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        own = self._own
-        if own is None or trial_id != own._trial_id:
+        own, outbox = self._own, self._outbox
+        if own is None or outbox is None or trial_id != own._trial_id:
             super().set_trial_user_attr(trial_id, key, value)
             return
         text = attribute_json(key, value)
         own.user_attrs[key] = value
-        self._outbox.write_user_attribute(key, text)
+        outbox.write_user_attribute(key, text)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        own = self._own
-        if own is None or trial_id != own._trial_id:
+        own, outbox = self._own, self._outbox
+        if own is None or outbox is None or trial_id != own._trial_id:
             super().set_trial_system_attr(trial_id, key, value)
             return
         text = attribute_json(key, value)
         own.system_attrs[key] = value
-        self._outbox.write_system_attribute(key, text)
+        outbox.write_system_attribute(key, text)
 
     # What Optuna asks of its study for every trial.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import pydantic
 from optuna.distributions import BaseDistribution
@@ -111,9 +113,26 @@ class Objective(ABC):
     Options: ClassVar[type[pydantic.BaseModel]] = NoOptions
 
     def __init__(self, settings: Settings) -> None:
+        self._bind(settings)
+
+    def _bind(self, settings: Settings) -> None:
+        """Take over what a study fixes, and what follows from it."""
         self.settings = settings
         self.options = self.Options.model_validate(dict(settings.options))
         self.metrics = settings.metrics or (self.default_metric,)
+
+    def with_settings(self, settings: Settings) -> Self:
+        """This object for a study: what its own ``__init__`` has set stays.
+
+        Args:
+            settings: what the study fixes.
+        """
+        fresh = copy.copy(self)
+        for name in list(vars(fresh)):
+            if isinstance(getattr(type(self), name, None), cached_property):
+                del fresh.__dict__[name]  # it may follow from other settings
+        fresh._bind(settings)
+        return fresh
 
     def space(self) -> dict[str, BaseDistribution]:
         """The parameters that every trial is given; empty: found as a function suggests them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib.util
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -326,7 +325,14 @@ def _largest_batch(space: Mapping[str, BaseDistribution]) -> int:
 
 
 class KerasObjective(Objective):
-    """Trains the model that :meth:`build` makes on a data set of labelled images."""
+    """Trains the model that :meth:`build` makes on a data set of labelled images.
+
+    Subclass it, or give it what builds a KerasTuner model: a function of ``hp``, or a
+    ``HyperModel``.
+
+    Example:
+        orch.create_study("mlp", objective=orch.KerasObjective(build_model))
+    """
 
     default_metric: ClassVar[str] = "val_accuracy"
     default_data: ClassVar[str] = "mnist"
@@ -338,12 +344,21 @@ class KerasObjective(Objective):
     # batch instead (docs/performance-training.md). Right for a few dense layers, e.g. of MNIST.
     small_network: ClassVar[bool] = False
 
-    def __init__(self, settings: Settings) -> None:
+    def __new__(cls, *arguments: Any, **_: Any) -> KerasObjective:
+        if cls is not KerasObjective:
+            return object.__new__(cls)
+        from orchestrator.training.keras_tuner import KerasTunerObjective
+
+        return object.__new__(KerasTunerObjective)
+
+    def __init__(self, settings: Settings | Any) -> None:
         super().__init__(settings)
+
+    def _bind(self, settings: Settings) -> None:
+        super()._bind(settings)
         # Once in a process, where it could tell anything.
         self._metrics_are_tried = self.known_metrics() is not None or are_certain(self.metrics)
 
-    @abstractmethod
     def build(self, trial: Trial) -> keras.Model:
         """The compiled model of a trial's parameters.
 
@@ -351,6 +366,7 @@ class KerasObjective(Objective):
             A model from images, shape (batch, *image), to class probabilities, shape
             (batch, classes).
         """
+        raise ObjectiveError(f"{type(self).__name__} builds no model; define build(self, trial)")
 
     def epochs(self, trial: Trial) -> int:
         """How many epochs one full training of the trial has."""

@@ -38,15 +38,16 @@ class KerasTunerObjective(KerasObjective):
     use it.
 
     Args:
-        settings: what the study fixes.
         target: a function of ``hp``, a ``HyperModel`` class, or an instance of one.
+        settings: what the study fixes; see :meth:`Objective.with_settings`.
 
     Raises:
         ObjectiveError: the target builds nothing.
     """
 
-    def __init__(self, settings: Settings, target: Any) -> None:
-        super().__init__(settings)
+    def __init__(self, target: Any, settings: Settings | None = None) -> None:
+        super().__init__(settings or Settings())
+        self.hypermodel = target
         hypermodel = target() if isinstance(target, type) else target
         self._build = getattr(hypermodel, "build", hypermodel)
         if not callable(self._build):

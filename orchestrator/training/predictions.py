@@ -31,6 +31,15 @@ class Prediction:
     predicted: int
     probability: float
 
+    @property
+    def is_right(self) -> bool:
+        """Whether the model's class is the true one."""
+        return self.predicted == self.label
+
+    def __str__(self) -> str:
+        verdict = "right" if self.is_right else f"wrong, it is {self.label}"
+        return f"test {self.index}: {self.predicted} ({self.probability:.3f}), {verdict}"
+
 
 def predict(path: Path, dataset: Dataset, count: int, seed: int) -> list[Prediction]:
     """Let a saved Keras model classify ``count`` test examples drawn at random.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.base.references import Reference, nearest
 from orchestrator.errors import ObjectiveError, UnknownObjective
+from orchestrator.training import handover
 from orchestrator.training.base import Objective, Settings
 
 ENTRY_POINTS = "orch.objectives"
@@ -32,14 +33,17 @@ def find(reference: str) -> Callable[[Settings], Objective]:
         UnknownObjective: no such name; the message has the nearest one.
         ObjectiveError: the module or the function cannot be loaded.
     """
+    handed = handover.find(reference)
+    if handed is not None:
+        return _objective_of(handed.target, reference)
     if not reference.startswith(_KERAS_TUNER):
-        return _objective_of(locate(reference))
+        return _objective_of(locate(reference).load(), reference)
     if ":" not in reference.removeprefix(_KERAS_TUNER):
         raise ObjectiveError(f"'{reference}' names no function; write {reference}:build_model")
     from orchestrator.training.keras_tuner import KerasTunerObjective
 
     hypermodel = locate(reference).load()
-    return lambda settings: KerasTunerObjective(settings, hypermodel)
+    return lambda settings: KerasTunerObjective(hypermodel, settings)
 
 
 def locate(reference: str) -> Reference:
@@ -47,8 +51,10 @@ def locate(reference: str) -> Reference:
 
     Raises:
         UnknownObjective: no such name; the message has the nearest one.
-        ObjectiveError: a file that it names is missing.
+        ObjectiveError: a file that it names is missing, or it must be handed over.
     """
+    if handover.is_by_value(reference):
+        raise handover.by_value_only(reference)
     if ":" in reference:
         return Reference.parse(reference.removeprefix(_KERAS_TUNER))
     registered = {each.name: each for each in entry_points(group=ENTRY_POINTS)}
@@ -72,22 +78,29 @@ def default_direction(metric: str) -> Literal["minimize", "maximize"]:
     return "maximize" if _GROWS_BETTER.search(metric.lower()) else "minimize"
 
 
-def _objective_of(reference: Reference) -> Callable[[Settings], Objective]:
-    target = reference.load()
+def _objective_of(target: Any, text: str) -> Callable[[Settings], Objective]:
     if isinstance(target, type) and issubclass(target, Objective):
         return target
+    if isinstance(target, Objective):
+        return target.with_settings
     if isinstance(target, type):
-        target = _instance(target, reference.text)
+        target = _instance(target, text)
     if not callable(target):
-        raise ObjectiveError(f"'{reference.text}' cannot be called; name a function of a trial")
+        raise ObjectiveError(f"'{text}' cannot be called; name a function of a trial")
     code = getattr(target, "__code__", None)
     if code is not None and code.co_varnames[: code.co_argcount] == ("hp",):
         raise ObjectiveError(
-            f"'{reference.text}' takes hp, as KerasTuner has it; write kt:{reference.text}"
+            f"'{text}' takes hp, as KerasTuner has it; write {_as_hypermodel(text)}"
         )
     from orchestrator.training.function import FunctionObjective
 
     return lambda settings: FunctionObjective(settings, target)
+
+
+def _as_hypermodel(text: str) -> str:
+    if handover.is_by_value(text):
+        return f"KerasObjective({text.rpartition(':')[2]})"
+    return f"{_KERAS_TUNER}{text}"
 
 
 def _instance(target: type, text: str) -> object:

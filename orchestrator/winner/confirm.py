@@ -5,20 +5,73 @@ Each is a trial of a study of its own, so that any number of workers on any mach
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import datetime
 
 from optuna.trial import FrozenTrial
 
+from orchestrator.base.terminal import Printed, table_columns
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.report.confirmation import CONFIRMS, link_confirmation
+from orchestrator.report.confirmation import (
+    CLEAR_PROBABILITY,
+    CONFIRMS,
+    Confirmed,
+    confirmed,
+    keep_confirmation,
+    link_confirmation,
+)
+from orchestrator.report.formatting import percent
+from orchestrator.report.listing import confirmed_table, table
 from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resolve.pins import check_data
 from orchestrator.resolve.queue import queue
 from orchestrator.resolve.resume import create_or_resume
 from orchestrator.spec.model import PrunerSection, SamplerSection, StudySpec, TerminatorSection
 from orchestrator.storage.database import Database
-from orchestrator.storage.studies import StoredStudy, ranking, read
+from orchestrator.storage.studies import StoredStudy, ranking, read, read_trials
 from orchestrator.worker.seeds import derive
+
+
+class ConfirmedTrials(list[Confirmed], Printed):
+    """The best trials over fresh seeds, the best mean first; prints as a table and a verdict.
+
+    Args:
+        metric: what the values are of.
+        found: the trials.
+    """
+
+    def __init__(self, metric: str, found: Sequence[Confirmed]) -> None:
+        super().__init__(found)
+        self.metric = metric
+
+    def to_json(self) -> str:
+        """The trials as JSON, as ``orch confirm --format json`` prints them."""
+        return json.dumps([json.loads(each.model_dump_json()) for each in self], indent=2)
+
+    def __str__(self) -> str:
+        return f"{table(*confirmed_table(self.metric, self), table_columns())}\n{self._verdict()}"
+
+    def _verdict(self) -> str:
+        if not self or self[0].probability_best is None:
+            return "too few values to say which is best"
+        best = self[0]
+        certain = (
+            "is the best beyond reasonable doubt"
+            if (best.probability_best or 0) >= CLEAR_PROBABILITY
+            else "leads, and the others are not ruled out; more seeds would tell"
+        )
+        return f"trial {best.number} {certain} (probability {percent(best.probability_best)})"
+
+
+def read_confirmed(
+    database: Database, study: StoredStudy, trials: list[FrozenTrial], confirming: StoredStudy
+) -> ConfirmedTrials:
+    """What a confirming study has found, which is kept with the study that it confirms."""
+    keep_confirmation(database, confirming)
+    fresh = read_trials(database, confirming)
+    found = confirmed(trials, fresh, study.spec.study.maximize)
+    return ConfirmedTrials(study.spec.study.metrics[0], found)
 
 
 def confirm_study(

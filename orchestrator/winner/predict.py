@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.errors import OrchError
-from orchestrator.report.attached import Picture
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.report.attached import Picture, attach
+from orchestrator.report.render import check_out, write_file
 from orchestrator.report.winner import read_winner
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, read_trials
@@ -21,7 +22,7 @@ from orchestrator.training.data import Dataset, load
 from orchestrator.training.predictions import Prediction, model_summary
 from orchestrator.training.predictions import predict as predict_with
 from orchestrator.winner.models import kept_models
-from orchestrator.winner.retraining import prepare_objective
+from orchestrator.winner.retraining import retraining
 
 Counts = NDArray[np.int_]  # by true class, then predicted class
 
@@ -153,6 +154,38 @@ def predict(
     return predict_with(model, dataset, count, seed)
 
 
+def predict_and_draw(
+    database: Database,
+    study: StoredStudy,
+    out: Path | None,
+    model: Path | None,
+    count: int,
+    seed: int,
+) -> list[Prediction]:
+    """As :func:`predict`, and a picture; of the kept model the dashboard has it as well.
+
+    Raises:
+        UsageError: the picture's name does not end in ``.png``.
+        OrchError: there is no model, it does not fit, or the picture cannot be written.
+    """
+    if out is not None:
+        if out.suffix.lower() != ".png":
+            raise UsageError(f"--out {out} must end in .png, as digits.png")
+        check_out(out)
+    predictions = predict(database, study, model, count, seed)
+    if out is not None:
+        write_file(draw_predictions(predictions, _title(study, predictions)), out)
+        if model is None:
+            number, pictures = explain(database, study, predictions)
+            attach(database, study, number, pictures)
+    return predictions
+
+
+def _title(study: StoredStudy, predictions: Sequence[Prediction]) -> str:
+    right = sum(each.is_right for each in predictions)
+    return f"{study.name}: {right} of {len(predictions)} right"
+
+
 def explain(
     database: Database, study: StoredStudy, predictions: Sequence[Prediction]
 ) -> tuple[int, list[Picture]]:
@@ -167,10 +200,9 @@ def explain(
     with _kept_model(database, study) as (number, path):
         many = predict_with(path, _dataset(study), _MOST_CONFUSED, 0)
         summary = model_summary(path)
-    right = sum(each.predicted == each.label for each in predictions)
-    title = f"{study.name}: {right} of {len(predictions)} right"
+    drawn = draw_predictions(predictions, _title(study, predictions))
     return number, [
-        Picture("digits.png", "image/png", draw_predictions(predictions, title)),
+        Picture("digits.png", "image/png", drawn),
         Picture("confusion.png", "image/png", draw_confusion(many)),
         Picture("model.txt", "text/plain; charset=utf-8", summary.encode()),
     ]
@@ -180,8 +212,8 @@ def _dataset(study: StoredStudy) -> Dataset:
     """The data set of this machine, which is checked to be the study's."""
     if study.data is None:
         raise OrchError(f"study '{study.name}' has no data set to predict")
-    prepare_objective(study, None)
-    return load(study.spec.data.name or str(study.data["name"]))
+    with retraining(study, None):
+        return load(study.spec.data.name or str(study.data["name"]))
 
 
 @contextmanager

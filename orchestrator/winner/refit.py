@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
 from orchestrator.base.files import write_whole
+from orchestrator.base.terminal import Printed, table_columns
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.report.formatting import number as shown_number
+from orchestrator.report.formatting import params_line
+from orchestrator.report.listing import table
 from orchestrator.report.render import check_out
 from orchestrator.report.winner import count_evaluations, read_winner
 from orchestrator.resolve.objective import make_objective
@@ -23,14 +28,14 @@ from orchestrator.resolve.pins import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Refit
-from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, prepare_objective
+from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, retraining
 from orchestrator.worker.seeds import derive
 
 PROVENANCE = "orch.json"  # inside a Keras archive, which Keras leaves alone
 
 
 @dataclass(frozen=True)
-class Refitted:
+class Refitted(Printed):
     """A saved model and where it comes from.
 
     Attributes:
@@ -42,6 +47,9 @@ class Refitted:
     path: Path
     provenance: dict[str, Any]
     evaluations: int
+
+    def __str__(self) -> str:
+        return refit_page(self.provenance, table_columns())
 
 
 def refit(
@@ -66,13 +74,13 @@ def refit(
     """
     _check_out(study, out)
     frozen = _chosen(database, study, trials, number)
-    objective, space = prepare_objective(study, None)
     seed = derive(study.spec.training.seed, "refit", frozen.number)
     trial = RecordedTrial(RecordedStudy(study, frozen, trials), frozen.params, frozen.number, seed)
-    trial.suggest_space(space, objective)
-    fitted = objective.refit(trial)
-    provenance = _provenance(study, frozen, seed, fitted)
-    digest = _write(fitted, provenance, out)
+    with retraining(study, None) as (objective, space):
+        trial.suggest_space(space, objective)
+        fitted = objective.refit(trial)
+        provenance = _provenance(study, frozen, seed, fitted)
+        digest = _write(fitted, provenance, out)
     return Refitted(out, provenance, _record(database, study, provenance, out, digest))
 
 
@@ -169,3 +177,24 @@ def _record(
 def _stored(value: float | None) -> float | None:
     """The value as JSON has it, which knows no NaN."""
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def refit_page(provenance: Mapping[str, Any], columns: int | None = None) -> str:
+    """A refit: its trial, each epoch's metrics, and the figures on the test set."""
+    history: dict[str, list[float]] = provenance["history"]
+    epochs = max(map(len, history.values()), default=0)
+    rows = [
+        [epoch + 1, *(shown_number(values[epoch]) for values in history.values())]
+        for epoch in range(epochs)
+    ]
+    lines = [
+        f"trial {provenance['trial']}: {params_line(provenance['params'])}",
+        f"trained on {provenance['data']['train'] + provenance['data']['validation']} examples, "
+        f"validation included, with seed {provenance['seed']}",
+        *([table(["epoch", *history], rows, columns)] if history else []),
+    ]
+    if not provenance["test"]:
+        return "\n".join(lines)
+    shown = ", ".join(f"{name} {shown_number(value)}" for name, value in provenance["test"].items())
+    lines.append(f"test set ({provenance['data']['test']} examples, evaluated once): {shown}")
+    return "\n".join(lines)

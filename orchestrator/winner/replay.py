@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base.terminal import Printed, table_columns
 from orchestrator.errors import OrchError
+from orchestrator.report.listing import table
 from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Objective
 from orchestrator.winner.retraining import (
     RecordedStudy,
     RecordedTrial,
     Restarted,
-    prepare_objective,
+    retraining,
 )
 from orchestrator.worker.endings import words_of
 from orchestrator.worker.returned import as_values
@@ -23,7 +25,7 @@ from orchestrator.worker.seeds import training_seed
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Printed):
     """A trial beside its replay.
 
     Attributes:
@@ -34,6 +36,8 @@ class Replay:
         replayed: the same, trained again.
         returned: what the objective returned, a value each metric; empty for a pruned trial.
         returned_again: the same, trained again.
+        metrics: what they are of.
+        rounds: how many trainings the trial is.
     """
 
     number: int
@@ -43,6 +47,8 @@ class Replay:
     replayed: dict[int, float]
     returned: list[float]
     returned_again: list[float]
+    metrics: tuple[str, ...] = ()
+    rounds: int = 1
 
     @property
     def largest_difference(self) -> float:
@@ -54,6 +60,38 @@ class Replay:
         pairs = [(value, self.replayed[step]) for step, value in self.recorded.items()]
         pairs += zip(self.returned, self.returned_again, strict=True)
         return max(difference(*pair) for pair in pairs)
+
+    def verdict(self, tolerance: float = 0.0) -> str:
+        """What was compared, and that it is equal."""
+        count = len(self.recorded)
+        compared = [f"{count} of {count} values"] if count else []
+        if self.returned:
+            compared.append(f"the returned value{'s' if len(self.returned) > 1 else ''}")
+        found = self.largest_difference
+        if found == 0:
+            return f"identical: {' and '.join(compared)}"
+        return f"equal within {tolerance:g}: the largest difference is {found:.3g}"
+
+    def __str__(self) -> str:
+        head = "epoch" if self.rounds == 1 else "training"
+        rows = [
+            _row(step, self.recorded.get(step), self.replayed.get(step))
+            for step in sorted(self.recorded.keys() | self.replayed.keys())
+        ]
+        again = self.returned_again
+        for place, (metric, value) in enumerate(zip(self.metrics, self.returned, strict=False)):
+            other = again[place] if place < len(again) else None
+            rows.append(_row(f"returned {metric}", value, other))
+        return table([head, "recorded", "replayed", "difference"], rows, table_columns())
+
+
+def _row(place: int | str, recorded: float | None, replayed: float | None) -> tuple[object, ...]:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else repr(value)
+
+    if recorded is None or replayed is None:
+        return place, shown(recorded), shown(replayed), "-"
+    return place, shown(recorded), shown(replayed), f"{difference(recorded, replayed):.3g}"
 
 
 def difference(recorded: float, replayed: float) -> float:
@@ -89,7 +127,6 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
             "follow from the study's seed; it was made by another version of orch"
         )
     threads = attributes.get("orch:threads")
-    objective, space = prepare_objective(study, threads)
     trial = RecordedTrial(
         RecordedStudy(study, frozen, trials),
         frozen.params,
@@ -98,8 +135,9 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
         pruned_at=frozen.last_step if pruned else None,
         restarts=attributes.get("orch:restarts"),
     )
-    trial.suggest_space(space, objective)
-    values = _run(objective, trial, len(study.spec.study.metrics))
+    with retraining(study, threads) as (objective, space):
+        trial.suggest_space(space, objective)
+        values = _run(objective, trial, len(study.spec.study.metrics))
     return Replay(
         number,
         seed,
@@ -108,6 +146,8 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
         replayed=trial.reported,
         returned=[] if pruned else list(frozen.values),
         returned_again=[] if pruned else values,
+        metrics=study.spec.study.metrics,
+        rounds=study.spec.training.rounds,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,20 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from orchestrator.base.optuna_internals import IN_MEMORY_LOGGER, HookedStudy, HookedTrial
-from orchestrator.errors import OrchError
+from orchestrator.errors import ObjectiveError, OrchError
 from orchestrator.resolve.objective import make_objective, search_space, useful_threads
 from orchestrator.resolve.pins import check_data
 from orchestrator.search.space import Space
 from orchestrator.search.substitution import as_suggested
 from orchestrator.spec.choices import domain_of, place_of, stored_form
 from orchestrator.storage.studies import StoredStudy
+from orchestrator.training import handover
 from orchestrator.training.base import Objective
 from orchestrator.training.registry import locate
 from orchestrator.worker.checkpoints import Arrays, Place, place
 from orchestrator.worker.devices import cores
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 class Restarted(BaseException):
@@ -184,8 +188,11 @@ class RecordedTrial(HookedTrial):
         """Nothing is kept."""
 
 
-def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objective, Space]:
+@contextmanager
+def retraining(study: StoredStudy, threads: int | None) -> Iterator[tuple[Objective, Space]]:
     """The study's objective, ready to train in this process, and its space.
+
+    The process is its caller's: what the objective needs of it holds inside the block alone.
 
     Args:
         study: the study.
@@ -195,13 +202,40 @@ def prepare_objective(study: StoredStudy, threads: int | None) -> tuple[Objectiv
         StudyFailed: this machine's data are not the study's.
         UsageError: no such objective here.
     """
-    if threads is not None:
-        # TensorFlow reads these when it is imported.
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    objective = make_objective(study.spec)
-    locate(study.spec.study.objective).run_from_here()
-    check_data(study, objective)
-    space = search_space(study.spec, objective)
-    objective.prepare(useful_threads(objective, space, cores()) if threads is None else threads)
-    return objective, space
+    with _threads(threads), _as_script(study.spec.study.objective):
+        objective = make_objective(study.spec)
+        check_data(study, objective)
+        space = search_space(study.spec, objective)
+        if threads is None:
+            threads = useful_threads(objective, space, cores())
+        objective.prepare(threads)
+        yield objective, space
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    """TensorFlow reads these variables when it is imported."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    for name, value in before.items():
+        if threads is not None and value is None:
+            os.environ[name] = str(threads)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+
+
+@contextmanager
+def _as_script(reference: str) -> Iterator[None]:
+    """Let the objective import what lies beside it, as ``python file.py`` would."""
+    arguments, path = sys.argv, list(sys.path)
+    if not handover.is_by_value(reference):
+        with suppress(ObjectiveError):  # whoever makes the objective says what is wrong
+            locate(reference).run_from_here()
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        sys.path[:] = path

@@ -15,13 +15,14 @@ from types import FrameType
 from uuid import UUID
 
 from orchestrator.errors import OrchError
+from orchestrator.training import handover
 from orchestrator.training.registry import locate
 from orchestrator.worker.leaving import abandon
+from orchestrator.worker.process import Exit
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 _log = logging.getLogger("orch")
 
-CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
 _ORPHAN_PATIENCE_SECONDS = 5.0
 
 
@@ -31,6 +32,11 @@ def main() -> int:
     _log_to_our_output()
     faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
+    if options.handover:
+        handed = handover.read(options.supervisor)
+        if handed is None:
+            return Exit.FAILED  # the supervisor has ended
+        handover.take(handed)
     started: list[Worker] = []
     _leave_with_supervisor(options.supervisor, url, started)
     try:
@@ -41,14 +47,15 @@ def main() -> int:
         )
         _leave_on_signals(worker)
         started.append(worker)
-        locate(worker.objective).run_from_here()
+        if handover.current() is None:
+            locate(worker.objective).run_from_here()
         worker.run()
     except OrchError as error:
         _log.error("%s", error)
-        return error.exit_code
+        return Exit.of(error)
     except Exception:
         _log.exception("an error of orch itself; please report it")
-        return CRASHED
+        return Exit.CRASHED
     return 0
 
 
@@ -77,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--timeout", type=float)
     parser.add_argument("--supervisor", type=int, required=True)
+    parser.add_argument("--handover", action="store_true")
     return parser.parse_args()
 
 
@@ -108,7 +116,8 @@ def _leave_on_signals(worker: Worker) -> None:
             os.kill(os.getpid(), signum)
             return
         if worker.leaving:
-            os._exit(130)  # a second signal ends at once; the supervisor gives the trial back
+            # A second signal ends it at once; the supervisor gives the trial back.
+            os._exit(Exit.INTERRUPTED)
         worker.leave()
 
     for each in before:

@@ -1,24 +1,18 @@
-"""Checkpoints of a trial, on the server and on this machine's disk."""
+"""Checkpoints: the state of a training, from which another attempt or worker resumes."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import io
 import json
 import logging
-import os
 import time
 import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.base.files import home, write_whole
 from orchestrator.errors import OrchError
 from orchestrator.storage.artifacts import (
     ArtifactTooLarge,
@@ -26,13 +20,15 @@ from orchestrator.storage.artifacts import (
     remove_artifacts,
     write_artifact,
 )
-from orchestrator.storage.claims import Claims, Writes
+from orchestrator.storage.claims import Claims
 from orchestrator.worker.background import Background
 from orchestrator.worker.endings import is_full
 from orchestrator.worker.leaving import MachineFault
+from orchestrator.worker.reporter import Reporter
 
 if TYPE_CHECKING:
     from orchestrator.base.optuna_internals import ArtifactStore
+    from orchestrator.worker.saved import SavedTrials
 
 _log = logging.getLogger("orch")
 
@@ -85,42 +81,53 @@ class Checkpoint:
             raise ValueError(f"damaged checkpoint: {error}") from None
 
 
-class CheckpointWriter(Background):
-    """Writes the newest checkpoint in a thread; the training pays only for the copy.
+class Checkpoints(Background):
+    """A worker's checkpoints; a thread stores the newest, so that training pays only for the copy.
+
+    ``_changed`` guards ``_waiting`` and ``_busy``. The main thread alone has ``_saved_at``, the
+    thread alone ``_has_warned``. ``_refused`` and ``_fault`` are set by the thread and read without
+    the lock: one reference each, and an old one costs one more copy.
 
     Args:
-        claims: the worker's, on a connection of its own.
-        store: where the artifacts go, on a connection of its own.
-        least_seconds: at least so long between two checkpoints of a trial.
-        undelivered: what a trial has reported and the database lacks; who goes on from the
+        claims: the worker's.
+        store: where the artifacts go.
+        saved: the trials that had to be left on this machine's disk.
+        least_seconds: the least time between two checkpoints of a trial.
+        reporter: has what a trial has reported and the database lacks. Whoever resumes from the
             checkpoint will not report it again, so it is recorded with it.
+
+    Attributes:
+        store: as above.
+        saved: as above.
     """
 
     def __init__(
         self,
         claims: Claims,
         store: ArtifactStore,
+        saved: SavedTrials,
         least_seconds: float,
-        undelivered: Callable[[int], Writes],
+        reporter: Reporter,
     ) -> None:
         super().__init__("checkpoints")
-        self._undelivered = undelivered
         self._claims = claims
-        self._store = store
+        self.store = store
+        self.saved = saved
         self._least_seconds = least_seconds
+        self._reporter = reporter
         self._waiting: tuple[int, Checkpoint] | None = None
         self._busy = False
         self._refused = False
-        self._said = False
+        self._has_warned = False
         self._fault: Exception | None = None
         self._saved_at = time.monotonic()
 
-    def begin(self) -> None:
-        """A new trial: the time to its first checkpoint counts from here."""
+    def start_trial(self) -> None:
+        """The time to the trial's first checkpoint counts from here."""
         self._saved_at = time.monotonic()
 
-    def due(self) -> bool:
-        """Whether the next checkpoint is due."""
+    def are_due(self) -> bool:
+        """Whether it is time for the next one."""
         return not self._refused and time.monotonic() - self._saved_at >= self._least_seconds
 
     def check(self) -> None:
@@ -146,6 +153,25 @@ class CheckpointWriter(Background):
                 lambda: self._waiting is None and not self._busy, timeout=seconds
             )
 
+    def load_newest(self, trial_id: int) -> Checkpoint | None:
+        """The trial's newest checkpoint that is whole; None: it starts from the beginning."""
+        for artifact_id, step, sha256 in self._claims.checkpoints(trial_id):
+            try:
+                return Checkpoint.decode(read_artifact(self.store, artifact_id, sha256))
+            except OrchError:
+                raise
+            except Exception as error:  # whatever a store raises for what is not there
+                _log.warning("checkpoint of step %d cannot be used (%s)", step, error)
+        return None
+
+    def artifacts_of(self, trial_id: int) -> list[str]:
+        """The names of the trial's checkpoints in the store."""
+        return [artifact_id for artifact_id, _, _ in self._claims.checkpoints(trial_id)]
+
+    def remove(self, artifact_ids: list[str]) -> None:
+        """Remove checkpoints that nobody needs any more."""
+        remove_artifacts(self.store, artifact_ids)
+
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -162,89 +188,22 @@ class CheckpointWriter(Background):
             except Exception as error:  # a store of somebody else's may raise anything
                 self._fault = error if is_full(error) else None
                 _log.debug("checkpoint of step %d not saved: %s", checkpoint.step, error)
-                self._say_once(error)
+                self._warn_once(error)
             finally:
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
 
-    def _say_once(self, error: Exception) -> None:
+    def _warn_once(self, error: Exception) -> None:
         # During an outage every epoch would say the same.
-        if not self._said:
+        if not self._has_warned:
             _log.warning("a checkpoint was not saved: %s", error)
-        self._said = True
+        self._has_warned = True
 
     def _write(self, trial_id: int, checkpoint: Checkpoint) -> None:
-        artifact_id, digest = write_artifact(self._store, checkpoint.encode())
+        artifact_id, digest = write_artifact(self.store, checkpoint.encode())
         _, needless = self._claims.save_checkpoint(
-            trial_id, checkpoint.step, artifact_id, digest, self._undelivered(trial_id)
+            trial_id, checkpoint.step, artifact_id, digest, self._reporter.undelivered(trial_id)
         )
-        remove_artifacts(self._store, needless)
-        self._said = False
-
-
-def load_newest(claims: Claims, store: ArtifactStore, trial_id: int) -> Checkpoint | None:
-    """The trial's newest checkpoint that is whole; None: the trial starts from the beginning."""
-    for artifact_id, step, sha256 in claims.checkpoints(trial_id):
-        try:
-            return Checkpoint.decode(read_artifact(store, artifact_id, sha256))
-        except OrchError:
-            raise
-        except Exception as error:  # whatever a store raises for what is not there
-            _log.warning("checkpoint of step %d cannot be used (%s)", step, error)
-    return None
-
-
-class UnfinishedTrials:
-    """The checkpoints that one study's workers had to leave on this machine.
-
-    Args:
-        study_key: distinguishes the study from any other of its name, on any server.
-    """
-
-    def __init__(self, study_key: str) -> None:
-        self._folder = _folder() / hashlib.sha256(study_key.encode()).hexdigest()[:16]
-
-    def save(self, number: int, checkpoint: Checkpoint) -> Path:
-        """Keep the state of the configuration whose first attempt is trial ``number``.
-
-        Raises:
-            OSError: the disk does not take it.
-        """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        content = checkpoint.encode()
-        path = Path(self._path(number))
-        write_whole(path, hashlib.sha256(content).digest() + content)
-        return path
-
-    def load(self, number: int) -> Checkpoint | None:
-        """What :meth:`save` kept; None: nothing, or nothing whole."""
-        try:
-            with open(self._path(number), "rb") as file:
-                kept = file.read()
-            if hashlib.sha256(kept[32:]).digest() != kept[:32]:
-                raise ValueError("its checksum is wrong")
-            return Checkpoint.decode(kept[32:])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            _log.warning("%s cannot be used (%s)", self._path(number), error)
-            return None
-
-    def remove(self, number: int) -> None:
-        """The trial has ended; nothing is left of it here."""
-        # The worker asks for every trial, and a Path costs more than the call to the system.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(number))
-
-    def _path(self, number: int) -> str:
-        return f"{self._folder}/trial-{number}.npz"
-
-
-def kept_files() -> Iterator[Path]:
-    """What is kept on this machine, of all studies."""
-    return _folder().glob("*/trial-*.npz")
-
-
-def _folder() -> Path:
-    return home() / "unfinished"
+        remove_artifacts(self.store, needless)
+        self._has_warned = False

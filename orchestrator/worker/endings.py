@@ -20,10 +20,14 @@ import re
 import sysconfig
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Literal
 
-from orchestrator.errors import FailedTrialError, WrongUse
+from orchestrator.errors import FailedTrialError, UsageError, WrongUse
+from orchestrator.storage.storable import clean
+from orchestrator.storage.url import hide
 from orchestrator.training import builtin
 from orchestrator.worker.leaving import MachineFault
 
@@ -49,6 +53,21 @@ _NO_GPU = re.compile(
     r"|GPU is lost|fallen off the bus|Unable to initialize backend 'cuda'",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class End:
+    """How a trial ends.
+
+    Attributes:
+        state: COMPLETE or PRUNED.
+        values: one for each metric; None of a pruned trial without a value.
+        attributes: user attributes that are recorded with it.
+    """
+
+    state: Literal["COMPLETE", "PRUNED"]
+    values: list[float] | None
+    attributes: dict[str, Any]
 
 
 class Ending(StrEnum):
@@ -97,6 +116,36 @@ def users_line(error: BaseException) -> tuple[str, int] | None:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if is_users(Path(frame.filename))]
     return (Path(own[-1].filename).name, own[-1].lineno or 0) if own else None
+
+
+def stopped_study(name: str, reason: str | None) -> UsageError:
+    """What a worker of a study says that is stopped for wrong use."""
+    # The same words in every worker, so that they are said once.
+    return UsageError(f"study '{name}' is stopped: {reason}")
+
+
+def reason_of(error: BaseException, url: str) -> str:
+    """Why an attempt failed, in one line, with the user's file and line.
+
+    Args:
+        error: what the attempt ended with.
+        url: the storage's. An objective finds it in its environment, and may fail with it.
+    """
+    words, place = words_of(error), users_line(error)
+    where = f" ({place[0]}, line {place[1]})" if place else ""
+    return hide(clean(f"{type(error).__name__}{f': {words}' if words else ''}{where}"), url)
+
+
+def traceback_of(error: BaseException, url: str) -> list[str]:
+    """The last lines of an exception's traceback, for the log.
+
+    Args:
+        error: the exception.
+        url: the storage's, as in :func:`reason_of`.
+    """
+    # Cut twice: a password that the first cut goes through must not show.
+    whole = clean("".join(traceback.format_exception(error)).strip())
+    return hide(whole[-2 * LONGEST_LOG :], url)[-LONGEST_LOG:].splitlines()
 
 
 def words_of(error: BaseException) -> str:

@@ -8,14 +8,48 @@ import signal
 import subprocess
 import sys
 import time
+from enum import IntEnum
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import psutil
 
+from orchestrator.errors import (
+    OrchError,
+    StorageError,
+    StorageRefused,
+    StudyFailed,
+    Unstorable,
+    UsageError,
+)
 from orchestrator.worker.endings import LONGEST_LOG
 
 _LOG_LINES = 50
+
+
+class Exit(IntEnum):
+    """How a worker process ends by itself; a user's code may exit with these, too."""
+
+    DONE = 0
+    FAILED = 1
+    MISUSED = 2
+    NO_STORAGE = 3
+    INTERRUPTED = 130
+    CRASHED = 70  # EX_SOFTWARE: an error of orch itself; the supervisor starts another process
+
+    @classmethod
+    def of(cls, error: OrchError) -> Exit:
+        """How a process ends that an error ends; :meth:`error` says it again."""
+        if isinstance(error, UsageError):
+            return cls.MISUSED
+        refused = isinstance(error, StorageRefused | Unstorable)
+        return cls.NO_STORAGE if isinstance(error, StorageError) and not refused else cls.FAILED
+
+    def error(self, words: str) -> OrchError:
+        """The error of a process that has ended so."""
+        if self is Exit.MISUSED:
+            return UsageError(words)
+        return StorageError(words) if self is Exit.NO_STORAGE else StudyFailed(words)
 
 
 class WorkerProcess:
@@ -29,6 +63,7 @@ class WorkerProcess:
         stay: it waits for more budget when the study is done.
         timeout: seconds after which it takes no further trial.
         logs: folder of the log file.
+        handover: what it reads from its pipe before anything else; None: nothing.
     """
 
     def __init__(
@@ -40,6 +75,7 @@ class WorkerProcess:
         stay: bool,
         timeout: float | None,
         logs: Path,
+        handover: bytes | None = None,
     ) -> None:
         self.worker_id: UUID = uuid4()
         self.doom: str | None = None  # why the supervisor ended it
@@ -51,23 +87,50 @@ class WorkerProcess:
         self._cpu_seconds: float | None = None
         # It closes with us, however we end: the process then leaves by itself.
         watched, self._watch = os.pipe()
+        os.set_blocking(self._watch, False)  # it reads only when it has imported what it needs
+        self._unsent = memoryview(handover or b"")
         # -P: what lies in the current folder (an orchestrator.py, a random.py) is not in our way.
         command = [sys.executable, "-P", "-m", "orchestrator.worker", study]
         command += ["--worker-id", str(self.worker_id), "--threads", str(threads)]
         command += ["--supervisor", str(watched)]
         command += ["--stay"] if stay else []
         command += ["--timeout", str(timeout)] if timeout else []
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,  # what a child of the objective reads has an end
-                stdout=output,
-                stderr=output,
-                env=_environment(url, threads, gpu),
-                pass_fds=(watched,),
-                start_new_session=True,  # Ctrl-C reaches us alone, and we ask it
-            )
-        os.close(watched)
+        command += ["--handover"] if handover is not None else []
+        try:
+            with self._log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,  # what a child of the objective reads has an end
+                    stdout=output,
+                    stderr=output,
+                    env=_environment(url, threads, gpu),
+                    pass_fds=(watched,),
+                    start_new_session=True,  # Ctrl-C reaches us alone, and we ask it
+                )
+        except BaseException:  # interrupted: a process that may have started leaves by itself
+            os.close(self._watch)
+            raise
+        finally:
+            os.close(watched)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a part of the handover is still to be sent."""
+        return len(self._unsent) > 0
+
+    def fileno(self) -> int:
+        """The pipe, for ``select``."""
+        return self._watch
+
+    def send(self) -> None:
+        """Send as much of the handover as the pipe takes."""
+        try:
+            while self.has_unsent:
+                self._unsent = self._unsent[os.write(self._watch, self._unsent) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:  # it has ended
+            self._unsent = memoryview(b"")
 
     @property
     def seconds(self) -> float:
@@ -77,9 +140,8 @@ class WorkerProcess:
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; None: it runs."""
         code = self._process.poll()
-        if code is not None and self._watch >= 0:
-            os.close(self._watch)
-            self._watch = -1
+        if code is not None:
+            self._close_pipe()
         return code
 
     def ask_to_leave(self) -> None:
@@ -90,6 +152,13 @@ class WorkerProcess:
         """End it at once."""
         self._process.kill()
         self._process.wait()
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        self._unsent = memoryview(b"")
+        if self._watch >= 0:
+            os.close(self._watch)
+            self._watch = -1
 
     def has_run(self) -> bool:
         """Whether it has used the processor since the last call, itself or a child of its own.

@@ -1,4 +1,4 @@
-"""What an objective returned, as the values of its trial."""
+"""What an objective reports and returns, as the numbers of its trial."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.errors import WrongUse
+from orchestrator.storage.storable import check_step
 from orchestrator.worker.endings import clip
 
 _LONGEST = 200  # what an objective returns by mistake may be a whole data set
@@ -36,3 +37,36 @@ def as_values(returned: Any, count: int) -> list[float]:
             "name one study.metric and study.direction for each"
         )
     return values
+
+
+def as_value(value: Any) -> float:
+    """A reported value.
+
+    Raises:
+        TypeError: it is not a number.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # in Optuna's words
+        raise TypeError(
+            f"The `value` argument is of type '{type(value)}' but supposed to be a float."
+        ) from None
+
+
+def as_step(step: Any) -> int:
+    """The step of a reported value.
+
+    Raises:
+        TypeError: it is not a whole number.
+        ValueError: it is negative, or more than the database can store.
+    """
+    try:
+        whole = int(step)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"The `step` argument is of type '{type(step)}' but supposed to be an int."
+        ) from None
+    if whole < 0:
+        raise ValueError(f"`step={whole}` must be non-negative.")
+    check_step(whole)
+    return whole

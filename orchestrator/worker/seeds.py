@@ -6,6 +6,8 @@ import hashlib
 
 from optuna.trial import FrozenTrial
 
+from orchestrator.base import facts
+
 
 def derive(study_seed: int, *path: int | str) -> int:
     """A seed in 0..2**31-1 for one purpose, such as ``derive(seed, "sampler", number)``.
@@ -18,7 +20,7 @@ def derive(study_seed: int, *path: int | str) -> int:
 
 def first_number(trial: FrozenTrial) -> int:
     """The number of the first attempt at the trial's configuration; its own unless a retry."""
-    return int(trial.user_attrs.get("orch:retry_of", trial.number))
+    return int(trial.user_attrs.get(facts.RETRY_OF, trial.number))
 
 
 def training_seed(study_seed: int, trial: FrozenTrial) -> int:

@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base.optuna_internals import HookedStudy
+from orchestrator.resolve.objective import full_steps, search_space
+from orchestrator.search.plans.promotion import build_brackets
+from orchestrator.search.pruners import build_pruner
+from orchestrator.search.samplers import build_sampler
+from orchestrator.search.terminators import build_terminator
+from orchestrator.storage.studies import StoredStudy
+from orchestrator.storage.worker_storage import WorkerStorage
+from orchestrator.training.base import Objective
+from orchestrator.worker.domains import SpecDomains
+from orchestrator.worker.seeds import derive
 
 ALL_TRIED = "every configuration has been tried"
 _STOPPED = "the objective called study.stop()"
@@ -15,12 +25,43 @@ _STOPPED = "the objective called study.stop()"
 class WorkerStudy(HookedStudy):
     """An Optuna study that its sampler or its objective may end.
 
+    Args:
+        stored: the study as the database has it.
+        objective: its objective.
+        storage: where its sampler and its pruner read and write.
+
     Attributes:
+        spec: what the study is.
+        worker_storage: where its trials are.
+        space: the domain of each parameter, the spec's in place of the objective's.
+        domains: checks those of the spec.
+        brackets: of a study that promotes trials; None of any other.
+        terminator: may end the search after any trial; None: there is none.
         ends_because: why no further trial is wanted; None: nobody has called :meth:`stop`.
     """
 
-    ends_because: str | None = None
-    _is_samplers_turn = False
+    def __init__(self, stored: StoredStudy, objective: Objective, storage: WorkerStorage) -> None:
+        self.spec = stored.spec
+        steps = full_steps(self.spec, objective)
+        super().__init__(stored.name, storage, pruner=build_pruner(self.spec, steps))
+        self.worker_storage = storage
+        self.space = search_space(self.spec, objective)
+        self.domains = SpecDomains(self.spec.space, not objective.space())
+        self.brackets = build_brackets(self.spec, steps)
+        self.terminator = build_terminator(self.spec)
+        self.ends_because: str | None = None
+        self._is_samplers_turn = False
+
+    def start_trial(self, number: int) -> None:
+        """Make the trial's sampler, whose draws do not depend on which worker draws."""
+        # As Study.ask does: samplers read the trials of this moment, not those of the last.
+        self.forget_trials()
+        self.sampler = build_sampler(self.spec, derive(self.spec.training.seed, "sampler", number))
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the search may end with the running trial."""
+        return self.terminator is not None or self.ends_because is not None
 
     def stop(self) -> None:
         """End the study after this trial; trials that run elsewhere finish."""

@@ -1,20 +1,103 @@
-"""Suggestions: what is held against the database and the queue before Optuna draws a value."""
+"""Suggestions: a trial's parameters, checked against the database, the spec and the queue."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
+from orchestrator.base.optuna_internals import HookedTrial
 from orchestrator.errors import FailedTrialError, UsageError
 from orchestrator.search.samplers import hashes_choices, looks_at_choices
 from orchestrator.search.space import check_type
-from orchestrator.spec.choices import distinct, stored_form
+from orchestrator.search.substitution import as_suggested
+from orchestrator.spec.choices import distinct, place_of, stored_form
+from orchestrator.training.base import Objective
+from orchestrator.worker.study import WorkerStudy
 
 _NAMES = "name the choices by strings, and look up what they stand for"
 
 
 class ParameterError(FailedTrialError):
     """The objective's parameter cannot be searched, or not with what was enqueued for it."""
+
+
+class SuggestingTrial(HookedTrial):
+    """An :class:`optuna.Trial` that draws from the spec's domains where the spec has them.
+
+    A draw that reads other trials waits for a database that is away; see ``WorkerStorage``.
+
+    Args:
+        study: the study with its sampler and space.
+        trial: the claimed trial.
+    """
+
+    study: WorkerStudy
+
+    def __init__(self, study: WorkerStudy, trial: FrozenTrial) -> None:
+        # Optuna's own part asks the sampler, which may fail: see _ask_sampler.
+        self.study = study
+        self._trial_id = trial._trial_id
+        self.frozen = trial
+        self._space, self._domains = study.space, study.domains
+        self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
+
+    def _ask_sampler(self) -> None:
+        """Make Optuna's own part of the trial."""
+        self.study.start_trial(self.number)
+        super().__init__(self.study, self._trial_id)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return super().params | self._chosen
+
+    def suggest_space(self, objective: Objective) -> None:
+        """Draw every active parameter of the objective's space, in its order."""
+        if objective.space():
+            for name, distribution in self._space.items():
+                if objective.is_active(name, self.params):
+                    self.suggest(name, distribution)
+
+    def check_names(self) -> None:
+        """Look whether the objective knows every parameter of the spec.
+
+        Raises:
+            WrongUse: it does not.
+        """
+        self._domains.check_names(self.frozen.distributions)
+
+    def latest(self) -> FrozenTrial:
+        # Optuna copies the trial at each call, and reads its attributes from the storage.
+        return self.frozen
+
+    def suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        # Every suggest_* of Optuna comes through here.
+        wanted = self._space.get(name, distribution)
+        if wanted is not distribution:
+            self._domains.check(name, distribution)
+        if not isinstance(wanted, CategoricalDistribution):
+            return as_suggested(self._draw(name, wanted), distribution)
+        stored = storable(name, wanted, self.study.sampler)
+        is_new = name not in self.frozen.distributions
+        drawn = self._draw(name, stored)
+        place = place_of(stored, drawn)
+        # Optuna has stored the first choice that is equal: True for 1.
+        if is_new and place != stored.to_internal_repr(drawn):
+            self.storage.set_trial_param(self._trial_id, name, place, stored)
+        self._chosen[name] = wanted.choices[place]
+        return as_suggested(self._chosen[name], distribution)
+
+    def _draw(self, name: str, domain: BaseDistribution) -> Any:
+        """The value of a parameter: enqueued, of an earlier attempt, or the sampler's."""
+        if name in self.fixed and name not in self.frozen.distributions:
+            check_enqueued(name, self.fixed[name], domain)
+        return super().suggest(name, domain)
+
+    def check_domain(self, name: str, distribution: BaseDistribution) -> None:
+        if name not in self._space:
+            super().check_domain(name, distribution)
 
 
 def check_enqueued(name: str, value: object, domain: BaseDistribution) -> None:

@@ -4,30 +4,74 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
+import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from uuid import UUID
 
-from orchestrator.base.files import remove_old
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.base.files import check_writable, home, remove_old
+from orchestrator.errors import (
+    OrchError,
+    StorageError,
+    StorageUnavailable,
+    UsageError,
+)
 from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
-from orchestrator.worker.checkpoints import kept_files
-from orchestrator.worker.devices import cores, divide_threads
-from orchestrator.worker.process import WorkerProcess, describe_exit
+from orchestrator.storage.studies import StoredStudy
+from orchestrator.worker.devices import cores, default_workers, divide_threads, parse_gpus
+from orchestrator.worker.process import Exit, WorkerProcess, describe_exit
+from orchestrator.worker.saved import saved_files
 
-# How a process of ours ends by itself, if it holds no trial: a user's code may exit with them, too.
-_FINAL_CODES = {0, 1, 2, 3}
+# How a process of ours ends by itself, if it holds no trial.
+_FINAL_CODES = {Exit.DONE, Exit.FAILED, Exit.MISUSED, Exit.NO_STORAGE}
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 # A process that dies this often without a trial will not do better the next time.
 _MOST_CRASHES = 5
 _LOOK_SECONDS = 1.0
+_POLL_SECONDS = 0.1
+_MOST_WORKERS = 256
 _OLD_LOG_DAYS, _OLD_TRIAL_DAYS = 7, 30
+
+
+@dataclass(frozen=True)
+class LocalWorkers:
+    """The workers that are to start here, before anything is written for them.
+
+    Attributes:
+        processes: how many.
+        gpus: the GPUs to share out, by their CUDA names.
+        logs: folder for their output.
+    """
+
+    processes: int
+    gpus: Sequence[str]
+    logs: Path
+
+
+def local_workers(workers: int | None, gpus: str | Sequence[str] | None) -> LocalWorkers:
+    """Check what is asked of this machine's workers.
+
+    Raises:
+        UsageError: too few or too many, or a GPU that this machine does not have.
+        OrchError: their logs cannot be written.
+    """
+    if workers is not None and not 1 <= workers <= _MOST_WORKERS:
+        raise UsageError(f"workers is {workers}; write 1 to {_MOST_WORKERS}")
+    logs = home() / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        check_writable(logs / "worker.log")
+    except OSError as error:
+        raise OrchError(
+            f"cannot write in the folder {logs}: {error.strerror}; set ORCH_HOME to a folder that "
+            "you may write"
+        ) from None
+    names = gpus if gpus is None or isinstance(gpus, str) else ",".join(map(str, gpus))
+    return LocalWorkers(workers or default_workers(), parse_gpus(names), logs)
 
 
 @dataclass(frozen=True)
@@ -46,6 +90,7 @@ class Crew:
         trial_timeout: seconds after which a trial hangs; None: never.
         grace_seconds: seconds without a sign of life after which a trial is taken back.
         patience_seconds: how long a worker works on without the database.
+        handover: what each of them reads from its pipe; None: nothing.
     """
 
     study: str
@@ -59,6 +104,35 @@ class Crew:
     trial_timeout: float | None = None
     grace_seconds: float = 60.0
     patience_seconds: float = 600.0
+    handover: bytes | None = None
+
+    @classmethod
+    def of(
+        cls,
+        study: StoredStudy,
+        local: LocalWorkers,
+        *,
+        echo: bool = False,
+        stay: bool = False,
+        timeout: float | None = None,
+        handover: bytes | None = None,
+    ) -> Crew:
+        """The crew of a study on this machine; the other settings are the study's."""
+        settings = study.spec.worker
+        return cls(
+            study.name,
+            study.study_id,
+            local.processes,
+            local.logs,
+            echo=echo,
+            gpus=local.gpus,
+            stay=stay,
+            timeout=timeout,
+            trial_timeout=settings.trial_timeout,
+            grace_seconds=settings.grace_seconds,
+            patience_seconds=settings.storage_patience,
+            handover=handover,
+        )
 
 
 @dataclass
@@ -93,38 +167,84 @@ class Supervisor:
         self._slots = [_Slot(index) for index in range(crew.processes)]
         self._threads = divide_threads(cores(), crew.processes)
         self._debts: list[_Debt] = []
-        self._signals = 0
-        self._answered = 0
         self._look_at = 0.0
-        self._last_words: set[str] = set()
+        self.interrupted = False
         self.messages: list[str] = []
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether somebody asked the crew to leave."""
-        return self._signals > 0
+        self.last_words: list[str] = []
 
     @contextmanager
     def running(self) -> Iterator[Supervisor]:
-        """Run the crew inside the block. Signals ask it to leave: once orderly, twice at once."""
-        handled = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP"):
-            handled.append(signal.SIGHUP)
+        """Run the crew inside the block; whatever ends the block ends the crew."""
         # Of crews that were killed with their supervisor; of trials that ended on other machines.
         remove_old(self._crew.logs.glob("*.log"), _OLD_LOG_DAYS)
-        remove_old(kept_files(), _OLD_TRIAL_DAYS)
-        before = {each: signal.signal(each, self._on_signal) for each in handled}
+        remove_old(saved_files(), _OLD_TRIAL_DAYS)
         try:
             yield self
         finally:
             self.kill()
-            for each, handler in before.items():
-                signal.signal(each, handler)
+
+    def run(self, show: Callable[[], object]) -> None:
+        """Look after the crew in this thread until nobody works any more.
+
+        A first KeyboardInterrupt asks the workers to leave, a second one ends them.
+
+        Args:
+            show: called between two looks; it may take a moment.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted, and the workers have left.
+        """
+        with self.running():
+            while self._goes_on(show):
+                pass
+        try:
+            show()
+        except KeyboardInterrupt:
+            self.interrupted = True
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _goes_on(self, show: Callable[[], object]) -> bool:
+        """One look, and the wait before the next one. Returns whether anybody still works."""
+        works = True
+        try:
+            works = self.poll()
+            if works:
+                show()
+                self.wait(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            self.interrupt()
+        return works
+
+    def interrupt(self) -> None:
+        """Ask the crew to leave; asked again, end it."""
+        if self.interrupted:
+            self.kill()
+            return
+        self.interrupted = True
+        self.messages.append(
+            "stopping: running trials are given back after their epoch or step (again: at once)"
+        )
+        self.leave()
+
+    def wait(self, seconds: float) -> None:
+        """Wait; what processes are still to be handed goes through their pipes meanwhile."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            waiting = [
+                slot.process
+                for slot in self._slots
+                if slot.process is not None and slot.process.has_unsent
+            ]
+            if not waiting:
+                time.sleep(left)
+                return
+            _, writable, _ = select.select([], waiting, [], left)
+            for process in writable:
+                process.send()
 
     def poll(self) -> bool:
         """Look after the crew once. Returns whether anybody still works."""
-        if self._signals > self._answered:
-            self._answer_signal()
         for slot in self._slots:
             if slot.process is None:
                 waits = slot.ending or time.monotonic() < slot.start_at
@@ -146,22 +266,37 @@ class Supervisor:
             if slot.process is not None:
                 slot.process.ask_to_leave()
             elif slot.exit_code is None:
-                slot.exit_code = 130
+                slot.exit_code = Exit.INTERRUPTED
 
     def kill(self) -> None:
         """End every process at once and give its trial back."""
         for slot in self._slots:
-            process, slot.process = slot.process, None
-            if process is not None:
-                process.kill()
-                process.remove_log()
-                slot.exit_code = 130
-                self._debts.append(_Debt(slot, process.worker_id, 130, None, ""))
+            if slot.process is not None:
+                slot.process.kill()
+                slot.exit_code = Exit.INTERRUPTED
+                self._owe(slot, slot.process, Exit.INTERRUPTED, None, "")
+            elif slot.exit_code is None:
+                slot.exit_code = Exit.INTERRUPTED
         self._settle()
 
     def exit_code(self) -> int:
         """The crew's exit code: the gravest of its processes'."""
         return max((slot.exit_code or 0 for slot in self._slots), default=0)
+
+    def raise_failure(self) -> None:
+        """Raise what the crew ended of, if it did not end well.
+
+        Raises:
+            StudyFailed: the study failed, or this machine may not or cannot take part.
+            UsageError: the study is used wrongly, so that no trial can succeed.
+            StorageError: the database is out of reach.
+        """
+        code = self.exit_code()
+        if not code:
+            return
+        words = "; ".join(self.last_words)
+        none = f"the workers of study '{self._crew.study}' ended without success"
+        raise Exit(code if code in _FINAL_CODES else Exit.FAILED).error(words or none)
 
     def new_output(self) -> str:
         """What the crew has written since the last call."""
@@ -171,31 +306,45 @@ class Supervisor:
         crew = self._crew
         gpu = crew.gpus[slot.index % len(crew.gpus)] if crew.gpus else None
         slot.process = WorkerProcess(
-            crew.study, self._database.url, self._threads, gpu, crew.stay, crew.timeout, crew.logs
+            crew.study,
+            self._database.url,
+            self._threads,
+            gpu,
+            crew.stay,
+            crew.timeout,
+            crew.logs,
+            crew.handover,
         )
 
     def _ended(self, slot: _Slot, code: int) -> None:
-        process, slot.process = slot.process, None
+        process = slot.process
         assert process is not None
         log = process.last_lines()
         self._say_last_words(process, log, code)
-        process.remove_log()
         if self.interrupted:
             # Asked to leave it gives its trial back itself, unless it was killed meanwhile.
-            slot.exit_code = code if code in _FINAL_CODES else 130
-            self._debts.append(_Debt(slot, process.worker_id, code, None, ""))
+            slot.exit_code = code if code in _FINAL_CODES else Exit.INTERRUPTED
+            self._owe(slot, process, code, None, "")
             return
         reason = process.doom or f"its worker process {describe_exit(code)} during the trial"
-        self._debts.append(_Debt(slot, process.worker_id, code, reason, log))
         if code in _FINAL_CODES:
             slot.ending = True
         else:
             slot.crashes = 1 if process.seconds > _LONGEST_BACKOFF_SECONDS else slot.crashes + 1
             slot.fruitless += 1
             slot.start_at = math.inf
+        self._owe(slot, process, code, reason, log)
         self._settle()
         if code not in _FINAL_CODES:
             self._start_again(slot, code)
+
+    def _owe(
+        self, slot: _Slot, process: WorkerProcess, code: int, reason: str | None, log: str
+    ) -> None:
+        """Note what a process that has ended may have held; it goes last, should we be stopped."""
+        self._debts.append(_Debt(slot, process.worker_id, code, reason, log))
+        slot.process = None
+        process.remove_log()
 
     def _start_again(self, slot: _Slot, code: int) -> None:
         if slot.fruitless >= _MOST_CRASHES:
@@ -213,11 +362,10 @@ class Supervisor:
     def _say_last_words(self, process: WorkerProcess, log: str, code: int) -> None:
         if self._crew.echo:
             self.messages.extend(process.new_output().splitlines())
-        elif code in _FINAL_CODES and code != 0 and log:
-            words = "orch: " + log.splitlines()[-1].split("] ", 1)[-1]
-            if words not in self._last_words:  # the others of the crew end of the same
-                self._last_words.add(words)
-                self.messages.append(words)
+        if code in _FINAL_CODES and code != 0 and log:
+            words = log.splitlines()[-1].split("] ", 1)[-1]
+            if words not in self.last_words:  # the others of the crew end of the same
+                self.last_words.append(words)
 
     def _settle(self) -> None:
         """Take back or give back what dead processes held; later, while the database is away."""
@@ -257,10 +405,10 @@ class Supervisor:
         """Believe an exit code where the database stays away too long to say what was held."""
         patience = self._crew.patience_seconds
         for debt in self._debts:
-            lost = debt.code == StorageError.exit_code
+            lost = debt.code == Exit.NO_STORAGE
             if debt.slot.ending and (lost or time.monotonic() - debt.since > patience):
                 debt.slot.ending = False
-                debt.slot.exit_code = StorageError.exit_code
+                debt.slot.exit_code = Exit.NO_STORAGE
 
     def _look_at_leases(self) -> None:
         """End trials that hang, and keep those whose process is too busy for a sign of life."""
@@ -292,16 +440,3 @@ class Supervisor:
             return
         with contextlib.suppress(StorageError):
             Claims(self._database, self._crew.study_id, process.worker_id).renew()
-
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        self._signals += 1  # poll() acts: a handler may stand in the middle of a query
-
-    def _answer_signal(self) -> None:
-        first, self._answered = self._answered == 0, self._signals
-        if not first:
-            self.kill()
-            return
-        self.messages.append(
-            "stopping: running trials are given back after their epoch or step (again: at once)"
-        )
-        self.leave()

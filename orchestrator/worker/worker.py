@@ -1,32 +1,22 @@
-"""The worker's loop: claim a trial, run it, end it, take the next."""
+"""The worker: claim a trial, run it, plan, repeat."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
-from optuna.trial import FrozenTrial
-
-from orchestrator.base.backoff import Pause, patiently
-from orchestrator.errors import StorageError, StudyFailed, UsageError, WrongUse
-from orchestrator.resolve.objective import (
-    facts_of,
-    full_steps,
-    make_objective,
-    search_space,
-    useful_threads,
-)
+from orchestrator.base import facts
+from orchestrator.base.backoff import Backoff, Stop, retry
+from orchestrator.errors import StorageError, StudyFailed
+from orchestrator.resolve.objective import facts_of, make_objective, search_space, useful_threads
 from orchestrator.resolve.pins import check_data
-from orchestrator.search.plans.promotion import pause_after
-from orchestrator.search.pruners import build_pruner
-from orchestrator.search.samplers import build_sampler
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claim, Claims
 from orchestrator.storage.connection import answer_within
@@ -34,19 +24,18 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.studies import open_study, store_facts
 from orchestrator.storage.url import mask
 from orchestrator.storage.worker_storage import WorkerStorage
-from orchestrator.worker.attempt import Attempt
-from orchestrator.worker.checkpoints import CheckpointWriter, UnfinishedTrials
-from orchestrator.worker.domains import SpecDomains
-from orchestrator.worker.equipment import Equipment
+from orchestrator.worker.checkpoints import Checkpoints
+from orchestrator.worker.endings import stopped_study
 from orchestrator.worker.planner import Planner
 from orchestrator.worker.reporter import Reporter
-from orchestrator.worker.seeds import derive, first_number, training_seed
+from orchestrator.worker.saved import SavedTrials
 from orchestrator.worker.study import WorkerStudy
-from orchestrator.worker.trial import WorkerTrial
+from orchestrator.worker.trial import Trial
 
 _log = logging.getLogger("orch")
 
 _START_PATIENCE_SECONDS = 600.0
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.1, 2.0
 
 
 @dataclass(frozen=True)
@@ -67,35 +56,45 @@ class WorkerOptions:
 
 
 class Worker:
-    """One process's part in a study."""
+    """One process's part in a study.
+
+    Three threads share one connection, which the lock in ``Database`` guards for one statement:
+    this one, the reporter's and the checkpoints'. No lock is held while another one is waited for.
+    Each class says which lock guards which of its fields.
+    ``stop`` is one bool that a signal handler or another thread sets, once; it is read without a
+    lock, at the latest one report later.
+    """
 
     def __init__(self, url: str, study_name: str, options: WorkerOptions) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        seconds = math.inf if options.timeout is None else options.timeout
+        self.stop = Stop(time.monotonic() + seconds)
         self._options = options
         self._database = Database(url)
         # Its supervisor has seen the study: a database that is away now comes back.
-        self._study = patiently(
-            lambda: open_study(self._database, study_name), _START_PATIENCE_SECONDS
+        self._stored = retry(
+            partial(open_study, self._database, study_name), _START_PATIENCE_SECONDS
         )
+        settings = self._stored.spec.worker
         # A silent connection must be given up while the lease can still be saved.
-        answer_within(min(30.0, max(1.0, self._study.spec.worker.grace_seconds / 3)))
-        self._claims = Claims(self._database, self._study.study_id, options.worker_id)
-        self._objective = make_objective(self._study.spec)
-        self._space = search_space(self._study.spec, self._objective)
-        self._domains = SpecDomains(self._study.spec.space, not self._objective.space())
-        self._threads = options.threads
-        self._storage: WorkerStorage | None = None
-        self._deadline = _deadline(options.timeout)
-        self.leaving = False
+        answer_within(min(30.0, max(1.0, settings.grace_seconds / 3)))
+        self._claims = Claims(
+            self._database,
+            self._stored.study_id,
+            options.worker_id,
+            settings.storage_patience,
+            self.stop,
+        )
+        self._objective = make_objective(self._stored.spec)
 
     @property
     def objective(self) -> str:
         """What the study runs, as its spec names it."""
-        return self._study.spec.study.objective
+        return self._stored.spec.study.objective
 
     @property
     def study_id(self) -> int:
-        return self._study.study_id
+        return self._stored.study_id
 
     @property
     def worker_id(self) -> UUID:
@@ -103,7 +102,12 @@ class Worker:
 
     def leave(self) -> None:
         """Ask the worker to end: after the value that its trial reports next, at the latest."""
-        self.leaving = True
+        self.stop.asked = True
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was asked to end."""
+        return self.stop.asked
 
     def run(self) -> None:
         """Work until the study is done, the worker was asked to leave, or its time is up.
@@ -113,180 +117,111 @@ class Worker:
             UsageError: the study is used wrongly, so that no trial can succeed.
             StorageError: the database is out of reach.
         """
-        check_data(self._study, self._objective)
-        self._complete_facts()
-        self._threads = useful_threads(self._objective, self._space, self._options.threads)
-        self._objective.prepare(self._threads)
-        spec = self._study.spec
-        patience = spec.worker.storage_patience
-        patiently(lambda: self._claims.join(self.name), patience, lambda: self.leaving)
-        with self._equipped() as equipment:
-            pruner = build_pruner(spec, full_steps(spec, self._objective))
-            optuna_study = patiently(
-                lambda: WorkerStudy(self._study.name, self._open(equipment), pruner=pruner),
-                patience,
-                lambda: self.leaving,
-            )
-            try:
-                self._take_trials(optuna_study, equipment)
-            finally:
-                with contextlib.suppress(StorageError):
-                    self._claims.return_next()
-                    self._claims.leave()
-
-    def _complete_facts(self) -> None:
-        """Store what a study of an older orch lacks, so that its reports are whole everywhere."""
-        if self._study.facts.space is None:
-            with contextlib.suppress(StorageError):  # this role may not, or the next worker does
-                facts = facts_of(self._study.spec, self._objective)
-                store_facts(self._database, self._study, facts)
-
-    def _open(self, equipment: Equipment) -> WorkerStorage:
-        """What the sampler and the pruner read and write."""
-        self._storage = WorkerStorage(self._database, self.study_id, equipment.reporter)
-        equipment.reporter.feed(self._storage)
-        return self._storage
-
-    @contextmanager
-    def _equipped(self) -> Iterator[Equipment]:
-        """The reporter and the checkpoint writer at work, each on a connection of its own."""
-        settings, url = self._study.spec.worker, self._database.url
-        beside = Database(url)
-        store = open_artifacts(settings.artifacts, beside, settings.artifact_limit_mb)
-        reporter = Reporter(url, self.study_id, self.worker_id, settings.heartbeat_seconds)
-        writer = CheckpointWriter(
-            Claims(beside, self.study_id, self.worker_id),
-            store,
+        threads = self._prepare()
+        self._claims.join(self.name)
+        settings = self._stored.spec.worker
+        storage = self._open_storage()
+        reporter = Reporter(self._claims, storage, settings.heartbeat_seconds)
+        checkpoints = Checkpoints(
+            self._claims,
+            open_artifacts(settings.artifacts, self._database, settings.artifact_limit_mb),
+            SavedTrials(f"{self._stored.name}/{self._stored.created_at}"),
             settings.checkpoint_seconds,
-            reporter.undelivered,
+            reporter,
         )
-        with reporter, writer:
-            yield Equipment(
-                claims=self._claims,
-                reporter=reporter,
-                writer=writer,
-                store=open_artifacts(
-                    settings.artifacts, self._database, settings.artifact_limit_mb
-                ),
-                unfinished=UnfinishedTrials(f"{self._study.name}/{self._study.created_at}"),
-                patience_seconds=settings.storage_patience,
-                keep_models=settings.keep_models,
-                constraints=self._study.spec.study.constraints,
-                leaving=lambda: self.leaving,
-                cursor=lambda: self._storage.cursor if self._storage else None,
-            )
-        reporter.close()
-        beside.close()
-
-    def _take_trials(self, optuna_study: WorkerStudy, equipment: Equipment) -> None:
-        pause = Pause()
-        planner = Planner(self._study.spec, self._objective, self._space, optuna_study, equipment)
-        while not self._must_end():
-            claim = self._claim(equipment)
-            if claim.outcome == "trial":
-                self._run_trial(optuna_study, claim, planner, equipment)
-                planner.end_search(optuna_study.ends_because)
-                pause.reset()
-            elif claim.outcome == "plan":
-                assert claim.detail is not None
-                stage, budget = map(int, claim.detail.split())
-                if not planner.plan(stage, budget):
-                    pause.wait(lambda: self.leaving)
-            elif claim.outcome == "schema":
-                raise StorageError(
-                    f"the schema at {mask(self._database.url)} is now of another orch version; "
-                    "this worker ends"
-                )
-            elif claim.outcome == "failed":
-                raise StudyFailed(f"study '{self._study.name}' failed: {claim.detail}")
-            elif claim.outcome == "misused":
-                raise self._misused(claim.detail)
-            elif claim.outcome == "gone":
-                raise StudyFailed(f"study '{self._study.name}' was deleted; this worker ends")
-            elif claim.outcome == "wait" or (
-                self._options.stay and claim.outcome in ("done", "timeout")
-            ):
-                pause.wait(lambda: self.leaving)
-            else:
-                return
-
-    def _claim(self, equipment: Equipment) -> Claim:
-        claim = patiently(
-            lambda: self._claims.claim(equipment.cursor()),
-            equipment.patience_seconds,
-            lambda: self.leaving,
-        )
-        if self._storage is not None and claim.changes is not None:
-            self._storage.take(claim.changes, claim.end)
-        return claim
-
-    def _misused(self, reason: str | None) -> UsageError:
-        # The same words in every worker, so that they are said once.
-        return UsageError(f"study '{self._study.name}' is stopped: {reason}")
-
-    def _must_end(self) -> bool:
-        return self.leaving or time.monotonic() >= self._deadline
-
-    def _run_trial(
-        self,
-        optuna_study: WorkerStudy,
-        claim: Claim,
-        planner: Planner,
-        equipment: Equipment,
-    ) -> None:
-        trial_id = claim.trial_id
-        assert trial_id is not None
         try:
-            frozen = patiently(lambda: self._begin(trial_id), equipment.patience_seconds)
-        except KeyError:
-            return  # the study was deleted after the claim; the next claim says so
-
-        def takes_next() -> bool:
-            search_may_end = planner.may_end_search or optuna_study.ends_because
-            return not (search_may_end or self._must_end())
-
-        facts = {"orch:worker": self.name, "orch:threads": self._threads}
-        attempt = Attempt(equipment, self._objective, facts, trial_id, frozen.number, takes_next)
-        fresh = claim.detail == "fresh"
-        try:
-            attempt.run(lambda: self._make_trial(optuna_study, frozen, fresh, planner, equipment))
-        except WrongUse as error:
-            raise self._misused(str(error)) from error
+            with reporter, checkpoints:
+                self._work(storage, threads, reporter, checkpoints)
         finally:
-            if self._storage is not None:
-                self._storage.end()
+            self._database.close()
 
-    def _make_trial(
+    def _work(
         self,
-        optuna_study: WorkerStudy,
-        frozen: FrozenTrial,
-        fresh: bool,
-        planner: Planner,
-        equipment: Equipment,
-    ) -> WorkerTrial:
-        spec, brackets = self._study.spec, planner.brackets
-        # As Study.ask does: samplers read the trials of this moment, not those of the last.
-        optuna_study.forget_trials()
-        optuna_study.sampler = build_sampler(
-            spec, derive(spec.training.seed, "sampler", frozen.number)
+        storage: WorkerStorage,
+        threads: int | None,
+        reporter: Reporter,
+        checkpoints: Checkpoints,
+    ) -> None:
+        study = WorkerStudy(self._stored, self._objective, storage)
+        planner = Planner(study, self._objective, self._claims, checkpoints)
+        recorded = {facts.WORKER: self.name, facts.THREADS: threads}
+        polls = Backoff(_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS)
+        next_claim: Claim | None = None
+        try:
+            while not self.stop.is_due:
+                claim, next_claim = next_claim or self._claims.claim(storage.cursor), None
+                if claim.changes is not None:
+                    storage.take(claim.changes, claim.end)
+                if claim.outcome == "trial":
+                    trial = Trial(
+                        study,
+                        claim,
+                        self._objective,
+                        self._claims,
+                        reporter,
+                        checkpoints,
+                        self.stop,
+                        recorded,
+                    )
+                    next_claim = trial.run()
+                    planner.end_search()
+                    polls.reset()
+                elif claim.outcome == "plan":
+                    assert claim.detail is not None
+                    stage, budget = map(int, claim.detail.split())
+                    if not planner.advance(stage, budget):
+                        self._pause(polls)
+                elif self._has_to_wait(claim):
+                    self._pause(polls)
+                else:
+                    return
+        finally:
+            # A trial that came with the end of another one and has not begun is released.
+            with contextlib.suppress(StorageError):
+                self._claims.leave(next_claim)
+
+    def _pause(self, polls: Backoff) -> None:
+        """Wait for work, without a connection."""
+        self._database.close()
+        polls.wait(self.stop)
+
+    def _has_to_wait(self, claim: Claim) -> bool:
+        """Whether a claim without work may bring some later. False: the study is done.
+
+        Raises:
+            StudyFailed: it failed, or was deleted.
+            UsageError: it is stopped for wrong use.
+            StorageError: the schema is no longer this worker's.
+        """
+        name = self._stored.name
+        if claim.outcome == "schema":
+            raise StorageError(
+                f"the schema at {mask(self._database.url)} is now of another orch version; "
+                "this worker ends"
+            )
+        if claim.outcome == "failed":
+            raise StudyFailed(f"study '{name}' failed: {claim.detail}")
+        if claim.outcome == "misused":
+            raise stopped_study(name, claim.detail)
+        if claim.outcome == "gone":
+            raise StudyFailed(f"study '{name}' was deleted; this worker ends")
+        return claim.outcome == "wait" or (
+            self._options.stay and claim.outcome in ("done", "timeout")
         )
-        return WorkerTrial(
-            optuna_study,
-            frozen._trial_id,
-            self._objective,
-            self._space,
-            self._domains,
-            seed=training_seed(spec.training.seed, frozen),
-            first_number=first_number(frozen),
-            pause_after=None if brackets is None else pause_after(frozen, brackets),
-            fresh=fresh,
-            equipment=equipment,
-        )
 
-    def _begin(self, trial_id: int) -> FrozenTrial:
-        assert self._storage is not None
-        return self._storage.begin(trial_id)
+    def _prepare(self) -> int | None:
+        """Get this process ready to train. Returns the CPU threads that a trial uses."""
+        spec, objective = self._stored.spec, self._objective
+        check_data(self._stored, objective)
+        if self._stored.facts.space is None:
+            # A study of an older orch lacks them; so its reports are whole everywhere.
+            with contextlib.suppress(StorageError):  # this role may not, or the next worker does
+                store_facts(self._database, self._stored, facts_of(spec, objective))
+        threads = useful_threads(objective, search_space(spec, objective), self._options.threads)
+        objective.prepare(threads)
+        return threads
 
-
-def _deadline(timeout: float | None) -> float:
-    return float("inf") if timeout is None else time.monotonic() + timeout
+    def _open_storage(self) -> WorkerStorage:
+        patience = self._stored.spec.worker.storage_patience
+        call = partial(WorkerStorage, self._database, self._stored.study_id, patience)
+        return retry(call, patience, self.stop)

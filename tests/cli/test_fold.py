@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.fold import Fold
+from orchestrator.report.fold import Fold
 
 
 def said(*lines: str) -> list[str]:

@@ -20,7 +20,7 @@ from e2e.test_server_faults import free_port
 from fault_site import wait_until
 from psycopg2.extensions import parse_dsn
 
-from orchestrator.launchers.engine import Job
+from orchestrator.launchers.launcher import Job
 from orchestrator.launchers.slurm import Slurm
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fault_site import Site, ended, wait_until
 
-from orchestrator.base.backoff import patiently
+from orchestrator.base.backoff import retry
 from orchestrator.storage.database import Database
 
 
@@ -255,7 +255,7 @@ def test_dropped_tables_end_a_running_worker_with_one_line(site: Site) -> None:
     wait_until(lambda: sum(site.trained().values()) >= 3)
     database = Database(site.server.ensure_running())
     # It locks every table while the worker writes to them: PostgreSQL may end it as a deadlock.
-    patiently(lambda: database.execute("DROP SCHEMA orch CASCADE"), 30)
+    retry(lambda: database.execute("DROP SCHEMA orch CASCADE"), 30)
     errors = ended(shell)
     assert shell.returncode == 3, errors
     assert "Traceback" not in errors

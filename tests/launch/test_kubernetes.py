@@ -10,8 +10,8 @@ import pytest
 import yaml
 from conftest import Orch
 
-from orchestrator.launchers.engine import Job
 from orchestrator.launchers.kubernetes import Kubernetes, job_name
+from orchestrator.launchers.launcher import Job
 
 
 def _validate(manifest: dict[str, Any]) -> None:

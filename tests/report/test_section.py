@@ -415,7 +415,7 @@ main()
     [
         ("report.reader", "assess", "Trials 4 of 4: 4 complete"),
         ("report.text", "_history", "Trials 4 of 4: 4 complete"),
-        ("cli.session", "summarise", "The report"),
+        ("study", "summarise", "The report"),
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])
@@ -434,7 +434,7 @@ def test_the_exit_code_of_a_run_is_that_of_what_it_trained(
 
 
 def test_a_run_that_failed_exits_1_though_its_report_breaks(orch: Orch, name: str) -> None:
-    script = _BROKEN_RUN.format(module="cli.session", function="summarise")
+    script = _BROKEN_RUN.format(module="study", function="summarise")
     done = subprocess.run(
         [
             sys.executable, "-c", script, "run", "quadratic", "--study", name, "--trials", "4",

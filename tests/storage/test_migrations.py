@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import optuna
 import psycopg2
 import pytest
-from old_databases import VERSIONS, OldServer, RecordedWorker, objects, old_server
+from old_databases import VERSIONS, OldOrch, OldServer, RecordedWorker, objects, old_server
 from optuna.artifacts import get_all_artifact_meta
 
+from orchestrator.doctor import examine_storage
 from orchestrator.errors import StorageError
 from orchestrator.storage import migrations
-from orchestrator.storage.database import Database, script
+from orchestrator.storage.database import Database, describe, script
 from orchestrator.storage.roles import make_roles
 from orchestrator.storage.schema import ORCH_VERSION, prepare
 
@@ -77,17 +78,30 @@ def test_a_new_database_has_all_numbered_migrations(server: OldServer) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 def test_on_an_older_schema_of_a_shared_server_each_verb_says_who_must_run_what(
-    server: OldServer, version: int
+    server: OldServer,
 ) -> None:
-    url = server.restored(version)
+    url = server.restored(7)
     before = objects(Database(url))
     for verb in (["list"], ["report", "bowl"], ["resume", "bowl", "--add", "1"], ["db", "roles"]):
         line = server.orch(url).refused(3, *verb)
-        assert f"is of an older orch (version {version}" in line
-        assert "run: orch db upgrade" in line
+        assert "is of an older orch (version 7" in line and "run: orch db upgrade" in line
+    [finding] = examine_storage(url)
+    assert not finding.ok and "run: orch db upgrade" in finding.text
     assert objects(Database(url)) == before
+    assert "schema in place (version 7)" in describe(url)
+
+
+def test_the_embedded_server_is_upgraded_by_the_first_command_that_writes() -> None:
+    with old_server() as server:
+        server.restore(server.url, 6)
+        orch = OldOrch(server.home)
+        for verb in (["list"], ["show", "bowl"]):
+            assert "run: orch db upgrade" in orch.refused(3, *verb)
+        assert _version(server.url) == 6
+        orch.ok("stop", "paused")
+        assert _version(server.url) == ORCH_VERSION
+        assert "paused" in orch.ok("list")
 
 
 def test_whoever_does_not_own_the_schema_is_told_who_does_and_changes_nothing(

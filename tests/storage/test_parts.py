@@ -225,12 +225,12 @@ def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
     storage: PostgresStorage, database: Database, study_id: int
 ) -> None:
     outbox = Kept()
-    here = WorkerStorage(database, study_id, outbox)
+    here = WorkerStorage(database, study_id)
     own, other = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
     with pytest.raises(KeyError):
-        here.begin(own)  # it is not known here yet
+        here.start_trial(own, outbox)  # it is not known here yet
     here.sync()
-    assert here.begin(own)._trial_id == own
+    assert here.start_trial(own, outbox)._trial_id == own
     for trial_id in (own, other):
         here.set_trial_param(trial_id, "x", 0.5, DOMAIN)
         here.set_trial_user_attr(trial_id, "user", [1])
@@ -250,7 +250,7 @@ def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
     assert here.get_trial(own).user_attrs == {"user": [1]}
     storage.set_trial_state_values(own, TrialState.COMPLETE, [1.0])
     here.sync()
-    here.end()
+    here.finish_trial()
     assert here.get_trial(own).user_attrs == {"user": "theirs"}
     assert here.get_all_trials(study_id)[0].state == TrialState.COMPLETE
 
@@ -258,13 +258,13 @@ def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
 def test_a_trial_that_ended_here_is_known_as_others_read_it(
     storage: PostgresStorage, database: Database, study_id: int
 ) -> None:
-    here = WorkerStorage(database, study_id, Kept())
+    here = WorkerStorage(database, study_id)
     own = storage.create_new_trial(study_id)
     here.sync()
-    given = here.begin(own)
+    given = here.start_trial(own, Kept())
     here.set_trial_user_attr(own, "pair", (1, 2))
     here.set_trial_system_attr(own, "rung", 0.5)
-    here.end()
+    here.finish_trial()
     outline = [own, 0, "COMPLETE", None, "2026-01-01T00:00:00"]
     end = End("COMPLETE", [0.5], {"places": ((1, 2),)})
     here.take({"cursor": here.cursor.split()[0], "outlines": [outline]}, end)
@@ -290,11 +290,11 @@ def test_what_came_a_moment_ago_is_not_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
-    here = WorkerStorage(database, study_id, Kept())
+    here = WorkerStorage(database, study_id)
     here.sync()
     storage.create_new_trial(study_id)
     assert here.get_all_trials(study_id) == []
-    here.end()
+    here.finish_trial()
     assert len(here.get_all_trials(study_id)) == 1
     changed, position = here.changed_since(0)
     assert [trial.number for trial in changed] == [0]
@@ -305,7 +305,7 @@ def test_a_workers_storage_asks_for_whole_trials_once_somebody_wants_them(
     storage: PostgresStorage, database: Database, study_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
-    here = WorkerStorage(database, study_id, Kept())
+    here = WorkerStorage(database, study_id)
     trial_id = storage.create_new_trial(study_id)
     storage.set_trial_param(trial_id, "x", 0.5, DOMAIN)
     storage.set_trial_system_attr(trial_id, "completed_rung_0", 0.25)
@@ -354,7 +354,7 @@ def test_a_trial_of_which_only_rungs_came_is_shown_as_it_was() -> None:
 def test_a_workers_storage_answers_for_other_studies_as_the_storage_does(
     storage: PostgresStorage, database: Database, study_id: int, name: str
 ) -> None:
-    here = WorkerStorage(database, study_id, Kept())
+    here = WorkerStorage(database, study_id)
     other = storage.create_new_study([StudyDirection.MINIMIZE] * 2, f"{name}-other")
     storage.create_new_trial(other)
     assert here.get_study_id_from_name(name) == study_id
@@ -362,7 +362,7 @@ def test_a_workers_storage_answers_for_other_studies_as_the_storage_does(
     assert here.get_study_directions(study_id) == [StudyDirection.MAXIMIZE]
     assert here.get_study_directions(other) == [StudyDirection.MINIMIZE] * 2
     assert len(here.get_all_trials(other)) == 1 and here.get_all_trials(study_id) == []
-    gone = WorkerStorage(database, other, Kept())
+    gone = WorkerStorage(database, other)
     storage.delete_study(other)
     with pytest.raises(KeyError):
         gone.sync()

@@ -187,7 +187,7 @@ def test_a_worker_misses_nothing_that_is_committed_late(study_id: int, url: str)
     late, early, reading = Database(url), Database(url), Database(url)
     storage = PostgresStorage(early)
     first, second = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
-    here = WorkerStorage(reading, study_id, NoOutbox())
+    here = WorkerStorage(reading, study_id)
     late.execute("BEGIN")
     PostgresStorage(late).set_trial_user_attr(first, "by", "the late one")
     storage.set_trial_user_attr(second, "by", "the early one")
@@ -207,9 +207,9 @@ def test_a_workers_own_trial_is_newer_here_than_what_comes_of_it(
 ) -> None:
     storage = PostgresStorage(database)
     own = storage.create_new_trial(study_id)
-    here = WorkerStorage(database, study_id, NoOutbox())
+    here = WorkerStorage(database, study_id)
     here.sync()
-    here.begin(own)
+    here.start_trial(own, NoOutbox())
     for name in ("rate", "kind"):  # of two kinds, each with its own domain
         here.set_trial_param(own, name, 1.0, DOMAINS[name])
     with pytest.raises(ValueError, match="distribution"):

@@ -131,11 +131,11 @@ def test_a_fit_of_the_users_may_return_other_metrics() -> None:
         def fit(self, hp: Any, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
             return {"f1": 0.5}
 
-    assert KerasTunerObjective(Settings(metrics=("f1",), data="digits"), WithFit)(Keeping()) == [
+    assert KerasTunerObjective(WithFit, Settings(metrics=("f1",), data="digits"))(Keeping()) == [
         0.5
     ]
     with pytest.raises(WrongUse, match="known are accuracy"):
-        KerasTunerObjective(Settings(metrics=("f1",), data="digits"), build)(Keeping())
+        KerasTunerObjective(build, Settings(metrics=("f1",), data="digits"))(Keeping())
 
 
 def test_what_the_look_cannot_do_is_left_to_the_training() -> None:

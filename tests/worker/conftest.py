@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import hooked
 import optuna
 import pytest
+from fault_site import wait_until
 
 from orchestrator.resolve.resolve import create
 from orchestrator.spec.model import StudySpec
@@ -98,6 +99,23 @@ class Workplace:
 
     def execute(self, sql: str, **parameters: Any) -> list[Row]:
         return self.site.database.execute(sql, {**parameters, "study": self.study.study_id})
+
+    def wait_until_saved(self, step: int) -> None:
+        """Wait until the checkpoint of a step is recorded."""
+        saved = (
+            "SELECT 1 FROM orch.checkpoint JOIN trials USING (trial_id) "
+            "WHERE study_id = %(study)s AND step = %(step)s"
+        )
+        wait_until(lambda: bool(self.execute(saved, step=step)))
+
+    def wait_until_arrived(self, trial: Any) -> None:
+        """Wait until the database has what a running trial has drawn and reported."""
+
+        def arrived() -> bool:
+            stored = self.trials()[trial.number]
+            return stored.params == trial.params and stored.intermediate_values == trial.values
+
+        wait_until(arrived)
 
     def lose_the_lease(self) -> None:
         """As when the worker fell silent: another one's claim takes its trial back."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -327,8 +326,7 @@ def test_an_end_that_is_told_late_has_what_the_objective_set(place: Any, functio
     def run(trial: Any) -> float:
         trial.set_constraint("early", 1)
         trial.report(0.5, 1)
-        while trial._equipment.reporter.undelivered(trial._trial_id):
-            time.sleep(0.02)
+        place.wait_until_arrived(trial)
         place.site.goes_away()
         trial.set_constraint("late", -2)
         trial.set_user_attr("memory", -3)

@@ -16,6 +16,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import prepare
+from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker.reporter import Reporter
 
 DISTRIBUTION = (
@@ -41,22 +42,27 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
         )
         claims = Claims(database, study.study_id, uuid4())
         claims.join("worker")
-        reporter = Reporter(database.url, study.study_id, claims.worker_id, 1000.0)
+        beside = Database(database.url)
+        reporter = Reporter(
+            Claims(beside, study.study_id, claims.worker_id),
+            WorkerStorage(beside, study.study_id),
+            heartbeat_seconds=1000.0,
+        )
         with reporter:
             trial_id = claims.claim().trial_id
             assert trial_id is not None
-            reporter.begin(trial_id)
+            reporter.start_trial(trial_id)
             reporter.write_param("x", 0.25, DISTRIBUTION)
             reporter.write_user_attribute("note", '"kept"')
             for step in range(1, 4):
                 reporter.write_system_attribute(f"completed_rung_{step}", "0.5")
-                assert reporter.deliver(step, step / 10)
+                assert reporter.send(step, step / 10)
             kill(server)
             database.close()
             database = Database(server.ensure_running())
             claims = Claims(database, study.study_id, claims.worker_id)
-            assert claims.finish(trial_id, "COMPLETE", [0.3], {}, reporter.collect())
-        reporter.close()
+            assert claims.finish(trial_id, "COMPLETE", [0.3], {}, reporter.close_trial())
+        beside.close()
         trial = PostgresStorage(database).get_trial(trial_id)
         assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.3)
         assert trial.intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}

@@ -6,6 +6,8 @@ import io
 import os
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,20 +17,17 @@ import psycopg2
 import pytest
 from fault_site import wait_until
 
-from orchestrator.base.backoff import Pause, patiently
+from orchestrator.base.backoff import Backoff, Stop, retry
 from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailable
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.hosts import hosts_of
-from orchestrator.worker.checkpoints import (
-    Checkpoint,
-    CheckpointWriter,
-    UnfinishedTrials,
-    load_newest,
-)
+from orchestrator.storage.worker_storage import WorkerStorage
+from orchestrator.worker.checkpoints import Checkpoint, Checkpoints
 from orchestrator.worker.process import shown_lines
 from orchestrator.worker.reporter import Reporter
+from orchestrator.worker.saved import SavedTrials
 from orchestrator.worker.supervisor import Crew, Supervisor
 
 
@@ -41,26 +40,33 @@ def claimed(place: Any) -> tuple[Claims, int]:
     return claims, trial_id
 
 
-def make_reporter(place: Any, claims: Claims, beat_seconds: float = 1000.0) -> Reporter:
-    return Reporter(place.site.url, place.study.study_id, claims.worker_id, beat_seconds)
+@contextmanager
+def reporter_of(
+    place: Any, claims: Claims, heartbeat_seconds: float = 1000.0
+) -> Iterator[Reporter]:
+    """A reporter at work, on a connection of its own."""
+    database, study_id = Database(place.site.url), place.study.study_id
+    beside = Claims(database, study_id, claims.worker_id)
+    with Reporter(beside, WorkerStorage(database, study_id), heartbeat_seconds) as reporter:
+        yield reporter
+    database.close()
 
 
 def test_what_the_database_can_never_take_is_raised_at_the_report(
     place: Any, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
-    with make_reporter(place, claims) as reporter:
-        reporter.begin(trial_id)
+    with reporter_of(place, claims) as reporter:
+        reporter.start_trial(trial_id)
         reporter.write_param("x", 0.5, "no JSON of a distribution")
         place.execute("ALTER FUNCTION orch.write_trial RENAME TO write_away")
         try:
             with pytest.raises(StorageError, match="does not exist"):
-                reporter.deliver(1, 0.5)
+                reporter.send(1, 0.5)
         finally:
             place.execute("ALTER FUNCTION orch.write_away RENAME TO write_trial")
         with pytest.raises(StorageError, match="does not exist"):
-            reporter.deliver(2, 0.5)
-    reporter.close()
+            reporter.send(2, 0.5)
 
 
 def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
@@ -69,47 +75,45 @@ def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
     claims, trial_id = claimed
     renewed = "SELECT renewed_at FROM orch.lease WHERE study_id = %(study)s"
     [before] = place.execute(renewed)
-    with make_reporter(place, claims, beat_seconds=0.05) as reporter:
-        reporter.begin(trial_id)
+    with reporter_of(place, claims, heartbeat_seconds=0.05) as reporter:
+        reporter.start_trial(trial_id)
         wait_until(lambda: place.execute(renewed) != [before])
-        assert reporter.held and reporter.outage_seconds == 0
+        assert not reporter.lost and reporter.outage_seconds == 0
         claims.give_back(trial_id)
-        wait_until(lambda: not reporter.held)
-        assert not reporter.deliver(1, 0.5)
+        wait_until(lambda: reporter.lost)
+        assert not reporter.send(1, 0.5)
         # Without a trial there is nothing to hold; the next one is held until it is known better.
-        reporter.end()
+        reporter.finish_trial()
         time.sleep(0.2)
-        assert reporter.held
-    reporter.close()
+        assert not reporter.lost
 
 
 def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
-    with make_reporter(place, claims, beat_seconds=0.02) as reporter:
-        reporter.begin(trial_id)
+    with reporter_of(place, claims, heartbeat_seconds=0.02) as reporter:
+        reporter.start_trial(trial_id)
         reporter.write_system_attribute("a", "1")
-        assert reporter.deliver(1, 0.5)
+        assert reporter.send(1, 0.5)
         reporter.write_system_attribute("a", "1")
         assert not reporter.undelivered(trial_id)
-        reporter.collect()
+        reporter.close_trial()
         reporter.write_system_attribute("a", "2")
         assert reporter.undelivered(trial_id) == Writes(system_attributes={"a": "2"})
         assert not reporter.undelivered(trial_id + 1)
-        time.sleep(0.1)  # collected: it goes with the end, not by itself or with a sign of life
+        time.sleep(0.1)  # closed: it goes with the end, not by itself or with a heartbeat
         assert reporter.undelivered(trial_id)
-        assert claims.finish(trial_id, "COMPLETE", [0.5], {}, reporter.collect())
-    reporter.close()
+        assert claims.finish(trial_id, "COMPLETE", [0.5], {}, reporter.close_trial())
     trial = place.only()
     assert (trial.intermediate_values, trial.system_attrs) == ({1: 0.5}, {"a": 2})
 
 
 def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
-    with make_reporter(place, claims, beat_seconds=0.2) as reporter:
-        reporter.begin(trial_id)
-        assert reporter.deliver(1, 0.5) and reporter.deliver(2, 0.25)
+    with reporter_of(place, claims, heartbeat_seconds=0.2) as reporter:
+        reporter.start_trial(trial_id)
+        assert reporter.send(1, 0.5) and reporter.send(2, 0.25)
         place.site.goes_away()
-        assert not reporter.deliver(3, 0.125)
+        assert not reporter.send(3, 0.125)
         assert reporter.undelivered(trial_id).values == {1: 0.5, 2: 0.25, 3: 0.125}
         assert reporter.outage_seconds > 0
         place.site.comes_back()
@@ -119,8 +123,7 @@ def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Cla
         wait_until(lambda: not reporter.undelivered(trial_id))
         assert reporter.outage_seconds == 0
         [row] = place.execute("SELECT serial FROM orch.lease")
-        assert row["serial"] == reporter.collect().serial > 0, "all of it counts again"
-    reporter.close()
+        assert row["serial"] == reporter.close_trial().serial > 0, "all of it counts again"
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
 
 
@@ -139,20 +142,32 @@ def test_what_is_written_anew_while_it_is_sent_is_sent_again() -> None:
     assert not Writes()
 
 
+def checkpoints_of(place: Any, claims: Claims, trial_id: int, **options: Any) -> Checkpoints:
+    """Beside a reporter that has one value to deliver, and whose thread does not run."""
+    reporter = Reporter(claims, WorkerStorage(place.site.database, place.study.study_id), 1000.0)
+    reporter.start_trial(trial_id)
+    reporter.post(9, 0.5)
+    defaults = {
+        "store": open_artifacts("postgresql", place.site.database, 8),
+        "saved": SavedTrials(place.name),
+        "least_seconds": 0,
+    }
+    return Checkpoints(claims, reporter=reporter, **{**defaults, **options})
+
+
 def test_two_checkpoints_are_kept_and_the_older_ones_removed(
     place: Any, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
-    store = open_artifacts("postgresql", place.site.database, 8)
-    writer = CheckpointWriter(claims, store, 0, lambda trial: Writes({9: 0.5}))
-    with writer:
+    checkpoints = checkpoints_of(place, claims, trial_id)
+    with checkpoints:
         for step in (1, 2, 3):
-            writer.save(trial_id, Checkpoint(step, {"a": np.array([step])}))
-            assert writer.flush(30)
+            checkpoints.save(trial_id, Checkpoint(step, {"a": np.array([step])}))
+            assert checkpoints.flush(30)
     assert [step for _, step, _ in claims.checkpoints(trial_id)] == [3, 2]
     assert len(place.execute("SELECT * FROM orch.artifact")) == 2
     assert place.only().intermediate_values == {9: 0.5}, "what was undelivered goes with it"
-    newest = load_newest(claims, store, trial_id)
+    newest = checkpoints.load_newest(trial_id)
     assert newest is not None and newest.step == 3 and newest.arrays["a"] == [3]
 
 
@@ -161,20 +176,20 @@ def test_a_checkpoint_without_the_lease_leaves_nothing(
 ) -> None:
     claims, trial_id = claimed
     claims.give_back(trial_id)
-    store = open_artifacts("postgresql", place.site.database, 8)
-    with CheckpointWriter(claims, store, 0, lambda trial: Writes()) as writer:
-        writer.save(trial_id, Checkpoint(1, {}))
-        assert writer.flush(30)
+    with checkpoints_of(place, claims, trial_id) as checkpoints:
+        checkpoints.save(trial_id, Checkpoint(1, {}))
+        assert checkpoints.flush(30)
     assert place.execute("SELECT * FROM orch.artifact") == []
-    assert load_newest(claims, store, trial_id) is None
+    assert checkpoints.load_newest(trial_id) is None
 
 
-def test_a_checkpoint_is_due_when_its_time_has_come(claimed: tuple[Claims, int]) -> None:
-    claims, _ = claimed
+def test_a_checkpoint_is_due_when_its_time_has_come(
+    place: Any, claimed: tuple[Claims, int]
+) -> None:
     for least_seconds, due in ((0, True), (1000, False)):
-        writer = CheckpointWriter(claims, None, least_seconds, lambda trial: Writes())  # type: ignore[arg-type]
-        writer.begin()
-        assert writer.due() == due
+        checkpoints = checkpoints_of(place, *claimed, least_seconds=least_seconds)
+        checkpoints.start_trial()
+        assert checkpoints.are_due() == due
 
 
 def test_a_checkpoint_out_of_reach_is_no_damaged_one(
@@ -183,8 +198,9 @@ def test_a_checkpoint_out_of_reach_is_no_damaged_one(
     claims, trial_id = claimed
     claims.save_checkpoint(trial_id, 1, "made", "0", Writes())
     other = Database(place.site.url.replace(f"/{place.site.name}?", "/nowhere?"))
+    store = open_artifacts("postgresql", other, 8)
     with pytest.raises(StorageUnavailable):
-        load_newest(claims, open_artifacts("postgresql", other, 8), trial_id)
+        checkpoints_of(place, claims, trial_id, store=store).load_newest(trial_id)
 
 
 def test_a_model_is_wanted_while_fewer_than_so_many_are_better(
@@ -201,6 +217,12 @@ def test_a_model_is_wanted_while_fewer_than_so_many_are_better(
     assert claims.is_model_wanted(0.5, 1), "smaller is better here"
 
 
+def asked_to_stop() -> Stop:
+    stop = Stop()
+    stop.asked = True
+    return stop
+
+
 def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
     answers: list[Any] = [StorageUnavailable("away"), 3]
 
@@ -210,8 +232,8 @@ def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
         return answer
 
     before = random.getstate()
-    assert patiently(call, 60) == 3
-    Pause().wait(lambda: True)
+    assert retry(call, 60) == 3
+    Backoff().wait(asked_to_stop())
     hosts_of("postgresql://a,b/d?load_balance_hosts=random")
     assert random.getstate() == before
 
@@ -227,28 +249,28 @@ def test_patience_waits_for_the_database_and_not_for_a_fault(
             raise answer
         return answer
 
-    assert patiently(call, 60) == 3
+    assert retry(call, 60) == 3
     assert caplog.text.count("waiting for the database: one line") == 1
     answers = [StorageUnavailable("again")] * 2
     with pytest.raises(PatienceExceeded, match="the storage is out of reach: again"):
-        patiently(call, 0)
+        retry(call, 0)
     with pytest.raises(PatienceExceeded):
-        patiently(call, 60, lambda: True)
+        retry(call, 60, asked_to_stop())
     answers = [StorageError("never")]
     with pytest.raises(StorageError, match="never"):
-        patiently(call, 60)
+        retry(call, 60)
     answers = [psycopg2.OperationalError("an objective's own")]
     with pytest.raises(psycopg2.OperationalError):
-        patiently(call, 60)
+        retry(call, 60)
 
 
 def test_what_is_kept_on_disk_is_whole_or_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
-    kept, other = UnfinishedTrials("one"), UnfinishedTrials("two")
+    kept, other = SavedTrials("one"), SavedTrials("two")
     assert kept.load(7) is None
-    path = kept.save(7, Checkpoint(3, {"a": np.arange(3)}, {"seed": 1}))
+    path = kept.write(7, Checkpoint(3, {"a": np.arange(3)}, {"seed": 1}))
     found = kept.load(7)
     assert found is not None and (found.step, found.facts) == (3, {"seed": 1})
     assert other.load(7) is None and kept.load(8) is None
@@ -264,8 +286,8 @@ def test_what_nobody_takes_up_is_removed_after_a_month(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
-    kept, logs = UnfinishedTrials("one"), tmp_path / "logs"
-    paths = [kept.save(number, Checkpoint(1, {}, {})) for number in (1, 2)]
+    kept, logs = SavedTrials("one"), tmp_path / "logs"
+    paths = [kept.write(number, Checkpoint(1, {}, {})) for number in (1, 2)]
     logs.mkdir()
     paths += [logs / "s-3.log", logs / "s-4.log"]
     for path, days in zip(paths, [31, 29, 8, 6], strict=True):

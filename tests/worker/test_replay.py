@@ -11,7 +11,6 @@ import pytest
 from orchestrator.errors import OrchError
 from orchestrator.storage.studies import read_trials
 from orchestrator.winner.replay import replay
-from orchestrator.winner.text import replay_page, replay_verdict
 
 
 def replayed(place: Any, number: int) -> Any:
@@ -25,13 +24,13 @@ def test_without_reports_the_returned_value_is_compared(place: Any, function: An
     place.create("hooked:plain")
     place.worker().run()
     same = replayed(place, 0)
-    assert replay_verdict(same, 0.0) == "identical: the returned value"
-    assert replay_page(same, ["loss"], 1).splitlines()[1].split() == [
-        "returned", "loss", "0.25", "0.25", "0",
+    assert same.verdict() == "identical: the returned value"
+    assert str(same).splitlines()[1].split() == [
+        "returned", "value", "0.25", "0.25", "0",
     ]  # fmt: skip
     other = replayed(place, 0)
     assert other.largest_difference == 0.5
-    assert replay_verdict(other, 0.5) == "equal within 0.5: the largest difference is 0.5"
+    assert other.verdict(0.5) == "equal within 0.5: the largest difference is 0.5"
 
 
 def test_each_metric_is_compared_and_the_study_is_as_it_was(place: Any, function: Any) -> None:
@@ -44,7 +43,7 @@ def test_each_metric_is_compared_and_the_study_is_as_it_was(place: Any, function
     metrics = {"metric": ["a", "b"], "direction": ["minimize", "maximize"]}
     place.create("hooked:plain", study=metrics)
     place.worker().run()
-    assert replay_verdict(replayed(place, 0), 0.0) == "identical: the returned values"
+    assert replayed(place, 0).verdict() == "identical: the returned values"
 
 
 def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
@@ -58,9 +57,7 @@ def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
     function(stops)
     place.create("hooked:plain", trials=5)
     place.worker().run()
-    assert (
-        replay_verdict(replayed(place, 0), 0.0) == "identical: 1 of 1 values and the returned value"
-    )
+    assert replayed(place, 0).verdict() == "identical: 1 of 1 values and the returned value"
 
     def fails(trial: optuna.Trial) -> float:
         raise ValueError("no\nsuch file")
@@ -79,7 +76,7 @@ def test_a_function_is_replayed_with_the_domains_of_the_spec(place: Any, functio
     function(run)
     place.create("hooked:plain", space={"kind": {"choice": ["wide"]}, "rate": {"int": [7, 7]}})
     place.worker().run()
-    assert replay_verdict(replayed(place, 0), 0.0) == "identical: the returned value"
+    assert replayed(place, 0).verdict() == "identical: the returned value"
 
 
 def test_a_pruned_trial_without_a_value_has_nothing_to_compare(place: Any, function: Any) -> None:

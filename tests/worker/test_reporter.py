@@ -2,156 +2,213 @@
 
 from __future__ import annotations
 
+import io
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
 from fault_site import wait_until
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from orchestrator.storage import worker_storage
+from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claims
-from orchestrator.storage.database import Database
+from orchestrator.storage.database import Database, Row
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.storage.worker_storage import WorkerStorage
-from orchestrator.worker import reporter as reporter_module
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 
+@dataclass
+class Reported:
+    """A reporter on a claimed trial, and the database as others see it."""
+
+    reporter: Reporter
+    storage: WorkerStorage
+    trial_id: int
+    study_id: int
+    connection: Database  # the worker's
+    database: Database
+
+    def values(self) -> dict[int, float]:
+        return PostgresStorage(self.database).get_trial(self.trial_id).intermediate_values
+
+    def lease(self) -> Row:
+        query = "SELECT * FROM orch.lease WHERE trial_id = %(id)s"
+        [row] = self.database.execute(query, {"id": self.trial_id})
+        return row
+
+
+MakeReported = Callable[..., Reported]
+
+
 @pytest.fixture
-def carried(
+def make_reported(
     database: Database, store_study: Callable[..., StoredStudy]
-) -> Iterator[tuple[Reporter, int]]:
-    """A reporter at work on a claimed trial."""
-    study = store_study("quadratic")
-    claims = Claims(database, study.study_id, uuid4())
-    claims.join("worker")
-    reporter = Reporter(database.url, study.study_id, claims.worker_id, beat_seconds=1000.0)
-    trial_id = claims.claim().trial_id
-    assert trial_id is not None
+) -> Iterator[MakeReported]:
+    connections: list[Database] = []
+
+    def make(heartbeat_seconds: float = 1000.0) -> Reported:
+        study = store_study("quadratic")
+        connections.append(Database(database.url))
+        claims = Claims(connections[-1], study.study_id, uuid4())
+        claims.join("worker")
+        storage = WorkerStorage(connections[-1], study.study_id)
+        claim = claims.claim(storage.cursor)
+        assert claim.trial_id is not None and claim.changes is not None
+        storage.take(claim.changes)
+        reporter = Reporter(claims, storage, heartbeat_seconds)
+        storage.start_trial(claim.trial_id, reporter)
+        reporter.start_trial(claim.trial_id)
+        return Reported(
+            reporter, storage, claim.trial_id, study.study_id, connections[-1], database
+        )
+
+    yield make
+    for each in connections:
+        each.close()
+
+
+@pytest.fixture
+def reported(make_reported: MakeReported) -> Iterator[Reported]:
+    """A reporter at work, whose next heartbeat is far away."""
+    made = make_reported()
+    with made.reporter:
+        yield made
+
+
+def test_a_posted_value_arrives_by_itself(reported: Reported) -> None:
+    reported.reporter.post(1, 0.5)
+    wait_until(lambda: reported.values() == {1: 0.5})
+    reported.reporter.post(2, 0.25)
+    wait_until(lambda: reported.values() == {1: 0.5, 2: 0.25})
+
+
+def test_a_parameter_arrives_before_any_value(reported: Reported) -> None:
+    """So a retry has the same parameters, though its first attempt died before its first report."""
+    reported.storage.set_trial_param(reported.trial_id, "x", 0.5, FloatDistribution(0.0, 1.0))
+    storage = PostgresStorage(reported.database)
+    wait_until(lambda: storage.get_trial(reported.trial_id).params == {"x": 0.5})
+
+
+def test_trials_that_leave_nothing_to_send_put_off_no_heartbeat(
+    make_reported: MakeReported,
+) -> None:
+    reported = make_reported(heartbeat_seconds=0.5)
+    before, reporter = reported.lease()["renewed_at"], reported.reporter
     with reporter:
-        reporter.begin(trial_id)
-        yield reporter, trial_id
-    reporter.close()
+        deadline = time.monotonic() + 30
+        while reported.lease()["renewed_at"] == before:
+            assert time.monotonic() < deadline, "no heartbeat"
+            reporter.start_trial(reported.trial_id)
+            reporter.close_trial()
+            reporter.post(2, 0.25)
 
 
-def values(database: Database, trial_id: int) -> dict[int, float]:
-    return PostgresStorage(database).get_trial(trial_id).intermediate_values
-
-
-def test_a_posted_value_arrives_by_itself(
-    database: Database, carried: tuple[Reporter, int]
+def test_a_closed_trial_sends_nothing_by_itself_and_all_of_it_goes_with_its_end(
+    reported: Reported,
 ) -> None:
-    reporter, trial_id = carried
-    reporter.post(1, 0.5)
-    wait_until(lambda: values(database, trial_id) == {1: 0.5})
-
-
-def test_short_trials_do_not_wake_it_one_by_one_and_the_last_value_arrives(
-    database: Database, carried: tuple[Reporter, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reporter_module, "_GATHER_SECONDS", 0.1)
-    reporter, trial_id = carried
-    woken: list[None] = []
-    notify_all = reporter._changed.notify_all
-    monkeypatch.setattr(reporter._changed, "notify_all", lambda: (woken.append(None), notify_all()))
-    for _ in range(60):
-        reporter.begin(trial_id)
-        reporter.post(1, 0.5)
-        reporter.collect()
-        time.sleep(0.005)
-    assert len(woken) <= 2 and values(database, trial_id) == {}
-    reporter.begin(trial_id)
-    reporter.post(2, 0.25)
-    wait_until(lambda: values(database, trial_id) == {2: 0.25})
-    wait_until(lambda: not reporter._watches)  # it rests
-    reporter.post(3, 0.125)
-    wait_until(lambda: values(database, trial_id) == {2: 0.25, 3: 0.125})
-
-
-def test_trials_that_leave_nothing_to_send_put_off_no_sign_of_life(
-    database: Database, carried: tuple[Reporter, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reporter, trial_id = carried
-    monkeypatch.setattr(reporter, "_beat_seconds", 0.5)
-    assert reporter.deliver(1, 0.5)  # the next sign of life is due half a second later
-    renewed = "SELECT renewed_at FROM orch.lease WHERE trial_id = %(id)s"
-    before = database.execute(renewed, {"id": trial_id})
-    for _ in range(12):
-        reporter.begin(trial_id)
-        reporter.post(2, 0.25)
-        reporter.collect()
-        time.sleep(0.1)
-    assert database.execute(renewed, {"id": trial_id}) != before
-
-
-def test_a_posted_value_goes_with_the_next_that_is_waited_for(
-    database: Database, carried: tuple[Reporter, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reporter_module, "_GATHER_SECONDS", 60.0)
-    reporter, trial_id = carried
-    assert reporter.deliver(1, 1.0)
+    reporter = reported.reporter
+    assert reporter.send(1, 1.0)
+    reporter.close_trial()
     reporter.post(2, 0.5)
-    time.sleep(0.2)
-    assert values(database, trial_id) == {1: 1.0}, "it waits"
-    assert reporter.deliver(3, 0.25)
-    assert values(database, trial_id) == {1: 1.0, 2: 0.5, 3: 0.25}
-    account = reporter.collect()
-    assert (account.everything.values, account.late.values) == ({1: 1.0, 2: 0.5, 3: 0.25}, {})
+    account = reporter.close_trial()
+    assert account.everything.values == {1: 1.0, 2: 0.5} and account.late.values == {2: 0.5}
+    assert reported.values() == {1: 1.0}
 
 
-def test_a_posted_value_tells_that_the_lease_is_gone(
-    database: Database, carried: tuple[Reporter, int]
-) -> None:
-    reporter, trial_id = carried
-    database.execute("DELETE FROM orch.lease WHERE trial_id = %(id)s", {"id": trial_id})
-    assert reporter.held
-    reporter.post(1, 0.5)
-    wait_until(lambda: not reporter.held)
-    assert values(database, trial_id) == {}
+def test_a_posted_value_tells_that_the_lease_is_gone(reported: Reported) -> None:
+    query = "DELETE FROM orch.lease WHERE trial_id = %(id)s"
+    reported.database.execute(query, {"id": reported.trial_id})
+    assert not reported.reporter.lost
+    reported.reporter.post(1, 0.5)
+    wait_until(lambda: reported.reporter.lost)
+    assert reported.values() == {}
 
 
-def test_what_others_did_comes_with_a_value_when_it_is_wanted_and_only_then(
-    database: Database, carried: tuple[Reporter, int], monkeypatch: pytest.MonkeyPatch
+def test_what_others_did_comes_with_a_value_that_is_decided_about_and_only_then(
+    reported: Reported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
-    reporter, trial_id = carried
-    storage = PostgresStorage(database)
-    [study] = database.execute(
-        "SELECT study_id FROM trials WHERE trial_id = %(t)s", {"t": trial_id}
-    )
-    study_id = study["study_id"]
-    here = WorkerStorage(database, study_id, reporter)
+    others, here = PostgresStorage(reported.database), reported.storage
     here.sync()
-    reporter.feed(here)
-    for step, changes, known in ((1, [True], 2), (2, [], 2), (3, [True], 4)):
-        storage.create_new_trial(study_id)
-        assert reporter.deliver(step, 0.5, *changes)
-        assert len(here.get_all_trials(study_id)) == known
+
+    def known() -> int:
+        return len(here.get_all_trials(reported.study_id))
+
+    others.create_new_trial(reported.study_id)
+    assert reported.reporter.send(1, 0.5) and known() == 2
+    others.create_new_trial(reported.study_id)
+    reported.reporter.post(2, 0.5)
+    wait_until(lambda: 2 in reported.values())
+    assert known() == 2
+    others.create_new_trial(reported.study_id)
+    assert reported.reporter.send(3, 0.5) and known() == 4
 
 
-def test_a_value_behind_one_that_the_server_has_lost_is_not_counted(
-    database: Database, carried: tuple[Reporter, int]
-) -> None:
+def test_a_value_behind_one_that_the_server_has_lost_is_not_counted(reported: Reported) -> None:
     """As when a pooler's connections survive a crash of its server, and nobody notices it."""
-    reporter, trial_id = carried
-    counted = "SELECT serial FROM orch.lease WHERE trial_id = %(id)s"
-    assert reporter.deliver(1, 0.5) and reporter.deliver(2, 0.25)
-    assert database.execute(counted, {"id": trial_id}) == [{"serial": 2}]
-    database.execute("UPDATE orch.lease SET serial = 1 WHERE trial_id = %(id)s", {"id": trial_id})
-    assert reporter.deliver(3, 0.125)
-    assert database.execute(counted, {"id": trial_id}) == [{"serial": 1}]
-    assert reporter.collect().serial == 3, "so the end sends everything again"
+    reporter = reported.reporter
+    assert reporter.send(1, 0.5) and reporter.send(2, 0.25)
+    assert reported.lease()["serial"] == 2
+    lose = "UPDATE orch.lease SET serial = 1 WHERE trial_id = %(id)s"
+    reported.database.execute(lose, {"id": reported.trial_id})
+    assert reporter.send(3, 0.125)
+    assert reported.lease()["serial"] == 1
+    assert reporter.close_trial().serial == 3, "so the end sends everything again"
+
+
+def test_after_an_outage_that_another_thread_has_met_everything_is_sent_again(
+    reported: Reported,
+) -> None:
+    """They share a connection: whoever finds it broken opens the next, to a server that crashed."""
+    reporter = reported.reporter
+    assert reporter.send(1, 0.5) and reporter.send(2, 0.25)
+    reported.connection.close()
+    reported.database.execute(
+        "DELETE FROM trial_intermediate_values WHERE trial_id = %(id)s", {"id": reported.trial_id}
+    )
+    reported.connection.row("server_clock")
+    reporter.post(3, 0.125)
+    wait_until(lambda: reported.values() == {1: 0.5, 2: 0.25, 3: 0.125})
+
+
+def test_heartbeats_pass_while_a_large_artifact_is_stored(make_reported: MakeReported) -> None:
+    """On the worker's one connection, from chunk to chunk."""
+    reported = make_reported(heartbeat_seconds=0.05)
+    store = open_artifacts("postgresql", reported.connection, limit_mb=200)
+    content = io.BytesIO(bytes(150_000_000))
+    storing = threading.Thread(target=store.write, args=("large", content))
+    seen = set()
+    with reported.reporter:
+        storing.start()
+        while storing.is_alive():
+            seen.add(reported.lease()["renewed_at"])
+            storing.join(0.02)
+    store.remove("large")
+    assert len(seen) > 3
+
+
+def test_without_a_trial_a_heartbeat_leaves_no_connection_behind(
+    make_reported: MakeReported,
+) -> None:
+    reported = make_reported(heartbeat_seconds=0.1)
+    reported.reporter.finish_trial()
+    with reported.reporter:
+        # Each beat opens a connection, and closes it.
+        wait_until(lambda: reported.connection.connections > 2)
 
 
 def test_a_value_that_needs_no_other_trial_still_prunes(
-    database: Database, store_study: Callable[..., StoredStudy], monkeypatch: pytest.MonkeyPatch
+    database: Database, store_study: Callable[..., StoredStudy]
 ) -> None:
     """Hyperband prunes a NaN at a rung whatever others have: the value is posted, and decided on."""
-    monkeypatch.setattr(reporter_module, "_GATHER_SECONDS", 60.0)
     pruner = {"name": "hyperband", "max_resource": 9}
     study = store_study("user_objectives:reports_nan", pruner=pruner)
     Worker(database.url, study.name, WorkerOptions(uuid4())).run()

@@ -24,13 +24,14 @@ from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise
 from orchestrator.storage import worker_storage
+from orchestrator.storage.claims import Claims
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.studies import delete, open_study, stop
+from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker import planner
-from orchestrator.worker import reporter as reporter_module
-from orchestrator.worker.checkpoints import kept_files
 from orchestrator.worker.leaving import abandon
+from orchestrator.worker.saved import saved_files
 from orchestrator.worker.seeds import derive
 
 Act = Callable[[Any, int], None]
@@ -145,8 +146,8 @@ def test_what_is_stored_of_a_trial_goes_with_its_end(
     place: Any, after_step: Any, tmp_path: Path
 ) -> None:
     def act(trial: Any, step: int) -> None:
-        trial._equipment.writer.flush(30)
         if step == 3:
+            place.wait_until_saved(2)
             assert list(tmp_path.iterdir())
 
     after_step(act)
@@ -240,7 +241,6 @@ def test_what_others_did_comes_with_the_value_that_is_decided_about(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sampler and the pruner find it without a question of their own."""
-    monkeypatch.setattr(reporter_module, "_FRESH_SECONDS", -1.0)
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
     seen: list[list[TrialState]] = []
 
@@ -262,7 +262,6 @@ def test_a_rung_is_noted_with_the_value_that_reaches_it(
     place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others find it when the pruner is asked, not a question later."""
-    monkeypatch.setattr(reporter_module, "_FRESH_SECONDS", -1.0)
     noted: list[dict[str, Any]] = []
 
     def run(trial: optuna.Trial) -> float:
@@ -362,7 +361,6 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
 def test_who_leaves_at_the_last_step_ends_the_trial_with_all_that_it_wrote(
     place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporter_module, "_GATHER_SECONDS", 60.0)
     place.create(trials=2)
     leaving = place.worker()
     after_step(lambda trial, step: leaving.leave() if step == 4 else None)
@@ -411,14 +409,14 @@ def test_who_must_leave_does_not_wait_for_a_database_that_is_away(
     """Neither when it joins nor when it claims; else it would wait for the whole patience."""
     place.create()
     early, late = place.worker(), place.worker()
-    claim = late._claims.claim
+    claim = Claims.claim
 
-    def claim_without(since: str | None) -> Any:
+    def claim_without(claims: Claims, since: Any) -> Any:
         place.site.goes_away()
         late.leave()
-        return claim(since)
+        return claim(claims, since)
 
-    monkeypatch.setattr(late._claims, "claim", claim_without)
+    monkeypatch.setattr(Claims, "claim", claim_without)
     with pytest.raises(PatienceExceeded):
         late.run()
     early.leave()
@@ -431,14 +429,14 @@ def test_the_next_trial_that_came_with_an_end_is_given_back(
 ) -> None:
     place.create(trials=2)
     leaving = place.worker()
-    finish = leaving._claims.finish_and_claim
+    finish = Claims.finish_and_claim
 
-    def finish_then_leave(*arguments: Any) -> bool:
-        held = finish(*arguments)
+    def finish_then_leave(*arguments: Any) -> Any:
+        claim = finish(*arguments)
         leaving.leave()
-        return held
+        return claim
 
-    monkeypatch.setattr(leaving._claims, "finish_and_claim", finish_then_leave)
+    monkeypatch.setattr(Claims, "finish_and_claim", finish_then_leave)
     leaving.run()
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE, TrialState.WAITING]
 
@@ -492,10 +490,10 @@ def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
 ) -> None:
     def act(trial: Any, step: int) -> None:
         if (trial.number, step) == (0, 2):
-            arrived(trial)
+            place.wait_until_arrived(trial)
             place.lose_the_lease()
         if (trial.number, step) == (0, 3):
-            wait_for(lambda: not trial._equipment.reporter.held)
+            wait_for(lambda: trial._reporter.lost)
 
     place.create(worker={"max_failures": 2}, trials=1)
     after_step(act)
@@ -535,10 +533,10 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
 ) -> None:
     place.create(worker={"max_failures": 2})
     worker = place.worker()
-    claim = worker._claims.claim
+    claim = Claims.claim
 
-    def claim_and_lose(since: str | None) -> Any:
-        claimed = claim(since)
+    def claim_and_lose(claims: Claims, since: Any) -> Any:
+        claimed = claim(claims, since)
         if not hooked.Hooked.trained:
             place.execute("UPDATE orch.lease SET worker_id = %(other)s", other=str(uuid4()))
             place.execute(
@@ -546,12 +544,11 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
                 "(trial_id, step, intermediate_value, intermediate_value_type) "
                 "SELECT trial_id, 1, 0.5, 'FINITE' FROM trials WHERE study_id = %(study)s"
             )
-            monkeypatch.setattr(worker._claims, "claim", claim)
             worker.leave()
             return dataclasses.replace(claimed, detail=None)
         return claimed
 
-    monkeypatch.setattr(worker._claims, "claim", claim_and_lose)
+    monkeypatch.setattr(Claims, "claim", claim_and_lose)
     worker.run()
     assert hooked.Hooked.trained == [] and place.only().state == TrialState.RUNNING
 
@@ -559,9 +556,9 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
 def test_a_trial_that_was_taken_back_is_not_paused(place: Any, after_step: Any) -> None:
     def act(trial: Any, step: int) -> None:
         if trial.number == 0:
-            # The values have arrived, so that nothing but the pause can notice.
+            # The values have arrived, and no heartbeat is due: nothing but the pause can notice.
+            place.wait_until_arrived(trial)
             place.lose_the_lease()
-            trial._equipment.reporter._held = True
 
     after_step(act)
     place.create(
@@ -576,23 +573,30 @@ def test_a_trial_that_was_taken_back_is_not_paused(place: Any, after_step: Any) 
 
 def test_a_deleted_study_is_said_once(place: Any, after_step: Any) -> None:
     place.create(trials=3)
-    after_step(lambda trial, step: delete(place.site.database, place.study) if step == 2 else None)
+
+    def act(trial: Any, step: int) -> None:
+        if step == 2:
+            place.wait_until_arrived(trial)
+            delete(place.site.database, place.study)
+
+    after_step(act)
     with pytest.raises(StudyFailed, match="was deleted; this worker ends"):
         place.worker().run()
 
 
-def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(place: Any) -> None:
+def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.create(trials=3)
-    worker = place.worker()
-    begin = worker._begin
+    start = WorkerStorage.start_trial
 
     def delete_before(*arguments: Any) -> Any:
         delete(place.site.database, place.study)
-        return begin(*arguments)
+        return start(*arguments)
 
-    worker._begin = delete_before
+    monkeypatch.setattr(WorkerStorage, "start_trial", delete_before)
     with pytest.raises(StudyFailed, match="was deleted; this worker ends"):
-        worker.run()
+        place.worker().run()
 
 
 # The database is away
@@ -624,7 +628,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
         if step == 2:
             place.site.goes_away()
         if step > 2:
-            wait_for(lambda: trial._equipment.reporter.outage_seconds > 0.3)
+            wait_for(lambda: trial._reporter.outage_seconds > 0.3)
 
     after_step(act)
     place.create(worker={"storage_patience": 0.3})
@@ -634,7 +638,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     trained = list(hooked.Hooked.trained)
     last = trained[-1][1]
     assert last in (2, 3), "on a busy machine the second step itself is beyond the patience"
-    assert [path.name for path in kept_files()] == ["trial-0.npz"]
+    assert [path.name for path in saved_files()] == ["trial-0.npz"]
     place.site.comes_back()
     known: list[dict[int, float]] = []
     after_step(lambda trial, step: known.append(trial.values))
@@ -644,7 +648,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
     assert known[-1] == trial.intermediate_values, "what the server lacked is known, too"
     assert trial.user_attrs["orch:restarts"] == [[last, 0]]
-    assert not list(kept_files()), "what is kept goes with its trial's end"
+    assert not list(saved_files()), "what is kept goes with its trial's end"
 
 
 def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
@@ -685,7 +689,11 @@ def test_an_end_of_a_function_that_reported_nothing_is_told_by_the_next_worker_t
 def test_what_is_kept_of_other_parameters_is_not_taken_up(
     place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    after_step(lambda trial, step: (arrived(trial), place.site.goes_away()) if step == 4 else None)
+    after_step(
+        lambda trial, step: (
+            (place.wait_until_arrived(trial), place.site.goes_away()) if step == 4 else None
+        )
+    )
     place.create(worker={"storage_patience": 0.3})
     mine = uuid4()
     with pytest.raises(PatienceExceeded):
@@ -718,7 +726,11 @@ def test_a_function_beyond_its_patience_ends_the_worker_and_keeps_nothing(
 def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
     place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    after_step(lambda trial, step: (arrived(trial), place.site.goes_away()) if step == 1 else None)
+    after_step(
+        lambda trial, step: (
+            (place.wait_until_arrived(trial), place.site.goes_away()) if step == 1 else None
+        )
+    )
     place.create(worker={"storage_patience": 0.3}, study={"trials": 1})
     mine = uuid4()
     with pytest.raises(PatienceExceeded):
@@ -742,7 +754,7 @@ def test_a_pruner_that_cannot_read_lets_the_trial_go_on(
 
     def run(trial: Any) -> float:
         trial.report(0.5, 1)
-        trial._equipment.reporter.deliver(1, 0.5)
+        place.wait_until_arrived(trial)
         place.site.goes_away()
         trial.study.pruner = Reads()
         pruned = trial.should_prune()
@@ -761,14 +773,12 @@ def test_a_pruner_that_cannot_read_lets_the_trial_go_on(
 
 
 def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
-    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+    place: Any, function: Any
 ) -> None:
-    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", -1.0)
-
     def run(trial: optuna.Trial) -> float:
         trial.report(0.5, 1)
         place.site.goes_away()
-        trial.study.trials  # noqa: B018 - not waited for: the objective's own question
+        trial.study.user_attrs  # noqa: B018 - not waited for: the objective's own question
         return 0.0
 
     function(run)
@@ -837,8 +847,14 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
             wait_for(lambda: len(asked) == 3)
 
     asked: list[Any] = []
-    claim = waiting._claims.claim
-    monkeypatch.setattr(waiting._claims, "claim", lambda since: asked.append(since) or claim(since))
+    claim = Claims.claim
+
+    def claim_and_note(claims: Claims, since: Any) -> Any:
+        if claims.worker_id == waiting.worker_id:
+            asked.append(since)
+        return claim(claims, since)
+
+    monkeypatch.setattr(Claims, "claim", claim_and_note)
     thread = threading.Thread(target=waiting.run)
     after_step(act)
     place.worker().run()
@@ -924,7 +940,7 @@ def test_a_checkpoint_above_the_cap_stops_checkpoints_not_the_trial(
 
     def act(trial: Any, step: int) -> None:
         trial.checkpoint(step, lambda: {"state": np.zeros(200_000)})
-        trial._equipment.writer.flush(30)
+        wait_for(lambda: "no checkpoints for this study" in caplog.text)
 
     after_step(act)
     place.worker().run()
@@ -938,7 +954,7 @@ def test_a_store_that_fails_is_said_once_and_the_trial_ends_well(
     def act(trial: Any, step: int) -> None:
         place.execute("ALTER TABLE IF EXISTS orch.artifact_chunk RENAME TO chunk_away")
         trial.checkpoint(step, lambda: {"state": np.zeros(1)})
-        trial._equipment.writer.flush(30)
+        wait_for(lambda: "a checkpoint was not saved" in caplog.text)
 
     place.create()
     after_step(act)
@@ -962,7 +978,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     leaving = place.worker()
 
     def act(trial: Any, step: int) -> None:
-        trial._equipment.writer.flush(30)
+        if step > 1:
+            place.wait_until_saved(step - 1)
         if step == 3:
             leaving.leave()
 
@@ -996,11 +1013,10 @@ def test_models_of_the_best_are_kept_and_the_others_fall_out(
 
         def save(path: Path) -> None:
             saved.append(value)
-            path.write_bytes(b"model")
+            # The last one is above the cap: not kept, and no fault.
+            path.write_bytes(bytes(2 * 1024 * 1024) if trial.number == 4 else b"model")
 
         trial.offer_model(value, save)
-        if trial.number == 4:
-            trial.model = bytes(2 * 1024 * 1024)  # above the cap: not kept, and no fault
         return value
 
     function(run)
@@ -1030,11 +1046,6 @@ def test_a_model_is_not_worth_a_trial(place: Any, function: Any) -> None:
     place.create("hooked:plain")
     place.worker().run()
     assert place.only().value == 1.0
-
-
-def arrived(trial: Any) -> None:
-    """Wait until the database has what the trial wrote."""
-    wait_for(lambda: not trial._equipment.reporter.undelivered(trial._trial_id))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -91,6 +91,10 @@ WHERE study_id = %(study_id)s AND state = 'open' AND stage = coalesce(%(stage)s,
 UPDATE orch.study SET objective = %(objective)s
 WHERE study_id = %(study_id)s AND NOT coalesce(objective ? 'space', false)
 
+-- replace_spec --
+UPDATE orch.study SET spec = %(spec)s, timeout_seconds = %(timeout)s, objective = %(objective)s
+WHERE study_id = %(study_id)s
+
 -- study_attributes --
 SELECT key, value_json FROM study_system_attributes
 WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
@@ -102,6 +106,7 @@ DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(ke
 -- What a study pins of the software; a user attribute, so that the dashboard shows it.
 INSERT INTO study_user_attributes (study_id, key, value_json)
 VALUES (%(study_id)s, 'orch:software', %(software)s::jsonb::text)
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
 
 -- read_software --
 SELECT value_json::jsonb AS software FROM study_user_attributes

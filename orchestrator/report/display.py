@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from html import escape
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,10 +16,12 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from orchestrator.cli.fold import Fold
 from orchestrator.errors import StorageUnavailable
+from orchestrator.report.fold import Fold
 from orchestrator.report.progress import Progress, ProgressReader
 from orchestrator.report.section import section
+
+_MOST_LINES = 20  # that a notebook shows below the bar
 
 
 def say(line: str) -> None:
@@ -25,8 +30,19 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def display(reader: ProgressReader) -> Iterator[Show]:
-    """What shows a study's progress: a live picture, or plain lines where no terminal is."""
+def display(reader: ProgressReader, shown: bool = True) -> Iterator[Show]:
+    """What shows a study's progress: a live picture, or plain lines where no terminal is.
+
+    Args:
+        reader: reads the progress.
+        shown: False shows nothing.
+    """
+    if not shown:
+        yield _Nothing(reader, Fold(lambda line: None))
+        return
+    if is_notebook():
+        yield _NotebookLines(reader)
+        return
     if not sys.stderr.isatty():
         lines = _PlainLines(reader, Fold(say))
         try:
@@ -79,6 +95,15 @@ class Show:
         raise NotImplementedError
 
 
+class _Nothing(Show):
+    """For whoever wants to see nothing."""
+
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
+        messages.clear()
+
+
 class _PlainLines(Show):
     """A line for each trial that ended, with where the study stands then."""
 
@@ -125,6 +150,52 @@ class _LivePicture(Show):
             Text(self.reader.headline(progress), style="bold"),
             Text(self.reader.best_line(progress)),
         )
+
+
+class _NotebookLines(Show):
+    """Below its cell: what was said, then a bar, the headline and the best trial, in place."""
+
+    def __init__(self, reader: ProgressReader) -> None:
+        super().__init__(reader, Fold(self._add))
+        ipython: Any = importlib.import_module("IPython.display")
+        self._lines: list[str] = []
+        self._look: Progress | None = None
+        self._html = ipython.HTML
+        self._handle = ipython.display(ipython.HTML(""), display_id=True)
+
+    def _add(self, line: str) -> None:
+        self._lines = [*self._lines, line][-_MOST_LINES:]
+
+    def draw(
+        self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
+    ) -> None:
+        before = list(self._lines)
+        for line in (*news, *messages):
+            self.fold.add(line)
+        messages.clear()
+        progress = self._look if look is None else look()
+        if progress != self._look or before != self._lines:
+            self._look = progress
+            self._handle.update(self._html(self._page(progress)))
+
+    def _page(self, progress: Progress | None) -> str:
+        parts = []
+        if progress is not None:
+            parts = [
+                f'<progress max="{progress.budget}" value="{progress.done}" '
+                'style="width:60ch"></progress>',
+                f"<b>{escape(self.reader.headline(progress))}</b>",
+                escape(self.reader.best_line(progress)),
+            ]
+        lines = escape("\n".join(self._lines))
+        return f"<div>{'<br>'.join(parts)}</div><pre>{lines}</pre>"
+
+
+def is_notebook() -> bool:
+    """Whether this is the process of a notebook, whose cells show HTML."""
+    shell = sys.modules.get("IPython")
+    running = shell.get_ipython() if shell is not None else None
+    return running is not None and hasattr(running, "kernel")
 
 
 def say_all(messages: list[str], fold: Fold) -> None:

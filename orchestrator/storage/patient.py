@@ -1,0 +1,36 @@
+"""Patience with a database that is away: each query is repeated until it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from orchestrator.base.backoff import Stop, retry
+from orchestrator.storage.database import Database, Row
+
+
+@dataclass(frozen=True)
+class PatientDatabase:
+    """Runs named queries that may be repeated without harm; see :meth:`Database.rows`.
+
+    Attributes:
+        database: where they run.
+        patience_seconds: how long each is repeated; 0: it is not.
+        stop: once it is asked, nothing is waited for.
+
+    Raises:
+        PatienceExceeded: from each query, when the database stays away longer.
+    """
+
+    database: Database
+    patience_seconds: float
+    stop: Stop | None = None
+
+    def rows(self, query: str, **parameters: Any) -> list[Row]:
+        call = partial(self.database.rows, query, **parameters)
+        return retry(call, self.patience_seconds, self.stop) if self.patience_seconds else call()
+
+    def row(self, query: str, **parameters: Any) -> Row | None:
+        found = self.rows(query, **parameters)
+        return found[0] if found else None
