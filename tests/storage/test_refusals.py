@@ -198,6 +198,7 @@ def test_a_database_of_plain_optuna_gets_our_tables_beside(orch: Orch, url: str)
     optuna.create_study(
         study_name="plain", storage=fresh.replace("postgresql://", "postgresql+psycopg2://")
     )
+    _storage(orch, fresh).ok("db", "init")
     assert "plain" not in _storage(orch, fresh).ok("list")
     message = _storage(orch, fresh).refused(2, "show", "plain")
     assert "orch did not create" in message
