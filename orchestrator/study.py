@@ -375,7 +375,7 @@ class Study:
         """The trials as a pandas DataFrame, a row each, with Optuna's own columns.
 
         Example:
-            study.to_dataframe().sort_values("values_val_accuracy")
+            study.to_dataframe().sort_values("value_val_accuracy")
 
         Raises:
             UsageError: pandas is missing.

@@ -165,21 +165,21 @@ class _NotebookLines(Show):
 
     def _add(self, line: str) -> None:
         self._lines = [*self._lines, line][-_MOST_LINES:]
+        self._redraw()
 
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
-        before = list(self._lines)
         for line in (*news, *messages):
             self.fold.add(line)
         messages.clear()
         progress = self._look if look is None else look()
-        if progress != self._look or before != self._lines:
+        if progress != self._look:
             self._look = progress
-            self._handle.update(self._html(self._page(progress)))
+            self._redraw()
 
-    def _page(self, progress: Progress | None) -> str:
-        parts = []
+    def _redraw(self) -> None:
+        parts, progress = [], self._look
         if progress is not None:
             parts = [
                 f'<progress max="{progress.budget}" value="{progress.done}" '
@@ -188,7 +188,8 @@ class _NotebookLines(Show):
                 escape(self.reader.best_line(progress)),
             ]
         lines = escape("\n".join(self._lines))
-        return f"<div>{'<br>'.join(parts)}</div><pre>{lines}</pre>"
+        page = f"<div>{'<br>'.join(parts)}</div><pre>{lines}</pre>"
+        self._handle.update(self._html(page))
 
 
 def is_notebook() -> bool:

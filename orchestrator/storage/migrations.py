@@ -24,6 +24,8 @@ OLDEST_VERSION = 6  # whose databases can be upgraded
 # In this order: SQL functions are checked as they are made.
 _FUNCTIONS = (
     "trials",
+    "studies",
+    "workers",
     "eligibility",
     "changes",
     "writes",
@@ -58,6 +60,7 @@ def create(database: Database, version: int) -> None:
             if not _is_after(name):
                 _run(database, name)
         _make_functions(database)
+        database.execute(script("functions/calls.sql"))
         for name in filter(_is_after, names):
             _run(database, name)
         database.rows("set_orch_version", version=version)
@@ -150,7 +153,9 @@ def _replace_functions(database: Database) -> list[str]:
     """
     database.execute(script("kept_functions.sql"))
     _make_functions(database)
-    return [row["signature"] for row in database.rows("functions_made_before")]
+    stale = [row["signature"] for row in database.rows("functions_made_before")]
+    database.execute(script("functions/calls.sql"))
+    return stale
 
 
 def _wait_for_calls(database: Database) -> None:
@@ -174,6 +179,7 @@ def _renew_rights(database: Database) -> None:
     row = database.row("has_roles_to_renew")
     if row is not None and row["wanted"]:
         database.execute(script("roles.sql"))
+        database.execute(script("functions/calls.sql"))
 
 
 def _with_locks(database: Database, work: Callable[[], Result]) -> Result:

@@ -22,5 +22,5 @@ WHEN (NEW.state IN ('COMPLETE', 'PRUNED') AND OLD.state NOT IN ('COMPLETE', 'PRU
 EXECUTE FUNCTION orch.write_constraints_at_end();
 
 -- Trials that are older than the triggers.
-INSERT INTO orch.change (trial_id, study_id, xid, touched)
-SELECT trial_id, study_id, pg_current_xact_id(), true FROM trials ON CONFLICT DO NOTHING;
+INSERT INTO orch.change (trial_id, study_id, xid)
+SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHING;

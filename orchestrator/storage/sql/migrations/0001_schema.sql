@@ -18,8 +18,8 @@ CREATE TABLE IF NOT EXISTS orch.migration (
 CREATE TABLE orch.study (
     study_id integer PRIMARY KEY REFERENCES studies ON DELETE CASCADE,
     spec jsonb NOT NULL,
-    budget integer NOT NULL CHECK (budget >= 1),
-    timeout_seconds double precision,
+    budget integer GENERATED ALWAYS AS ((spec #>> '{study,trials}')::integer) STORED
+        NOT NULL CHECK (budget >= 1),
     data jsonb,
     state text NOT NULL DEFAULT 'open'
         CHECK (state IN ('open', 'stopping', 'exhausted', 'failed')),
@@ -109,13 +109,16 @@ CREATE TABLE orch.change (
     study_id integer NOT NULL,
     xid xid8 NOT NULL,
     -- The worker that ended the trial: a worker whose connection broke asks again.
-    ended_by uuid,
-    -- Somebody else than the trial's worker has written to it, or it was not made by a claim: then
-    -- its worker does not know all of it.
-    touched boolean NOT NULL DEFAULT false
+    ended_by uuid
 );
 
 CREATE INDEX change_study ON orch.change (study_id, xid);
+
+-- When the server started, and what it is called from then until it ends: orch.position_now.
+CREATE UNLOGGED TABLE orch.server_start (
+    started_at timestamptz PRIMARY KEY,
+    server uuid NOT NULL
+);
 
 -- Constraints that trials hold (orch.able_trials).
 CREATE INDEX IF NOT EXISTS orch_constraints ON trial_system_attributes (trial_id)

@@ -11,13 +11,6 @@ WHERE a.key = 'orch:software' AND EXISTS (
     SELECT FROM jsonb_object_keys(a.value_json::jsonb) AS name
     WHERE name LIKE 'module objectives%');
 
--- Workers set columns that the roles of before do not know.
-DO $$ BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'orch_worker') THEN
-        GRANT UPDATE (wrong_use, objective) ON orch.study TO orch_worker;
-    END IF;
-END $$;
-
 -- The note of a kept model was a JSON object; Optuna reads a JSON string that holds JSON.
 UPDATE trial_system_attributes SET value_json = to_jsonb(value_json)::text
 WHERE key LIKE 'artifacts:%' AND value_json LIKE '{%';
