@@ -33,29 +33,6 @@ BEGIN
 END
 $$;
 
-DO $$
-DECLARE
-    v_table text;
-BEGIN
-    FOREACH v_table IN ARRAY ARRAY['trials', 'trial_params', 'trial_values',
-                                   'trial_user_attributes', 'trial_system_attributes'] LOOP
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_insert ON %I', v_table);
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_update ON %I', v_table);
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_note ON %I', v_table);
-        EXECUTE format(
-            'CREATE TRIGGER orch_note AFTER INSERT OR UPDATE ON %I FOR EACH ROW
-             WHEN (current_setting(''orch.noted'', true) IS DISTINCT FROM NEW.trial_id::text)
-             EXECUTE FUNCTION orch.%I()',
-            v_table, CASE v_table WHEN 'trials' THEN 'note_trial' ELSE 'note_part' END);
-    END LOOP;
-    DROP FUNCTION IF EXISTS orch.note_trials, orch.note_parts;
-END
-$$;
-
--- Trials that are older than the triggers.
-INSERT INTO orch.change (trial_id, study_id, xid)
-SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHING;
-
 -- A reader's position in a study: what it asks with, to be told what has changed since.
 --   server   whose transactions the others are; see below
 --   since    the oldest transaction that was running then: what that one or a newer one has written
