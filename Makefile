@@ -10,7 +10,7 @@ LOCKED := $(shell sed -n 's/^optuna==//p' constraints.txt)
 # Those that take longest: clusters, servers and wheels, a process for each refused command, whole
 # pages of the documentation.
 LONG := tests/cli/test_refused.py tests/deploy tests/e2e/test_gil.py tests/e2e/test_keras_tuner.py \
-	tests/e2e/test_noise.py tests/launch tests/packaging tests/report/test_anywhere.py \
+	tests/e2e/test_noise.py tests/e2e/test_upgrade.py tests/launch tests/packaging tests/report/test_anywhere.py \
 	tests/test_docs.py
 
 .PHONY: help install demo test long lowest check coverage mutation docs chaos cluster clean

@@ -109,7 +109,7 @@ def _examine(storage: str | None, study: str | None) -> Iterator[Finding]:
 def examine_storage(storage: str | None) -> Iterator[Finding]:
     """Whether the storage answers, and whether its clock and this machine's agree."""
     try:
-        database = open_database(storage)
+        database = open_database(storage, create=False, upgrade=False)
         yield Finding("storage", True, describe(database.url))
         skew = clock_skew_seconds(database)
     except OrchError as error:
@@ -124,7 +124,7 @@ def examine_storage(storage: str | None) -> Iterator[Finding]:
 def examine_study(storage: str | None, name: str) -> Iterator[Finding]:
     """Whether this machine has the study's software and data."""
     try:
-        database = open_database(storage)
+        database = open_database(storage, create=False, upgrade=False)
         study = open_study(database, name)
         different = compare_software(database, study)
     except OrchError as error:

@@ -10,14 +10,15 @@ from pathlib import Path
 from orchestrator.base.files import home
 from orchestrator.base.terminal import Printed
 from orchestrator.errors import StorageError
-from orchestrator.storage.database import describe
+from orchestrator.storage.database import Database, describe
 from orchestrator.storage.embedded import EmbeddedServer
-from orchestrator.storage.schema import open_database
+from orchestrator.storage.schema import open_database, prepare, storage_url
 from orchestrator.storage.url import mask
 
 __all__ = [
     "Embedded",
     "Roles",
+    "Upgraded",
     "dashboard",
     "init",
     "proxy",
@@ -26,6 +27,7 @@ __all__ = [
     "start",
     "status",
     "stop",
+    "upgrade",
 ]
 
 
@@ -68,6 +70,22 @@ class Roles(Printed):
         if self.changed:
             return f"{head}\nthe passwords of {', '.join(self.changed)} are in {self.passfile}"
         return f"{head}\ntheir passwords are as they were; --new-passwords changes them"
+
+
+@dataclass(frozen=True)
+class Upgraded(Printed):
+    """A storage whose tables are those of this version.
+
+    Attributes:
+        migrations: those that were run; none: the tables were up to date, or are new.
+        storage: the storage's URL, without a password.
+    """
+
+    migrations: tuple[str, ...]
+    storage: str
+
+    def __str__(self) -> str:
+        return f"the schema is in place at {self.storage}"
 
 
 def start() -> Embedded:
@@ -124,7 +142,7 @@ def status(storage: str | None = None) -> str:
 
 
 def init(storage: str | None = None) -> str:
-    """Create the tables on a server, or check the existing ones.
+    """Create the tables on a server, or upgrade those of an older orch.
 
     Example:
         orch.server.init("postgresql://owner@db.lab/orch")
@@ -138,9 +156,27 @@ def init(storage: str | None = None) -> str:
     Raises:
         StorageError: it cannot be reached, or holds a schema that is not ours.
     """
-    database = open_database(storage)
+    return upgrade(storage).storage
+
+
+def upgrade(storage: str | None = None) -> Upgraded:
+    """Upgrade the tables of an older orch, beside its workers: they end their trials and leave.
+
+    It can be repeated, e.g. after an interruption.
+
+    Example:
+        print(orch.server.upgrade("postgresql://orch_owner@db.lab/orch").migrations)
+
+    Args:
+        storage: a URL; None: ``ORCH_STORAGE``, else the embedded server.
+
+    Raises:
+        StorageError: it cannot be reached, a table stays locked, or this role may not do that.
+    """
+    database = Database(storage_url(storage))
+    ran = prepare(database)
     database.close()
-    return mask(database.url)
+    return Upgraded(tuple(ran), mask(database.url))
 
 
 def roles(
@@ -250,4 +286,4 @@ def dashboard(
     from orchestrator.serve.dashboard import serve as serve_dashboard
 
     options = DashboardOptions(host, port, browser, password_file, read_only, metrics)
-    serve_dashboard(open_database(storage), options)
+    serve_dashboard(open_database(storage, create=False, upgrade=False), options)

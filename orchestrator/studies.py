@@ -136,7 +136,11 @@ def create_study(
 
 
 def load_study(
-    name: str, *, storage: str | None = None, objective: AnyObjective | None = None
+    name: str,
+    *,
+    storage: str | None = None,
+    objective: AnyObjective | None = None,
+    upgrade: bool = True,
 ) -> Study:
     """Open a stored study.
 
@@ -148,6 +152,8 @@ def load_study(
         storage: a URL; None: ``ORCH_STORAGE``, else the embedded server.
         objective: the study's own, where it is a function of a notebook or script, which must be
             handed over again.
+        upgrade: upgrade the tables of an older orch on the embedded server, where the running
+            workers of that version then leave. Other servers are upgraded by ``server.upgrade``.
 
     Raises:
         NoSuchStudy: there is none of that name.
@@ -155,7 +161,7 @@ def load_study(
         StorageError: the storage is out of reach.
     """
     handed = _handed(objective)
-    database = open_database(storage)
+    database = open_database(storage, create=False, upgrade=upgrade)
     stored = open_study(database, name)
     reference = handed.reference if handed is not None else objective
     if reference is not None and reference != stored.spec.study.objective:
@@ -175,7 +181,7 @@ def list_studies(*, storage: str | None = None) -> StudyList:
     Raises:
         StorageError: the storage is out of reach.
     """
-    database = open_database(storage)
+    database = open_database(storage, create=False, upgrade=False)
     found = read_studies(database)
     database.close()
     return found
@@ -205,7 +211,7 @@ def compare(*studies: Study | str, storage: str | None = None) -> Comparison:
         if isinstance(each, Study):
             summaries.append(each.summary())
         else:
-            database = database or open_database(storage)
+            database = database or open_database(storage, create=False, upgrade=False)
             summaries.append(Study(database, each).summary())
     if database is not None:
         database.close()
@@ -231,7 +237,7 @@ def search_space(objective: AnyObjective | StudySpec, *, storage: str | None = N
     if isinstance(objective, StudySpec):
         return SearchSpace(objective, asked_facts(objective))
     if isinstance(objective, str) and objective not in known() and ":" not in objective:
-        with load_study(objective, storage=storage) as study:
+        with load_study(objective, storage=storage, upgrade=False) as study:
             return study.search_space()
     handed = _handed(objective)
     reference = handed.reference if handed is not None else objective

@@ -72,7 +72,7 @@ def join(
         KeyboardInterrupt: it was interrupted; the workers have left.
     """
     local, seconds = local_workers(processes, gpus), seconds_of(timeout)
-    database = open_database(storage)
+    database = open_database(storage, create=False)
     stored = open_study(database, study)
     with metrics_served(database.url, metrics, study) as address:
         if address:

@@ -70,6 +70,22 @@ def init(storage: o.StorageOption = None) -> None:
 
 
 @app.command()
+def upgrade(storage: o.StorageOption = None) -> None:
+    """Upgrade the tables of an older orch; its workers end their trials and leave.
+
+    It can run beside them. On the embedded server, the first command that writes does the same.
+
+    Example: orch db upgrade --storage postgresql://orch_owner@db.lab/orch
+    """
+    from orchestrator import server
+
+    upgraded = server.upgrade(storage)
+    for name in upgraded.migrations:
+        print(name)
+    print(upgraded, file=sys.stderr)
+
+
+@app.command()
 def proxy(
     port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535)] = 13000,
     host: Annotated[

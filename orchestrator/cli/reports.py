@@ -65,7 +65,7 @@ def report(
     """
     from orchestrator import load_study
 
-    study = load_study(name, storage=storage)
+    study = load_study(name, storage=storage, upgrade=False)
     if out is None and format is Format.html and sys.stdout.isatty():
         out = Path(f"{name}.html")  # a page is for a browser, not for a terminal
     summary = study.summary(thorough=format not in (Format.text, Format.csv))
@@ -96,7 +96,7 @@ def best(
     """
     from orchestrator import load_study
 
-    study = load_study(name, storage=storage)
+    study = load_study(name, storage=storage, upgrade=False)
     print(study.best_trials(top))
     if models is not None:
         for path in study.write_models(models, top):
@@ -168,5 +168,5 @@ def watch(name: o.NameArgument, storage: o.StorageOption = None) -> None:
     """
     from orchestrator import load_study
 
-    study = load_study(name, storage=storage).watch()
+    study = load_study(name, storage=storage, upgrade=False).watch()
     print(study.report(), end="")

@@ -80,7 +80,7 @@ def tensorboard(
     """
     from orchestrator import load_study
 
-    study = load_study(name, storage=storage)
+    study = load_study(name, storage=storage, upgrade=False)
     study.tensorboard(logdir=logdir, serve=serve, live=live, host=host, port=port)
 
 

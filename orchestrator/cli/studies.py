@@ -35,7 +35,7 @@ def show(name: o.NameArgument, storage: o.StorageOption = None) -> None:
     """
     from orchestrator import load_study
 
-    print(load_study(name, storage=storage).show())
+    print(load_study(name, storage=storage, upgrade=False).show())
 
 
 def stop(name: o.NameArgument, storage: o.StorageOption = None) -> None:

@@ -67,7 +67,7 @@ def predict(
     """
     from orchestrator import load_study
 
-    study = load_study(name, storage=storage)
+    study = load_study(name, storage=storage, upgrade=False)
     predictions = study.predict(out, model=model, count=count, seed=seed)
     for each in predictions:
         print(each)

@@ -192,7 +192,7 @@ def _check(study: str, storage: str | None) -> None:
             "other machines do not reach the embedded PostgreSQL of this one; name a server with "
             "--storage or ORCH_STORAGE, or open this one with: orch db serve --listen ADDRESS"
         )
-    database = open_database(storage)
+    database = open_database(storage, create=False, upgrade=False)
     open_study(database, study)
     database.close()
 

@@ -89,8 +89,10 @@ class Database:
         [row] = self.execute(f"SELECT * FROM orch.{function}({named})", given)
         return row
 
-    def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Row]:
-        """Run any SQL text; see :meth:`rows`."""
+    def execute(
+        self, sql: str, parameters: dict[str, Any] | None = None, seconds: float | None = None
+    ) -> list[Row]:
+        """Run any SQL text, and wait for it as :func:`wait` does; see :meth:`rows`."""
         if self._process != os.getpid():
             self._forget_the_parents()
         with self._lock:
@@ -100,7 +102,7 @@ class Database:
                     self.connections += 1
                 with self._connection.cursor() as cursor:
                     cursor.execute(sql, parameters)
-                    wait(self._connection)
+                    wait(self._connection, seconds)
                     if not cursor.description:
                         return []
                     names = [column.name for column in cursor.description]
@@ -176,7 +178,9 @@ def describe(url: str) -> str:
     started = time.monotonic()
     database.row("server_clock")
     milliseconds = (time.monotonic() - started) * 1000
-    schema = "schema in place" if facts["has_orch"] else "no schema yet"
+    schema = "no schema yet"
+    if facts["has_orch"] and (row := database.row("orch_version")):
+        schema = f"schema in place (version {row['version']})"
     version = facts["version"]
     database.close()
     return (

@@ -158,6 +158,6 @@ def test_a_study_of_an_objective_of_ours_from_before_the_move_goes_on(
         },
     )
     assert "objectives.base is not to be found here" in orch.refused(1, "worker", name)
-    database.execute(script("upgrade.sql"))
+    database.execute(script("migrations/6_to_7.after_data.sql"))
     orch.ok("resume", name, "--workers", "1")
     assert orch.report(name)["mismatches"] == []

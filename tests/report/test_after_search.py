@@ -157,5 +157,5 @@ def test_a_confirmation_of_an_older_version_gets_its_link(
     )
     assert read_confirmation(database, study, []) is None
     for _ in range(2):
-        database.execute(script("upgrade.sql"))
+        database.execute(script("migrations/6_to_7.after_data.sql"))
         assert read_confirmation(database, study, read_trials(database, study)) == before

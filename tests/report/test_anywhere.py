@@ -168,7 +168,7 @@ def test_the_upgrade_fills_in_what_follows_from_the_spec(
     made = open_study(database, name)
     assert (made.facts.steps, made.facts.has_epochs) == (steps, has_epochs)
     _of_schema_6(database, name)
-    database.execute(script("upgrade.sql"))
+    database.execute(script("migrations/6_to_7.after_data.sql"))
     upgraded = open_study(database, name)
     assert (upgraded.facts.steps, upgraded.facts.has_epochs) == (steps, has_epochs)
     assert upgraded.facts.model_suffix == made.facts.model_suffix
@@ -185,7 +185,7 @@ def test_of_an_older_study_the_rest_is_filled_in_by_a_worker_and_by_resume(
         )
         made = open_study(database, study).facts
         _of_schema_6(database, study)
-        database.execute(script("upgrade.sql"))
+        database.execute(script("migrations/6_to_7.after_data.sql"))
         before = open_study(database, study).facts
         assert before.space is None and not before.has_epochs
         # Its space is asked of the objective meanwhile.

@@ -165,20 +165,13 @@ def test_the_schema_of_another_orch_version_is_refused(orch: Orch, url: str) -> 
     assert "another orch version (99" in _storage(orch, fresh).refused(3, "list")
 
 
-def test_an_older_schema_is_brought_up_with_its_studies(orch: Orch, url: str) -> None:
+def test_a_schema_too_old_to_be_upgraded_is_refused(orch: Orch, url: str) -> None:
     fresh = _database_with(url)
     old = _storage(orch, fresh)
-    old.ok("create", "kept", "--objective", "quadratic", "--trials", "3")
-    database = Database(fresh)
-    for statement in (
-        "ALTER TABLE orch.study DROP COLUMN planned, DROP COLUMN stage",
-        "DROP FUNCTION orch.enqueue_trials",
-        "UPDATE orch.schema_version SET version = 1",
-    ):
-        database.execute(statement)
-    database.close()
-    old.ok("resume", "kept", "--workers", "1")
-    assert "Trials 3 of 3" in old.ok("report", "kept")
+    old.ok("db", "init")
+    Database(fresh).execute("UPDATE orch.schema_version SET version = 1")
+    for verb in (["list"], ["db", "upgrade"], ["run", "quadratic"]):
+        assert "is of a very old orch (version 1)" in old.refused(3, *verb)
 
 
 def test_a_server_too_old_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +198,7 @@ def test_a_database_of_plain_optuna_gets_our_tables_beside(orch: Orch, url: str)
     optuna.create_study(
         study_name="plain", storage=fresh.replace("postgresql://", "postgresql+psycopg2://")
     )
+    _storage(orch, fresh).ok("db", "init")
     assert "plain" not in _storage(orch, fresh).ok("list")
     message = _storage(orch, fresh).refused(2, "show", "plain")
     assert "orch did not create" in message

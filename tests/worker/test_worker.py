@@ -880,7 +880,7 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
     claim = Claims.claim
 
     def claim_and_note(claims: Claims, since: Any) -> Any:
-        if claims.token == waiting.worker_id:
+        if claims.token == waiting.token:
             asked.append(since)
         return claim(claims, since)
 

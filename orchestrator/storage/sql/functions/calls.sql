@@ -14,7 +14,7 @@ DECLARE
         'store_facts', 'record_mismatch', 'add_artifact', 'add_chunk', 'remove_artifact',
         'remove_orphans', 'add_trial', 'set_state', 'store_open', 'set_study_user_attribute',
         'set_study_system_attribute',
-        -- of_version_7.sql
+        -- kept_functions.sql
         'claim_trial', 'write_trial', 'finish_trial', 'finish_and_claim', 'fail_trial',
         'fail_attempt', 'stop_for_wrong_use', 'give_back_trial', 'pause_trial', 'resume_trial',
         'save_checkpoint', 'keep_model'];
@@ -38,7 +38,7 @@ BEGIN
                 v_call.signature, v_path);
         END IF;
         -- Whoever may call it needs no right on any table; so nothing of the caller's counts in it.
-        IF v_call.name = ANY (v_of_workers || 'position_now'::text) THEN
+        IF v_call.name = ANY (v_of_workers) THEN
             EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp',
                            v_call.signature, v_path);
         END IF;

@@ -33,29 +33,6 @@ BEGIN
 END
 $$;
 
-DO $$
-DECLARE
-    v_table text;
-BEGIN
-    FOREACH v_table IN ARRAY ARRAY['trials', 'trial_params', 'trial_values',
-                                   'trial_user_attributes', 'trial_system_attributes'] LOOP
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_insert ON %I', v_table);
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_update ON %I', v_table);
-        EXECUTE format('DROP TRIGGER IF EXISTS orch_note ON %I', v_table);
-        EXECUTE format(
-            'CREATE TRIGGER orch_note AFTER INSERT OR UPDATE ON %I FOR EACH ROW
-             WHEN (current_setting(''orch.noted'', true) IS DISTINCT FROM NEW.trial_id::text)
-             EXECUTE FUNCTION orch.%I()',
-            v_table, CASE v_table WHEN 'trials' THEN 'note_trial' ELSE 'note_part' END);
-    END LOOP;
-    DROP FUNCTION IF EXISTS orch.note_trials, orch.note_parts;
-END
-$$;
-
--- Trials that are older than the triggers.
-INSERT INTO orch.change (trial_id, study_id, xid)
-SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHING;
-
 -- A reader's position in a study: what it asks with, to be told what has changed since.
 --   server   whose transactions the others are; see below
 --   since    the oldest transaction that was running then: what that one or a newer one has written
@@ -68,7 +45,8 @@ SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHI
 -- unlogged, which PostgreSQL empties after every crash (of one backend too, when the server's process
 -- and its start time stay), on a standby that takes over and in a base backup that is restored; a dump
 -- that is restored elsewhere has the start time of another server.
-CREATE OR REPLACE FUNCTION orch.position_now(OUT server uuid, OUT since xid8) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION orch.position_now(OUT server uuid, OUT since xid8) LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_started timestamptz := pg_postmaster_start_time();
 BEGIN

@@ -93,11 +93,6 @@ BEGIN
 END
 $$;
 
-DROP TRIGGER IF EXISTS orch_constraints ON trials;
-CREATE TRIGGER orch_constraints AFTER UPDATE OF state ON trials FOR EACH ROW
-WHEN (NEW.state IN ('COMPLETE', 'PRUNED') AND OLD.state NOT IN ('COMPLETE', 'PRUNED'))
-EXECUTE FUNCTION orch.write_constraints_at_end();
-
 -- A new attempt sets its own: Optuna ignores a second value of a name.
 CREATE OR REPLACE FUNCTION orch.forget_constraints(p_trials integer[]) RETURNS void
 LANGUAGE sql AS $$

@@ -1,7 +1,7 @@
--- Data of older versions as this version writes them. Each part finds nothing in a new database, and
--- nothing more when it is run again.
+-- Data of version 6 as version 7 writes them. A part that is run again finds nothing more to do.
+-- Locks no table, and the rows of running studies only at its end.
 
--- Version 7: the modules of an objective that comes with orch have moved, from objectives to
+-- The modules of an objective that comes with orch have moved, from objectives to
 -- orchestrator.training. The version of orch, which is pinned too, stands for them.
 UPDATE study_user_attributes a
 SET value_json = (
@@ -11,17 +11,11 @@ WHERE a.key = 'orch:software' AND EXISTS (
     SELECT FROM jsonb_object_keys(a.value_json::jsonb) AS name
     WHERE name LIKE 'module objectives%');
 
--- Version 7: workers set columns that the roles of before do not know.
-DO $$ BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'orch_worker') THEN
-        GRANT UPDATE (wrong_use, objective) ON orch.study TO orch_worker;
-    END IF;
-END $$;
--- Version 7: the note of a kept model was a JSON object; Optuna reads a JSON string that holds JSON.
+-- The note of a kept model was a JSON object; Optuna reads a JSON string that holds JSON.
 UPDATE trial_system_attributes SET value_json = to_jsonb(value_json)::text
 WHERE key LIKE 'artifacts:%' AND value_json LIKE '{%';
 
--- Version 7: constraints by the names of study.constraints are Optuna's own from a trial's end on.
+-- Constraints by the names of study.constraints are Optuna's own from a trial's end on.
 SELECT orch.write_constraints(
     t.trial_id, c.names,
     (SELECT nspname FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
@@ -34,7 +28,27 @@ WHERE t.state IN ('COMPLETE', 'PRUNED') AND EXISTS (
     SELECT FROM unnest(c.names) AS n(name) WHERE NOT EXISTS (
         SELECT FROM trial_system_attributes a
         WHERE a.trial_id = t.trial_id AND a.key = 'constraints:' || n.name));
--- Version 7: a report reads what it needs of the objective from orch.study.objective. For the
+
+-- A study has a link to the one that confirms it. Before, only their names told.
+INSERT INTO study_user_attributes (study_id, key, value_json)
+SELECT s.study_id, 'orch:confirming', jsonb_build_object(
+           'study_id', c.study_id, 'study', c.study_name,
+           'trials', jsonb_agg(DISTINCT a.value_json::integer),
+           'seeds', count(*) / count(DISTINCT a.value_json),
+           'ended', (SELECT count(*) FROM trials e WHERE e.study_id = s.study_id
+                     AND e.state IN ('COMPLETE', 'PRUNED')
+                     AND e.datetime_complete < oc.created_at AT TIME ZONE 'UTC'))::text
+FROM studies s JOIN orch.study o USING (study_id)
+JOIN studies c ON c.study_name = s.study_name || '-confirm'
+JOIN orch.study oc ON oc.study_id = c.study_id AND oc.created_at > o.created_at
+JOIN trials t ON t.study_id = c.study_id
+JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'confirms'
+LEFT JOIN trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'orch:retry_of'
+WHERE a.value_json ~ '^[0-9]+$' AND r.trial_id IS NULL
+GROUP BY s.study_id, c.study_id, c.study_name, oc.created_at
+ON CONFLICT (study_id, key) DO NOTHING;
+
+-- A report reads what it needs of the objective from orch.study.objective. For the
 -- objectives that come with orch and for hypermodels it follows from the spec, all but the search
 -- space; the first worker, or orch resume, adds that. A function or class of the user's stays NULL.
 UPDATE orch.study SET objective = jsonb_build_object(
@@ -60,21 +74,3 @@ FROM (
 ) AS known
 WHERE study_id = id AND objective IS NULL
   AND (name IN ('mnist', 'digits', 'quadratic', 'imported') OR starts_with(name, 'kt:'));
--- Version 7: a study has a link to the one that confirms it. Before, only their names told.
-INSERT INTO study_user_attributes (study_id, key, value_json)
-SELECT s.study_id, 'orch:confirming', jsonb_build_object(
-           'study_id', c.study_id, 'study', c.study_name,
-           'trials', jsonb_agg(DISTINCT a.value_json::integer),
-           'seeds', count(*) / count(DISTINCT a.value_json),
-           'ended', (SELECT count(*) FROM trials e WHERE e.study_id = s.study_id
-                     AND e.state IN ('COMPLETE', 'PRUNED')
-                     AND e.datetime_complete < oc.created_at AT TIME ZONE 'UTC'))::text
-FROM studies s JOIN orch.study o USING (study_id)
-JOIN studies c ON c.study_name = s.study_name || '-confirm'
-JOIN orch.study oc ON oc.study_id = c.study_id AND oc.created_at > o.created_at
-JOIN trials t ON t.study_id = c.study_id
-JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'confirms'
-LEFT JOIN trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'orch:retry_of'
-WHERE a.value_json ~ '^[0-9]+$' AND r.trial_id IS NULL
-GROUP BY s.study_id, c.study_id, c.study_name, oc.created_at
-ON CONFLICT (study_id, key) DO NOTHING;

@@ -1,11 +1,7 @@
 -- What a running worker of version 6 or 7 calls, kept for one version: in the middle of a trial it can
 -- end it; at its next claim it is told to leave. Each calls what took its place. Such a worker knows
 -- no token; its id, which is random, serves as one (orch.worker_of). Changes are told it whole.
-
--- What nobody calls any more.
-DROP FUNCTION IF EXISTS
-    orch.next_trial, orch.changes_and_own, orch.changes_key, orch.read_changed, orch.read_rungs,
-    orch.changed, orch.cursor_now, orch.leave_trial;
+-- Run only where an older schema is upgraded.
 
 CREATE OR REPLACE FUNCTION orch.claim_trial(
     p_study integer, p_worker uuid, p_version integer, p_since text,
