@@ -196,6 +196,8 @@ def _with_locks(database: Database, work: Callable[[], Result]) -> Result:
                 # Two upgrades, or first commands, wait for each other, however long it takes.
                 database.execute(statements()["lock_setup"], seconds=_STATEMENT_SECONDS)
                 database.execute(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
+                for row in database.rows("act_as_owner"):
+                    database.execute(row["statement"])
                 return work()
         except StorageError as error:
             cause = error.__cause__

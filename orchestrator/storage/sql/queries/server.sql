@@ -23,6 +23,12 @@ INSERT INTO orch.schema_version VALUES (%(version)s)
 SELECT pg_get_userbyid(nspowner) AS owner, pg_has_role(nspowner, 'MEMBER') AS is_current
 FROM pg_namespace WHERE nspname = 'orch'
 
+-- act_as_owner --
+-- What an administrator makes belongs to the owner of all the rest.
+SELECT format('SET LOCAL ROLE %%I', pg_get_userbyid(nspowner)) AS statement
+FROM pg_namespace JOIN pg_class ON pg_class.oid = to_regclass('trials') AND relowner = nspowner
+WHERE nspname = 'orch' AND pg_has_role(nspowner, 'MEMBER')
+
 -- create_migration_table --
 CREATE TABLE IF NOT EXISTS orch.migration (
     name text PRIMARY KEY,
