@@ -23,6 +23,7 @@ from benchmarks.home import orch, temporary_home
 from benchmarks.storage import fsync_ms
 from orchestrator.resolve.resolve import create
 from orchestrator.spec.model import StudySpec
+from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
 
 _TABLES = (
@@ -90,12 +91,14 @@ def main() -> int:
 def _measure(url: str, trials: int) -> dict[str, float]:
     database = Database(url)
     spec = {"study": {"name": "floor", "objective": "quadratic", "trials": 1}}
+    study = create(database, StudySpec.parse(spec))
+    claims = Claims(database, study.study_id, uuid4())
+    claims.join("floor")
     names: dict[str, Any] = {
-        "study": create(database, StudySpec.parse(spec)).study_id,
-        "worker": str(uuid4()),
+        "study": study.study_id,
+        "worker": claims.worker_id,
         "domain": _DOMAIN,
     }
-    database.rows("join_worker", worker_id=names["worker"], study_id=names["study"], name="floor")
     for table in _TABLES:
         database.execute(f"ALTER TABLE {table} DISABLE TRIGGER orch_note")
     database.execute(_PREPARED)

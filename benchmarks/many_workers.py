@@ -29,6 +29,7 @@ from orchestrator.spec.model import StudySpec
 from orchestrator.storage.claims import Account, Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
+from orchestrator.storage.trial_cache import Position
 
 LATE_SECONDS, MOST_LATE_SHARE = 1.0, 0.01
 _STEPS = 8
@@ -42,7 +43,7 @@ class SimulatedWorker(threading.Thread):
         super().__init__(daemon=True)
         self._database, self._stop_asked, self._every = Database(url), stop, every
         self._claims = Claims(self._database, study.study_id, uuid.uuid4())
-        self._cursor = "0"
+        self._position = Position()
         self.answers: list[float] = []
         self.ended = 0
         self.error: Exception | None = None
@@ -53,7 +54,7 @@ class SimulatedWorker(threading.Thread):
             self._ask(lambda: self._claims.join("simulated"))
             claim: Any = None
             while not self._stop_asked.is_set():
-                claim = self._trial(claim or self._ask(lambda: self._claims.claim(self._since())))
+                claim = self._trial(claim or self._ask(lambda: self._claims.claim(self._position)))
         except Exception as error:
             self.error = error
         finally:
@@ -61,7 +62,7 @@ class SimulatedWorker(threading.Thread):
 
     def _trial(self, claim: Any) -> Any:
         """Run a claimed trial to its end. Returns the next claim."""
-        self._cursor = claim.changes["cursor"]
+        self._position = claim.changes.position
         written = Writes(params={f"x{each}": (random.random(), _DOMAIN) for each in range(7)})
         new, serial = written.copy(), 0
         for step in range(1, random.choice((1, 3, _STEPS)) + 1):
@@ -72,7 +73,7 @@ class SimulatedWorker(threading.Thread):
             if rung:
                 new.system_attributes[f"completed_rung_{step // 2}"] = str(new.values[step])
             sent, written = new, _sum(written, new)
-            since = self._since() if rung else None
+            since = self._position if rung else None
             _, changes = self._ask(
                 lambda sent=sent, since=since, serial=serial: self._claims.write(
                     claim.trial_id, sent, False, since, serial=serial + 1, after=serial
@@ -80,9 +81,9 @@ class SimulatedWorker(threading.Thread):
             )
             serial += 1
             if changes is not None:
-                self._cursor = changes["cursor"]
+                self._position = changes.position
             new = Writes()
-        since, account = self._since(), Account(written, new, serial)
+        since, account = self._position, Account(written, new, serial)
         following = self._ask(
             lambda: self._claims.finish_and_claim(
                 claim.trial_id, "PRUNED", [0.5], {"orch:worker": "simulated"}, account, since
@@ -90,10 +91,6 @@ class SimulatedWorker(threading.Thread):
         )
         self.ended += 1
         return following
-
-    def _since(self) -> str:
-        # As a worker whose sampler looks at no other trials.
-        return f"{self._cursor} rungs"
 
     def _ask(self, call: Any) -> Any:
         started = time.monotonic()

@@ -61,9 +61,9 @@ def attach(
             "mimetype": picture.mimetype,
             "encoding": None,
         }
-        database.rows(
+        database.call(
             "set_study_system_attribute",
-            study_id=study.study_id,
+            study=study.study_id,
             key=start + artifact_id,
             value=json.dumps(json.dumps(facts)),
         )

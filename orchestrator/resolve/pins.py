@@ -289,4 +289,4 @@ def check_software(database: Database, study: StoredStudy, allow: bool) -> str:
 def record_mismatch(database: Database, study: StoredStudy, mismatch: str) -> None:
     """Keep in the study how the software of a machine that takes part differs; reports say it."""
     machine = f"{socket.gethostname()}: {mismatch}"
-    database.rows("record_mismatch", study_id=study.study_id, mismatch=machine)
+    database.call("record_mismatch", study=study.study_id, mismatch=machine)

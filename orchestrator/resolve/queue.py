@@ -89,9 +89,9 @@ def queue(
         attributes: user attributes of each trial; empty: they have none.
         stage: only if this is the study's stage, which then is the next; None: in any case.
     """
-    database.rows(
+    database.call(
         "enqueue_trials",
-        study_id=study.study_id,
+        study=study.study_id,
         stage=stage,
         configurations=Json([to_json(dict(each)) for each in configurations]),
         attributes=Json([dict(each) for each in attributes or [{}] * len(configurations)]),

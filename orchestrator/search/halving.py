@@ -34,7 +34,7 @@ from orchestrator.base.optuna_internals import (
 class ChangeReader(Protocol):
     """A storage that tells which trials changed since it was last asked, with their rungs."""
 
-    def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]: ...
+    def changed_since(self, seen: tuple[int, int]) -> tuple[list[FrozenTrial], tuple[int, int]]: ...
 
 
 class RungIndex:
@@ -43,11 +43,15 @@ class RungIndex:
     def __init__(self) -> None:
         self._values: dict[tuple[int, str], list[float]] = defaultdict(list)
         self._noted: dict[int, tuple[int, dict[str, float]]] = {}
-        self._position = 0
+        self._seen = 0, 0
 
     def changed(self, storage: ChangeReader) -> list[FrozenTrial]:
         """The trials that changed since the last call."""
-        changed, self._position = storage.changed_since(self._position)
+        changed, seen = storage.changed_since(self._seen)
+        if seen[0] != self._seen[0]:  # all was read anew: what was noted may never have been stored
+            self._values.clear()
+            self._noted.clear()
+        self._seen = seen
         return changed
 
     def put(self, bracket: int, trial: FrozenTrial) -> None:

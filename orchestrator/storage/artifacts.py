@@ -70,20 +70,20 @@ class PostgresArtifactStore:
                 "worker.artifacts to a shared folder or s3://BUCKET"
             )
         try:
-            self._database.rows(
-                "insert_artifact",
-                artifact_id=artifact_id,
+            self._database.call(
+                "add_artifact",
+                artifact=artifact_id,
                 size=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
             )
             for part, start in enumerate(range(0, len(content), _CHUNK_BYTES)):
                 body = psycopg2.Binary(content[start : start + _CHUNK_BYTES])
-                self._database.rows("insert_chunk", artifact_id=artifact_id, part=part, body=body)
+                self._database.call("add_chunk", artifact=artifact_id, part=part, body=body)
                 # Whoever waits for the connection gets it now: locks keep no queue.
                 time.sleep(_YIELD_SECONDS)
         except Exception:
             with contextlib.suppress(StorageError):
-                self._database.row("delete_artifact", artifact_id=artifact_id)
+                self._database.call("remove_artifact", artifact=artifact_id)
             raise
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
@@ -109,7 +109,7 @@ class PostgresArtifactStore:
         Raises:
             ArtifactNotFound: there is none of that name.
         """
-        if self._database.row("delete_artifact", artifact_id=artifact_id) is None:
+        if not self._database.call("remove_artifact", artifact=artifact_id)["removed"]:
             raise _not_found(f"no artifact {artifact_id}")
 
 

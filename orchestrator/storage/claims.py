@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
@@ -14,8 +15,7 @@ from orchestrator.storage.database import Database, Row
 from orchestrator.storage.patient import PatientDatabase
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.storable import clean, to_json
-from orchestrator.storage.trial_cache import Changes, stored_number
-from orchestrator.storage.worker_storage import End
+from orchestrator.storage.trial_cache import NOWHERE, Changes, Position, stored_number
 
 
 @dataclass
@@ -106,14 +106,25 @@ Outcome = Literal[
 
 @dataclass(frozen=True)
 class Claim:
-    """The answer to a worker that asks for work; ``claims.sql`` lists the outcomes."""
+    """The answer to a worker that asks for work; ``claims.sql`` lists the outcomes.
+
+    Attributes:
+        outcome: what the worker is to do.
+        trial_id: of a trial that is leased to it.
+        is_fresh: whether nobody has run that trial before.
+        stage: of a planned study whose queue is empty.
+        budget: of such a study, how many trials it ends with.
+        reason: why the study failed, or its search has ended.
+        changes: what others have changed; None: not asked for, or there is no work.
+    """
 
     outcome: Outcome
-    trial_id: int | None
-    detail: str | None
-    changes: Changes | None
-    # How the trial before it ended, where that came in one call.
-    end: End | None = None
+    trial_id: int | None = None
+    is_fresh: bool | None = None
+    stage: int | None = None
+    budget: int | None = None
+    reason: str | None = None
+    changes: Changes | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,12 @@ class Failure:
     signature: str | None = None
 
 
+def worker_id(token: UUID) -> UUID:
+    """The id of the worker that has this token, as ``orch.worker_of`` makes it."""
+    text = hashlib.sha256(token.bytes).hexdigest()
+    return UUID(f"{text[:12]}8{text[13:16]}8{text[17:32]}")
+
+
 class Claims:
     """The trials of one study, as one worker takes and ends them.
 
@@ -139,16 +156,20 @@ class Claims:
     Args:
         database: where the study is.
         study_id: the study.
-        worker_id: who the worker is there.
+        token: proves who the worker is; see ``workers.sql``.
         patience_seconds: how long a call is repeated while the database is away; 0: it is not.
         stop: once it is asked, no claim waits for the database.
+
+    Attributes:
+        token: that one.
+        worker_id: what everybody may know the worker by.
     """
 
     def __init__(
         self,
         database: Database,
         study_id: int,
-        worker_id: UUID,
+        token: UUID,
         patience_seconds: float = 0.0,
         stop: Stop | None = None,
     ) -> None:
@@ -156,16 +177,15 @@ class Claims:
         self._patient = PatientDatabase(database, patience_seconds)
         self._until_stop = PatientDatabase(database, patience_seconds, stop)
         self._study_id = study_id
-        self.worker_id = worker_id
+        self.token = token
+        self.worker_id = worker_id(token)
         # As text: psycopg2 takes a UUID only after a change to the whole process.
-        self._worker = str(worker_id)
+        self._token = str(token)
 
     def join(self, name: str) -> None:
         """Register the worker under a name for people, and sweep what dead workers left behind."""
-        self._until_stop.rows(
-            "join_worker", worker_id=self._worker, study_id=self._study_id, name=name
-        )
-        self._until_stop.rows("delete_orphans")
+        self._until_stop.call("join_study", study=self._study_id, token=self._token, name=name)
+        self._until_stop.call("remove_orphans")
 
     def leave(self, claim: Claim | None = None) -> None:
         """Sign off: the worker no longer counts as alive.
@@ -174,24 +194,24 @@ class Claims:
             claim: the newest; a trial of it that has not begun is released.
         """
         if claim is not None and claim.trial_id is not None:
-            self._database.row("give_back_trial", worker_id=self._worker, trial_id=claim.trial_id)
-        self._database.rows("leave_worker", worker_id=self._worker)
+            self._database.call("release", token=self._token, trial=claim.trial_id)
+        self._database.call("leave_study", token=self._token)
 
-    def claim(self, since: str | None = None) -> Claim:
+    def claim(self, since: Position | None = None) -> Claim:
         """Take a trial: the budget is checked and the trial leased in the same transaction.
 
         Args:
-            since: the trial cache's cursor; changes come with the answer. None: not wanted.
+            since: the trial cache's position; changes come with the answer. None: not wanted.
         """
-        row = self._until_stop.row(
-            "claim_trial",
-            study_id=self._study_id,
-            worker_id=self._worker,
+        asked = since or NOWHERE
+        row = self._until_stop.call(
+            "claim",
+            study=self._study_id,
+            token=self._token,
             version=ORCH_VERSION,
-            since=since,
+            **asdict(asked),
         )
-        assert row is not None
-        return Claim(**row)
+        return Claim(changes=Changes.take_from(row, asked), **row)
 
     def exhaust(self, reason: str, stage: int | None) -> None:
         """The search has ended by itself: no further trial starts.
@@ -201,7 +221,7 @@ class Claims:
             stage: the stage at which a plan had nothing left; trials that were queued since then
                 keep the study open. None: whatever the stage.
         """
-        self._patient.rows("exhaust_study", study_id=self._study_id, reason=reason, stage=stage)
+        self._patient.call("exhaust_study", study=self._study_id, reason=reason, stage=stage)
 
     def advance(
         self,
@@ -221,16 +241,16 @@ class Claims:
         Returns:
             False: another worker has done what the plan wanted at this stage.
         """
-        row = self._patient.row(
+        row = self._patient.call(
             "advance_plan",
-            study_id=self._study_id,
+            study=self._study_id,
             stage=stage,
             configurations=Json([to_json(configuration) for configuration, _ in queue]),
             attributes=Json([attributes for _, attributes in queue]),
             promote=list(promote),
             prune=list(prune),
         )
-        return bool(row and row["advanced"])
+        return bool(row["advance_plan"])
 
     def pause(self, trial_id: int) -> bool:
         """The trial has ended its round; it waits, with its checkpoint, for a promotion.
@@ -238,19 +258,18 @@ class Claims:
         Returns:
             False: the lease is gone; nothing was written.
         """
-        return self._held("pause_trial", trial_id=trial_id)
+        return self._held("pause", trial=trial_id)
 
     def renew(self) -> set[int]:
         """A sign of life. Returns the trials that the worker still holds."""
-        rows = self._database.rows("renew_leases", worker_id=self._worker)
-        return {row["trial_id"] for row in rows}
+        return set(self._database.call("renew", token=self._token)["held"])
 
     def write(
         self,
         trial_id: int,
         writes: Writes,
         durable: bool = True,
-        since: str | None = None,
+        since: Position | None = None,
         serial: int = 0,
         after: int = 0,
     ) -> tuple[bool, Changes | None]:
@@ -261,25 +280,25 @@ class Claims:
             writes: what is recorded.
             durable: wait for the server, and for its disk. Otherwise it fails at once while the
                 database is away, and a crash of the server may lose it.
-            since: the trial cache's cursor; changes are the answer. None: not wanted.
+            since: the trial cache's position; changes are the answer. None: not wanted.
             serial: the number of this write, by which the trial's end knows that it has arrived.
             after: the number of the newest one before it that has arrived.
 
         Returns:
             Whether the lease is held (otherwise nothing was written), and the changes.
         """
-        row = (self._patient if durable else self._database).row(
-            "write_trial",
-            trial_id=trial_id,
-            worker_id=self._worker,
+        asked = since or NOWHERE
+        row = (self._patient if durable else self._database).call(
+            "write",
+            trial=trial_id,
+            token=self._token,
             serial=serial,
             after=after,
             writes=writes.document(),
             durable=durable,
-            since=since,
+            **asdict(asked),
         )
-        assert row is not None
-        return bool(row["held"]), row["changes"]
+        return bool(row["held"]), Changes.take_from(row, asked)
 
     def save_checkpoint(
         self, trial_id: int, step: int, artifact_id: str, sha256: str, writes: Writes
@@ -289,16 +308,16 @@ class Claims:
         Returns:
             Whether the lease is held, and the artifacts that are no longer needed.
         """
-        rows = self._database.rows(
-            "save_checkpoint",
-            trial_id=trial_id,
-            worker_id=self._worker,
+        row = self._database.call(
+            "save",
+            trial=trial_id,
+            token=self._token,
             step=step,
-            artifact_id=artifact_id,
+            artifact=artifact_id,
             sha256=sha256,
             writes=writes.document(),
         )
-        return all(row["held"] for row in rows), [row["artifact_id"] for row in rows]
+        return bool(row["held"]), list(row["needless"])
 
     def checkpoints(self, trial_id: int) -> list[tuple[str, int, str]]:
         """The trial's checkpoints, newest first: artifact, step, SHA-256."""
@@ -311,12 +330,12 @@ class Claims:
         Returns:
             False: the lease is gone.
         """
-        return self._held("resume_trial", trial_id=trial_id, step=step)
+        return self._held("resume", trial=trial_id, step=step)
 
     def is_model_wanted(self, value: float, keep: int) -> bool:
         """Whether a trial of this value would be among the best ``keep`` that may win so far."""
-        row = self._database.row("is_model_wanted", study_id=self._study_id, value=value, keep=keep)
-        return bool(row and row["wanted"])
+        row = self._database.call("is_model_wanted", study=self._study_id, value=value, keep=keep)
+        return bool(row["is_model_wanted"])
 
     def keep_model(self, trial_id: int, artifact_id: str, sha256: str, keep: int) -> list[str]:
         """Keep the models of the best ``keep`` trials that may win.
@@ -324,10 +343,15 @@ class Claims:
         Returns:
             The artifacts that fall out; this one where its trial is not among them.
         """
-        rows = self._database.rows(
-            "keep_model", trial_id=trial_id, artifact_id=artifact_id, sha256=sha256, keep=keep
+        row = self._database.call(
+            "keep_best_model",
+            trial=trial_id,
+            token=self._token,
+            artifact=artifact_id,
+            sha256=sha256,
+            keep=keep,
         )
-        return [row["artifact_id"] for row in rows]
+        return list(row["needless"])
 
     def finish(
         self,
@@ -350,7 +374,7 @@ class Claims:
             False: the lease is gone; nothing was written.
         """
         end = self._end(trial_id, state, values, attributes)
-        return self._finish("finish_trial", end, account) is not None
+        return self._finish(end, account, NOWHERE) is not None
 
     def finish_and_claim(
         self,
@@ -359,25 +383,26 @@ class Claims:
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
         account: Account | None,
-        since: str | None,
+        since: Position | None,
     ) -> Claim | None:
         """End the trial and claim the next one, in one transaction.
 
         Returns:
             The next claim. None: the lease is gone; nothing was written.
         """
+        asked = since or NOWHERE
         end = self._end(trial_id, state, values, attributes)
-        end |= {"study_id": self._study_id, "version": ORCH_VERSION, "since": since}
-        row = self._finish("finish_and_claim", end, account)
-        return None if row is None else Claim(**row, end=End(state, values, attributes))
+        row = self._finish(end | {"claims": True}, account, asked)
+        return None if row is None else Claim(changes=Changes.take_from(row, asked), **row)
 
-    def _finish(self, query: str, end: Row, account: Account | None) -> Row | None:
+    def _finish(self, end: Row, account: Account | None, since: Position) -> Row | None:
         """The answer to an end; None: the lease is gone."""
         account = account or Account()
         late, serial = account.late, account.serial
         while True:
-            row = self._patient.row(query, serial=serial, writes=late.document(), **end)
-            assert row is not None
+            row = self._patient.call(
+                "finish", serial=serial, writes=late.document(), **end, **asdict(since)
+            )
             ended = row.pop("ended")
             if ended != "lacking":
                 return row if ended == "ended" else None
@@ -392,12 +417,15 @@ class Claims:
     ) -> Row:
         stored = [stored_number(value) for value in values or ()]
         return {
-            "trial_id": trial_id,
-            "worker_id": self._worker,
+            "study": self._study_id,
+            "trial": trial_id,
+            "token": self._token,
             "state": state,
             "values": [value for value, _ in stored],
             "types": [kind for _, kind in stored],
             "attributes": Json(clean(dict(attributes))),
+            "claims": False,
+            "version": ORCH_VERSION,
         }
 
     def fail(
@@ -419,8 +447,8 @@ class Claims:
             False: the lease is gone; nothing was written.
         """
         return self._held(
-            "fail_attempt",
-            trial_id=trial_id,
+            "fail",
+            trial=trial_id,
             reason=clean(reason),
             attributes=Json(clean(dict(attributes))),
             ending=failure.ending,
@@ -433,7 +461,7 @@ class Claims:
         Returns:
             False: the lease is gone; nothing was written.
         """
-        return self._held("stop_for_wrong_use", trial_id=trial_id, reason=clean(reason))
+        return self._held("stop_misused", trial=trial_id, reason=clean(reason))
 
     def give_back(self, trial_id: int) -> bool:
         """Return the trial to the queue: an orderly leave is no failed attempt.
@@ -441,11 +469,11 @@ class Claims:
         Returns:
             False: the lease is gone; nothing was written.
         """
-        return self._held("give_back_trial", trial_id=trial_id)
+        return self._held("release", trial=trial_id)
 
     def held(self) -> list[int]:
         """The trials leased to this worker."""
-        rows = self._database.rows("leases_of_worker", worker_id=self._worker)
+        rows = self._database.rows("leases_of_worker", worker_id=str(self.worker_id))
         return [row["trial_id"] for row in rows]
 
     @property
@@ -462,6 +490,5 @@ class Claims:
         """How many connections have been opened: a new one may be to a server that has crashed."""
         return self._database.connections
 
-    def _held(self, query: str, **parameters: Any) -> bool:
-        row = self._patient.row(query, worker_id=self._worker, **parameters)
-        return bool(row and row["held"])
+    def _held(self, function: str, **arguments: Any) -> bool:
+        return bool(self._patient.call(function, token=self._token, **arguments)["held"])

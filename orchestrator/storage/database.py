@@ -68,6 +68,27 @@ class Database:
         found = self.rows(query, **parameters)
         return found[0] if found else None
 
+    def call(self, function: str, **arguments: Any) -> Row:
+        """Call a function of ``sql/functions/``: ``database.call("renew", token=token)``.
+
+        Args:
+            function: its name, without the schema.
+            arguments: by their names, without the ``p_``; a list is an array.
+
+        Returns:
+            Its columns by name.
+
+        Raises:
+            StorageError: as for :meth:`rows`.
+        """
+        named = ", ".join(f"p_{name} => %({name})s" for name in arguments)
+        given = {
+            name: _array(value) if isinstance(value, list) else value
+            for name, value in arguments.items()
+        }
+        [row] = self.execute(f"SELECT * FROM orch.{function}({named})", given)
+        return row
+
     def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Row]:
         """Run any SQL text; see :meth:`rows`."""
         if self._process != os.getpid():
@@ -129,6 +150,18 @@ class Database:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def _array(values: list[Any]) -> str:
+    """As PostgreSQL writes an array: it takes its parameter's type, as ARRAY[NULL] does not."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def describe(url: str) -> str:

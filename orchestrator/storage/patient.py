@@ -12,7 +12,7 @@ from orchestrator.storage.database import Database, Row
 
 @dataclass(frozen=True)
 class PatientDatabase:
-    """Runs named queries that may be repeated without harm; see :meth:`Database.rows`.
+    """Runs what may be repeated without harm; see :meth:`Database.rows` and :meth:`Database.call`.
 
     Attributes:
         database: where they run.
@@ -20,7 +20,7 @@ class PatientDatabase:
         stop: once it is asked, nothing is waited for.
 
     Raises:
-        PatienceExceeded: from each query, when the database stays away longer.
+        PatienceExceeded: from each method, when the database stays away longer.
     """
 
     database: Database
@@ -34,3 +34,7 @@ class PatientDatabase:
     def row(self, query: str, **parameters: Any) -> Row | None:
         found = self.rows(query, **parameters)
         return found[0] if found else None
+
+    def call(self, function: str, **arguments: Any) -> Row:
+        call = partial(self.database.call, function, **arguments)
+        return retry(call, self.patience_seconds, self.stop) if self.patience_seconds else call()

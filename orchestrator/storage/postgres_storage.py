@@ -11,6 +11,7 @@ import copy
 import json
 import uuid
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,8 +29,15 @@ from psycopg2.extras import Json
 from orchestrator.base.optuna_internals import DEFAULT_STUDY_NAME_PREFIX, FrozenStudy
 from orchestrator.spec.choices import internal, read_domain
 from orchestrator.storage.database import Database, Row
+from orchestrator.storage.patient import PatientDatabase
 from orchestrator.storage.storable import attribute_json, check_name, check_step
-from orchestrator.storage.trial_cache import TrialCache, frozen_trial, stored_number
+from orchestrator.storage.trial_cache import (
+    Changes,
+    Position,
+    TrialCache,
+    frozen_trial,
+    stored_number,
+)
 
 
 class PostgresStorage(BaseStorage):
@@ -61,16 +69,16 @@ class PostgresStorage(BaseStorage):
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         name = f"{DEFAULT_STUDY_NAME_PREFIX}{uuid.uuid4()}" if study_name is None else study_name
-        row = self._database.row(
-            "insert_study", name=name, directions=[each.name for each in directions]
+        row = self._database.call(
+            "add_study", name=name, directions=[each.name for each in directions]
         )
-        if row is None:
+        if row["study_id"] is None:
             raise DuplicatedStudyError(f"a study '{name}' exists already")
         return int(row["study_id"])
 
     def delete_study(self, study_id: int) -> None:
         self._study(study_id)
-        self._database.rows("delete_study", study_id=study_id)
+        self._database.call("delete_study", study=study_id)
         self._caches.pop(study_id, None)
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -97,9 +105,9 @@ class PostgresStorage(BaseStorage):
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         self._set_study_attribute("set_study_system_attribute", study_id, key, value)
 
-    def _set_study_attribute(self, query: str, study_id: int, key: str, value: Any) -> None:
+    def _set_study_attribute(self, function: str, study_id: int, key: str, value: Any) -> None:
         text = attribute_json(key, value)
-        if not self._database.rows(query, study_id=study_id, key=key, value=text):
+        if not self._database.call(function, study=study_id, key=key, value=text)["known"]:
             raise _no_study(study_id)
 
     def get_all_studies(self) -> list[FrozenStudy]:
@@ -116,9 +124,9 @@ class PostgresStorage(BaseStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         trial = template_trial or _running_trial()
         stored = [stored_number(value) for value in trial.values or ()]
-        row = self._database.row(
+        row = self._database.call(
             "add_trial",
-            study_id=study_id,
+            study=study_id,
             state=trial.state.name,
             start=_utc(trial.datetime_start),
             complete=_utc(trial.datetime_complete),
@@ -126,10 +134,10 @@ class PostgresStorage(BaseStorage):
             types=[kind for _, kind in stored],
             writes=Json(_parts(trial)),
         )
-        if row is None or row["trial_id"] is None:
+        if row["add_trial"] is None:
             raise _no_study(study_id)
-        self._study_of_trial[row["trial_id"]] = study_id
-        return int(row["trial_id"])
+        self._study_of_trial[row["add_trial"]] = study_id
+        return int(row["add_trial"])
 
     def add_trials(
         self, study_id: int, first: int, trials: Sequence[FrozenTrial]
@@ -187,14 +195,14 @@ class PostgresStorage(BaseStorage):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         stored = [stored_number(value) for value in values or ()]
-        row = self._database.row(
+        row = self._database.call(
             "set_state",
-            trial_id=trial_id,
+            trial=trial_id,
             state=state.name,
             values=[value for value, _ in stored],
             types=[kind for _, kind in stored],
         )
-        before = _open_state(trial_id, row)
+        before = _open_state(trial_id, row["set_state"])
         return state != TrialState.RUNNING or before == TrialState.WAITING
 
     def set_trial_intermediate_value(
@@ -210,8 +218,8 @@ class PostgresStorage(BaseStorage):
         self._store(trial_id, {"system": {key: attribute_json(key, value)}})
 
     def _store(self, trial_id: int, writes: Mapping[str, Any]) -> None:
-        row = self._database.row("store_open", trial_id=trial_id, writes=Json(writes))
-        _open_state(trial_id, row)
+        row = self._database.call("store_open", trial=trial_id, writes=Json(writes))
+        _open_state(trial_id, row["store_open"])
 
     # Reading trials
 
@@ -219,7 +227,7 @@ class PostgresStorage(BaseStorage):
         row = self._database.row("trial_by_id", trial_id=trial_id)
         if row is None:
             raise _no_trial(trial_id)
-        return frozen_trial(row["changes"]["trials"][0])
+        return frozen_trial(row["trials"][0])
 
     def get_all_trials(
         self,
@@ -239,16 +247,12 @@ class PostgresStorage(BaseStorage):
             KeyError: there is no such study.
         """
         cache = self._caches.setdefault(study_id, TrialCache())
-        row = self._database.row(
-            "changed_trials",
-            study_id=study_id,
-            since=cache.cursor,
-            also=cache.unfinished(),  # what a running trial reports is noted nowhere
-        )
-        if row is None:
+        try:
+            # What a running trial reports is noted nowhere.
+            cache.take(read_changes(self._database, study_id, cache.position, cache.unfinished()))
+        except KeyError:
             self._caches.pop(study_id, None)
-            raise _no_study(study_id)
-        cache.take(row["changes"])
+            raise
         return cache
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
@@ -256,6 +260,22 @@ class PostgresStorage(BaseStorage):
         if row is None:
             raise KeyError(f"no trial {trial_number} in the study with id {study_id}")
         return int(row["trial_id"])
+
+
+def read_changes(
+    database: Database | PatientDatabase, study_id: int, since: Position, also: Sequence[int] = ()
+) -> Changes:
+    """What has changed in a study since a position, and some trials in any case.
+
+    Raises:
+        KeyError: there is no such study.
+        StorageError: the database is out of reach.
+    """
+    row = database.row("changed_trials", study_id=study_id, also=list(also), **asdict(since))
+    changes = None if row is None else Changes.take_from(row, since)
+    if changes is None:
+        raise _no_study(study_id)
+    return changes
 
 
 def _running_trial() -> FrozenTrial:
@@ -308,11 +328,11 @@ def _rows(number: int, trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _open_state(trial_id: int, row: Row | None) -> TrialState:
-    """The state before a write, in ``row``; it must have been one that takes writes."""
-    if row is None or row["state"] is None:
+def _open_state(trial_id: int, name: str | None) -> TrialState:
+    """The state before a write, by its name; it must have been one that takes writes."""
+    if name is None:
         raise _no_trial(trial_id)
-    state = TrialState[row["state"]]
+    state = TrialState[name]
     if state.is_finished():
         raise UpdateFinishedTrialError(f"trial {trial_id} has ended; it cannot be changed")
     return state

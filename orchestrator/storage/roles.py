@@ -38,6 +38,7 @@ def make_roles(database: Database, passfile: Path, renew: bool = False) -> list[
     with database.transaction():
         found = {row["rolname"] for row in database.execute("SELECT rolname FROM pg_roles")}
         database.execute(script("roles.sql"))
+        database.execute(script("functions/calls.sql"))
         changed = [role for role in ROLES if renew or role not in found]
         passwords = {role: secrets.token_urlsafe(24) for role in changed}
         for role, password in passwords.items():

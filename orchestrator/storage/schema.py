@@ -16,7 +16,10 @@ ORCH_VERSION = 7
 # In this order: SQL functions are checked as they are made.
 _SCHEMA = (
     "schema.sql",
+    "functions/of_version_7.sql",
     "functions/trials.sql",
+    "functions/studies.sql",
+    "functions/workers.sql",
     "functions/eligibility.sql",
     "functions/changes.sql",
     "functions/writes.sql",
@@ -25,6 +28,7 @@ _SCHEMA = (
     "functions/ends.sql",
     "functions/plans.sql",
     "functions/artifacts.sql",
+    "functions/calls.sql",
     "upgrade.sql",
 )
 

@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
+from orchestrator.base import facts
 from orchestrator.errors import NoSuchStudy, OrchError, UsageError, nearest
 from orchestrator.spec.choices import read_domain
 from orchestrator.spec.eligibility import may_win, rank
@@ -82,17 +83,17 @@ def raise_budget(database: Database, study: StoredStudy, trials: int) -> None:
 
 def ensure_budget(database: Database, study: StoredStudy, trials: int) -> bool:
     """Give the study that budget, unless it has as many trials or more. Whether it is new."""
-    return bool(database.rows("raise_budget", study_id=study.study_id, budget=trials))
+    return bool(database.call("raise_budget", study=study.study_id, budget=trials)["raised"])
 
 
 def add_budget(database: Database, study: StoredStudy, trials: int) -> None:
     """Add trials to the budget; of two that do so at once, both count."""
-    database.rows("add_budget", study_id=study.study_id, trials=trials)
+    database.call("add_budget", study=study.study_id, trials=trials)
 
 
 def reopen(database: Database, study: StoredStudy) -> None:
     """Take up a study that was stopped, ran out of time or failed."""
-    database.rows("open_study", study_id=study.study_id)
+    database.call("reopen_study", study=study.study_id)
 
 
 def stop(database: Database, study: StoredStudy) -> int:
@@ -101,7 +102,7 @@ def stop(database: Database, study: StoredStudy) -> int:
     Returns:
         How many workers are alive.
     """
-    database.rows("stop_study", study_id=study.study_id)
+    database.call("stop_study", study=study.study_id)
     row = database.row(
         "count_live_workers",
         study_id=study.study_id,
@@ -112,7 +113,7 @@ def stop(database: Database, study: StoredStudy) -> int:
 
 def delete(database: Database, study: StoredStudy) -> None:
     """Remove the study with all its trials, from Optuna's tables and from ours."""
-    database.rows("delete_study", study_id=study.study_id)
+    database.call("delete_study", study=study.study_id)
 
 
 def insert(database: Database, new: NewStudy) -> StoredStudy:
@@ -121,39 +122,31 @@ def insert(database: Database, new: NewStudy) -> StoredStudy:
     Raises:
         UsageError: the name is taken.
     """
-    with database.transaction():
-        insert_rows(database, new)
+    insert_rows(database, new)
     return open_study(database, new.spec.study.name)
 
 
 def insert_rows(database: Database, new: NewStudy) -> int:
-    """The rows of :func:`insert`, for a caller who has begun a transaction; the study's id."""
+    """The rows of :func:`insert`, for a caller who may have begun a transaction; the study's id."""
     spec, data, facts = new.spec, new.data, new.facts
-    row = database.row(
-        "insert_study",
+    row = database.call(
+        "create_study",
         name=spec.study.name,
         directions=[direction.upper() for direction in spec.study.directions],
+        metrics=list(spec.study.metrics),
+        spec=Json(spec.document()),
+        planned=new.planned,
+        note=Json(spec.study.note),
+        data=None if data is None else Json(data),
+        objective=None if facts is None else Json(facts.as_json()),
+        software=Json(new.software),
     )
-    if row is None:
+    if row["study_id"] is None:
         raise UsageError(
             f"study '{spec.study.name}' exists already; use another name, or "
             f"'orch resume {spec.study.name}' to go on with it"
         )
-    study_id = int(row["study_id"])
-    database.rows(
-        "insert_orch_study",
-        study_id=study_id,
-        metrics=list(spec.study.metrics),
-        planned=new.planned,
-        note=Json(spec.study.note),
-        spec=Json(spec.document()),
-        budget=spec.study.trials,
-        timeout=spec.study.timeout,
-        data=None if data is None else Json(data),
-        objective=None if facts is None else Json(facts.as_json()),
-    )
-    database.rows("pin_software", study_id=study_id, software=Json(new.software))
-    return study_id
+    return int(row["study_id"])
 
 
 def read(database: Database, name: str) -> StoredStudy | None:
@@ -176,19 +169,18 @@ def read(database: Database, name: str) -> StoredStudy | None:
 
 def store_facts(database: Database, study: StoredStudy, facts: ObjectiveFacts) -> None:
     """Complete what a study of an older version has stored of its objective."""
-    database.rows("store_facts", study_id=study.study_id, objective=Json(facts.as_json()))
+    database.call("store_facts", study=study.study_id, objective=Json(facts.as_json()))
 
 
 def replace_spec(database: Database, study: StoredStudy, new: NewStudy) -> None:
     """Give a study another spec, for the trials to come, with what follows from it."""
-    database.rows(
+    database.call(
         "replace_spec",
-        study_id=study.study_id,
+        study=study.study_id,
         spec=Json(new.spec.document()),
-        timeout=new.spec.study.timeout,
         objective=None if new.facts is None else Json(new.facts.as_json()),
+        software=Json(new.software),
     )
-    database.rows("pin_software", study_id=study.study_id, software=Json(new.software))
 
 
 def found_domains(database: Database, study: StoredStudy) -> dict[str, BaseDistribution]:
@@ -228,4 +220,4 @@ def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]
 
 def is_retried(trial: FrozenTrial) -> bool:
     """Whether it is a failed attempt that another trial stands for."""
-    return "orch:retried_as" in trial.user_attrs
+    return facts.RETRIED_AS in trial.user_attrs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,70 +18,93 @@ _NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 # An answer that comes late may have a worker's own trial as it was before its claim.
 _OPEN = ("WAITING", "RUNNING")
 
-Changes = dict[str, Any]
+
+@dataclass(frozen=True)
+class Position:
+    """From where changes are asked for, as the server has told it; see ``changes.sql``.
+
+    Attributes:
+        server: which one the others are of; None: nothing is known yet.
+        since: the oldest transaction that may have changed what is not known here.
+        known: a newer one of which all is known.
+    """
+
+    server: str | None = None
+    since: str | None = "0"
+    known: str | None = None
+
+
+NOWHERE = Position(since=None)  # changes are not asked for
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the server tells one who asked from a position.
+
+    Attributes:
+        position: the next one.
+        rows: the trials that changed, each as ``orch.read_trials`` writes it.
+        is_whole: these are all trials of the study, not those that changed.
+    """
+
+    position: Position
+    rows: list[list[Any]]
+    is_whole: bool = False
+
+    @classmethod
+    def take_from(cls, row: dict[str, Any], asked: Position) -> Changes | None:
+        """Take the columns of changes out of an answer; None: it has none."""
+        server, since, known = row.pop("server"), row.pop("since"), row.pop("known", None)
+        rows = [*(row.pop("others") or ()), *(row.pop("ours", None) or ())]
+        if since is None:
+            return None
+        return cls(Position(server, since, known), rows, server is None or server != asked.server)
 
 
 class TrialCache:
     """A study's trials. One that changed is a new object; what was given out stays as it was.
 
-    Of how another worker's trial changed it may be told no more than the rungs, all that Hyperband
-    and ASHA ask for. Until it is told the rest, the trial is here as it was before, or not at all.
-
     Attributes:
-        cursor: what ``orch.changes`` is asked from: what is older is here, or partly known.
+        position: from where to ask for what is not known here.
     """
 
     def __init__(self) -> None:
-        self.cursor = "0"
+        self.position = Position()
         self._trials: dict[int, FrozenTrial] = {}  # by number; one that is claimed may be ahead
         self._by_id: dict[int, FrozenTrial] = {}
         self._history: list[int] = []  # the numbers of the trials that changed, in order
-        self._newest: dict[
-            int, FrozenTrial
-        ] = {}  # by number; with rungs only, where not all is known
-        self._partly_known: set[int] = set()  # ids of the latter
+        self._view = 0  # how often all was read anew
         self._lock = threading.Lock()
 
-    def take(
-        self, changes: Changes, own: int | None = None, ended: FrozenTrial | None = None
-    ) -> None:
+    def take(self, changes: Changes, own: int | None = None) -> None:
         """Bring it up to date.
 
         Args:
-            changes: the answer of ``orch.changes``, or what came with a claim.
+            changes: an answer of the server.
             own: id of the trial that is written here: while it runs it is newer here than there.
-            ended: the trial that has ended here, but for the time of its end.
         """
         with self._lock:
-            for row in changes.get("rungs", ()):
-                if row[0] != own or row[2] not in _OPEN:
-                    self._note(frozen_trial([*row[:3], *[None] * 6, row[3]]))
-                    self._partly_known.add(row[0])
-            for row in [*changes.get("trials", ()), *changes.get("own", ())]:
+            if changes.position.server != self.position.server:
+                if not changes.is_whole:
+                    return  # a late answer of a server that is gone
+                self._start_anew(own)
+            for row in changes.rows:
                 if row[0] != own or row[2] not in _OPEN:
                     self._put(frozen_trial(row))
-            for outline in changes.get("outlines", ()):
-                if ended is not None and outline[0] == ended._trial_id:
-                    ended.datetime_complete = _local(outline[4])
-                    self._put(ended)
-                else:  # it has just begun
-                    self._put(frozen_trial([*outline, None, None, None, None, None]))
-            self.cursor = changes["cursor"]
+            self.position = changes.position
+
+    def _start_anew(self, own: int | None) -> None:
+        """Another server may lack what this one has told: a crash has lost it."""
+        kept = None if own is None else self._by_id.get(own)
+        self._trials, self._by_id, self._history = {}, {}, []
+        self._view += 1
+        if kept is not None:
+            self._put(kept)
 
     def _put(self, trial: FrozenTrial) -> None:
         self._trials[trial.number] = trial
         self._by_id[trial._trial_id] = trial
-        self._partly_known.discard(trial._trial_id)
-        self._note(trial)
-
-    def _note(self, trial: FrozenTrial) -> None:
-        self._newest[trial.number] = trial
         self._history.append(trial.number)
-
-    def partly_known(self) -> list[int]:
-        """The ids of the trials that changed, and of which nothing but the rungs is known since."""
-        with self._lock:
-            return list(self._partly_known)
 
     def trials(self) -> list[FrozenTrial]:
         """All of them, by number."""
@@ -102,18 +126,21 @@ class TrialCache:
         """
         return self._by_id[trial_id]
 
-    def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
-        """The trials that changed since an earlier answer (0: all); the position of this one.
+    def changed_since(self, seen: tuple[int, int]) -> tuple[list[FrozenTrial], tuple[int, int]]:
+        """The trials that changed since an earlier answer, and what to ask with the next time.
 
-        Each with its rungs as they are now; the rest may be missing.
+        Args:
+            seen: how often all was read anew by then, and how many changes there were. Where all
+                was read anew since, the answer has another first number and all trials.
         """
         with self._lock:
-            numbers = dict.fromkeys(self._history[position:])
-            return [self._newest[number] for number in numbers], len(self._history)
+            view, count = seen
+            numbers = dict.fromkeys(self._history[count if view == self._view else 0 :])
+            return [self._trials[number] for number in numbers], (self._view, len(self._history))
 
 
 def frozen_trial(row: list[Any]) -> FrozenTrial:
-    """A row of ``orch.changes`` as Optuna's object."""
+    """A row of ``orch.read_trials`` as Optuna's object."""
     trial_id, number, state, start, complete, values, params, reported, user, system = row
     domains = {name: read_domain(text) for name, _, text in params or ()}
     return FrozenTrial(

@@ -7,12 +7,9 @@ reports, so that sampler and pruner find it here without a round trip of their o
 
 from __future__ import annotations
 
-import copy
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -23,20 +20,16 @@ from optuna.distributions import (
     distribution_to_json,
 )
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from orchestrator.storage.database import Database
 from orchestrator.storage.patient import PatientDatabase
-from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.storable import attribute_json, check_name, to_json
-from orchestrator.storage.trial_cache import Changes, TrialCache
+from orchestrator.storage.postgres_storage import PostgresStorage, read_changes
+from orchestrator.storage.storable import attribute_json, check_name
+from orchestrator.storage.trial_cache import Changes, Position, TrialCache
 
 # What came with an answer a moment ago need not be asked for again.
 _FRESH_SECONDS = 0.2
-
-
-# What JSON gives back as it was.
-_PLAIN = (str, int, float, bool, type(None))
 
 _number_document = lru_cache(maxsize=1024)(distribution_to_json)
 
@@ -46,33 +39,6 @@ def _document(distribution: BaseDistribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
         return distribution_to_json(distribution)
     return _number_document(distribution)
-
-
-@dataclass(frozen=True)
-class End:
-    """How a trial ended: its state, its values, and what its worker noted with the end."""
-
-    state: str
-    values: Sequence[float] | None
-    attributes: Mapping[str, Any]
-
-
-def _ended(own: FrozenTrial, end: End) -> FrozenTrial:
-    """The trial as the server has it now; what was given out of it stays as it was."""
-    trial = copy.copy(own)
-    trial.state = TrialState[end.state]
-    trial.values = list(end.values) if end.values else None
-    trial.user_attrs = _as_read({**own.user_attrs, **end.attributes})
-    trial.system_attrs = _as_read(own.system_attrs)
-    return trial
-
-
-def _as_read(attributes: dict[str, Any]) -> dict[str, Any]:
-    """A copy, as others read it: a tuple is a list then."""
-    if all(type(value) in _PLAIN for value in attributes.values()):
-        return dict(attributes)
-    read: dict[str, Any] = json.loads(to_json(attributes))
-    return read
 
 
 class Outbox(Protocol):
@@ -89,9 +55,9 @@ class WorkerStorage(PostgresStorage):
     """Optuna's storage for one worker's study.
 
     The training thread alone reads and writes here; the reporter's thread calls ``take`` and reads
-    ``cursor``. What both touch is in the trial cache, which has a lock. ``_own`` and ``_last`` are
-    set between two trials, when the reporter has nothing to send; ``_synced`` and ``_is_read`` are
-    one reference each, and an old one costs one more question.
+    ``cursor``. What both touch is in the trial cache, which has a lock. ``_own`` is set between two
+    trials, when the reporter has nothing to send; ``_synced`` is one reference, and an old one
+    costs one more question.
 
     Args:
         database: where the study is.
@@ -107,49 +73,35 @@ class WorkerStorage(PostgresStorage):
         self._outbox: Outbox | None = None
         self._cache = TrialCache()
         self._synced = float("-inf")
-        self._is_read = False  # whether anybody has asked for all of the trials
         self._own: FrozenTrial | None = None
-        self._last: FrozenTrial | None = None
         self._own_domains: dict[str, BaseDistribution] = {}
         study = self._study(study_id)
         self._name, self._directions = study.study_name, study.directions
 
     @property
-    def cursor(self) -> str:
-        """From where changes are to be asked for, and which."""
-        return self._cache.cursor if self._is_read else f"{self._cache.cursor} rungs"
+    def cursor(self) -> Position:
+        """From where changes are to be asked for."""
+        return self._cache.position
 
     @property
     def age_seconds(self) -> float:
         """How long ago this worker was last told what others did."""
         return time.monotonic() - self._synced
 
-    def take(self, changes: Changes, end: End | None = None) -> None:
-        """Take in what came with the answer to a claim or a report.
-
-        Args:
-            changes: what came.
-            end: how the last trial that was written here has ended, if it ended with this answer.
-        """
-        ended = None if end is None or self._last is None else _ended(self._last, end)
-        self._cache.take(changes, None if self._own is None else self._own._trial_id, ended)
+    def take(self, changes: Changes) -> None:
+        """Take in what came with the answer to a claim or a report."""
+        self._cache.take(changes, None if self._own is None else self._own._trial_id)
         self._synced = time.monotonic()
 
     def sync(self) -> None:
         """Ask for what has changed.
 
         Raises:
+            KeyError: there is no such study any more.
             StorageError: the database is out of reach.
         """
-        row = (self._patient if self._is_patient else self._database).row(
-            "changed_trials",
-            study_id=self._study_id,
-            since=self._cache.cursor,
-            also=self._cache.partly_known(),
-        )
-        if row is None:
-            raise KeyError(f"no study with id {self._study_id}")
-        self.take(row["changes"])
+        database = self._patient if self._is_patient else self._database
+        self.take(read_changes(database, self._study_id, self._cache.position))
 
     @contextmanager
     def impatient(self) -> Iterator[None]:
@@ -175,19 +127,17 @@ class WorkerStorage(PostgresStorage):
 
     def finish_trial(self) -> None:
         """The worker has no trial, and what is known of the last one is old."""
-        self._own, self._last, self._synced = None, self._own, float("-inf")
+        self._own, self._synced = None, float("-inf")
         self._outbox = None
 
-    def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
-        """The trials that changed since an earlier answer, as far as is known here."""
-        return self._cache.changed_since(position)
+    def changed_since(self, seen: tuple[int, int]) -> tuple[list[FrozenTrial], tuple[int, int]]:
+        """See :meth:`TrialCache.changed_since`; as far as is known here."""
+        return self._cache.changed_since(seen)
 
     def trial_cache(self, study_id: int) -> TrialCache:
         if study_id != self._study_id:
             return super().trial_cache(study_id)
-        # Many a sampler never looks at other trials; one that has will do so again.
-        self._is_read = True
-        if self.age_seconds > _FRESH_SECONDS or self._cache.partly_known():
+        if self.age_seconds > _FRESH_SECONDS:
             self.sync()
         return self._cache
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.base import facts
 from orchestrator.base.terminal import Printed, table_columns
 from orchestrator.errors import OrchError
 from orchestrator.report.listing import table
@@ -121,19 +122,19 @@ def replay(study: StoredStudy, trials: list[FrozenTrial], number: int) -> Replay
         )
     attributes = frozen.user_attrs
     seed = training_seed(study.spec.training.seed, frozen)
-    if attributes.get("orch:seed", seed) != seed:
+    if attributes.get(facts.SEED, seed) != seed:
         raise OrchError(
-            f"trial {number} was trained with seed {attributes['orch:seed']}, which does not "
+            f"trial {number} was trained with seed {attributes[facts.SEED]}, which does not "
             "follow from the study's seed; it was made by another version of orch"
         )
-    threads = attributes.get("orch:threads")
+    threads = attributes.get(facts.THREADS)
     trial = RecordedTrial(
         RecordedStudy(study, frozen, trials),
         frozen.params,
         number,
         seed,
         pruned_at=frozen.last_step if pruned else None,
-        restarts=attributes.get("orch:restarts"),
+        restarts=attributes.get(facts.RESTARTS),
     )
     with retraining(study, threads) as (objective, space):
         trial.suggest_space(space, objective)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+from orchestrator.base.backoff import Stop
 from orchestrator.storage.connection import answer_seconds, answer_within
 from orchestrator.training.base import Objective
 from orchestrator.worker.leaving import TrialInterrupted
@@ -23,7 +24,7 @@ class GuestWorker(Worker):
     def __init__(self, url: str, study_name: str, timeout: float | None) -> None:
         self._seconds_before = answer_seconds()
         super().__init__(url, study_name, WorkerOptions(uuid4(), timeout=timeout))
-        self._objective: Any = _Interruptible(self._objective, self)
+        self._objective: Any = _Interruptible(self._objective, self.stop)
 
     def run(self) -> None:
         """Work until the study is done; see :meth:`Worker.run`.
@@ -42,9 +43,9 @@ class GuestWorker(Worker):
 class _Interruptible:
     """An objective that a KeyboardInterrupt ends as a worker leaves: it costs no attempt."""
 
-    def __init__(self, objective: Objective, worker: Worker) -> None:
+    def __init__(self, objective: Objective, stop: Stop) -> None:
         self._objective = objective
-        self._worker = worker
+        self._stop = stop
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._objective, name)
@@ -53,5 +54,5 @@ class _Interruptible:
         try:
             return self._objective(trial)
         except KeyboardInterrupt:
-            self._worker.leave()
+            self._stop.asked = True
             raise TrialInterrupted from None

@@ -22,6 +22,7 @@ from orchestrator.errors import (
     Unstorable,
     UsageError,
 )
+from orchestrator.storage.claims import worker_id
 from orchestrator.worker.endings import LONGEST_LOG
 
 _LOG_LINES = 50
@@ -82,7 +83,7 @@ class WorkerProcess:
         self._started = time.monotonic()
         self._has_gpu = bool(gpu)
         logs.mkdir(parents=True, exist_ok=True)
-        self._log = logs / f"{study}-{self.worker_id}.log"
+        self._log = logs / f"{study}-{worker_id(self.worker_id)}.log"
         self._read = 0
         self._cpu_seconds: float | None = None
         # It closes with us, however we end: the process then leaves by itself.

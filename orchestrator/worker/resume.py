@@ -51,9 +51,9 @@ class ResumableTrial(SuggestingTrial):
         checkpoints: Checkpoints,
     ) -> None:
         assert claim.trial_id is not None
-        trial = study.worker_storage.start_trial(claim.trial_id, reporter)
+        trial = study.storage.start_trial(claim.trial_id, reporter)
         super().__init__(study, trial)
-        self._is_fresh = claim.detail == "fresh"
+        self._is_fresh = bool(claim.is_fresh)
         self._claims = claims
         self._reporter = reporter
         self._checkpoints = checkpoints
@@ -81,11 +81,11 @@ class ResumableTrial(SuggestingTrial):
         self._check_running()
         if self._is_fresh and not self.values:
             return None
-        found, here = self._checkpoints.load_newest(self._trial_id), self._load_saved()
+        found, here = self._checkpoints.load_newest(self.id), self._load_saved()
         if here is not None and (found is None or here.step > found.step):
             found = here
         step = -1 if found is None else found.step
-        if not self._claims.resume(self._trial_id, step):
+        if not self._claims.resume(self.id, step):
             raise LeaseLost
         self._forget_values_after(step)
         if found is None:
@@ -103,7 +103,7 @@ class ResumableTrial(SuggestingTrial):
         Raises:
             UpdateFinishedTrialError: the trial has ended, as in Optuna.
         """
-        if not self._reporter.is_running(self._trial_id):
+        if not self._reporter.is_running(self.id):
             raise UpdateFinishedTrialError(f"trial {self.number} has ended; it cannot be changed")
 
     def _take_over(self, step: int, value: float) -> None:
@@ -142,7 +142,7 @@ class ResumableTrial(SuggestingTrial):
         saved = saved_params(found)
         if not self.params:
             for name, (value, domain) in saved.items():
-                self.storage.set_trial_param(self._trial_id, name, value, domain)
+                self.storage.set_trial_param(self.id, name, value, domain)
         drawn = drawn_values(self.frozen)
         if saved and {name: value for name, (value, _) in saved.items()} != drawn:
             _log.warning("trial %d: what is kept here has other parameters", self.number)

@@ -32,7 +32,6 @@ class WorkerStudy(HookedStudy):
 
     Attributes:
         spec: what the study is.
-        worker_storage: where its trials are.
         space: the domain of each parameter, the spec's in place of the objective's.
         domains: checks those of the spec.
         brackets: of a study that promotes trials; None of any other.
@@ -43,14 +42,19 @@ class WorkerStudy(HookedStudy):
     def __init__(self, stored: StoredStudy, objective: Objective, storage: WorkerStorage) -> None:
         self.spec = stored.spec
         steps = full_steps(self.spec, objective)
+        self._worker_storage = storage
         super().__init__(stored.name, storage, pruner=build_pruner(self.spec, steps))
-        self.worker_storage = storage
         self.space = search_space(self.spec, objective)
         self.domains = SpecDomains(self.spec.space, not objective.space())
         self.brackets = build_brackets(self.spec, steps)
         self.terminator = build_terminator(self.spec)
         self.ends_because: str | None = None
         self._is_samplers_turn = False
+
+    @property
+    def storage(self) -> WorkerStorage:
+        """Where the study is, as this worker sees it."""
+        return self._worker_storage
 
     def start_trial(self, number: int) -> None:
         """Make the trial's sampler, whose draws do not depend on which worker draws."""

@@ -39,15 +39,14 @@ class SuggestingTrial(HookedTrial):
     def __init__(self, study: WorkerStudy, trial: FrozenTrial) -> None:
         # Optuna's own part asks the sampler, which may fail: see _ask_sampler.
         self.study = study
-        self._trial_id = trial._trial_id
-        self.frozen = trial
+        self.id, self.frozen = trial._trial_id, trial
         self._space, self._domains = study.space, study.domains
         self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
 
     def _ask_sampler(self) -> None:
         """Make Optuna's own part of the trial."""
         self.study.start_trial(self.number)
-        super().__init__(self.study, self._trial_id)
+        super().__init__(self.study, self.id)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -73,7 +72,6 @@ class SuggestingTrial(HookedTrial):
         return self.frozen
 
     def suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        # Every suggest_* of Optuna comes through here.
         wanted = self._space.get(name, distribution)
         if wanted is not distribution:
             self._domains.check(name, distribution)
@@ -85,7 +83,7 @@ class SuggestingTrial(HookedTrial):
         place = place_of(stored, drawn)
         # Optuna has stored the first choice that is equal: True for 1.
         if is_new and place != stored.to_internal_repr(drawn):
-            self.storage.set_trial_param(self._trial_id, name, place, stored)
+            self.storage.set_trial_param(self.id, name, place, stored)
         self._chosen[name] = wanted.choices[place]
         return as_suggested(self._chosen[name], distribution)
 

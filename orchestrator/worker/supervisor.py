@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from orchestrator.base import facts
 from orchestrator.base.files import check_writable, home, remove_old
 from orchestrator.errors import (
     OrchError,
@@ -19,7 +20,7 @@ from orchestrator.errors import (
     StorageUnavailable,
     UsageError,
 )
-from orchestrator.storage.claims import Claims
+from orchestrator.storage.claims import Claims, worker_id
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.worker.devices import cores, default_workers, divide_threads, parse_gpus
@@ -397,7 +398,7 @@ class Supervisor:
             if debt.reason is None:
                 claims.give_back(trial_id)
             else:
-                claims.fail(trial_id, debt.reason, {"orch:log": debt.log})
+                claims.fail(trial_id, debt.reason, {facts.LOG: debt.log})
         claims.leave()
         return bool(held)
 
@@ -418,7 +419,9 @@ class Supervisor:
             return
         leases = {row["worker_id"]: row for row in rows}
         for slot in self._slots:
-            lease = None if slot.process is None else leases.get(str(slot.process.worker_id))
+            lease = (
+                None if slot.process is None else leases.get(str(worker_id(slot.process.worker_id)))
+            )
             if lease is not None:
                 self._end_if_hanging(slot, lease["seconds"])
                 self._renew_if_late(slot, lease["silent_seconds"])

@@ -64,8 +64,8 @@ _LOG_LINES = 20
 class Trial(ResumableTrial):
     """One claimed trial. It survives the database, its process, and its machine.
 
-    The main thread alone writes to it and to ``frozen``, its state here;
-    what comes of it from the server is passed over while it runs here (``WorkerStorage.take``).
+    The main thread alone writes to it and to ``frozen``, its state; what the server tells of it
+    while it runs here is passed over (``WorkerStorage.take``).
 
     Args:
         study: the study with its space, sampler and pruner.
@@ -119,7 +119,7 @@ class Trial(ResumableTrial):
             UsageError: no trial of the study can succeed; it is stopped.
             StudyFailed: this machine cannot do the work.
         """
-        self._reporter.start_trial(self._trial_id)
+        self._reporter.start_trial(self.id)
         self._checkpoints.start_trial()
         try:
             self._ask_sampler()
@@ -149,7 +149,7 @@ class Trial(ResumableTrial):
             self._end_badly(error)
         finally:
             self._reporter.finish_trial()
-            self.study.worker_storage.finish_trial()
+            self.study.storage.finish_trial()
         return None
 
     def _train(self) -> End:
@@ -211,7 +211,7 @@ class Trial(ResumableTrial):
         if not self._is_decidable or not self._has_one_metric:
             return False
         try:
-            with self.study.worker_storage.impatient():
+            with self.study.storage.impatient():
                 return super().should_prune()
         except StorageUnavailable:
             return False
@@ -234,7 +234,7 @@ class Trial(ResumableTrial):
             self._save_and_flush(self._capture(step, capture))
             raise TrialPaused
         if self._checkpoints.are_due() and not self._is_last(step):
-            self._checkpoints.save(self._trial_id, self._capture(step, capture))
+            self._checkpoints.save(self.id, self._capture(step, capture))
 
     def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
         """Offer the finished model; it is kept if the trial is among the study's best.
@@ -253,7 +253,7 @@ class Trial(ResumableTrial):
         return self
 
     def __reduce__(self) -> tuple[Callable[..., optuna.Trial], tuple[str, int]]:
-        return _open_elsewhere, (self.study.study_name, self._trial_id)
+        return _open_elsewhere, (self.study.study_name, self.id)
 
     # Leaving before the end
 
@@ -274,7 +274,7 @@ class Trial(ResumableTrial):
         raise TrialInterrupted
 
     def _save_and_flush(self, state: Checkpoint) -> None:
-        self._checkpoints.save(self._trial_id, state)
+        self._checkpoints.save(self.id, state)
         self._checkpoints.flush(_FLUSH_SECONDS)
 
     def _is_last(self, step: int) -> bool:
@@ -283,7 +283,7 @@ class Trial(ResumableTrial):
     def _release(self) -> None:
         """Back to the queue, as the same attempt."""
         self._write_what_can_be_stored()
-        self._claims.give_back(self._trial_id)
+        self._claims.give_back(self.id)
 
     def _pause(self) -> None:
         try:
@@ -291,7 +291,7 @@ class Trial(ResumableTrial):
         except Unstorable as error:
             self._end_badly(error)
             return
-        if self._claims.pause(self._trial_id):
+        if self._claims.pause(self.id):
             _log.info("trial %d waits for a promotion", self.number)
         else:
             self._drop()
@@ -300,14 +300,14 @@ class Trial(ResumableTrial):
         """Once more, and durably: a crash of the server may have lost some of it."""
         writes = self._reporter.close_trial().everything
         if writes:
-            self._claims.write(self._trial_id, writes)
+            self._claims.write(self.id, writes)
 
     def _write_what_can_be_stored(self) -> None:
         try:
             self._write_all()
         except Unstorable:
             writes = self._reporter.close_trial().everything.without_attributes()
-            self._claims.write(self._trial_id, writes)
+            self._claims.write(self.id, writes)
 
     def _drop(self) -> None:
         # The lease ran out, or the study was deleted: whoever took over knows better.
@@ -323,7 +323,7 @@ class Trial(ResumableTrial):
             needless: list[str] = []
             if self._objective.checkpoints:
                 self._checkpoints.flush(self.study.spec.worker.storage_patience)
-                needless = self._checkpoints.artifacts_of(self._trial_id)
+                needless = self._checkpoints.artifacts_of(self.id)
             is_recorded, claim = self._record(end)
         except PatienceExceeded:
             self._save_end(end)
@@ -342,10 +342,10 @@ class Trial(ResumableTrial):
 
     def _record(self, end: End) -> tuple[bool, Claim | None]:
         """Whether the lease was held, and the next claim where one is wanted."""
-        what = (self._trial_id, end.state, end.values, end.attributes, self._reporter.close_trial())
+        what = (self.id, end.state, end.values, end.attributes, self._reporter.close_trial())
         if self._stop.is_due or self.study.may_end:
             return self._claims.finish(*what), None
-        claim = self._claims.finish_and_claim(*what, self.study.worker_storage.cursor)
+        claim = self._claims.finish_and_claim(*what, self.study.storage.cursor)
         return claim is not None, claim
 
     def _end(
@@ -373,12 +373,12 @@ class Trial(ResumableTrial):
 
     def _stop_study(self, error: BaseException) -> None:
         reason = words_of(error)
-        if self._claims.stop_for_wrong_use(self._trial_id, reason):
+        if self._claims.stop_for_wrong_use(self.id, reason):
             raise stopped_study(self.study.study_name, reason) from error
         self._drop()
 
     def _leave(self, why: str) -> None:
-        self._claims.give_back(self._trial_id)
+        self._claims.give_back(self.id)
         reason = " ".join(why.split())
         raise StudyFailed(f"{reason}; this worker ends, and trial {self.number} is given back")
 
@@ -387,7 +387,7 @@ class Trial(ResumableTrial):
         attributes = self._attributes() | {facts.LOG: "\n".join(lines[-_LOG_LINES:])}
         self._write_what_can_be_stored()
         self._checkpoints.flush(self.study.spec.worker.storage_patience)
-        if self._claims.fail(self._trial_id, reason, attributes, failure):
+        if self._claims.fail(self.id, reason, attributes, failure):
             _log.warning("trial %d failed: %s\n%s", self.number, reason, "\n".join(lines))
         else:
             self._drop()

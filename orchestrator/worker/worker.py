@@ -43,7 +43,7 @@ class WorkerOptions:
     """How one worker process behaves.
 
     Attributes:
-        worker_id: who it is in the database.
+        worker_id: its token, which proves who it is (``workers.sql``).
         threads: CPU threads that it may use; None: not limited.
         stay: wait for more budget when the study is done, instead of leaving.
         timeout: seconds after which it takes no further trial; None: none.
@@ -151,7 +151,7 @@ class Worker:
             while not self.stop.is_due:
                 claim, next_claim = next_claim or self._claims.claim(storage.cursor), None
                 if claim.changes is not None:
-                    storage.take(claim.changes, claim.end)
+                    storage.take(claim.changes)
                 if claim.outcome == "trial":
                     trial = Trial(
                         study,
@@ -167,9 +167,8 @@ class Worker:
                     planner.end_search()
                     polls.reset()
                 elif claim.outcome == "plan":
-                    assert claim.detail is not None
-                    stage, budget = map(int, claim.detail.split())
-                    if not planner.advance(stage, budget):
+                    assert claim.stage is not None and claim.budget is not None
+                    if not planner.advance(claim.stage, claim.budget):
                         self._pause(polls)
                 elif self._has_to_wait(claim):
                     self._pause(polls)
@@ -200,9 +199,9 @@ class Worker:
                 "this worker ends"
             )
         if claim.outcome == "failed":
-            raise StudyFailed(f"study '{name}' failed: {claim.detail}")
+            raise StudyFailed(f"study '{name}' failed: {claim.reason}")
         if claim.outcome == "misused":
-            raise stopped_study(name, claim.detail)
+            raise stopped_study(name, claim.reason)
         if claim.outcome == "gone":
             raise StudyFailed(f"study '{name}' was deleted; this worker ends")
         return claim.outcome == "wait" or (

@@ -105,10 +105,19 @@ def test_the_worker_role_works_on_studies_and_the_reader_reports_them(lab: Lab, 
         "TRUNCATE trials",
         "DELETE FROM trials",
         "DELETE FROM studies",
+        "UPDATE trials SET state = 'COMPLETE'",
+        "INSERT INTO trial_values (trial_id, objective, value_type) VALUES (1, 0, 'FINITE')",
+        "DELETE FROM orch.lease",
+        "UPDATE orch.lease SET worker_id = gen_random_uuid()",
+        "SELECT orch.delete_study(1)",
+        "SELECT orch.raise_budget(1, 1000)",
+        "SELECT orch.create_study('mine', '{MINIMIZE}', '{x}', '{}', false, NULL, NULL, NULL, '{}')",
+        "SELECT orch.enqueue_trials(1, NULL, '[]', '[]')",
+        "SELECT orch.lock_study(1)",
+        "SELECT orch.end_attempt(1, 'mine', 'failed')",
         "INSERT INTO studies (study_name) VALUES ('mine')",
         "UPDATE studies SET study_name = 'mine'",
         "UPDATE studies SET study_id = study_id + 1000",
-        "UPDATE orch.study SET budget = 1000",
         "UPDATE orch.study SET spec = '{}'",
         "DELETE FROM orch.study",
         "UPDATE orch.schema_version SET version = 1",
@@ -130,6 +139,8 @@ def test_the_worker_role_may_not(lab: Lab, study: str, statement: str) -> None:
         "DELETE FROM trial_values",
         "INSERT INTO orch.worker (worker_id, study_id, name) VALUES (gen_random_uuid(), 1, 'x')",
         "SELECT orch.lock_study(1)",
+        "SELECT orch.claim(1, gen_random_uuid(), 7, NULL, NULL, NULL)",
+        "SELECT orch.add_trial(1, 'RUNNING', NULL, NULL, '{}', '{}', '{}')",
         "UPDATE orch.study SET state = 'failed'",
         "CREATE TABLE public.mine (a integer)",
     ],
@@ -137,6 +148,31 @@ def test_the_worker_role_may_not(lab: Lab, study: str, statement: str) -> None:
 def test_the_reader_role_may_not(lab: Lab, study: str, statement: str) -> None:
     with pytest.raises(psycopg2.Error, match="permission denied"):
         lab.sql("orch_reader", statement)
+
+
+def test_what_runs_with_its_owners_rights_looks_nowhere_else(lab: Lab, study: str) -> None:
+    """A caller's search_path, or a temporary table of its own, must not stand in for ours."""
+    database = Database(lab.admin_url.replace("/postgres?", "/lab?"))
+    rows = database.execute(
+        "SELECT proname AS name, proconfig AS settings FROM pg_proc WHERE prosecdef "
+        "AND pronamespace = 'orch'::regnamespace"
+    )
+    named = {row["name"]: row["settings"] for row in rows}
+    assert {"claim", "write", "finish", "set_study_user_attribute"} < set(named)
+    for name, settings in named.items():
+        paths = [each for each in settings or () if each.startswith("search_path=")]
+        assert paths in (["search_path=public, pg_temp"], ["search_path=pg_catalog"]), name
+    assert database.execute(
+        "SELECT proname FROM pg_proc WHERE prosecdef AND pronamespace = 'orch'::regnamespace "
+        "AND has_function_privilege('orch_reader', oid, 'EXECUTE') AND proname <> 'position_now' "
+        "AND prorettype <> 'trigger'::regtype"
+    ) == []  # fmt: skip
+    database.close()
+    lab.sql(
+        "orch_worker",
+        "CREATE TEMP TABLE studies AS SELECT * FROM studies; SET search_path = pg_temp, public; "
+        "SELECT orch.join_study(1, gen_random_uuid(), 'x')",
+    )
 
 
 def test_what_a_role_may_not_is_one_line_with_the_mend(lab: Lab, study: str) -> None:

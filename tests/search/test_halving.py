@@ -18,8 +18,8 @@ from orchestrator.search import halving
 class ChangeReadingStorage(InMemoryStorage):
     """Tells everything again each time, as a storage may."""
 
-    def changed_since(self, position: int) -> tuple[list[FrozenTrial], int]:
-        return self.get_all_trials(0, deepcopy=False), position + 1
+    def changed_since(self, seen: tuple[int, int]) -> tuple[list[FrozenTrial], tuple[int, int]]:
+        return self.get_all_trials(0, deepcopy=False), seen
 
     def get_all_trials(self, *arguments: Any, **options: Any) -> list[FrozenTrial]:
         self.reads = getattr(self, "reads", 0) + 1

@@ -17,14 +17,15 @@ from optuna.trial import TrialState
 
 from orchestrator.base.files import home, write_whole
 from orchestrator.errors import StorageError, StorageUnavailable, UsageError
+from orchestrator.search.halving import RungIndex
 from orchestrator.storage import connection as connect
 from orchestrator.storage import embedded, worker_storage
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.trial_cache import TrialCache
-from orchestrator.storage.worker_storage import End, WorkerStorage
+from orchestrator.storage.trial_cache import Changes, Position, TrialCache
+from orchestrator.storage.worker_storage import WorkerStorage
 
 DOMAIN = FloatDistribution(0.0, 1.0)
 
@@ -255,28 +256,6 @@ def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
     assert here.get_all_trials(study_id)[0].state == TrialState.COMPLETE
 
 
-def test_a_trial_that_ended_here_is_known_as_others_read_it(
-    storage: PostgresStorage, database: Database, study_id: int
-) -> None:
-    here = WorkerStorage(database, study_id)
-    own = storage.create_new_trial(study_id)
-    here.sync()
-    given = here.start_trial(own, Kept())
-    here.set_trial_user_attr(own, "pair", (1, 2))
-    here.set_trial_system_attr(own, "rung", 0.5)
-    here.finish_trial()
-    outline = [own, 0, "COMPLETE", None, "2026-01-01T00:00:00"]
-    end = End("COMPLETE", [0.5], {"places": ((1, 2),)})
-    here.take({"cursor": here.cursor.split()[0], "outlines": [outline]}, end)
-    [known], _ = here.changed_since(1)
-    assert (known.state, known.values) == (TrialState.COMPLETE, [0.5])
-    assert known.user_attrs == {"pair": [1, 2], "places": [[1, 2]]}
-    assert known.system_attrs == {"rung": 0.5}
-    known.system_attrs["rung"] = 1.0
-    assert given.state == TrialState.RUNNING and given.system_attrs == {"rung": 0.5}
-    assert given.user_attrs == {"pair": (1, 2)}, "what was given out stays as it was"
-
-
 def type_of_another_kind() -> Any:
     from optuna.distributions import IntDistribution
 
@@ -296,59 +275,51 @@ def test_what_came_a_moment_ago_is_not_asked_for_again(
     assert here.get_all_trials(study_id) == []
     here.finish_trial()
     assert len(here.get_all_trials(study_id)) == 1
-    changed, position = here.changed_since(0)
+    changed, seen = here.changed_since((0, 0))
     assert [trial.number for trial in changed] == [0]
-    assert here.changed_since(position) == ([], position)
+    assert here.changed_since(seen) == ([], seen)
 
 
-def test_a_workers_storage_asks_for_whole_trials_once_somebody_wants_them(
-    storage: PostgresStorage, database: Database, study_id: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
-    here = WorkerStorage(database, study_id)
-    trial_id = storage.create_new_trial(study_id)
-    storage.set_trial_param(trial_id, "x", 0.5, DOMAIN)
-    storage.set_trial_system_attr(trial_id, "completed_rung_0", 0.25)
-    storage.set_trial_system_attr(trial_id, "other", 1)
-
-    def told() -> dict[str, Any]:
-        row = database.row("changed_trials", study_id=study_id, since=here.cursor, also=[])
-        assert row is not None
-        here.take(row["changes"])
-        return dict(row["changes"])
-
-    assert told()["rungs"] == [[trial_id, 0, "RUNNING", [["completed_rung_0", "0.25"]]]]
-    [changed], position = here.changed_since(0)
-    assert (changed._trial_id, changed.number, changed.state) == (trial_id, 0, TrialState.RUNNING)
-    assert changed.system_attrs == {"completed_rung_0": 0.25}
-    assert changed.params == changed.distributions == changed.user_attrs == {}
-    assert changed.intermediate_values == {}
-    [whole] = here.get_all_trials(study_id)
-    assert whole.params == {"x": 0.5} and whole.system_attrs == {
-        "completed_rung_0": 0.25,
-        "other": 1,
-    }
-    assert here.changed_since(position)[0] == [whole]
-    # From now on they come whole; an answer that was asked for before is no harm.
-    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
-    here.take({"cursor": "0", "rungs": [[trial_id, 0, "COMPLETE", None]]})
-    assert [row[0] for row in told()["trials"]] == [trial_id]
-    assert here.get_all_trials(study_id)[0].values == [1.0]
+def row_of(trial_id: int, number: int, state: str, rung: str | None = None) -> list[Any]:
+    """As ``orch.read_trials`` writes a trial."""
+    noted = None if rung is None else [["completed_rung_0", rung]]
+    return [trial_id, number, state, *[None] * 6, noted]
 
 
-def test_a_trial_of_which_only_rungs_came_is_shown_as_it_was() -> None:
-    cache = TrialCache()
-    times: list[None] = [None] * 7
-    cache.take({"cursor": "1", "trials": [[7, 0, "RUNNING", *times]]})
-    cache.take({"cursor": "2", "rungs": [[7, 0, "COMPLETE", None], [8, 1, "RUNNING", None]]})
-    assert [trial.state for trial in cache.trials()] == [TrialState.RUNNING]
-    assert sorted(cache.partly_known()) == [7, 8]
-    cache.take({"cursor": "3", "trials": [[7, 0, "COMPLETE", *times]]}, own=8)
-    assert [trial.state for trial in cache.trials()] == [TrialState.COMPLETE]
-    assert cache.partly_known() == [8]
-    cache.take({"cursor": "4", "rungs": [[9, 2, "RUNNING", None]]}, own=9)
-    cache.take({"cursor": "5", "rungs": [[9, 2, "WAITING", None]]}, own=9)
-    assert cache.partly_known() == [8], "a worker's own trial is newer here"
+def test_a_view_of_another_server_starts_anew_and_keeps_the_workers_own_trial() -> None:
+    cache, first, second = TrialCache(), Position("1", "70"), Position("2", "60")
+    rows = [row_of(7, 0, "COMPLETE", "0.5"), row_of(8, 1, "RUNNING"), row_of(9, 2, "RUNNING")]
+    cache.take(Changes(first, rows, is_whole=True))
+    own = cache.trial(9)
+    own.system_attrs["here"] = True
+    _, seen = cache.changed_since((0, 0))
+    assert seen == (1, 3)
+    # The crash has lost trial 8 and the rung of 7.
+    rows = [row_of(7, 0, "RUNNING"), row_of(9, 2, "RUNNING")]
+    cache.take(Changes(second, rows, is_whole=True), own=9)
+    assert [(trial._trial_id, trial.system_attrs) for trial in cache.trials()] == [
+        (7, {}), (9, {"here": True}),
+    ]  # fmt: skip
+    changed, (view, _) = cache.changed_since(seen)
+    assert view == 2 and {trial.number for trial in changed} == {0, 2}, "all of them"
+    with pytest.raises(KeyError):
+        cache.trial(8)
+    # An answer that the server of before has given, and that comes now, is of no use.
+    cache.take(Changes(first, [row_of(8, 1, "COMPLETE")]))
+    assert cache.position == second and len(cache.trials()) == 2
+
+
+def test_a_pruner_forgets_rungs_that_a_crash_has_lost() -> None:
+    cache, index = TrialCache(), RungIndex()
+    rows = [row_of(7, 0, "COMPLETE", "0.5"), row_of(8, 1, "RUNNING", "0.25")]
+    cache.take(Changes(Position("1"), rows, is_whole=True))
+    for trial in index.changed(cache):
+        index.put(0, trial)
+    assert index.others(0, "completed_rung_0", number=9) == [0.25, 0.5]
+    cache.take(Changes(Position("2"), rows[:1], is_whole=True))
+    for trial in index.changed(cache):
+        index.put(0, trial)
+    assert index.others(0, "completed_rung_0", number=9) == [0.5]
 
 
 def test_a_workers_storage_answers_for_other_studies_as_the_storage_does(

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -54,7 +55,7 @@ class CountingDatabase(Database):
     def rows(self, query: str, **parameters: Any) -> list[Row]:
         found = super().rows(query, **parameters)
         if query == "changed_trials" and found:
-            self.given += len(found[0]["changes"]["trials"])
+            self.given += len(found[0]["others"])
         return found
 
 
@@ -224,12 +225,12 @@ def test_what_a_transaction_notes_by_hand_hides_nothing_else(
 ) -> None:
     storage = PostgresStorage(database)
     first, second = (storage.create_new_trial(study_id) for _ in range(2))
-    since = storage.trial_cache(study_id).cursor
+    since = storage.trial_cache(study_id).position
 
     def changed() -> list[int]:
-        answer = database.row("changed_trials", study_id=study_id, since=since, also=[])
+        answer = database.row("changed_trials", study_id=study_id, also=[], **asdict(since))
         assert answer is not None
-        return [row[0] for row in answer["changes"]["trials"]]
+        return [row[0] for row in answer["others"]]
 
     write = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (%(id)s, %(key)s, '1')"
     assert changed() == []
@@ -238,7 +239,7 @@ def test_what_a_transaction_notes_by_hand_hides_nothing_else(
         database.execute(write, {"id": first, "key": "a"})
         database.execute(write, {"id": second, "key": "a"})
     assert changed() == [first, second], "the other trial is noted, too"
-    since = storage.trial_cache(study_id).cursor
+    since = storage.trial_cache(study_id).position
     assert changed() == []
     database.execute(write, {"id": first, "key": "b"})
     assert changed() == [first], "and so is the next transaction"
@@ -251,7 +252,7 @@ def test_what_every_trial_calls_keeps_its_plans(database: Database) -> None:
         "enable_bitmapscan=off,jit=off}'"
     )
     assert {row["name"] for row in rows} == {
-        "claim_trial", "write_trial", "finish_trial", "finish_and_claim", "changes",
+        "claim", "write", "finish", "read_changes",
     }  # fmt: skip
 
 

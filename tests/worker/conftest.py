@@ -161,7 +161,7 @@ def place(
     yield Workplace(own_database, name)
     own_database.comes_back()
     for row in own_database.database.execute("SELECT study_id FROM studies"):
-        own_database.database.rows("delete_study", **row)
+        own_database.database.call("delete_study", study=row["study_id"])
     # Of checkpoints that an outage cut off between their bytes and their record.
     own_database.database.execute("DELETE FROM orch.artifact")
 

@@ -21,6 +21,7 @@ from orchestrator.storage.claims import Account, Claims, Writes
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.rdb_storage import open_optuna_storage
 from orchestrator.storage.studies import StoredStudy, delete, open_study, raise_budget, reopen, stop
+from orchestrator.storage.trial_cache import Position
 
 MakeStudy = Callable[..., StoredStudy]
 MakeWorker = Callable[[StoredStudy], Claims]
@@ -167,7 +168,7 @@ def test_what_an_end_and_its_claim_have_changed_is_told_once(
 ) -> None:
     study = make_study(trials=5)
     mine, lost = make_worker(study), make_worker(study)
-    first = mine.claim("0")
+    first = mine.claim(Position())
     fallen = take(lost)
     assert first.trial_id is not None and first.changes is not None
     database.execute(
@@ -175,21 +176,20 @@ def test_what_an_end_and_its_claim_have_changed_is_told_once(
         {"id": fallen},
     )
     claim = mine.finish_and_claim(
-        first.trial_id, "COMPLETE", [0.5], {}, None, first.changes["cursor"]
+        first.trial_id, "COMPLETE", [0.5], {}, None, first.changes.position
     )
     assert claim is not None and claim.trial_id is not None and claim.changes is not None
     retry = claim.trial_id  # of the lost one, made in the same transaction
-    own = {row[0]: row[2] for row in claim.changes["own"]}
-    assert own == {fallen: "FAIL", retry: "RUNNING"}
-    outlines = {row[0]: row[2] for row in claim.changes["outlines"]}
-    assert outlines == {first.trial_id: "COMPLETE"}  # the rest of it this worker has written
-    _, changes = mine.write(retry, Writes({1: 0.5}), since=claim.changes["cursor"])
-    assert changes is not None and changes["trials"] == []
+    told = {row[0]: row[2] for row in claim.changes.rows}
+    assert told == {first.trial_id: "COMPLETE", fallen: "FAIL", retry: "RUNNING"}
+    assert not claim.changes.is_whole
+    _, changes = mine.write(retry, Writes({1: 0.5}), since=claim.changes.position)
+    assert changes is not None and changes.rows == []
     database.execute(
         "UPDATE trial_values SET value = 0.6 WHERE trial_id = %(id)s", {"id": first.trial_id}
     )
-    _, changes = mine.write(retry, Writes({2: 0.5}), since=changes["cursor"])
-    assert changes is not None and [row[0] for row in changes["trials"]] == [first.trial_id]
+    _, changes = mine.write(retry, Writes({2: 0.5}), since=changes.position)
+    assert changes is not None and [row[0] for row in changes.rows] == [first.trial_id]
 
 
 def test_a_trial_that_is_handed_out_again_comes_with_what_has_changed(
@@ -198,38 +198,13 @@ def test_a_trial_that_is_handed_out_again_comes_with_what_has_changed(
     """It has not changed since, and yet who asks again may not have read the first answer."""
     study = make_study()
     mine, other = make_worker(study), make_worker(study)
-    first = mine.claim("0")
-    assert first.changes is not None
+    first = mine.claim(Position())
+    assert first.changes is not None and first.is_fresh
     theirs = take(other)
-    again = mine.claim(first.changes["cursor"])
+    again = mine.claim(first.changes.position)
     assert again.trial_id == first.trial_id and again.changes is not None
-    assert [row[0] for row in again.changes["own"]] == [first.trial_id]
-    assert [row[0] for row in again.changes["trials"]] == [theirs]
-
-
-def test_who_asks_for_rungs_is_told_no_more_of_what_others_did(
-    make_study: MakeStudy, make_worker: MakeWorker
-) -> None:
-    study = make_study()
-    mine, other = make_worker(study), make_worker(study)
-    idle = take(other)
-    assert other.write(idle, Writes({1: 0.5}, {}, {"note": "1"}, {"a": "1"}))[0]
-    claim = mine.claim("0 rungs")
-    assert claim.trial_id is not None and claim.changes is not None
-    assert claim.changes["rungs"] == [[idle, 0, "RUNNING", None]] and "trials" not in claim.changes
-    assert [len(row) for row in claim.changes["own"]] == [10], "its own trial comes whole"
-    rungs = {"completed_rung_0": "0.5", "completed_rung_1": "0.25"}
-    assert other.write(idle, Writes({2: 0.5}, system_attributes=rungs))[0]
-    theirs = [[idle, 0, "RUNNING", [list(rung) for rung in rungs.items()]]]
-    _, changes = mine.write(
-        claim.trial_id, Writes({1: 0.5}), since=f"{claim.changes['cursor']} rungs"
-    )
-    assert changes is not None and changes["rungs"] == theirs and "trials" not in changes
-    following = mine.finish_and_claim(
-        claim.trial_id, "COMPLETE", [0.5], {}, None, f"{claim.changes['cursor']} rungs"
-    )
-    after = following and following.changes
-    assert after is not None and after["rungs"] == theirs and "trials" not in after
+    assert not again.is_fresh, "its first worker may have written to it"
+    assert {row[0] for row in again.changes.rows} == {first.trial_id, theirs}
 
 
 def test_infinite_values_are_stored_as_optuna_stores_them(
@@ -333,7 +308,7 @@ def test_a_success_between_failures_starts_the_count_anew(
     assert open_study(database, study.name).state == "open"
     claims.fail(take(claims), "third", {})
     failed = claims.claim()
-    assert failed.outcome == "failed" and "third" in (failed.detail or "")
+    assert failed.outcome == "failed" and "third" in (failed.reason or "")
     reopen(database, study)
     take(claims)
 
@@ -386,8 +361,8 @@ def test_of_two_plans_at_one_stage_the_second_is_too_late(
     stages = []
     for claims in (first, second):
         claim = claims.claim()
-        assert claim.outcome == "plan" and claim.detail is not None
-        stages.append(int(claim.detail.split()[0]))
+        assert claim.outcome == "plan" and claim.stage is not None
+        stages.append(claim.stage)
     step = Step(queue=[({"x": 1.0, "y": 0.0}, {}), ({"x": 2.0, "y": 0.0}, {})])
     assert first.advance(stages[0], step.queue)
     assert not second.advance(stages[1], step.queue)

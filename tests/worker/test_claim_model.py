@@ -69,11 +69,10 @@ class ClaimModel(RuleBasedStateMachine):
             },
         }
         self.study = create(self.databases[0], StudySpec.parse(document))
-        self.ids: list[UUID] = [uuid4() for _ in range(WORKERS)]
         self.claims = [
-            Claims(database, self.study.study_id, worker_id)
-            for database, worker_id in zip(self.databases, self.ids, strict=True)
+            Claims(database, self.study.study_id, uuid4()) for database in self.databases
         ]
+        self.ids: list[UUID] = [claims.worker_id for claims in self.claims]
         for index, claims in enumerate(self.claims):
             claims.join(f"w{index}")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
+from crash import kill
 from optuna.trial import TrialState
 
 from orchestrator.resolve.resolve import create
@@ -44,7 +43,7 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
         claims.join("worker")
         beside = Database(database.url)
         reporter = Reporter(
-            Claims(beside, study.study_id, claims.worker_id),
+            Claims(beside, study.study_id, claims.token),
             WorkerStorage(beside, study.study_id),
             heartbeat_seconds=1000.0,
         )
@@ -60,7 +59,7 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
             kill(server)
             database.close()
             database = Database(server.ensure_running())
-            claims = Claims(database, study.study_id, claims.worker_id)
+            claims = Claims(database, study.study_id, claims.token)
             assert claims.finish(trial_id, "COMPLETE", [0.3], {}, reporter.close_trial())
         beside.close()
         trial = PostgresStorage(database).get_trial(trial_id)
@@ -76,7 +75,7 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
         kill(server)
         database.close()
         database = Database(server.ensure_running())
-        claims = Claims(database, study.study_id, claims.worker_id)
+        claims = Claims(database, study.study_id, claims.token)
         assert claims.write(second, Writes({2: 0.2}), durable=False, serial=2, after=1)[0]
         written.values[2] = 0.2
         assert claims.finish(second, "COMPLETE", [0.2], {}, Account(written, Writes(), 2))
@@ -90,14 +89,3 @@ def test_a_server_killed_between_a_report_and_the_end_loses_nothing(open_path: P
         database.close()
     finally:
         server.stop()
-
-
-def kill(server: EmbeddedServer) -> None:
-    pid = server.pid()
-    assert pid is not None
-    family = [psutil.Process(pid), *psutil.Process(pid).children()]
-    for each in family:
-        each.suspend()
-    for each in family:
-        each.send_signal(signal.SIGKILL)
-    psutil.wait_procs(family, timeout=10)

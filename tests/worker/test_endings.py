@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import optuna
 import pytest
@@ -52,13 +53,23 @@ def test_an_exception_costs_one_attempt_whatever_it_is(
 
 def test_a_worker_of_the_schema_before_ends_its_trial_as_one_attempt(place: Any) -> None:
     place.create(worker={"max_retries": 1})
-    claims = place.claims()
     [row] = place.execute(
         "SELECT orch.fail_trial(%(trial)s, %(worker)s, 'no such layer', '{}') AS held",
-        trial=take(claims), worker=claims.worker_id,
+        trial=take(place.claims()), worker=of_version_7(place),
     )  # fmt: skip
     assert row["held"]
     assert place.trials()[1].user_attrs == {"orch:retry_of": 0, "orch:attempt": 2}
+
+
+def of_version_7(place: Any) -> str:
+    """The lease is now that of a worker of version 7, whose id is its token; returns the id."""
+    old = str(uuid4())
+    place.execute(
+        "INSERT INTO orch.worker (worker_id, study_id, name) VALUES (%(old)s, %(study)s, 'old')",
+        old=old,
+    )
+    place.execute("UPDATE orch.lease SET worker_id = %(old)s", old=old)
+    return old
 
 
 # Certain to come again

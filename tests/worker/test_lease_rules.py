@@ -310,4 +310,4 @@ def test_as_many_failures_in_a_row_as_were_allowed_end_the_study(place: Any) -> 
     assert open_study(place.site.database, place.name).state == "failed"
     claim = claims.claim()
     assert claim.outcome == "failed"
-    assert claim.detail == "2 configurations in a row failed; the last: failure 4"
+    assert claim.reason == "2 configurations in a row failed; the last: failure 4"

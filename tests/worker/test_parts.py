@@ -46,7 +46,7 @@ def reporter_of(
 ) -> Iterator[Reporter]:
     """A reporter at work, on a connection of its own."""
     database, study_id = Database(place.site.url), place.study.study_id
-    beside = Claims(database, study_id, claims.worker_id)
+    beside = Claims(database, study_id, claims.token)
     with Reporter(beside, WorkerStorage(database, study_id), heartbeat_seconds) as reporter:
         yield reporter
     database.close()
@@ -59,12 +59,12 @@ def test_what_the_database_can_never_take_is_raised_at_the_report(
     with reporter_of(place, claims) as reporter:
         reporter.start_trial(trial_id)
         reporter.write_param("x", 0.5, "no JSON of a distribution")
-        place.execute("ALTER FUNCTION orch.write_trial RENAME TO write_away")
+        place.execute("ALTER FUNCTION orch.write RENAME TO write_away")
         try:
             with pytest.raises(StorageError, match="does not exist"):
                 reporter.send(1, 0.5)
         finally:
-            place.execute("ALTER FUNCTION orch.write_away RENAME TO write_trial")
+            place.execute("ALTER FUNCTION orch.write_away RENAME TO write")
         with pytest.raises(StorageError, match="does not exist"):
             reporter.send(2, 0.5)
 

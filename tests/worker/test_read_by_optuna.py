@@ -126,6 +126,12 @@ def test_a_dashboard_that_has_seen_a_trial_shows_a_model_that_is_kept_or_falls_o
 
     assert shown() == [0]
     claims, fourth = written.claims(), written.trials()[4]
+    # As the worker that has ended it: no other one may keep its model.
+    assert claims.keep_model(fourth._trial_id, "foreign", "0", 2) == ["foreign"]
+    written.execute(
+        "UPDATE orch.change SET ended_by = %(worker)s WHERE trial_id = %(trial)s",
+        worker=str(claims.worker_id), trial=fourth._trial_id,
+    )  # fmt: skip
     fallen = claims.keep_model(fourth._trial_id, "later", "0", 2)
     assert fallen == [] and shown() == [0, 4]
     assert claims.keep_model(fourth._trial_id, "again", "0", 1) == ["later", "again"]

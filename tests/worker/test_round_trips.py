@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -19,20 +20,25 @@ from orchestrator.storage.studies import StoredStudy, delete
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 TRIALS = 12
-ONCE = {"read_study", "join_worker", "delete_orphans", "plain_studies", "leave_worker"}
+ONCE = {"read_study", "join_study", "remove_orphans", "plain_studies", "leave_study"}
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """The statements that this process sends, by name."""
+    """The statements that this process sends, by name; a call by its function's."""
     names = {text: name for name, text in statements().items()}
+
+    def name_of(query: str) -> str:
+        called = re.match(r"SELECT \* FROM orch\.(\w+)\(", query)
+        return called.group(1) if called else names.get(query, query)
+
     counts: Counter[str] = Counter()
 
     class CountingCursor(psycopg2.extensions.cursor):
         def execute(self, query: Any, parameters: Any = None) -> None:
             asks = isinstance(parameters, dict) and parameters.get("since") is not None
-            name = names.get(query, query)
-            counts[f"{name} with changes" if asks and name == "write_trial" else name] += 1
+            name = name_of(query)
+            counts[f"{name} with changes" if asks and name == "write" else name] += 1
             super().execute(query, parameters)
 
     def connect_counted(url: str) -> psycopg2.extensions.connection:
@@ -78,12 +84,10 @@ def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
     else:
         assert decisions >= TRIALS
     # What nobody decides about is sent beside the training, in as many statements as it happens.
-    assert {
-        query: count for query, count in counts.items() if query not in {*ONCE, "write_trial"}
-    } == {
-        "claim_trial": 1,  # the first one only
-        **({"write_trial with changes": decisions} if decisions else {}),
-        "finish_and_claim": TRIALS,
+    assert {query: count for query, count in counts.items() if query not in {*ONCE, "write"}} == {
+        "claim": 1,  # the first one only
+        **({"write with changes": decisions} if decisions else {}),
+        "finish": TRIALS,
     }
     delete(database, study)
 
@@ -100,6 +104,6 @@ def test_a_fresh_trial_is_not_asked_after(
     study = create(database, StudySpec.parse(document))
     sent.clear()
     Worker(database.url, name, WorkerOptions(uuid4())).run()
-    assert sent["resume_trial"] == 0
+    assert sent["resume"] == 0
     assert sent["checkpoints_of_trial"] == 2, "at the ends, to remove what is needless"
     delete(database, study)

@@ -337,7 +337,7 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
             trial.seconds_before = 1000.0
             leaving.leave()
         if step == 3:
-            assert trial._cached_frozen_trial.system_attrs == {"completed_rung_0": 0.5}
+            assert trial.frozen.system_attrs == {"completed_rung_0": 0.5}
             assert trial.values == {each: trial.params["x"] + each for each in (1, 2, 3)}
             leaving_too.leave()
 
@@ -545,7 +545,7 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
                 "SELECT trial_id, 1, 0.5, 'FINITE' FROM trials WHERE study_id = %(study)s"
             )
             worker.leave()
-            return dataclasses.replace(claimed, detail=None)
+            return dataclasses.replace(claimed, is_fresh=False)
         return claimed
 
     monkeypatch.setattr(Claims, "claim", claim_and_lose)
@@ -794,11 +794,11 @@ def test_who_ends_at_once_gives_back_what_it_holds(
     claims = place.claims()
     assert claims.claim().outcome == "trial"
     place.site.goes_away()
-    abandon(place.site.url, place.study.study_id, claims.worker_id)
+    abandon(place.site.url, place.study.study_id, claims.token)
     assert "its trial is taken back after the grace period" in caplog.text
     place.site.comes_back()
     assert place.only().state == TrialState.RUNNING
-    abandon(place.site.url, place.study.study_id, claims.worker_id)
+    abandon(place.site.url, place.study.study_id, claims.token)
     assert place.only().state == TrialState.WAITING
 
 
@@ -850,7 +850,7 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
     claim = Claims.claim
 
     def claim_and_note(claims: Claims, since: Any) -> Any:
-        if claims.worker_id == waiting.worker_id:
+        if claims.token == waiting.worker_id:
             asked.append(since)
         return claim(claims, since)
 

@@ -59,19 +59,14 @@ REVOKE ALL ON ALL TABLES IN SCHEMA orch FROM orch_worker, orch_reader;
 GRANT USAGE ON SCHEMA public, orch TO orch_worker, orch_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA orch TO orch_worker, orch_reader;
 
--- A worker takes trials, reports and ends them. It makes, renames and removes no study, removes no
--- trial, and changes neither a spec nor a budget.
-GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA orch TO orch_worker;
-REVOKE INSERT, UPDATE, DELETE ON orch.study, orch.schema_version FROM orch_worker;
-GRANT UPDATE (state, reason, wrong_use, failures_in_row, stage, objective) ON orch.study TO orch_worker;
-GRANT INSERT, UPDATE ON
-    trials, trial_params, trial_values, trial_heartbeats, study_user_attributes,
-    study_system_attributes
-TO orch_worker;
-GRANT INSERT, UPDATE, DELETE ON
-    trial_intermediate_values, trial_user_attributes, trial_system_attributes
-TO orch_worker;
--- The claim locks the study's row, which takes the right to update one of its columns. This one
--- cannot be changed while anything refers to it.
-GRANT UPDATE (study_id) ON studies TO orch_worker;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA public, orch TO orch_worker;
+-- A worker takes trials, reports and ends them; it makes, renames and removes no study, removes no
+-- trial, and changes neither a spec nor a budget. It writes to no table: it calls the functions that
+-- calls.sql grants it, which run with their owner's rights and want its token for what is leased.
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public, orch FROM orch_worker, orch_reader;
+
+-- For one version: what a running worker of version 7 writes by itself while it ends its trial, its
+-- heartbeat and the bytes of a checkpoint.
+GRANT UPDATE (renewed_at) ON orch.lease TO orch_worker;
+GRANT UPDATE (last_seen_at, left_at) ON orch.worker TO orch_worker;
+GRANT INSERT, DELETE ON orch.artifact TO orch_worker;
+GRANT INSERT ON orch.artifact_chunk TO orch_worker;

@@ -12,8 +12,8 @@ CREATE TABLE IF NOT EXISTS orch.schema_version (
 CREATE TABLE IF NOT EXISTS orch.study (
     study_id integer PRIMARY KEY REFERENCES studies ON DELETE CASCADE,
     spec jsonb NOT NULL,
-    budget integer NOT NULL CHECK (budget >= 1),
-    timeout_seconds double precision,
+    budget integer GENERATED ALWAYS AS ((spec #>> '{study,trials}')::integer) STORED
+        NOT NULL CHECK (budget >= 1),
     data jsonb,
     state text NOT NULL DEFAULT 'open',
     reason text,
@@ -117,10 +117,24 @@ CREATE TABLE IF NOT EXISTS orch.change (
 CREATE INDEX IF NOT EXISTS change_study ON orch.change (study_id, xid);
 -- The worker that ended the trial: a worker whose connection broke asks again.
 ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS ended_by uuid;
--- Somebody else than the trial's worker has written to it, or it was not made by a claim: then its
--- worker does not know all of it. True for what is older than this column.
-ALTER TABLE orch.change ADD COLUMN IF NOT EXISTS touched boolean NOT NULL DEFAULT true;
-ALTER TABLE orch.change ALTER COLUMN touched SET DEFAULT false;
+ALTER TABLE orch.change DROP COLUMN IF EXISTS touched;
+
+-- When the server started, and what it is called from then until it ends: orch.position_now.
+CREATE UNLOGGED TABLE IF NOT EXISTS orch.server_start (
+    started_at timestamptz PRIMARY KEY,
+    server uuid NOT NULL
+);
+
+-- The spec alone has the budget and the timeout.
+ALTER TABLE orch.study DROP COLUMN IF EXISTS timeout_seconds;
+DO $$ BEGIN
+    IF (SELECT attgenerated = '' FROM pg_attribute
+        WHERE attrelid = 'orch.study'::regclass AND attname = 'budget') THEN
+        ALTER TABLE orch.study DROP COLUMN budget, ADD COLUMN budget integer
+            GENERATED ALWAYS AS ((spec #>> '{study,trials}')::integer) STORED
+            NOT NULL CHECK (budget >= 1);
+    END IF;
+END $$;
 
 -- Constraints that trials hold (orch.able_trials).
 CREATE INDEX IF NOT EXISTS orch_constraints ON trial_system_attributes (trial_id)

@@ -29,20 +29,22 @@ $$;
 -- End an attempt as failed. p_signature names the exception's type and the user's line; NULL: there
 -- is none to compare. Where the first attempts of two configurations of the study ended with the
 -- same one it is certain to come again, whatever p_ending says. False: the lease is gone.
-CREATE OR REPLACE FUNCTION orch.fail_attempt(
-    p_trial integer, p_worker uuid, p_reason text, p_attributes jsonb, p_ending text,
-    p_signature text
-) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION orch.fail(
+    p_trial integer, p_token uuid, p_reason text, p_attributes jsonb, p_ending text,
+    p_signature text, OUT held boolean
+) LANGUAGE plpgsql AS $$
 DECLARE
+    v_worker uuid := orch.worker_of(p_token);
+    v_taken timestamptz;
     v_study integer;
     v_ending text := p_ending;
 BEGIN
-    IF NOT orch.hold_lease(p_trial, p_worker) THEN
-        RETURN false;
+    held := orch.hold_lease(p_trial, v_worker);
+    IF NOT held THEN
+        RETURN;
     END IF;
-    SELECT study_id INTO v_study FROM trials WHERE trial_id = p_trial;
+    SELECT study_id, taken_at INTO v_study, v_taken FROM orch.lease WHERE trial_id = p_trial;
     PERFORM orch.set_attribute(p_trial, key, value) FROM jsonb_each(p_attributes);
-    PERFORM orch.leave_trial(p_trial, p_worker);
     IF p_signature IS NOT NULL THEN
         PERFORM orch.set_attribute(p_trial, 'orch:signature', to_jsonb(p_signature))
         WHERE coalesce((orch.attribute(p_trial, 'orch:attempt'))::integer, 1) = 1;
@@ -58,7 +60,7 @@ BEGIN
         FROM trials t WHERE t.study_id = v_study
             AND to_jsonb(t.number) = orch.attribute(p_trial, 'orch:retried_as');
     END IF;
-    RETURN true;
+    PERFORM orch.count_work(v_worker, v_taken, 1);
 END
 $$;
 
@@ -102,14 +104,12 @@ $$;
 
 -- Stop the study for a wrong use that showed only in a trial; the trial waits, as the same attempt.
 -- False: the lease is gone.
-CREATE OR REPLACE FUNCTION orch.stop_for_wrong_use(p_trial integer, p_worker uuid, p_reason text)
-RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION orch.stop_misused(
+    p_trial integer, p_token uuid, p_reason text, OUT held boolean
+) LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT orch.give_back_trial(p_trial, p_worker) THEN
-        RETURN false;
-    END IF;
+    held := orch.release(p_trial, p_token);
     UPDATE orch.study SET state = 'failed', wrong_use = true, reason = p_reason
-    WHERE study_id = (SELECT study_id FROM trials WHERE trial_id = p_trial);
-    RETURN true;
+    WHERE held AND study_id = (SELECT study_id FROM trials WHERE trial_id = p_trial);
 END
 $$;

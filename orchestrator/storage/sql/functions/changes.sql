@@ -1,5 +1,4 @@
--- What Optuna's storage interface needs: which trials changed, and the writes of one trial. Run
--- after schema.sql, in the same transaction.
+-- What Optuna's storage interface needs: which trials changed, and the writes of one trial.
 
 -- Note that this transaction changes a trial. The setting, which ends with the transaction, tells
 -- the triggers that nothing is left to note of that trial.
@@ -18,10 +17,9 @@ $$;
 CREATE OR REPLACE FUNCTION orch.note_trial() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
-    INSERT INTO orch.change AS c (trial_id, study_id, xid, touched)
-    VALUES (NEW.trial_id, NEW.study_id, pg_current_xact_id(), true)
-    ON CONFLICT (trial_id) DO UPDATE SET xid = excluded.xid, touched = true
-    WHERE c.xid <> excluded.xid OR NOT c.touched;
+    INSERT INTO orch.change AS c (trial_id, study_id, xid)
+    VALUES (NEW.trial_id, NEW.study_id, pg_current_xact_id())
+    ON CONFLICT (trial_id) DO UPDATE SET xid = excluded.xid WHERE c.xid <> excluded.xid;
     RETURN NULL;
 END
 $$;
@@ -29,8 +27,8 @@ $$;
 CREATE OR REPLACE FUNCTION orch.note_part() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
-    UPDATE orch.change SET xid = pg_current_xact_id(), touched = true
-    WHERE trial_id = NEW.trial_id AND (xid <> pg_current_xact_id() OR NOT touched);
+    UPDATE orch.change SET xid = pg_current_xact_id()
+    WHERE trial_id = NEW.trial_id AND xid <> pg_current_xact_id();
     RETURN NULL;
 END
 $$;
@@ -55,31 +53,55 @@ END
 $$;
 
 -- Trials that are older than the triggers.
-INSERT INTO orch.change (trial_id, study_id, xid, touched)
-SELECT trial_id, study_id, pg_current_xact_id(), true FROM trials ON CONFLICT DO NOTHING;
+INSERT INTO orch.change (trial_id, study_id, xid)
+SELECT trial_id, study_id, pg_current_xact_id() FROM trials ON CONFLICT DO NOTHING;
 
--- From where the next call of orch.changes goes on: the oldest transaction that is still running, so
--- that nothing is missed, and little is seen twice. To be asked for before what has changed.
-CREATE OR REPLACE FUNCTION orch.cursor_now() RETURNS text LANGUAGE plpgsql AS $$
+-- A reader's position in a study: what it asks with, to be told what has changed since.
+--   server   whose transactions the others are; see below
+--   since    the oldest transaction that was running then: what that one or a newer one has written
+--            is told, so that nothing is missed and little is told twice
+--   known    one of those whose changes are known, that of the reader's own claim; or NULL
+--
+-- Where the reader is now, to be asked for before what has changed. A server that has crashed, or one
+-- that took another's place, may have lost what was told, and gives the same numbers again to other
+-- transactions. So a position holds for one server, from one start to its end: the table of starts is
+-- unlogged, which PostgreSQL empties after every crash (of one backend too, when the server's process
+-- and its start time stay), on a standby that takes over and in a base backup that is restored; a dump
+-- that is restored elsewhere has the start time of another server.
+CREATE OR REPLACE FUNCTION orch.position_now(OUT server uuid, OUT since xid8) LANGUAGE plpgsql AS $$
+DECLARE
+    v_started timestamptz := pg_postmaster_start_time();
 BEGIN
-    RETURN pg_snapshot_xmin(pg_current_snapshot());
+    since := pg_snapshot_xmin(pg_current_snapshot());
+    SELECT s.server INTO server FROM orch.server_start s WHERE s.started_at = v_started;
+    IF NOT FOUND AND NOT current_setting('transaction_read_only')::boolean THEN
+        DELETE FROM orch.server_start WHERE started_at < v_started;
+        INSERT INTO orch.server_start VALUES (v_started, gen_random_uuid()) ON CONFLICT DO NOTHING;
+        SELECT s.server INTO server FROM orch.server_start s WHERE s.started_at = v_started;
+    END IF;
 END
 $$;
 
--- What p_since is: a cursor, and after it, in words, what is wanted of the trials that others changed:
--- '12-34 rungs'. Without a word it is everything.
-
--- The study's trials that were written by the transaction p_since or a newer one (NULL: none). The
--- cursor may name a second transaction, as 12-34: what that one wrote is known.
-CREATE OR REPLACE FUNCTION orch.changed(p_study integer, p_since text) RETURNS integer[]
-LANGUAGE plpgsql AS $$
-DECLARE
-    v_cursor text := split_part(p_since, ' ', 1);
-    v_since xid8 := split_part(v_cursor, '-', 1);
-    v_known xid8 := coalesce(nullif(split_part(v_cursor, '-', 2), ''), '0');
+-- The study's trials that a reader at this position does not know, as this server sees it: all of
+-- them where the position is another server's. None where p_since is NULL: nobody asks.
+CREATE OR REPLACE FUNCTION orch.changed_since(
+    p_study integer, p_now uuid, p_server uuid, p_since xid8, p_known xid8
+) RETURNS integer[] LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN ARRAY(SELECT trial_id FROM orch.change
-                 WHERE study_id = p_study AND xid >= v_since AND xid <> v_known);
+    IF p_server = p_now THEN
+        RETURN ARRAY(SELECT trial_id FROM orch.change
+                     WHERE study_id = p_study AND xid >= p_since AND xid <> coalesce(p_known, '0'));
+    END IF;
+    RETURN ARRAY(SELECT trial_id FROM orch.change WHERE study_id = p_study AND p_since IS NOT NULL);
+END
+$$;
+
+-- Those that this transaction has changed, and p_claimed: it may be handed out again, unchanged.
+CREATE OR REPLACE FUNCTION orch.changed_here(p_study integer, p_claimed integer)
+RETURNS integer[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN p_claimed || ARRAY(SELECT trial_id FROM orch.change
+                              WHERE study_id = p_study AND xid = pg_current_xact_id());
 END
 $$;
 
@@ -113,53 +135,19 @@ BEGIN
 END
 $$;
 
--- Of trials only what Hyperband and ASHA compare: each with the rungs that it has noted.
-CREATE OR REPLACE FUNCTION orch.read_rungs(p_trials integer[]) RETURNS json
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF cardinality(p_trials) = 0 THEN
-        RETURN '[]';
-    END IF;
-    RETURN (
-        SELECT coalesce(json_agg(json_build_array(
-            t.trial_id, t.number, t.state,
-            (SELECT json_agg(json_build_array(key, value_json)) FROM trial_system_attributes s
-             WHERE s.trial_id = t.trial_id AND key LIKE 'completed\_rung\_%')
-        ) ORDER BY t.number), '[]')
-        FROM trials t WHERE t.trial_id = ANY (p_trials)
-    );
-END
-$$;
-
--- The key under which changes are told, and what is told of them.
-CREATE OR REPLACE FUNCTION orch.changes_key(p_since text) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN CASE WHEN p_since LIKE '% rungs' THEN 'rungs' ELSE 'trials' END;
-END
-$$;
-
-CREATE OR REPLACE FUNCTION orch.read_changed(p_trials integer[], p_since text) RETURNS json
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF orch.changes_key(p_since) = 'rungs' THEN
-        RETURN orch.read_rungs(p_trials);
-    END IF;
-    RETURN orch.read_trials(p_trials);
-END
-$$;
-
--- The changed trials of the study and those in p_also, but not p_but; and the next cursor.
-CREATE OR REPLACE FUNCTION orch.changes(
-    p_study integer, p_since text, p_also integer[], p_but integer DEFAULT NULL
-) RETURNS json LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
-SET jit = off AS $$
+-- The study's trials that the reader at this position does not know, those in p_also of which it wants
+-- to hear again, and its new position.
+CREATE OR REPLACE FUNCTION orch.read_changes(
+    p_study integer, p_server uuid, p_since xid8, p_known xid8, p_also integer[],
+    OUT server uuid, OUT since xid8, OUT others json
+) LANGUAGE plpgsql AS $$
 DECLARE
-    v_cursor text := orch.cursor_now();
-    v_trials integer[] := array_remove(orch.changed(p_study, p_since) || p_also, p_but);
+    v_now record := orch.position_now();
 BEGIN
-    RETURN json_build_object(
-        'cursor', v_cursor, orch.changes_key(p_since), orch.read_changed(v_trials, p_since));
+    server := v_now.server; since := v_now.since;
+    others := orch.read_trials(
+        orch.changed_since(p_study, server, p_server, p_since, p_known)
+        || CASE WHEN server = p_server THEN p_also END);
 END
 $$;
 

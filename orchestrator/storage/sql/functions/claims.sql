@@ -89,8 +89,9 @@ $$;
 
 -- The next trial for a worker that holds none, or the one that it holds already. The caller holds
 -- the study's lock and has seen that the worker exists.
-CREATE OR REPLACE FUNCTION orch.next_trial(
-    p_study integer, p_worker uuid, OUT outcome text, OUT trial_id integer, OUT detail text
+CREATE OR REPLACE FUNCTION orch.take_trial(
+    p_study integer, p_worker uuid, OUT outcome text, OUT trial_id integer, OUT is_fresh boolean,
+    OUT stage integer, OUT budget integer, OUT reason text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -102,6 +103,7 @@ DECLARE
     v_running integer;
     v_waiting integer;
     v_fresh_first boolean;
+    v_timeout double precision;
     v_now timestamptz := clock_timestamp();
 BEGIN
     SELECT * INTO v_study FROM orch.study WHERE study_id = p_study;
@@ -128,7 +130,7 @@ BEGIN
         outcome := CASE v_study.state WHEN 'failed' THEN
             CASE WHEN v_study.wrong_use THEN 'misused' ELSE 'failed' END
             WHEN 'exhausted' THEN 'done' ELSE 'drained' END;
-        detail := v_study.reason; RETURN;
+        reason := v_study.reason; RETURN;
     END IF;
     -- Counted by those that are not finished: the cost does not grow with those that are.
     SELECT orch.next_number(p_study), count(*), count(*) FILTER (WHERE state = 'RUNNING'),
@@ -138,7 +140,8 @@ BEGIN
     IF v_number - v_unfinished >= v_study.budget THEN
         outcome := 'done'; RETURN;
     END IF;
-    IF v_now > v_study.opened_at + make_interval(secs => v_study.timeout_seconds) THEN
+    v_timeout := extract(epoch FROM (v_study.spec #>> '{study,timeout}')::interval);
+    IF v_now > v_study.opened_at + make_interval(secs => v_timeout) THEN
         outcome := 'timeout'; RETURN;
     END IF;
     IF v_number - v_unfinished + v_running >= v_study.budget THEN
@@ -164,11 +167,11 @@ BEGIN
         ) RETURNING trial_id INTO trial_id;
     END IF;
     IF trial_id IS NULL AND v_study.planned THEN
-        outcome := 'plan'; detail := format('%s %s', v_study.stage, v_study.budget); RETURN;
+        outcome := 'plan'; stage := v_study.stage; budget := v_study.budget; RETURN;
     END IF;
-    IF trial_id IS NULL THEN
+    is_fresh := trial_id IS NULL;
+    IF is_fresh THEN
         trial_id := orch.add_numbered(p_study, v_number, 'RUNNING');
-        detail := 'fresh';
     END IF;
     INSERT INTO orch.lease (trial_id, study_id, worker_id, taken_at, renewed_at)
     VALUES (trial_id, p_study, p_worker, v_now, v_now);
@@ -176,66 +179,48 @@ BEGIN
 END
 $$;
 
--- The claim, and the trials that changed since p_since (see orch.changes; NULL: not asked for).
--- They are read before the study is locked, so that nobody waits for a long answer; afterwards only
--- what this transaction has changed. outcome is one of
---   trial: trial_id is now RUNNING and leased to the worker; detail 'fresh': it is new
+-- Claim a trial: the budget is checked and the trial leased in one transaction. outcome is one of
+--   trial: trial_id is now RUNNING and leased to the worker; is_fresh: nobody has run it before
 --   wait:  the budget is taken but not yet used; a running trial may still fail
---   plan:  a planned study has nothing queued; detail is its stage and its budget
+--   plan:  a planned study has nothing queued; stage and budget are the study's
 --   done, timeout: nothing is left to do;  drained: the study was stopped
---   failed: too many failures in a row (detail says why);  gone: no such study or worker
---   misused: a worker found a wrong use that no trial can get around (detail says which)
+--   failed: too many failures in a row (reason says why);  gone: no such study or worker
+--   misused: a worker found a wrong use that no trial can get around (reason says which)
 --   schema: the worker's orch is not the one that this schema is of
-CREATE OR REPLACE FUNCTION orch.claim_trial(
-    p_study integer, p_worker uuid, p_version integer, p_since text,
-    OUT outcome text, OUT trial_id integer, OUT detail text, OUT changes json
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
-SET jit = off AS $$
+-- Where p_since is not NULL, the answer brings the trials that others have changed (see
+-- orch.position_now), read before the study is locked, so that nobody waits for a long answer; and
+-- as ours those that this transaction has changed, which is known from then on.
+CREATE OR REPLACE FUNCTION orch.claim(
+    p_study integer, p_token uuid, p_version integer,
+    p_server uuid, p_since xid8, p_known xid8,
+    OUT outcome text, OUT trial_id integer, OUT is_fresh boolean, OUT stage integer,
+    OUT budget integer, OUT reason text,
+    OUT server uuid, OUT since xid8, OUT known xid8, OUT others json, OUT ours json
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
-    v_cursor text := orch.cursor_now();
-    v_changed json := orch.read_changed(orch.changed(p_study, p_since), p_since);
+    v_worker uuid := orch.worker_of(p_token);
+    v_now record := orch.position_now();
+    v_others json := orch.read_trials(
+        orch.changed_since(p_study, v_now.server, p_server, p_since, p_known));
+    v_next record;
 BEGIN
     IF p_version <> (SELECT version FROM orch.schema_version) THEN
         outcome := 'schema'; RETURN;
     END IF;
     outcome := 'gone';
-    IF orch.lock_study(p_study) THEN
-        UPDATE orch.worker SET last_seen_at = clock_timestamp(), left_at = NULL
-        WHERE worker_id = p_worker;
-        IF FOUND THEN
-            SELECT n.* INTO outcome, trial_id, detail FROM orch.next_trial(p_study, p_worker) n;
-        END IF;
+    IF NOT orch.lock_study(p_study)
+        OR NOT EXISTS (SELECT FROM orch.worker WHERE worker_id = v_worker) THEN
+        RETURN;
     END IF;
+    v_next := orch.take_trial(p_study, v_worker);
+    outcome := v_next.outcome; trial_id := v_next.trial_id; is_fresh := v_next.is_fresh;
+    stage := v_next.stage; budget := v_next.budget; reason := v_next.reason;
+    UPDATE orch.worker SET last_seen_at = clock_timestamp(), left_at = NULL
+    WHERE worker_id = v_worker;
     IF p_since IS NOT NULL AND outcome IN ('trial', 'plan') THEN
-        changes := orch.changes_and_own(
-            p_study, p_since, v_cursor, v_changed, trial_id, '{}');
+        server := v_now.server; since := v_now.since; known := pg_current_xact_id();
+        others := v_others; ours := orch.read_trials(orch.changed_here(p_study, trial_id));
     END IF;
-END
-$$;
-
--- What goes with a claim: the trials that others changed, read before, and as 'own' those that this
--- transaction has changed, and p_claimed. The cursor tells that the latter are known. Of those in
--- p_known the worker knows the rest, where nobody else has written to them: only their outlines.
-CREATE OR REPLACE FUNCTION orch.changes_and_own(
-    p_study integer, p_since text, p_cursor text, p_changed json, p_claimed integer,
-    p_known integer[]
-) RETURNS json LANGUAGE plpgsql AS $$
-DECLARE
-    v_known integer[] := ARRAY(
-        SELECT trial_id FROM orch.change WHERE trial_id = ANY (p_known) AND NOT touched);
-    v_own integer[] := ARRAY(
-        SELECT trial_id FROM orch.change
-        WHERE study_id = p_study AND xid = pg_current_xact_id() AND trial_id <> ALL (v_known));
-BEGIN
-    IF p_claimed <> ALL (v_known) THEN
-        v_own := v_own || p_claimed;
-    END IF;
-    RETURN json_build_object(
-        'cursor', p_cursor || '-' || pg_current_xact_id(),
-        orch.changes_key(p_since), p_changed,
-        'own', orch.read_trials(v_own),
-        'outlines', ARRAY(
-            SELECT json_build_array(trial_id, number, state, datetime_start, datetime_complete)
-            FROM trials WHERE trial_id = ANY (v_known)));
 END
 $$;

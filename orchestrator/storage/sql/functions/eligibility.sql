@@ -74,8 +74,7 @@ BEGIN
         SELECT $1, 'constraints:' || name, value::text FROM named ORDER BY place
         ON CONFLICT DO NOTHING
     $query$, p_schema) USING p_trial, p_names;
-    -- The worker that ends the trial does not know them: it must be told the whole trial again.
-    UPDATE orch.change SET xid = pg_current_xact_id(), touched = true WHERE trial_id = p_trial;
+    UPDATE orch.change SET xid = pg_current_xact_id() WHERE trial_id = p_trial;
 END
 $$;
 

@@ -64,6 +64,8 @@ BEGIN
     IF NOT orch.take_stage(p_study, p_stage) THEN
         RETURN false;
     END IF;
+    PERFORM 1 FROM trials WHERE trial_id = ANY (p_promote || p_prune)
+    ORDER BY trial_id FOR NO KEY UPDATE;
     PERFORM orch.queue_trials(p_study, p_configurations, NULL, p_attributes);
     UPDATE trial_system_attributes SET value_json = (value_json::integer + 1)::text
     WHERE trial_id = ANY (p_promote) AND key = 'orch:round';
@@ -85,20 +87,20 @@ END
 $$;
 
 -- A trial that has ended its round waits for a promotion; its worker takes another one.
-CREATE OR REPLACE FUNCTION orch.pause_trial(p_trial integer, p_worker uuid)
-RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION orch.pause(p_trial integer, p_token uuid, OUT held boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
+    v_worker uuid := orch.worker_of(p_token);
     v_taken timestamptz;
 BEGIN
-    IF NOT orch.hold_lease(p_trial, p_worker) THEN
-        RETURN false;
+    held := orch.hold_lease(p_trial, v_worker);
+    IF NOT held THEN
+        RETURN;
     END IF;
     DELETE FROM orch.lease WHERE trial_id = p_trial RETURNING taken_at INTO v_taken;
-    UPDATE orch.worker SET busy_seconds = busy_seconds
-        + extract(epoch FROM clock_timestamp() - v_taken) WHERE worker_id = p_worker;
     UPDATE trials SET state = 'WAITING' WHERE trial_id = p_trial;
     INSERT INTO trial_system_attributes (trial_id, key, value_json)
     VALUES (p_trial, 'orch:paused', 'true') ON CONFLICT DO NOTHING;
-    RETURN true;
+    PERFORM orch.count_work(v_worker, v_taken, 0);
 END
 $$;

@@ -1,12 +1,19 @@
 -- Trials as every other file of functions needs them.
--- Every function that changes a trial locks its study's row first (the lock that Optuna itself
--- takes to number a trial), then the lease, then trials: one order everywhere, so no deadlock.
+--
+-- Locks are taken in one order everywhere, so that no two transactions wait for each other:
+--
+--   1. the study    its row in studies (Optuna itself locks it to number a trial), then in orch.study
+--   2. the lease    of several, by the trial's id
+--   3. the trial    its row in trials, of several by its id; then its other rows, and that in orch.change
+--   4. the worker   its row in orch.worker
+--
+-- Whoever needs fewer leaves some out: a writer begins at the lease, one who holds none at the trial.
+-- A row that refers to a trial or a study takes a share of that row's lock, so insert it in its turn.
+-- tests/worker/test_lock_order.py holds all that workers call to it.
+--
 -- Time is clock_timestamp() after the lock is held: now() would be the time before the wait.
 -- What runs for every trial is plpgsql, which keeps its plans; an SQL function plans at each call.
--- Plans are kept only where they are generic, and one of a small table must not scan it when it has
--- grown: so what a worker calls sets plan_cache_mode and enable_seqscan for all that it calls, and
--- jit, which older servers would think worth its while where a scan cannot be avoided. A bitmap scan
--- reads the entries of rows that are gone each time anew, until the next vacuum; an index scan marks them.
+-- calls.sql says what workers call, and with which settings and rights.
 
 CREATE OR REPLACE FUNCTION orch.utc_now() RETURNS timestamp LANGUAGE sql VOLATILE AS $$
     SELECT clock_timestamp() AT TIME ZONE 'UTC'

@@ -1,17 +1,5 @@
 -- What a trial writes while it runs.
 
--- Lock the trial for its worker. False: the lease is gone, and with it the right to write.
-CREATE OR REPLACE FUNCTION orch.hold_lease(p_trial integer, p_worker uuid)
-RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM orch.lock_study((SELECT study_id FROM trials WHERE trial_id = p_trial));
-    PERFORM 1 FROM orch.lease JOIN trials USING (trial_id)
-    WHERE trial_id = p_trial AND worker_id = p_worker AND state = 'RUNNING'
-    FOR UPDATE;
-    RETURN FOUND;
-END
-$$;
-
 CREATE OR REPLACE FUNCTION orch.set_values(
     p_trial integer, p_values double precision[], p_types text[]
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -68,39 +56,49 @@ $$;
 
 -- What a trial writes while it runs; a sign of life too. It may wait for the disk only when it is
 -- durable: what a crash of the server loses, the worker writes again with the trial's end, which
--- looks for the newest write's number in the lease (see orch.finish_trial). p_after is the number of
--- the newest one that had arrived before; where that one is lost, this one is not counted either.
-CREATE OR REPLACE FUNCTION orch.write_trial(
-    p_trial integer, p_worker uuid, p_serial integer, p_after integer, p_writes jsonb,
-    p_durable boolean, p_since text, OUT held boolean, OUT changes json
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
-SET jit = off AS $$
+-- looks for the newest write's number in the lease (see orch.finish). p_after is the number of the
+-- newest one that had arrived before; where that one is lost, this one is not counted either.
+-- Where p_since is not NULL the answer brings what others have changed (see orch.position_now).
+CREATE OR REPLACE FUNCTION orch.write(
+    p_trial integer, p_token uuid, p_serial integer, p_after integer, p_writes jsonb,
+    p_durable boolean, p_server uuid, p_since xid8, p_known xid8,
+    OUT held boolean, OUT server uuid, OUT since xid8, OUT others json
+) LANGUAGE plpgsql AS $$
 DECLARE
+    v_worker uuid := orch.worker_of(p_token);
+    v_now record;
     v_study integer;
     v_setting text;
 BEGIN
     IF NOT p_durable THEN
         v_setting := set_config('synchronous_commit', 'off', true);
     END IF;
+    IF p_since IS NOT NULL THEN
+        v_now := orch.position_now();
+    END IF;
     -- The lease's row is locked against its being taken back until all is in.
     UPDATE orch.lease l SET renewed_at = clock_timestamp(),
         serial = CASE WHEN l.serial < p_after THEN l.serial ELSE p_serial END FROM trials t
-    WHERE l.trial_id = p_trial AND l.worker_id = p_worker
+    WHERE l.trial_id = p_trial AND l.worker_id = v_worker
       AND t.trial_id = l.trial_id AND t.state = 'RUNNING'
     RETURNING t.study_id INTO v_study;
     held := FOUND;
-    IF held THEN
-        IF p_writes ?| '{params,user,system}' THEN
-            PERFORM orch.note(p_trial);
-        END IF;
-        PERFORM orch.store(p_trial, p_writes);
-        -- The worker's row is looked at in seconds; it need not be written more often.
-        UPDATE orch.worker SET last_seen_at = clock_timestamp()
-        WHERE worker_id = p_worker AND last_seen_at < clock_timestamp() - interval '0.1 s';
-        IF p_since IS NOT NULL THEN
-            -- Its own trial it knows best.
-            changes := orch.changes(v_study, p_since, '{}', p_trial);
-        END IF;
+    IF NOT held THEN
+        RETURN;
+    END IF;
+    v_setting := set_config('orch.noted', p_trial::text, true);  -- once for all rows, and after them
+    PERFORM orch.store(p_trial, p_writes);
+    IF p_writes ?| '{params,user,system}' THEN
+        PERFORM orch.note(p_trial);
+    END IF;
+    -- The worker's row is looked at in seconds; it need not be written more often.
+    UPDATE orch.worker SET last_seen_at = clock_timestamp()
+    WHERE worker_id = v_worker AND last_seen_at < clock_timestamp() - interval '0.1 s';
+    IF p_since IS NOT NULL THEN
+        server := v_now.server; since := v_now.since;
+        -- Its own trial it knows best.
+        others := orch.read_trials(array_remove(
+            orch.changed_since(v_study, server, p_server, p_since, p_known), p_trial));
     END IF;
 END
 $$;

@@ -1,16 +1,5 @@
 -- Optuna's storage interface: the queries of postgres_storage.py, on Optuna's own tables.
 
--- insert_study --
--- No row: the name is taken.
-WITH new AS (
-    INSERT INTO studies (study_name) VALUES (%(name)s) ON CONFLICT DO NOTHING RETURNING study_id
-), direction AS (
-    INSERT INTO study_directions (direction, study_id, objective)
-    SELECT d::studydirection, study_id, place - 1
-    FROM new, unnest(%(directions)s::text[]) WITH ORDINALITY AS u(d, place)
-)
-SELECT study_id FROM new
-
 -- plain_studies --
 -- One study, or all.
 SELECT s.study_id, s.study_name AS name,
@@ -24,23 +13,6 @@ FROM studies s WHERE s.study_id = coalesce(%(study_id)s, s.study_id) ORDER BY s.
 
 -- study_by_name --
 SELECT study_id FROM studies WHERE study_name = %(name)s
-
--- set_study_user_attribute --
--- No row: there is no such study.
-INSERT INTO study_user_attributes (study_id, key, value_json)
-SELECT study_id, %(key)s, %(value)s FROM studies WHERE study_id = %(study_id)s
-ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json RETURNING study_id
-
--- set_study_system_attribute --
-INSERT INTO study_system_attributes (study_id, key, value_json)
-SELECT study_id, %(key)s, %(value)s FROM studies WHERE study_id = %(study_id)s
-ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json RETURNING study_id
-
--- add_trial --
-SELECT orch.add_trial(
-    %(study_id)s, %(state)s, %(start)s, %(complete)s,
-    %(values)s::double precision[], %(types)s::text[], %(writes)s
-) AS trial_id
 
 -- add_trials --
 -- Trials in bulk, each with its number: [number, state, start, complete], and by name its rows.
@@ -81,14 +53,6 @@ WITH source AS MATERIALIZED (
 )
 SELECT number, trial_id FROM whole
 
--- set_state --
-SELECT orch.set_state(
-    %(trial_id)s, %(state)s, %(values)s::double precision[], %(types)s::text[]
-) AS state
-
--- store_open --
-SELECT orch.store_open(%(trial_id)s, %(writes)s) AS state
-
 -- domain_of_param --
 SELECT t.study_id, (
     SELECT p.distribution_json FROM trials o JOIN trial_params p USING (trial_id)
@@ -97,12 +61,13 @@ SELECT t.study_id, (
 FROM trials t WHERE t.trial_id = %(trial_id)s
 
 -- trial_by_id --
-SELECT orch.changes(study_id, NULL, ARRAY[trial_id]) AS changes
-FROM trials WHERE trial_id = %(trial_id)s
+SELECT orch.read_trials(ARRAY[trial_id]) AS trials FROM trials WHERE trial_id = %(trial_id)s
 
 -- trial_by_number --
 SELECT trial_id FROM trials WHERE study_id = %(study_id)s AND number = %(number)s
 
 -- changed_trials --
-SELECT orch.changes(study_id, %(since)s, %(also)s::integer[]) AS changes
-FROM studies WHERE study_id = %(study_id)s
+-- No row: there is no such study.
+SELECT c.* FROM studies s, orch.read_changes(
+    s.study_id, %(server)s, %(since)s, %(known)s, %(also)s::integer[]) c
+WHERE s.study_id = %(study_id)s

@@ -1,45 +1,5 @@
 -- Studies: what is kept of each beyond what Optuna does, its budget, its state, and what it pins. %(name)s are parameters.
 
--- insert_orch_study --
--- What we keep of a study beyond what Optuna does (insert_study in optuna.sql).
-INSERT INTO study_system_attributes (study_id, key, value_json)
-VALUES (%(study_id)s, 'study:metric_names', to_jsonb(%(metrics)s::text[])::text);
--- Where optuna-dashboard keeps a study's note.
-INSERT INTO study_system_attributes (study_id, key, value_json)
-SELECT %(study_id)s, key, value::text FROM (VALUES
-    ('dashboard:note_ver', to_jsonb(1)), ('dashboard:note_str:0', %(note)s::jsonb)
-) AS n(key, value) WHERE %(note)s::jsonb <> 'null';
-INSERT INTO orch.study (study_id, spec, budget, timeout_seconds, data, objective, planned)
-VALUES (%(study_id)s, %(spec)s, %(budget)s, %(timeout)s, %(data)s, %(objective)s, %(planned)s)
-
--- delete_study --
--- One transaction. Optuna's tables do not cascade; ours do.
-SELECT orch.lock_study(%(study_id)s);
-DELETE FROM trial_params USING trials t WHERE t.trial_id = trial_params.trial_id
-    AND t.study_id = %(study_id)s;
-DELETE FROM trial_values USING trials t WHERE t.trial_id = trial_values.trial_id
-    AND t.study_id = %(study_id)s;
-DELETE FROM trial_intermediate_values v USING trials t WHERE t.trial_id = v.trial_id
-    AND t.study_id = %(study_id)s;
-DELETE FROM trial_user_attributes a USING trials t WHERE t.trial_id = a.trial_id
-    AND t.study_id = %(study_id)s;
-DELETE FROM trial_system_attributes a USING trials t WHERE t.trial_id = a.trial_id
-    AND t.study_id = %(study_id)s;
-DELETE FROM trial_heartbeats h USING trials t WHERE t.trial_id = h.trial_id
-    AND t.study_id = %(study_id)s;
-DELETE FROM orch.artifact a USING orch.checkpoint c JOIN trials t USING (trial_id)
-    WHERE a.artifact_id = c.artifact_id AND t.study_id = %(study_id)s;
-DELETE FROM orch.artifact a USING orch.model m
-    WHERE a.artifact_id = m.artifact_id AND m.study_id = %(study_id)s;
-DELETE FROM orch.artifact a USING study_system_attributes s
-    WHERE s.study_id = %(study_id)s AND starts_with(s.key, 'dashboard:artifacts:')
-    AND a.artifact_id = (s.value_json::jsonb #>> '{}')::jsonb ->> 'artifact_id';
-DELETE FROM trials WHERE study_id = %(study_id)s;
-DELETE FROM study_directions WHERE study_id = %(study_id)s;
-DELETE FROM study_user_attributes WHERE study_id = %(study_id)s;
-DELETE FROM study_system_attributes WHERE study_id = %(study_id)s;
-DELETE FROM studies WHERE study_id = %(study_id)s
-
 -- read_study --
 SELECT s.study_id, s.study_name AS name, o.spec, o.data, o.objective, o.state, o.reason,
        o.created_at::text AS created_at
@@ -62,39 +22,6 @@ SELECT s.study_name AS name, o.spec #>> '{study,objective}' AS objective, o.budg
 FROM studies s JOIN orch.study o USING (study_id) LEFT JOIN trials t USING (study_id)
 GROUP BY s.study_id, o.study_id ORDER BY o.created_at, s.study_id
 
--- raise_budget --
-UPDATE orch.study SET budget = %(budget)s,
-    spec = jsonb_set(spec, '{study,trials}', to_jsonb(%(budget)s::integer))
-WHERE study_id = %(study_id)s AND budget < %(budget)s
-RETURNING budget
-
--- add_budget --
-UPDATE orch.study SET budget = budget + %(trials)s,
-    spec = jsonb_set(spec, '{study,trials}', to_jsonb(budget + %(trials)s))
-WHERE study_id = %(study_id)s
-
--- open_study --
-UPDATE orch.study
-SET state = 'open', reason = NULL, wrong_use = false, opened_at = clock_timestamp(),
-    failures_in_row = CASE state WHEN 'failed' THEN 0 ELSE failures_in_row END
-WHERE study_id = %(study_id)s
-
--- stop_study --
-UPDATE orch.study SET state = 'stopping', reason = 'stopped by orch stop'
-WHERE study_id = %(study_id)s AND state = 'open'
-
--- exhaust_study --
-UPDATE orch.study SET state = 'exhausted', reason = %(reason)s
-WHERE study_id = %(study_id)s AND state = 'open' AND stage = coalesce(%(stage)s, stage)
-
--- store_facts --
-UPDATE orch.study SET objective = %(objective)s
-WHERE study_id = %(study_id)s AND NOT coalesce(objective ? 'space', false)
-
--- replace_spec --
-UPDATE orch.study SET spec = %(spec)s, timeout_seconds = %(timeout)s, objective = %(objective)s
-WHERE study_id = %(study_id)s
-
 -- study_attributes --
 SELECT key, value_json FROM study_system_attributes
 WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
@@ -102,22 +29,10 @@ WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
 -- delete_study_attribute --
 DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(key)s
 
--- pin_software --
--- What a study pins of the software; a user attribute, so that the dashboard shows it.
-INSERT INTO study_user_attributes (study_id, key, value_json)
-VALUES (%(study_id)s, 'orch:software', %(software)s::jsonb::text)
-ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
-
 -- read_software --
+-- What a study pins of the software is a user attribute, so that the dashboard shows it.
 SELECT value_json::jsonb AS software FROM study_user_attributes
 WHERE study_id = %(study_id)s AND key = 'orch:software'
-
--- record_mismatch --
-INSERT INTO study_user_attributes (study_id, key, value_json)
-VALUES (%(study_id)s, 'orch:mismatches', jsonb_build_array(%(mismatch)s::text)::text)
-ON CONFLICT (study_id, key) DO UPDATE
-SET value_json = (study_user_attributes.value_json::jsonb || excluded.value_json::jsonb)::text
-WHERE NOT study_user_attributes.value_json::jsonb @> excluded.value_json::jsonb
 
 -- read_mismatches --
 SELECT jsonb_array_elements_text(value_json::jsonb) AS mismatch FROM study_user_attributes
