@@ -83,8 +83,9 @@ BEGIN
     SET objective = p_objective, spec = jsonb_set(p_spec, '{study,trials}', to_jsonb(
         greatest(budget, (p_spec #>> '{study,trials}')::integer)))
     WHERE study_id = p_study;
-    UPDATE study_user_attributes SET value_json = p_software::text
-    WHERE study_id = p_study AND key = 'orch:software';
+    INSERT INTO study_user_attributes (study_id, key, value_json)
+    VALUES (p_study, 'orch:software', p_software::text)
+    ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json;
 END
 $$;
 
@@ -104,18 +105,6 @@ LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE orch.study SET spec = jsonb_set(spec, '{study,trials}', to_jsonb(budget + p_trials))
     WHERE study_id = p_study;
-END
-$$;
-
--- Another spec for the trials to come, with what a study stores and pins of its objective.
-CREATE OR REPLACE FUNCTION orch.replace_spec(
-    p_study integer, p_spec jsonb, p_objective jsonb, p_software jsonb
-) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    UPDATE orch.study SET spec = p_spec, objective = p_objective WHERE study_id = p_study;
-    INSERT INTO study_user_attributes (study_id, key, value_json)
-    VALUES (p_study, 'orch:software', p_software::text)
-    ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json;
 END
 $$;
 
