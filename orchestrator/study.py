@@ -40,8 +40,8 @@ from orchestrator.training import handover
 from orchestrator.training.handover import Handover
 
 if TYPE_CHECKING:
-    from orchestrator.training.predictions import Prediction
     from orchestrator.winner.confirm import ConfirmedTrials
+    from orchestrator.winner.predict import Predictions
     from orchestrator.winner.refit import Refitted
     from orchestrator.winner.replay import Replay
 
@@ -522,7 +522,7 @@ class Study:
         model: Path | str | None = None,
         count: int = 10,
         seed: int = 0,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Predict random test examples, and draw them in a PNG.
 
         Of the saved model the dashboard then shows the picture, a confusion matrix and the layers.

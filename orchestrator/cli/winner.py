@@ -69,12 +69,13 @@ def predict(
 
     study = load_study(name, storage=storage, upgrade=False)
     predictions = study.predict(out, model=model, count=count, seed=seed)
-    for each in predictions:
-        print(each)
-    right = sum(each.is_right for each in predictions)
-    print(f"{right} of {len(predictions)} right; drawn in {out}", file=sys.stderr)
-    if model is None:
-        print("the dashboard shows it in the artifacts of the model's trial", file=sys.stderr)
+    print(predictions)
+    print(f"{predictions.right} of {len(predictions)} right; drawn in {out}", file=sys.stderr)
+    if predictions.trial is not None:
+        print(
+            f"the dashboard shows it in the artifacts of trial {predictions.trial}",
+            file=sys.stderr,
+        )
 
 
 def confirm(

@@ -47,7 +47,7 @@ def attach(
     for old in database.rows("study_attributes", study_id=study.study_id, start=start):
         facts = json.loads(json.loads(old["value_json"]))
         if facts is not None and facts["filename"] in names:
-            database.rows("delete_study_attribute", study_id=study.study_id, key=old["key"])
+            database.call("delete_study_attribute", study=study.study_id, key=old["key"])
             try:
                 store.remove(facts["artifact_id"])
             except ArtifactNotFound:

@@ -121,7 +121,7 @@ def link_confirmation(
         "trials": list(numbers),
         "seeds": seeds,
     }
-    database.rows("link_confirmation", study_id=study.study_id, link=Json(link))
+    database.call("link_confirmation", study=study.study_id, link=Json(link))
 
 
 def read_confirmation(
@@ -171,7 +171,7 @@ def keep_confirmation(database: Database, confirming: StoredStudy) -> None:
     found = read_confirmation(database, study, read_trials(database, study))
     if found is not None and found.finished:
         kept = Json(json.loads(found.model_dump_json()))  # infinity is null
-        database.rows("keep_confirmation", study_id=study.study_id, confirmation=kept)
+        database.call("keep_confirmation", study=study.study_id, confirmation=kept)
 
 
 def _ended(trials: Sequence[FrozenTrial]) -> int:

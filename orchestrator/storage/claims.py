@@ -471,7 +471,7 @@ class Claims:
         """
         return self._held("release", trial=trial_id)
 
-    def held(self) -> list[int]:
+    def leased(self) -> list[int]:
         """The trials leased to this worker."""
         rows = self._database.rows("leases_of_worker", worker_id=str(self.worker_id))
         return [row["trial_id"] for row in rows]

@@ -92,6 +92,8 @@ def upgrade(database: Database, found: int, version: int) -> list[str]:
             database.execute(f"DROP FUNCTION IF EXISTS {function}")
         for name in _FIRST:
             database.rows("note_migration", name=name)
+        # Not sooner: a call of a function as it was may still have needed its caller's rights.
+        database.execute(script("functions/calls.sql"))
         _renew_rights(database)
         database.rows("set_orch_version", version=version)
 
@@ -153,9 +155,7 @@ def _replace_functions(database: Database) -> list[str]:
     """
     database.execute(script("kept_functions.sql"))
     _make_functions(database)
-    stale = [row["signature"] for row in database.rows("functions_made_before")]
-    database.execute(script("functions/calls.sql"))
-    return stale
+    return [row["signature"] for row in database.rows("functions_made_before")]
 
 
 def _wait_for_calls(database: Database) -> None:

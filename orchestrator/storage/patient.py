@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.base.backoff import Stop, retry
 from orchestrator.storage.database import Database, Row
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,13 @@ class PatientDatabase:
     stop: Stop | None = None
 
     def rows(self, query: str, **parameters: Any) -> list[Row]:
-        call = partial(self.database.rows, query, **parameters)
-        return retry(call, self.patience_seconds, self.stop) if self.patience_seconds else call()
+        return self._ask(partial(self.database.rows, query, **parameters))
 
     def row(self, query: str, **parameters: Any) -> Row | None:
-        found = self.rows(query, **parameters)
-        return found[0] if found else None
+        return self._ask(partial(self.database.row, query, **parameters))
 
     def call(self, function: str, **arguments: Any) -> Row:
-        call = partial(self.database.call, function, **arguments)
+        return self._ask(partial(self.database.call, function, **arguments))
+
+    def _ask(self, call: Callable[[], Result]) -> Result:
         return retry(call, self.patience_seconds, self.stop) if self.patience_seconds else call()

@@ -55,9 +55,9 @@ class WorkerStorage(PostgresStorage):
     """Optuna's storage for one worker's study.
 
     The training thread alone reads and writes here; the reporter's thread calls ``take`` and reads
-    ``cursor``. What both touch is in the trial cache, which has a lock. ``_own`` is set between two
-    trials, when the reporter has nothing to send; ``_synced`` is one reference, and an old one
-    costs one more question.
+    ``position``. What both touch is in the trial cache, which has a lock. ``_own`` is set between
+    two trials, when the reporter has nothing to send; ``_synced`` is one reference, and an old one
+    costs one more question; ``_is_patient`` is the training thread's alone.
 
     Args:
         database: where the study is.
@@ -79,7 +79,7 @@ class WorkerStorage(PostgresStorage):
         self._name, self._directions = study.study_name, study.directions
 
     @property
-    def cursor(self) -> Position:
+    def position(self) -> Position:
         """From where changes are to be asked for."""
         return self._cache.position
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from orchestrator.base.terminal import Printed
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.attached import Picture, attach
 from orchestrator.report.render import check_out, write_file
@@ -154,6 +155,24 @@ def predict(
     return predict_with(model, dataset, count, seed)
 
 
+class Predictions(list[Prediction], Printed):
+    """What the model says of some test examples; prints a line each.
+
+    Attributes:
+        trial: the trial whose model the dashboard explains now; None: of none.
+    """
+
+    trial: int | None = None
+
+    @property
+    def right(self) -> int:
+        """How many are right."""
+        return sum(each.is_right for each in self)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
 def predict_and_draw(
     database: Database,
     study: StoredStudy,
@@ -161,7 +180,7 @@ def predict_and_draw(
     model: Path | None,
     count: int,
     seed: int,
-) -> list[Prediction]:
+) -> Predictions:
     """As :func:`predict`, and a picture; of the kept model the dashboard has it as well.
 
     Raises:
@@ -172,12 +191,12 @@ def predict_and_draw(
         if out.suffix.lower() != ".png":
             raise UsageError(f"--out {out} must end in .png, as digits.png")
         check_out(out)
-    predictions = predict(database, study, model, count, seed)
+    predictions = Predictions(predict(database, study, model, count, seed))
     if out is not None:
         write_file(draw_predictions(predictions, _title(study, predictions)), out)
         if model is None:
-            number, pictures = explain(database, study, predictions)
-            attach(database, study, number, pictures)
+            predictions.trial, pictures = explain(database, study, predictions)
+            attach(database, study, predictions.trial, pictures)
     return predictions
 
 

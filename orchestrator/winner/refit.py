@@ -167,10 +167,7 @@ def _record(
         "model": out.name,
         "sha256": digest,
     }
-    row = database.row(
-        "record_test_evaluation", study_id=study.study_id, evaluation=Json(evaluation)
-    )
-    assert row is not None
+    row = database.call("record_test_evaluation", study=study.study_id, evaluation=Json(evaluation))
     return count_evaluations(row["evaluations"])
 
 

@@ -18,7 +18,7 @@ from orchestrator.errors import OrchError
 from orchestrator.training import handover
 from orchestrator.training.registry import locate
 from orchestrator.worker.leaving import abandon
-from orchestrator.worker.process import Exit
+from orchestrator.worker.process import TOKEN, Exit
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 _log = logging.getLogger("orch")
@@ -32,6 +32,7 @@ def main() -> int:
     _log_to_our_output()
     faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
+    token = UUID(os.environ.pop(TOKEN))
     if options.handover:
         handed = handover.read(options.supervisor)
         if handed is None:
@@ -43,7 +44,7 @@ def main() -> int:
         worker = Worker(
             url,
             options.study,
-            WorkerOptions(options.worker_id, options.threads, options.stay, options.timeout),
+            WorkerOptions(token, options.threads, options.stay, options.timeout),
         )
         _leave_on_signals(worker)
         started.append(worker)
@@ -79,7 +80,6 @@ def _write_utf8() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m orchestrator.worker")
     parser.add_argument("study")
-    parser.add_argument("--worker-id", type=UUID, required=True)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--timeout", type=float)
@@ -139,7 +139,7 @@ def _leave_with_supervisor(pipe: int, url: str, started: list[Worker]) -> None:
         for worker in started:
             worker.leave()
             threading.Event().wait(_ORPHAN_PATIENCE_SECONDS)
-            abandon(url, worker.study_id, worker.worker_id)
+            abandon(url, worker.study_id, worker.token)
         os._exit(1)
 
     threading.Thread(target=watch, name="supervisor", daemon=True).start()

@@ -36,12 +36,12 @@ class DatabaseLost(TrialLeft):
     """The database stayed away too long; the trial is kept on this machine's disk."""
 
 
-def abandon(url: str, study_id: int, worker_id: UUID) -> None:
+def abandon(url: str, study_id: int, token: UUID) -> None:
     """Give back whatever a worker that is ending at once still holds."""
     database = Database(url)
     try:
-        claims = Claims(database, study_id, worker_id)
-        for trial_id in claims.held():
+        claims = Claims(database, study_id, token)
+        for trial_id in claims.leased():
             claims.give_back(trial_id)
         claims.leave()
     except OrchError as error:

@@ -25,6 +25,7 @@ from orchestrator.errors import (
 from orchestrator.storage.claims import worker_id
 from orchestrator.worker.endings import LONGEST_LOG
 
+TOKEN = "ORCH_WORKER_TOKEN"
 _LOG_LINES = 50
 
 
@@ -78,12 +79,12 @@ class WorkerProcess:
         logs: Path,
         handover: bytes | None = None,
     ) -> None:
-        self.worker_id: UUID = uuid4()
+        self.token: UUID = uuid4()
         self.doom: str | None = None  # why the supervisor ended it
         self._started = time.monotonic()
         self._has_gpu = bool(gpu)
         logs.mkdir(parents=True, exist_ok=True)
-        self._log = logs / f"{study}-{worker_id(self.worker_id)}.log"
+        self._log = logs / f"{study}-{worker_id(self.token)}.log"
         self._read = 0
         self._cpu_seconds: float | None = None
         # It closes with us, however we end: the process then leaves by itself.
@@ -92,7 +93,7 @@ class WorkerProcess:
         self._unsent = memoryview(handover or b"")
         # -P: what lies in the current folder (an orchestrator.py, a random.py) is not in our way.
         command = [sys.executable, "-P", "-m", "orchestrator.worker", study]
-        command += ["--worker-id", str(self.worker_id), "--threads", str(threads)]
+        command += ["--threads", str(threads)]
         command += ["--supervisor", str(watched)]
         command += ["--stay"] if stay else []
         command += ["--timeout", str(timeout)] if timeout else []
@@ -104,7 +105,7 @@ class WorkerProcess:
                     stdin=subprocess.DEVNULL,  # what a child of the objective reads has an end
                     stdout=output,
                     stderr=output,
-                    env=_environment(url, threads, gpu),
+                    env=_environment(url, self.token, threads, gpu),
                     pass_fds=(watched,),
                     start_new_session=True,  # Ctrl-C reaches us alone, and we ask it
                 )
@@ -212,13 +213,15 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def _environment(url: str, threads: int, gpu: str | None) -> dict[str, str]:
+def _environment(url: str, token: UUID, threads: int, gpu: str | None) -> dict[str, str]:
     environment = {
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "OMP_NUM_THREADS": str(threads),
         "TF_NUM_INTRAOP_THREADS": str(threads),
         **os.environ,
         "ORCH_STORAGE": url,
+        # Everybody on this machine may read what a process was called with.
+        TOKEN: str(token),
     }
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu

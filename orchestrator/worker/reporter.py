@@ -291,7 +291,7 @@ class Reporter(Background):
                 batch.trial_id,
                 batch.writes,
                 durable=False,
-                since=self._storage.cursor if batch.wants_changes else None,
+                since=self._storage.position if batch.wants_changes else None,
                 serial=batch.serial,
                 after=batch.after,
             )

@@ -38,6 +38,7 @@ class ResumableTrial(SuggestingTrial):
         checkpoints: has its state.
 
     Attributes:
+        first_number: the number of the first attempt at its configuration.
         restarts: where training resumed from a checkpoint; a replay does the same.
         seconds_before: what the training up to that checkpoint took.
     """
@@ -57,7 +58,7 @@ class ResumableTrial(SuggestingTrial):
         self._claims = claims
         self._reporter = reporter
         self._checkpoints = checkpoints
-        self._first_number = first_number(trial)
+        self.first_number = first_number(trial)
         self._started = time.monotonic()
         self.restarts: list[Place] = []
         self.seconds_before = 0.0
@@ -128,7 +129,7 @@ class ResumableTrial(SuggestingTrial):
     # On this machine's disk, while the database is away
 
     def _save_here(self, state: Checkpoint) -> None:
-        self._checkpoints.saved.save(self._first_number, self.frozen, state)
+        self._checkpoints.saved.save(self.first_number, self.frozen, state)
 
     def _load_saved(self) -> Checkpoint | None:
         """What an earlier worker of this machine has saved of this configuration.
@@ -136,7 +137,7 @@ class ResumableTrial(SuggestingTrial):
         Parameters that the database lacks are taken over. If others were drawn meanwhile, it is
         another configuration, and there is nothing.
         """
-        found = self._checkpoints.saved.load(self._first_number)
+        found = self._checkpoints.saved.load(self.first_number)
         if found is None:
             return None
         saved = saved_params(found)
@@ -150,7 +151,7 @@ class ResumableTrial(SuggestingTrial):
         return found
 
     def _remove_saved(self) -> None:
-        self._checkpoints.saved.remove(self._first_number)
+        self._checkpoints.saved.remove(self.first_number)
 
     def _save_end(self, end: End) -> None:
         """Save how the trial ended, with what the objective has set beside values."""

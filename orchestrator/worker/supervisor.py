@@ -152,7 +152,7 @@ class _Debt:
     """A dead process's trials, to be settled as soon as the database answers."""
 
     slot: _Slot
-    worker_id: UUID
+    token: UUID
     code: int
     reason: str | None  # None: given back
     log: str
@@ -343,7 +343,7 @@ class Supervisor:
         self, slot: _Slot, process: WorkerProcess, code: int, reason: str | None, log: str
     ) -> None:
         """Note what a process that has ended may have held; it goes last, should we be stopped."""
-        self._debts.append(_Debt(slot, process.worker_id, code, reason, log))
+        self._debts.append(_Debt(slot, process.token, code, reason, log))
         slot.process = None
         process.remove_log()
 
@@ -392,8 +392,8 @@ class Supervisor:
 
     def _take_back(self, debt: _Debt) -> bool:
         """End or return what the process held. Returns whether it held a trial."""
-        claims = Claims(self._database, self._crew.study_id, debt.worker_id)
-        held = claims.held()
+        claims = Claims(self._database, self._crew.study_id, debt.token)
+        held = claims.leased()
         for trial_id in held:
             if debt.reason is None:
                 claims.give_back(trial_id)
@@ -419,9 +419,7 @@ class Supervisor:
             return
         leases = {row["worker_id"]: row for row in rows}
         for slot in self._slots:
-            lease = (
-                None if slot.process is None else leases.get(str(worker_id(slot.process.worker_id)))
-            )
+            lease = None if slot.process is None else leases.get(str(worker_id(slot.process.token)))
             if lease is not None:
                 self._end_if_hanging(slot, lease["seconds"])
                 self._renew_if_late(slot, lease["silent_seconds"])
@@ -442,4 +440,4 @@ class Supervisor:
         if silent_seconds <= self._crew.grace_seconds / 4 or not process.has_run():
             return
         with contextlib.suppress(StorageError):
-            Claims(self._database, self._crew.study_id, process.worker_id).renew()
+            Claims(self._database, self._crew.study_id, process.token).renew()

@@ -345,7 +345,7 @@ class Trial(ResumableTrial):
         what = (self.id, end.state, end.values, end.attributes, self._reporter.close_trial())
         if self._stop.is_due or self.study.may_end:
             return self._claims.finish(*what), None
-        claim = self._claims.finish_and_claim(*what, self.study.storage.cursor)
+        claim = self._claims.finish_and_claim(*what, self.study.storage.position)
         return claim is not None, claim
 
     def _end(

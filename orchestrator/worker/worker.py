@@ -43,13 +43,13 @@ class WorkerOptions:
     """How one worker process behaves.
 
     Attributes:
-        worker_id: its token, which proves who it is (``workers.sql``).
+        token: proves who it is (``workers.sql``).
         threads: CPU threads that it may use; None: not limited.
         stay: wait for more budget when the study is done, instead of leaving.
         timeout: seconds after which it takes no further trial; None: none.
     """
 
-    worker_id: UUID
+    token: UUID
     threads: int | None = None
     stay: bool = False
     timeout: float | None = None
@@ -81,7 +81,7 @@ class Worker:
         self._claims = Claims(
             self._database,
             self._stored.study_id,
-            options.worker_id,
+            options.token,
             settings.storage_patience,
             self.stop,
         )
@@ -97,8 +97,8 @@ class Worker:
         return self._stored.study_id
 
     @property
-    def worker_id(self) -> UUID:
-        return self._options.worker_id
+    def token(self) -> UUID:
+        return self._options.token
 
     def leave(self) -> None:
         """Ask the worker to end: after the value that its trial reports next, at the latest."""
@@ -149,7 +149,7 @@ class Worker:
         next_claim: Claim | None = None
         try:
             while not self.stop.is_due:
-                claim, next_claim = next_claim or self._claims.claim(storage.cursor), None
+                claim, next_claim = next_claim or self._claims.claim(storage.position), None
                 if claim.changes is not None:
                     storage.take(claim.changes)
                 if claim.outcome == "trial":

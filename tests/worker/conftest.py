@@ -82,8 +82,8 @@ class Workplace:
         }  # fmt: skip
         self.study = create(self.site.database, StudySpec.parse(document))
 
-    def worker(self, worker_id: UUID | None = None, **options: Any) -> Worker:
-        return Worker(self.site.url, self.name, WorkerOptions(worker_id or uuid4(), **options))
+    def worker(self, token: UUID | None = None, **options: Any) -> Worker:
+        return Worker(self.site.url, self.name, WorkerOptions(token or uuid4(), **options))
 
     def claims(self) -> Claims:
         claims = Claims(self.site.database, self.study.study_id, uuid4())

@@ -140,7 +140,7 @@ def test_nobody_writes_to_another_ones_trial(place: Any) -> None:
     assert other.save_checkpoint(trial_id, 1, "made", "0", Writes({1: 0.5})) == (False, ["made"])
     assert not other.finish(trial_id, "COMPLETE", [1.0], {})
     assert not other.finish_and_claim(trial_id, "COMPLETE", [1.0], {}, None, None)
-    assert other.held() == [], "who may not end the one is not given another"
+    assert other.leased() == [], "who may not end the one is not given another"
     assert not other.fail(trial_id, "", {})
     assert not other.give_back(trial_id)
     assert not other.pause(trial_id)
@@ -273,7 +273,7 @@ def test_a_plan_prunes_what_waits_by_the_last_value_that_is_a_number(place: Any)
     held = take(claims)
     assert claims.write(held, Writes({1: 0.5, 2: 0.25, 3: float("nan")}))[0]
     assert claims.save_checkpoint(held, 3, "made", "0", Writes())[0]
-    assert claims.pause(held) and claims.held() == []
+    assert claims.pause(held) and claims.leased() == []
     running = take(claims)
     assert claims.advance(0, prune=[held, running])
     first, second = place.trials()

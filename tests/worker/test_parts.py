@@ -299,13 +299,13 @@ def test_what_nobody_takes_up_is_removed_after_a_month(
 
 def test_signing_off_is_seen(place: Any, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
-    assert claims.held() == [trial_id] and claims.renew() == {trial_id}
+    assert claims.leased() == [trial_id] and claims.renew() == {trial_id}
     [row] = place.execute("SELECT name, left_at FROM orch.worker WHERE study_id = %(study)s")
     assert row == {"name": "another", "left_at": None}
     claims.leave()
     [row] = place.execute("SELECT left_at FROM orch.worker WHERE study_id = %(study)s")
     assert row["left_at"] is not None
-    assert Claims(place.site.database, place.study.study_id, uuid4()).held() == []
+    assert Claims(place.site.database, place.study.study_id, uuid4()).leased() == []
 
 
 def test_tensorflows_usual_news_is_not_shown_and_its_errors_are(

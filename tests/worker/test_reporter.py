@@ -60,7 +60,7 @@ def make_reported(
         claims = Claims(connections[-1], study.study_id, uuid4())
         claims.join("worker")
         storage = WorkerStorage(connections[-1], study.study_id)
-        claim = claims.claim(storage.cursor)
+        claim = claims.claim(storage.position)
         assert claim.trial_id is not None and claim.changes is not None
         storage.take(claim.changes)
         reporter = Reporter(claims, storage, heartbeat_seconds)

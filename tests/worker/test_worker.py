@@ -441,6 +441,36 @@ def test_the_next_trial_that_came_with_an_end_is_given_back(
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE, TrialState.WAITING]
 
 
+def test_a_worker_has_one_connection_and_none_while_it_waits_for_work(
+    place: Any, after_step: Any
+) -> None:
+    others = (
+        "SELECT count(*) AS n FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+    def connections() -> int:
+        return int(place.execute(others)[0]["n"])
+
+    seen: list[int] = []
+
+    def act(trial: Any, step: int) -> None:
+        if step > 1:
+            place.wait_until_saved(step - 1)  # the reporter and the checkpoints are at work, too
+        seen.append(connections())
+
+    after_step(act)
+    place.create()
+    staying = place.worker(stay=True)
+    thread = threading.Thread(target=staying.run)
+    thread.start()
+    wait_for(lambda: bool(place.trials()) and place.only().state.is_finished())
+    wait_for(lambda: connections() == 0)
+    staying.leave()
+    thread.join(30)
+    assert not thread.is_alive() and seen == [1] * 4
+
+
 def test_a_worker_whose_time_is_up_takes_no_trial(place: Any) -> None:
     place.create()
     place.worker(timeout=0).run()
@@ -850,7 +880,7 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
     claim = Claims.claim
 
     def claim_and_note(claims: Claims, since: Any) -> Any:
-        if claims.token == waiting.worker_id:
+        if claims.token == waiting.token:
             asked.append(since)
         return claim(claims, since)
 

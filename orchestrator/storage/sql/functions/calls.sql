@@ -38,7 +38,7 @@ BEGIN
                 v_call.signature, v_path);
         END IF;
         -- Whoever may call it needs no right on any table; so nothing of the caller's counts in it.
-        IF v_call.name = ANY (v_of_workers || 'position_now'::text) THEN
+        IF v_call.name = ANY (v_of_workers) THEN
             EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp',
                            v_call.signature, v_path);
         END IF;

@@ -45,7 +45,8 @@ $$;
 -- unlogged, which PostgreSQL empties after every crash (of one backend too, when the server's process
 -- and its start time stay), on a standby that takes over and in a base backup that is restored; a dump
 -- that is restored elsewhere has the start time of another server.
-CREATE OR REPLACE FUNCTION orch.position_now(OUT server uuid, OUT since xid8) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION orch.position_now(OUT server uuid, OUT since xid8) LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_started timestamptz := pg_postmaster_start_time();
 BEGIN

@@ -73,6 +73,21 @@ BEGIN
 END
 $$;
 
+-- Another spec, for the trials to come, and what follows from it. The budget is only raised.
+CREATE OR REPLACE FUNCTION orch.replace_spec(
+    p_study integer, p_spec jsonb, p_objective jsonb, p_software jsonb
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM orch.lock_study(p_study);
+    UPDATE orch.study
+    SET objective = p_objective, spec = jsonb_set(p_spec, '{study,trials}', to_jsonb(
+        greatest(budget, (p_spec #>> '{study,trials}')::integer)))
+    WHERE study_id = p_study;
+    UPDATE study_user_attributes SET value_json = p_software::text
+    WHERE study_id = p_study AND key = 'orch:software';
+END
+$$;
+
 -- raised: false where the study has as many trials or more.
 CREATE OR REPLACE FUNCTION orch.raise_budget(p_study integer, p_budget integer, OUT raised boolean)
 LANGUAGE plpgsql AS $$
@@ -173,6 +188,50 @@ BEGIN
     known := FOUND;
     INSERT INTO study_system_attributes (study_id, key, value_json)
     SELECT p_study, p_key, p_value WHERE known
+    ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION orch.delete_study_attribute(p_study integer, p_key text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM study_system_attributes WHERE study_id = p_study AND key = p_key;
+END
+$$;
+
+-- evaluations: all of the study so far, with this one.
+CREATE OR REPLACE FUNCTION orch.record_test_evaluation(
+    p_study integer, p_evaluation jsonb, OUT evaluations jsonb
+) LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO study_user_attributes AS a (study_id, key, value_json)
+    VALUES (p_study, 'orch:test_evaluations', jsonb_build_array(p_evaluation)::text)
+    ON CONFLICT (study_id, key) DO UPDATE
+    SET value_json = (a.value_json::jsonb || excluded.value_json::jsonb)::text
+    RETURNING value_json::jsonb INTO evaluations;
+END
+$$;
+
+-- Which study confirms this one, and how many trials had ended then. A link to the same study stays.
+CREATE OR REPLACE FUNCTION orch.link_confirmation(p_study integer, p_link jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO study_user_attributes AS a (study_id, key, value_json)
+    SELECT p_study, 'orch:confirming', (p_link || jsonb_build_object('ended', count(*)))::text
+    FROM trials WHERE study_id = p_study AND state IN ('COMPLETE', 'PRUNED')
+    ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+    WHERE a.value_json::jsonb -> 'study_id' <> excluded.value_json::jsonb -> 'study_id';
+END
+$$;
+
+-- What the linked study has found, so that it outlives that study.
+CREATE OR REPLACE FUNCTION orch.keep_confirmation(p_study integer, p_confirmation jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO study_user_attributes (study_id, key, value_json)
+    SELECT study_id, 'orch:confirmed', jsonb_build_object(
+               'ended', value_json::jsonb -> 'ended', 'confirmation', p_confirmation)::text
+    FROM study_user_attributes WHERE study_id = p_study AND key = 'orch:confirming'
     ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json;
 END
 $$;

@@ -26,9 +26,6 @@ GROUP BY s.study_id, o.study_id ORDER BY o.created_at, s.study_id
 SELECT key, value_json FROM study_system_attributes
 WHERE study_id = %(study_id)s AND starts_with(key, %(start)s)
 
--- delete_study_attribute --
-DELETE FROM study_system_attributes WHERE study_id = %(study_id)s AND key = %(key)s
-
 -- read_software --
 -- What a study pins of the software is a user attribute, so that the dashboard shows it.
 SELECT value_json::jsonb AS software FROM study_user_attributes
@@ -38,26 +35,9 @@ WHERE study_id = %(study_id)s AND key = 'orch:software'
 SELECT jsonb_array_elements_text(value_json::jsonb) AS mismatch FROM study_user_attributes
 WHERE study_id = %(study_id)s AND key = 'orch:mismatches'
 
--- record_test_evaluation --
-INSERT INTO study_user_attributes (study_id, key, value_json)
-VALUES (%(study_id)s, 'orch:test_evaluations', jsonb_build_array(%(evaluation)s::jsonb)::text)
-ON CONFLICT (study_id, key) DO UPDATE SET value_json =
-    (study_user_attributes.value_json::jsonb || excluded.value_json::jsonb)::text
-RETURNING value_json::jsonb AS evaluations
-
 -- test_evaluations --
 SELECT value_json::jsonb AS evaluations FROM study_user_attributes
 WHERE study_id = %(study_id)s AND key = 'orch:test_evaluations'
-
--- link_confirmation --
--- With how many trials had ended then. Asked again for the same study, nothing changes.
-INSERT INTO study_user_attributes (study_id, key, value_json)
-SELECT %(study_id)s, 'orch:confirming',
-       (%(link)s::jsonb || jsonb_build_object('ended', count(*)))::text
-FROM trials WHERE study_id = %(study_id)s AND state IN ('COMPLETE', 'PRUNED')
-ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
-WHERE study_user_attributes.value_json::jsonb -> 'study_id'
-      <> excluded.value_json::jsonb -> 'study_id'
 
 -- confirmation --
 SELECT l.value_json::jsonb AS link, s.study_name AS name, r.value_json::jsonb AS result
@@ -65,13 +45,6 @@ FROM study_user_attributes l
 LEFT JOIN studies s ON s.study_id = (l.value_json::jsonb ->> 'study_id')::integer
 LEFT JOIN study_user_attributes r ON r.study_id = l.study_id AND r.key = 'orch:confirmed'
 WHERE l.study_id = %(study_id)s AND l.key = 'orch:confirming'
-
--- keep_confirmation --
-INSERT INTO study_user_attributes (study_id, key, value_json)
-SELECT study_id, 'orch:confirmed', jsonb_build_object(
-           'ended', value_json::jsonb -> 'ended', 'confirmation', %(confirmation)s::jsonb)::text
-FROM study_user_attributes WHERE study_id = %(study_id)s AND key = 'orch:confirming'
-ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
 
 -- confirmed_study --
 SELECT s.study_name AS name FROM study_user_attributes l JOIN studies s USING (study_id)
