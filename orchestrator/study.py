@@ -193,7 +193,7 @@ class Study:
             NoSuchStudy: the study was deleted.
             StorageError: the storage is out of reach when it begins.
         """
-        from orchestrator.report.watching import watch
+        from orchestrator.report.display import watch
 
         watch(self._database, self._stored(), progress == "auto")
         return self

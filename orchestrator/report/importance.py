@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
@@ -25,9 +26,9 @@ from orchestrator.report import ped_anova
 from orchestrator.report.arithmetic import scaled
 from orchestrator.report.factorial import decompose
 from orchestrator.report.formatting import counted, percent
-from orchestrator.report.sample import TrialSample
 from orchestrator.report.section import section
 from orchestrator.spec.choices import distinct
+from orchestrator.spec.model import Direction
 
 _T = TypeVar("_T")
 
@@ -232,3 +233,27 @@ def _is_finite(trial: FrozenTrial) -> bool:
 
 def _rounded(shares: dict[str, float]) -> dict[str, float]:
     return {name: round(share, 4) for name, share in shares.items()}
+
+
+class TrialSample(optuna.Study):
+    """A study of chosen trials, for reading only.
+
+    It has no storage: a study that Optuna makes announces itself in Optuna's log.
+
+    Args:
+        trials: the trials.
+        direction: of the value.
+    """
+
+    def __init__(self, trials: Sequence[FrozenTrial], direction: Direction) -> None:
+        self._chosen = trials
+        self._toward = StudyDirection[direction.upper()]
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        return [self._toward]
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._chosen if states is None or trial.state in states]

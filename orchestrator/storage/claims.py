@@ -11,8 +11,7 @@ from uuid import UUID
 from psycopg2.extras import Json
 
 from orchestrator.base.backoff import Stop
-from orchestrator.storage.database import Database, Row
-from orchestrator.storage.patient import PatientDatabase
+from orchestrator.storage.database import Database, PatientDatabase, Row
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.storable import clean, to_json
 from orchestrator.storage.trial_cache import NOWHERE, Changes, Position, stored_number

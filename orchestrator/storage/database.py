@@ -7,15 +7,17 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from orchestrator.base.backoff import Stop, retry
 from orchestrator.errors import StorageUnavailable
 from orchestrator.storage.connection import connect, storage_error, wait
 from orchestrator.storage.url import mask, normalise
@@ -195,3 +197,36 @@ def clock_skew_seconds(database: Database) -> float:
     row = database.row("server_clock")
     assert row is not None
     return (before + time.time()) / 2 - float(row["seconds"])
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class PatientDatabase:
+    """Runs what may be repeated without harm; see :meth:`Database.rows` and :meth:`Database.call`.
+
+    Attributes:
+        database: where they run.
+        patience_seconds: how long each is repeated; 0: it is not.
+        stop: once it is asked, nothing is waited for.
+
+    Raises:
+        PatienceExceeded: from each method, when the database stays away longer.
+    """
+
+    database: Database
+    patience_seconds: float
+    stop: Stop | None = None
+
+    def rows(self, query: str, **parameters: Any) -> list[Row]:
+        return self._ask(partial(self.database.rows, query, **parameters))
+
+    def row(self, query: str, **parameters: Any) -> Row | None:
+        return self._ask(partial(self.database.row, query, **parameters))
+
+    def call(self, function: str, **arguments: Any) -> Row:
+        return self._ask(partial(self.database.call, function, **arguments))
+
+    def _ask(self, call: Callable[[], Result]) -> Result:
+        return retry(call, self.patience_seconds, self.stop) if self.patience_seconds else call()

@@ -28,8 +28,7 @@ from psycopg2.extras import Json
 
 from orchestrator.base.optuna_internals import DEFAULT_STUDY_NAME_PREFIX, FrozenStudy
 from orchestrator.spec.choices import internal, read_domain
-from orchestrator.storage.database import Database, Row
-from orchestrator.storage.patient import PatientDatabase
+from orchestrator.storage.database import Database, PatientDatabase, Row
 from orchestrator.storage.storable import attribute_json, check_name, check_step
 from orchestrator.storage.trial_cache import (
     Changes,

@@ -22,8 +22,7 @@ from optuna.distributions import (
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from orchestrator.storage.database import Database
-from orchestrator.storage.patient import PatientDatabase
+from orchestrator.storage.database import Database, PatientDatabase
 from orchestrator.storage.postgres_storage import PostgresStorage, read_changes
 from orchestrator.storage.storable import attribute_json, check_name
 from orchestrator.storage.trial_cache import Changes, Position, TrialCache

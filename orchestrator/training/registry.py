@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from orchestrator.base.references import Reference, nearest
 from orchestrator.errors import ObjectiveError, UnknownObjective
 from orchestrator.training import handover
-from orchestrator.training.base import Objective, Settings
+from orchestrator.training.base import Objective, Settings, Trial
 
 ENTRY_POINTS = "orch.objectives"
 
@@ -92,7 +92,6 @@ def _objective_of(target: Any, text: str) -> Callable[[Settings], Objective]:
         raise ObjectiveError(
             f"'{text}' takes hp, as KerasTuner has it; write {_as_hypermodel(text)}"
         )
-    from orchestrator.training.function import FunctionObjective
 
     return lambda settings: FunctionObjective(settings, target)
 
@@ -114,3 +113,18 @@ def _instance(target: type, text: str) -> object:
             f"'{text}' is a class that needs arguments ({error}); make an object of it in the "
             "module, and name that"
         ) from None
+
+
+class FunctionObjective(Objective):
+    """Runs the user's function, unchanged, with the worker's own ``optuna.Trial``."""
+
+    default_metric: ClassVar[str] = "value"
+
+    def __init__(
+        self, settings: Settings, function: Callable[[Any], float | Sequence[float]]
+    ) -> None:
+        super().__init__(settings)
+        self._function = function
+
+    def __call__(self, trial: Trial) -> float | Sequence[float]:
+        return self._function(trial)

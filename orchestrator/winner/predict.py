@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from orchestrator.base.terminal import Printed
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.report.attached import Picture, attach
 from orchestrator.report.render import check_out, write_file
 from orchestrator.report.winner import read_winner
+from orchestrator.storage.artifacts import Picture, attach
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, read_trials
 from orchestrator.training.data import Dataset, load

@@ -14,12 +14,7 @@ from orchestrator.errors import OrchError
 from orchestrator.report.listing import table
 from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Objective
-from orchestrator.winner.retraining import (
-    RecordedStudy,
-    RecordedTrial,
-    Restarted,
-    retraining,
-)
+from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, Restarted, retraining
 from orchestrator.worker.endings import words_of
 from orchestrator.worker.returned import as_values
 from orchestrator.worker.seeds import training_seed

@@ -21,8 +21,7 @@ from orchestrator.base.optuna_internals import IN_MEMORY_LOGGER, HookedStudy, Ho
 from orchestrator.errors import ObjectiveError, OrchError
 from orchestrator.resolve.objective import make_objective, search_space, useful_threads
 from orchestrator.resolve.pins import check_data
-from orchestrator.search.space import Space
-from orchestrator.search.substitution import as_suggested
+from orchestrator.search.space import Space, as_suggested
 from orchestrator.spec.choices import domain_of, place_of, stored_form
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.training import handover

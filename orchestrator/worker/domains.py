@@ -13,7 +13,7 @@ from pathlib import Path
 from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import UsageError, WrongUse, nearest_of_all
-from orchestrator.search.substitution import check_domain
+from orchestrator.search.space import check_domain
 from orchestrator.spec.domains import Domain
 from orchestrator.worker.endings import is_users
 

@@ -13,11 +13,18 @@ from optuna.exceptions import UpdateFinishedTrialError
 from orchestrator.base import facts
 from orchestrator.base.optuna_internals import RUNG
 from orchestrator.storage.claims import Claim, Claims
-from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints, Place, place
+from orchestrator.worker.checkpoints import (
+    Arrays,
+    Checkpoint,
+    Checkpoints,
+    Place,
+    drawn_values,
+    place,
+    saved_params,
+)
 from orchestrator.worker.endings import End
 from orchestrator.worker.leaving import LeaseLost
 from orchestrator.worker.reporter import Reporter
-from orchestrator.worker.saved import drawn_values, saved_params
 from orchestrator.worker.seeds import first_number
 from orchestrator.worker.study import WorkerStudy
 from orchestrator.worker.suggestion import SuggestingTrial

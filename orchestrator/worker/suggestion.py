@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial
 from orchestrator.base.optuna_internals import HookedTrial
 from orchestrator.errors import FailedTrialError, UsageError
 from orchestrator.search.samplers import hashes_choices, looks_at_choices
-from orchestrator.search.space import check_type
-from orchestrator.search.substitution import as_suggested
+from orchestrator.search.space import as_suggested, check_type
 from orchestrator.spec.choices import distinct, place_of, stored_form
 from orchestrator.training.base import Objective
 from orchestrator.worker.study import WorkerStudy

@@ -14,18 +14,13 @@ from uuid import UUID
 
 from orchestrator.base import facts
 from orchestrator.base.files import check_writable, home, remove_old
-from orchestrator.errors import (
-    OrchError,
-    StorageError,
-    StorageUnavailable,
-    UsageError,
-)
+from orchestrator.errors import OrchError, StorageError, StorageUnavailable, UsageError
 from orchestrator.storage.claims import Claims, worker_id
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
+from orchestrator.worker.checkpoints import saved_files
 from orchestrator.worker.devices import cores, default_workers, divide_threads, parse_gpus
 from orchestrator.worker.process import Exit, WorkerProcess, describe_exit
-from orchestrator.worker.saved import saved_files
 
 # How a process of ours ends by itself, if it holds no trial.
 _FINAL_CODES = {Exit.DONE, Exit.FAILED, Exit.MISUSED, Exit.NO_STORAGE}

@@ -24,11 +24,10 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.studies import open_study, store_facts
 from orchestrator.storage.url import mask
 from orchestrator.storage.worker_storage import WorkerStorage
-from orchestrator.worker.checkpoints import Checkpoints
+from orchestrator.worker.checkpoints import Checkpoints, SavedTrials
 from orchestrator.worker.endings import stopped_study
 from orchestrator.worker.planner import Planner
 from orchestrator.worker.reporter import Reporter
-from orchestrator.worker.saved import SavedTrials
 from orchestrator.worker.study import WorkerStudy
 from orchestrator.worker.trial import Trial
 

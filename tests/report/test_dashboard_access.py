@@ -20,7 +20,7 @@ from conftest import Orch
 from prometheus_client.parser import text_string_to_metric_families
 from studies import searched, store
 
-from orchestrator.report.attached import Picture, attach
+from orchestrator.storage.artifacts import Picture, attach
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import open_study
 

@@ -10,12 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.base.facts import BRACKET, PAUSED, ROUND
 from orchestrator.errors import UsageError
-from orchestrator.search.plans.promotion import (
-    Brackets,
-    PromotionPlan,
-    build_brackets,
-    pause_after,
-)
+from orchestrator.search.plans.promotion import Brackets, PromotionPlan, build_brackets, pause_after
 from orchestrator.spec.model import StudySpec
 
 EIGHT = Brackets(most=8, least=1, factor=3)

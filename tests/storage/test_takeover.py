@@ -23,8 +23,7 @@ from psycopg2.extensions import parse_dsn
 from orchestrator.base.files import home
 from orchestrator.errors import StorageError
 from orchestrator.storage import socket_folder
-from orchestrator.storage.authentication import without_trust
-from orchestrator.storage.embedded import EmbeddedServer
+from orchestrator.storage.embedded import EmbeddedServer, without_trust
 from orchestrator.storage.programs import Programs, SystemUser
 from orchestrator.storage.socket_folder import check_socket_folder, make_socket_folder
 

@@ -24,10 +24,9 @@ from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.hosts import hosts_of
 from orchestrator.storage.worker_storage import WorkerStorage
-from orchestrator.worker.checkpoints import Checkpoint, Checkpoints
+from orchestrator.worker.checkpoints import Checkpoint, Checkpoints, SavedTrials
 from orchestrator.worker.process import shown_lines
 from orchestrator.worker.reporter import Reporter
-from orchestrator.worker.saved import SavedTrials
 from orchestrator.worker.supervisor import Crew, Supervisor
 
 

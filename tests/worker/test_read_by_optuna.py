@@ -14,10 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import get_note
 from served import served, study_detail
 
-from orchestrator.report.attached import Picture, attach
 from orchestrator.resolve.queue import enqueue
 from orchestrator.serve.dashboard import ReadableStorage, write_note
-from orchestrator.storage.artifacts import PostgresArtifactStore
+from orchestrator.storage.artifacts import Picture, PostgresArtifactStore, attach
 from orchestrator.storage.database import script
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.rdb_storage import make_rdb_storage
