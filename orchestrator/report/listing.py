@@ -125,7 +125,10 @@ class StudyList(list[StudyInfo], Printed):
         rows = [
             (e.name, e.objective, e.state, e.done, e.budget, e.running, e.workers) for e in self
         ]
-        shown = table(head, rows, table_columns())
+        columns = table_columns()
+        shown = table(head, rows, columns)
+        if columns is not None:
+            reasons = [line for each in reasons for line in wrap(each, columns)]
         return "\n".join([shown, *([""] if reasons else []), *reasons])
 
 

@@ -151,12 +151,21 @@ def shown(
 
 
 @pytest.mark.parametrize("columns", [40, 60, 120])
-def test_nothing_is_wider_than_the_terminal(orch: Orch, foreign: str, columns: int) -> None:
+def test_nothing_is_wider_than_the_terminal(
+    orch: Orch, foreign: str, name: str, columns: int
+) -> None:
+    failed = orch(
+        "run", "quadratic", "--study", name, "--workers", "1", "--trials", "2",
+        "--set", "objective.failure_rate=1", "--set", "worker.max_retries=0",
+        "--set", "worker.max_failures=1",
+    )  # fmt: skip
+    assert failed.returncode == 1, "its reason stands below the list"
     verbs = [f"report {foreign}", "list", f"compare {foreign} {foreign}-again"]
     lines, _ = shown(orch, columns, verbs)
     assert lines and [line for line in lines if len(line) > columns] == []
     plots = [line for line in lines if "┤" in line]
     assert len(plots) == 8 + 6 and max(map(len, plots)) <= min(columns, 80)
+    assert f"{name}: 1 configurations in a row" in " ".join(lines)
     if columns == 40:  # a table that does not fit has its rows below their names
         assert f"study {foreign}" in lines and any("budget 24" in line for line in lines)
     assert any(line.startswith("study  ") for line in orch.ok("list").splitlines()), "piped, whole"
