@@ -61,9 +61,9 @@ def test_a_keras_study_can_be_stored_and_its_worker_leaves_with_one_line(
     bare.ok("create", name, "--objective", "digits", "--trials", "2", "--epochs", "1")
     done = bare("worker", name)
     assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if "TensorFlow" in line]
-    assert line.endswith(
-        "needs TensorFlow, which is not installed on this machine; pip install tensorflow"
+    assert done.stderr.splitlines()[-1] == (
+        "orch: a Keras objective needs TensorFlow, which is not installed on this machine; "
+        "pip install tensorflow"
     )
     report = bare.report(name)
     assert report["states"]["failed"] == 0 and report["trials"] == []
