@@ -235,7 +235,7 @@ def watch(database: Database, study: StoredStudy, shown: bool) -> None:
 
 
 def _is_over(database: Database, name: str, reader: ProgressReader) -> bool:
-    """Whether nothing more will come, as far as can be told; an outage is no end."""
+    """Whether the study is known to have ended; an outage does not end it."""
     try:
         state = open_study(database, name).state
         progress = reader.read()

@@ -183,7 +183,7 @@ def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
 
     Raises:
         StorageError: the server cannot be started.
-        UsageError: ``listen`` is no address of this machine, the port is taken, or the package
+        UsageError: ``listen`` is not an address of this machine, the port is taken, or the package
             cryptography is missing.
     """
     require("cryptography", "serve", "orch db serve")
