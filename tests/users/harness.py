@@ -117,7 +117,7 @@ class Users(Orch):
         database = Database(EmbeddedServer(self.home).ensure_running())
         [(step,)] = database.execute(_NEWEST_CHECKPOINT, {"name": name})
         database.close()
-        return step is not None and step >= 2
+        return step is not None and int(step) >= 2
 
 
 def as_toml(params: dict[str, Any]) -> str:
