@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from orchestrator.base.terminal import Printed, columns
 from orchestrator.errors import UsageError
-from orchestrator.report.arithmetic import deviation, mean, median
-from orchestrator.report.formatting import counted, difference, number
+from orchestrator.report.numbers import counted, deviation, difference, mean, median, number
 from orchestrator.report.section import Sections
 from orchestrator.report.significance import LEVEL, holm, permutation_p
 from orchestrator.report.summary import Summary

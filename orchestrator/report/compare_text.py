@@ -8,8 +8,8 @@ from textwrap import wrap
 from orchestrator.errors import printable
 from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.figures.scales import value_range
-from orchestrator.report.formatting import counted, duration, number
 from orchestrator.report.listing import table
+from orchestrator.report.numbers import counted, duration, number
 from orchestrator.report.section import section
 from orchestrator.report.text import Plot
 

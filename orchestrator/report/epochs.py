@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.report.formatting import step_word
+from orchestrator.report.numbers import step_word
 from orchestrator.report.summary import Epochs
 from orchestrator.spec.origin import KERASTUNER, Origin
 from orchestrator.storage.studies import StoredStudy

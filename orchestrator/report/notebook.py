@@ -7,7 +7,7 @@ from html import escape
 
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.svg import stylesheet
-from orchestrator.report.formatting import clip
+from orchestrator.report.numbers import clip
 from orchestrator.report.summary import Summary
 from orchestrator.storage.url import hide
 

@@ -18,8 +18,8 @@ from orchestrator.report.figures import compared
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.params import by_importance
 from orchestrator.report.figures.svg import Figure, stylesheet
-from orchestrator.report.formatting import clip, counted, duration, number, percent
 from orchestrator.report.listing import confirmed_table
+from orchestrator.report.numbers import clip, counted, duration, number, percent
 from orchestrator.report.section import Sections
 from orchestrator.report.summary import Summary, TrialSummary, took_part
 from orchestrator.report.verdict import refit_sentences

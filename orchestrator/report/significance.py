@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from orchestrator.report.arithmetic import scaled
+from orchestrator.report.numbers import scaled
 
 LEVEL = 0.05  # a smaller p is more than noise
 _MOST_PERMUTATIONS = 20_000

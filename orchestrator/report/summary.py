@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from orchestrator.base.terminal import Printed, columns
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
-from orchestrator.report.formatting import counted, step_word
 from orchestrator.report.importance import ImportanceClaim
+from orchestrator.report.numbers import counted, step_word
 from orchestrator.report.rungs import Rung
 from orchestrator.report.winner import RefitRecord, Winner, Writable
 from orchestrator.spec.choices import distinct

@@ -9,18 +9,19 @@ from typing import Any
 
 from orchestrator.base.numbers import rounded
 from orchestrator.errors import printable
-from orchestrator.report.arithmetic import finite, share
 from orchestrator.report.figures.scales import value_range
-from orchestrator.report.formatting import (
+from orchestrator.report.listing import confirmed_table, table
+from orchestrator.report.numbers import (
     clip,
     counted,
     duration,
+    finite,
     number,
     params_line,
     percent,
     retries,
+    share,
 )
-from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
 from orchestrator.report.winner import Winner

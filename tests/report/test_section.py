@@ -32,13 +32,12 @@ import orchestrator.report.listing as listing_module
 import orchestrator.report.reader as summary_module
 import orchestrator.report.text as text_module
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.report.arithmetic import deviation, mean, median, share
 from orchestrator.report.compare import compare
 from orchestrator.report.confirmation import probability_best
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.scales import Linear, Log, scale_of
-from orchestrator.report.formatting import difference
 from orchestrator.report.listing import best_page
+from orchestrator.report.numbers import deviation, difference, mean, median, share
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, schema
 from orchestrator.report.section import section
