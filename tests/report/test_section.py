@@ -32,7 +32,7 @@ import orchestrator.report.listing as listing_module
 import orchestrator.report.reader as summary_module
 import orchestrator.report.text as text_module
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.report.compare import compare
+from orchestrator.report.compare import compare, permutation_p
 from orchestrator.report.confirmation import probability_best
 from orchestrator.report.figures.gallery import gallery
 from orchestrator.report.figures.scales import Linear, Log, scale_of
@@ -41,7 +41,6 @@ from orchestrator.report.numbers import deviation, difference, mean, median, sha
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, schema
 from orchestrator.report.section import section
-from orchestrator.report.significance import permutation_p
 from orchestrator.report.summary import Summary
 from orchestrator.serve import dashboard as notes
 from orchestrator.storage.database import Database
