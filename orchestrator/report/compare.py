@@ -377,7 +377,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     told = sorted((value, place) for place, value in enumerate(values) if value is not None)
     corrected: list[float | None] = [None] * len(values)
     highest = 0.0
-    for rank, (value, place) in enumerate(told):
-        highest = max(highest, min(1.0, value * (len(told) - rank)))
+    for before, (value, place) in enumerate(told):
+        highest = max(highest, min(1.0, value * (len(told) - before)))
         corrected[place] = highest
     return corrected
