@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures import gallery
 from orchestrator.report.figures.svg import Figure
 from orchestrator.report.listing import confirmed_table
 from orchestrator.report.numbers import number, percent, retries

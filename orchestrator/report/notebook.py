@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
-from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures import gallery
 from orchestrator.report.figures.svg import stylesheet
 from orchestrator.report.numbers import clip
 from orchestrator.report.summary import Summary

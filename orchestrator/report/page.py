@@ -14,8 +14,7 @@ import jinja2
 
 from orchestrator.base.numbers import rounded
 from orchestrator.report.compare import Comparison
-from orchestrator.report.figures import compared
-from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures import compared, gallery
 from orchestrator.report.figures.params import by_importance
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.listing import confirmed_table
