@@ -19,8 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import Progress, ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.section import section
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, open_study
