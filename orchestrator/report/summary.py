@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.base.terminal import Printed, columns
+from orchestrator.base.printed import Printed, columns
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.numbers import counted, step_word

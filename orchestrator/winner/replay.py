@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base import facts
-from orchestrator.base.terminal import Printed, table_columns
+from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import OrchError
 from orchestrator.report.listing import table
 from orchestrator.storage.studies import StoredStudy, find_trial

@@ -25,6 +25,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from orchestrator.base.printed import clip
 from orchestrator.errors import FailedTrialError, UsageError, WrongUse
 from orchestrator.storage.storable import clean
 from orchestrator.storage.url import hide
@@ -155,11 +156,6 @@ def words_of(error: BaseException) -> str:
     except Exception as another:  # the message is made by code of the user's, too
         return f"its message cannot be read ({type(another).__name__})"
     return clip(text, _LONGEST_MESSAGE)
-
-
-def clip(text: str, length: int) -> str:
-    """The text, cut with an ellipsis where it is longer."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 @contextlib.contextmanager

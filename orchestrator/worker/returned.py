@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.base.printed import clip
 from orchestrator.errors import WrongUse
 from orchestrator.storage.storable import check_step
-from orchestrator.worker.endings import clip
 
 _LONGEST = 200  # what an objective returns by mistake may be a whole data set
 

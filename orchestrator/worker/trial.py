@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 from orchestrator.base import facts
 from orchestrator.base.backoff import Stop
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.plans.promotion import pause_after
