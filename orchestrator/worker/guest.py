@@ -8,7 +8,7 @@ from uuid import uuid4
 from orchestrator.base.backoff import Stop
 from orchestrator.storage.connection import answer_seconds, answer_within
 from orchestrator.training.base import Objective
-from orchestrator.worker.leaving import TrialInterrupted
+from orchestrator.worker.endings import TrialInterrupted
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 

@@ -33,21 +33,19 @@ from orchestrator.storage.storable import as_step, as_value, as_values
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, Checkpoints
 from orchestrator.worker.endings import (
+    DatabaseLost,
     End,
     Ending,
+    LeaseLost,
+    MachineFault,
+    TrialInterrupted,
+    TrialPaused,
     ending_of,
     reason_of,
     signature_of,
     stopped_study,
     traceback_of,
     words_of,
-)
-from orchestrator.worker.leaving import (
-    DatabaseLost,
-    LeaseLost,
-    MachineFault,
-    TrialInterrupted,
-    TrialPaused,
 )
 from orchestrator.worker.model import OfferedModel
 from orchestrator.worker.reporter import Reporter
