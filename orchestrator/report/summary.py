@@ -16,7 +16,7 @@ from orchestrator.report.pruning import Epochs, Rung
 from orchestrator.report.winner import RefitRecord, Winner, Writable
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
-from orchestrator.spec.origin import IMPORTED, Origin
+from orchestrator.storage.studies import IMPORTED, Origin
 
 
 class States(BaseModel):
