@@ -163,7 +163,7 @@ def read(database: Database, name: str) -> StoredStudy | None:
                 f"'{name}' is a plain Optuna study that orch did not create; use another name"
             )
         return None
-    spec = StudySpec.parse_stored(row.pop("spec"))
+    spec = StudySpec.parse(row.pop("spec"))
     return StoredStudy(spec=spec, facts=ObjectiveFacts.read(row.pop("objective"), spec), **row)
 
 
