@@ -230,7 +230,7 @@ def abandon(url: str, study_id: int, token: UUID) -> None:
     try:
         claims = Claims(database, study_id, token)
         for trial_id in claims.leased():
-            claims.give_back(trial_id)
+            claims.release(trial_id)
         claims.leave()
     except OrchError as error:
         _log.warning("its trial is taken back after the grace period: %s", error)

@@ -281,7 +281,7 @@ class Trial(ResumableTrial):
     def _release(self) -> None:
         """Back to the queue, as the same attempt."""
         self._write_what_can_be_stored()
-        self._claims.give_back(self.id)
+        self._claims.release(self.id)
 
     def _pause(self) -> None:
         try:
@@ -376,7 +376,7 @@ class Trial(ResumableTrial):
         self._drop()
 
     def _leave(self, why: str) -> None:
-        self._claims.give_back(self.id)
+        self._claims.release(self.id)
         reason = " ".join(why.split())
         raise StudyFailed(f"{reason}; this worker ends, and trial {self.number} is given back")
 
