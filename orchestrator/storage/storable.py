@@ -7,10 +7,12 @@ import re
 from typing import Any
 
 LARGEST_STEP = 2**31 - 1  # Optuna stores steps as PostgreSQL's integer
-_LONGEST_NAME = 512  # of a parameter or attribute in Optuna's tables
+LONGEST_NAME = 512  # of a parameter or attribute in Optuna's tables
 _LARGEST_ATTRIBUTE = 64 * 2**20  # characters of JSON; PostgreSQL's jsonb ends at four times that
 # PostgreSQL's text has no NUL; a lone surrogate is half a character.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+Logs = dict[tuple[int, str], float]  # what a trial logs, by step and name
 
 
 def check_name(name: str) -> None:
@@ -22,9 +24,9 @@ def check_name(name: str) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"the name {name!r} is a {type(name).__name__}; it must be a string")
-    if len(name) > _LONGEST_NAME:
+    if len(name) > LONGEST_NAME:
         raise ValueError(
-            f"the name {name[:40]!r}… has {len(name)} characters; at most {_LONGEST_NAME} can be "
+            f"the name {name[:40]!r}… has {len(name)} characters; at most {LONGEST_NAME} can be "
             "stored"
         )
     if _UNSTORABLE.search(name):
@@ -70,6 +72,35 @@ def to_json(value: Any) -> str:
         TypeError: the value has no JSON.
     """
     return json.dumps(value, default=_plain)
+
+
+def logs_document(logs: Logs) -> list[list[Any]]:
+    """What was logged, a row for each step, as ``orch.store`` takes it.
+
+    Args:
+        logs: values by step and name.
+    """
+    rows: dict[int, list[Any]] = {}
+    for (step, name), value in logs.items():
+        _, names, values = rows.setdefault(step, [step, [], []])
+        names.append(name)
+        values.append(repr(value))  # PostgreSQL reads nan and inf as well; JSON has neither
+    return list(rows.values())
+
+
+def logs_from(document: list[list[Any]], last: int) -> Logs:
+    """The reverse of :func:`logs_document`.
+
+    Args:
+        document: the rows.
+        last: later steps are left out.
+    """
+    return {
+        (step, name): float(value)
+        for step, names, values in document
+        for name, value in zip(names, values, strict=True)
+        if step <= last
+    }
 
 
 def clean(value: Any) -> Any:

@@ -1,15 +1,21 @@
-"""What an objective reports and returns, as the numbers of its trial."""
+"""What an objective reports, logs and returns, as the numbers of its trial."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from orchestrator.errors import WrongUse
-from orchestrator.storage.storable import check_step
+from orchestrator.storage.storable import LONGEST_NAME, Logs, check_step, clean
 from orchestrator.worker.endings import clip
 
+_logger = logging.getLogger("orch")
+
 _LONGEST = 200  # what an objective returns by mistake may be a whole data set
+_MOST_ELEMENTS = 100  # a metric may be an array with a value for each class, not a whole matrix
 
 
 def as_values(returned: Any, count: int) -> list[float]:
@@ -70,3 +76,50 @@ def as_step(step: Any) -> int:
         raise ValueError(f"`step={whole}` must be non-negative.")
     check_step(whole)
     return whole
+
+
+def as_logs(metrics: Mapping[str, Any], step: Any) -> Logs:
+    """What an objective logs of a step.
+
+    An array or a sequence is logged element by element, and a mapping by its keys: ``f1/0``,
+    ``f1/1``. A name is cut to what can be stored.
+
+    Raises:
+        TypeError: it is not a mapping, or a value is not a number.
+        ValueError: the step is negative, or more than the database can store.
+    """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"what is logged is of type '{type(metrics)}' but supposed to be a mapping of names "
+            "to numbers"
+        )
+    whole = as_step(step)
+    return {
+        (whole, name): value
+        for key, given in metrics.items()
+        for name, value in _named_numbers(clean(str(key))[:LONGEST_NAME], given)
+    }
+
+
+def _named_numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _named_numbers(clean(f"{name}/{key}")[:LONGEST_NAME], each)
+        return
+    try:
+        if not getattr(value, "ndim", 0) and not isinstance(value, list | tuple):
+            yield name, float(value)
+            return
+        elements = np.asarray(value, np.float64).ravel().tolist()
+    except (TypeError, ValueError, OverflowError):
+        shown = clip(repr(value), _LONGEST)
+        raise TypeError(f"the value logged as {name!r} is {shown}; it must be a number") from None
+    if len(elements) > _MOST_ELEMENTS:
+        _logger.warning(
+            "%r is not logged: it has %d elements, and at most %d of a name are kept",
+            name, len(elements), _MOST_ELEMENTS,
+        )  # fmt: skip
+    elif len(elements) == 1:
+        yield name, elements[0]
+    else:
+        yield from ((f"{name[: LONGEST_NAME - 4]}/{n}", each) for n, each in enumerate(elements))
