@@ -20,8 +20,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from orchestrator.errors import PatienceExceeded, StorageError, StudyFailed
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.storage import worker_storage
 from orchestrator.storage.claims import Claims
