@@ -35,7 +35,7 @@ class Notebook:
         return self.found
 
     def checkpoint(self, step: int, capture: Any) -> None:
-        if step == self.keep_at:
+        if step == self.keep_at and capture is not None:
             self.kept = (step, capture())
 
     def offer_model(self, value: float, save: Any) -> None:

@@ -50,6 +50,9 @@ def make_objective(spec: StudySpec) -> Objective:
         data=spec.data.name,
         validation=spec.data.validation,
         options=spec.objective,
+        space=frozenset(spec.space),
+        value=spec.training.value,
+        maximize=spec.study.directions[:1] == ("maximize",),
     )
     try:
         return factory(settings)

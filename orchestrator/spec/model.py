@@ -225,6 +225,11 @@ class TrainingSection(Section):
         default=0, ge=0, lt=2**31, description="Every other seed follows from this one."
     )
 
+    value: Literal["last", "best"] = Field(
+        default="last",
+        description="Which epoch's value a Keras trial returns, and whose model is kept.",
+    )
+
     @field_validator("folds")
     @classmethod
     def _not_one_fold(cls, folds: int) -> int:

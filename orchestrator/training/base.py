@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import pydantic
 from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.training.data import Array, DataFacts
+from orchestrator.training.metric_names import direction_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Settings:
         data: a data set's name or a PATH.npz; None: the objective's default.
         validation: examples held out of the training set; None: a sixth.
         options: the spec's ``[objective]`` table.
+        space: the parameters that the spec's ``[space]`` table names.
+        value: of which epoch a trial's value is, where it trains epochs.
+        maximize: whether the first metric is maximised.
     """
 
     metrics: tuple[str, ...] = ()
@@ -38,6 +42,9 @@ class Settings:
     data: str | None = None
     validation: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    space: frozenset[str] = frozenset()
+    value: Literal["last", "best"] = "last"
+    maximize: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,9 @@ class Trial(Protocol):
 
     def should_prune(self) -> bool: ...
 
-    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]]) -> None: ...
+    def checkpoint(
+        self, step: int, capture: Callable[[], Mapping[str, Array]] | None
+    ) -> None: ...
 
     def offer_model(self, value: float, save: Callable[[Path], None]) -> None: ...
 
@@ -152,6 +161,14 @@ class Objective(ABC):
         """
         return None
 
+    def direction(self, metric: str) -> Literal["minimize", "maximize"]:
+        """Whether a metric is minimised or maximised, where the study does not say it.
+
+        Raises:
+            UsageError: that cannot be known.
+        """
+        return direction_of(metric) or "minimize"
+
     def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
         """Whether a parameter exists beside those that are chosen before it.
 
@@ -193,6 +210,14 @@ class Objective(ABC):
         if rounds > 1:
             return rounds
         return self.settings.epochs if self.uses_epochs else None
+
+    def load(self, trial: Trial, path: Path) -> Any:
+        """The model of a file that a trial's ``offer_model`` or :meth:`refit` has written.
+
+        Raises:
+            ObjectiveError: the objective trains no model, or the file does not fit it.
+        """
+        raise ObjectiveError("this objective trains no model, so there is nothing to load")
 
     def refit(self, trial: Trial) -> Refit:
         """Train a trial's parameters on all training data, and evaluate once on the test set.
