@@ -1,4 +1,4 @@
-"""Keras objectives: the base class, its training loop, and the state that lets a training go on."""
+"""Keras objectives: the base class and its training loop."""
 
 from __future__ import annotations
 
@@ -31,33 +31,12 @@ from orchestrator.training.metric_names import (
     unknown_metric,
 )
 from orchestrator.training.rounds import Rounds, scaled
+from orchestrator.training.state import capture_state, ensure_built, restore_model
 
 if TYPE_CHECKING:
     import keras
 
 _BATCH_SIZE = 32  # Keras's own
-
-
-def capture_state(model: keras.Model) -> dict[str, Array]:
-    """Copies of everything that training changes: weights, random states, the optimizer's state."""
-    return {
-        f"{index:05d}": np.array(variable.numpy()) for index, variable in enumerate(_state(model))
-    }
-
-
-def restore_state(model: keras.Model, arrays: Mapping[str, Array]) -> None:
-    """Give a newly built model the captured state.
-
-    Raises:
-        ObjectiveError: it is of another model.
-    """
-    variables = _state(model)
-    captured = [arrays[name] for name in sorted(arrays)]
-    shapes = [tuple(variable.shape) for variable in variables]
-    if shapes != [array.shape for array in captured]:
-        raise ObjectiveError("the checkpoint is of another model; has the objective changed?")
-    for variable, array in zip(variables, captured, strict=True):
-        variable.assign(array)
 
 
 def custom_gradients() -> dict[str, Any]:
@@ -80,11 +59,6 @@ def forget_custom_gradients(known: set[str]) -> None:
     for name in set(registry) - known:
         if name.startswith("CustomGradient-"):
             del registry[name]
-
-
-def _state(model: keras.Model) -> list[Any]:
-    model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
 
 
 def configure(threads: int | None, small_network: bool = False) -> None:
@@ -213,9 +187,8 @@ class Training:
         keras.utils.set_random_seed(seed)
         model = self.build()
         if state:
-            if not model.built:  # Keras lets a model without an Input wait for its data
-                model.build((None, *split.x_train.shape[1:]))
-            restore_state(model, state)
+            ensure_built(model, split.x_train[:1])
+            restore_model(model, state)
         reporter = make_reporter(self.metrics, after_epoch)
         try:
             returned = self.fit(
