@@ -1,7 +1,7 @@
 """Python values as JSON and arrays, without pickle: what a callback's attributes usually are.
 
-Plain are None, booleans, numbers, strings, arrays, Keras variables, random generators, and lists,
-tuples, sets, deques and dictionaries of them.
+Plain are None, booleans, numbers, strings, arrays, tensors, variables, random generators, and
+lists, tuples, sets, deques and dictionaries of them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _encode(value: Any, keep: Callable[[Array], str], depth: int) -> Any:
     if type(value) is np.ndarray:
         return {"array": keep(value)}
     if _is_variable(value):
-        return {"variable": keep(np.asarray(value.numpy()))}
+        return {"variable": keep(np.array(value.numpy()))}
+    if _is_tensor(value):
+        return {"tensor": keep(_as_array(value))}
     kind = _KINDS.get(type(value))
     if kind is None or depth == _DEEPEST:
         raise NotPlain
@@ -100,6 +102,26 @@ def _is_variable(value: Any) -> bool:
         for name in ("keras", "tensorflow")
         if name in sys.modules
     )
+
+
+def _is_tensor(value: Any) -> bool:
+    keras = sys.modules.get("keras")
+    return keras is not None and keras.ops.is_tensor(value)
+
+
+def _as_array(tensor: Any) -> Array:
+    import keras
+
+    try:
+        return np.array(keras.ops.convert_to_numpy(tensor))
+    except Exception:  # a symbolic one has no value
+        raise NotPlain from None
+
+
+def _as_tensor(array: Array) -> Any:
+    import keras
+
+    return keras.ops.convert_to_tensor(array)
 
 
 def _join_list(parts: list[Any], current: Any) -> list[Any]:
@@ -141,6 +163,7 @@ _OF_ARRAYS: dict[str, Callable[[Array, Any], Any]] = {
     "array": lambda array, _: np.array(array),
     "scalar": lambda array, _: array[()],
     "variable": _assign,
+    "tensor": lambda array, _: _as_tensor(array),
 }
 _LIST = _Kind("list", list, _join_list)
 _DICTIONARY = _Kind("dict", lambda value: [list(pair) for pair in value.items()], _join_dictionary)

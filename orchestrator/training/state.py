@@ -19,6 +19,7 @@ import json
 import logging
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -55,7 +56,7 @@ def capture_state(model: Any, callbacks: Sequence[Any] = ()) -> dict[str, Array]
 
     Args:
         model: a Keras model.
-        callbacks: those whose attributes belong to the state; see :func:`restore_callbacks`.
+        callbacks: the user's, whose attributes belong to the state; see :func:`restore_callbacks`.
 
     Example:
         np.savez("state.npz", **capture_state(model, callbacks))
@@ -117,9 +118,10 @@ def ensure_built(model: Any, x: Any) -> None:
     import keras
 
     def symbolic(leaf: Any) -> Any:
-        return keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype))
+        return keras.KerasTensor(tuple(leaf.shape), keras.backend.standardize_dtype(leaf.dtype))
 
-    with unchanged_random_state():
+    with unchanged_random_state(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's, about what is tried next
         try:
             model(keras.tree.map_structure(symbolic, x), training=False)
         except Exception as error:  # a call that works with real data alone

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import collections
 import io
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import resumed
 import tensorflow as tf
 from keras import layers, optimizers
 
@@ -454,7 +459,8 @@ class Notes(keras.callbacks.Callback):
         self.rng.random(), self.python.random()
         self.variable.assign_add(1.0)
         self.best = {"epoch": epoch, 3: (True, None, np.float32(1.5)), "set": {1, 2}}
-        self.tracker = open
+        self.tracker = keras.ops.sum(keras.ops.ones(2))
+        self.function = abs  # nobody misses a function
 
 
 def test_users_callbacks_go_on_with_their_plain_attributes() -> None:
@@ -480,7 +486,7 @@ def test_users_callbacks_go_on_with_their_plain_attributes() -> None:
     np.testing.assert_array_equal(again.counts, [1, 1, 0])
     assert again.rng.random() == notes.rng.random()
     assert again.python.random() == notes.python.random()
-    assert again.variable.numpy() == 2.0
+    assert again.variable.numpy() == 2.0 and float(again.tracker) == 2.0
     assert again.inner.best == notes.inner.best == 0.9
     assert again.inner.min_delta == 0 and again.inner.monitor_op is None
 
@@ -518,3 +524,101 @@ def test_a_training_that_a_callback_had_stopped_says_so() -> None:
     train(model, 5, callbacks=[keras.callbacks.EarlyStopping("loss", patience=1, min_delta=9)])
     assert has_stopped(stored(capture_state(model)))
     assert not has_stopped(stored(capture_state(dense())))
+
+
+def test_in_another_process_rates_the_last_epoch_and_the_best_weights_are_the_same(
+    tmp_path: Path,
+) -> None:
+    keras.utils.set_random_seed(1)
+    whole = resumed.train(0, {})
+    epochs = len(whole.rates)
+    assert 0.05 > whole.rates[-3] > whole.rates[-1] and epochs < 40
+    epoch = epochs - 2  # EarlyStopping waits, and ReduceLROnPlateau has halved the rate
+    np.savez(tmp_path / "state.npz", allow_pickle=False, **whole.states[epoch - 1])
+    subprocess.run([sys.executable, resumed.__file__, tmp_path, str(epoch)], check=True)
+    rates = json.loads((tmp_path / "rates.json").read_text())
+    assert rates == whole.rates[epoch:]
+    with np.load(tmp_path / "ended.npz") as ended:
+        for name, expected in zip(ended.files, whole.model.get_weights(), strict=True):
+            np.testing.assert_allclose(ended[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_importing_it_imports_neither_keras_nor_tensorflow() -> None:
+    code = (
+        "import sys, orchestrator.training.state; "
+        "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow', 'ml_dtypes')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_keras_own_callbacks_go_on_in_a_training(tmp_path: Path) -> None:
+    def begin(folder: Path, arrays: dict[str, Array]) -> tuple[Any, list[Any]]:
+        folder.mkdir()
+        callbacks: list[Any] = [
+            keras.callbacks.ModelCheckpoint(folder / "best.keras", "loss", save_best_only=True),
+            keras.callbacks.CSVLogger(folder / "log.csv"),
+            keras.callbacks.TensorBoard(folder),
+            keras.callbacks.BackupAndRestore(folder / "backup"),
+            keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+            keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+            keras.callbacks.LambdaCallback(),
+            keras.callbacks.History(),
+        ]
+        words: list[str] = []
+        last = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: words.extend(restore_callbacks(callbacks, arrays))
+        )
+        model = dense(optimizer=optimizers.Adam(0.01, use_ema=True))
+        if arrays:
+            restore_model(model, arrays)
+        kept: list[dict[str, Array]] = []
+        last.on_epoch_end = lambda epoch, logs: kept.append(capture_state(model, callbacks))
+        train(model, 2 + bool(arrays), start=2 * bool(arrays), callbacks=[*callbacks, last])
+        assert words == []
+        return kept[-1], callbacks
+
+    arrays, callbacks = begin(tmp_path / "first", {})
+    assert not any("/best.keras" in str(array) for array in arrays.values())
+    _, others = begin(tmp_path / "second", stored(arrays))
+    assert others[0].best <= callbacks[0].best
+    assert others[0].filepath == str(tmp_path / "second" / "best.keras")
+    assert others[-1].epoch == [0, 1, 2] and len(others[-1].history["loss"]) == 3
+    assert float(others[0].model.optimizer.learning_rate) == pytest.approx(0.01 / 8)
+
+
+def test_random_generators_of_tensorflow_that_a_model_holds_go_on() -> None:
+    first, second = (keras.Sequential([keras.Input((2,))]) for _ in range(2))
+    first.noise, second.noise = (tf.random.Generator.from_seed(seed) for seed in (1, 2))
+    first.noise.normal((3,))
+    restore_model(second, stored(capture_state(first)))
+    assert second.noise.normal(()).numpy() == first.noise.normal(()).numpy()
+
+
+def test_text_goes_through_a_vocabulary_that_is_no_state() -> None:
+    def model() -> Any:
+        text = layers.TextVectorization(output_mode="tf_idf")
+        text.adapt(["a b", "b c"])
+        return keras.Sequential([keras.Input((1,), dtype="string"), text, layers.Dense(1)])
+
+    first, second = model(), model()
+    restore_model(second, stored(capture_state(first)))
+    words = tf.constant([["a b c"]])
+    np.testing.assert_array_equal(second(words), first(words))
+
+
+def test_an_optimizer_of_variables_that_the_model_does_not_hold_begins_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Elsewhere:
+        weight = keras.Variable(1.0)
+
+    def model() -> Any:
+        made = keras.Sequential([keras.Input((2,))])
+        made.other = optimizers.Adam()
+        return made
+
+    first, second = model(), model()
+    first.other.apply([keras.ops.ones(())], [Elsewhere.weight])
+    restore_model(second, stored(capture_state(first)))
+    assert "optimizer/other/adam" in caplog.text
+    assert second.other.iterations.numpy() == 0

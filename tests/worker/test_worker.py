@@ -31,7 +31,7 @@ from orchestrator.storage.studies import delete, open_study, stop
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker import planner
 from orchestrator.worker.checkpoints import saved_files
-from orchestrator.worker.leaving import abandon
+from orchestrator.worker.endings import abandon
 from orchestrator.worker.seeds import derive
 
 Act = Callable[[Any, int], None]
