@@ -382,7 +382,10 @@ class KerasObjective(Objective):
         Returns:
             Keras's history, or a dictionary of metrics that were not reported by callbacks.
         """
-        return fast_fit.fit(model, x, y, self.batch_size(trial), **options)
+        options = {"x": x, "y": y, "batch_size": self.batch_size(trial), **options}
+        if fast_fit.obstacle(model, options):
+            return model.fit(**options)
+        return fast_fit.fit(model, seeds=(trial.seed,), **options)
 
     def check(self) -> DataFacts:
         return self.dataset.facts(self.settings.validation, self.settings.folds)
