@@ -157,7 +157,7 @@ def _part(job: dict[str, Any]) -> dict[str, Any]:
         keras.utils.set_random_seed(seed)
         model = network(PARAMS, dataset)
         clock = _clock(seconds)
-        history = _fit(job, model, x, y, split, clock)
+        history = _fit({**job, "seed": seed}, model, x, y, split, clock)
         accuracies.append(history.history["val_accuracy"][-1])
         keras.backend.clear_session()
     return {"seconds": seconds, "accuracies": accuracies}
@@ -173,7 +173,8 @@ def _fit(job: dict[str, Any], model: Any, x: Any, y: Any, split: Any, clock: Any
         "callbacks": [clock],
     }
     if job["fit"] == "fast":
-        return fast_fit.fit(model, x, y, job["batch"], **options)
+        options |= {"x": x, "y": y, "batch_size": job["batch"], "seeds": (job["seed"],)}
+        return fast_fit.fit(model, **options)
     return model.fit(x, y, batch_size=job["batch"], **options)
 
 
