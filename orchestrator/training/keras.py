@@ -23,14 +23,16 @@ from orchestrator.errors import ObjectiveError, OrchError
 from orchestrator.training import fast_fit
 from orchestrator.training.base import Objective, Refit, Settings, Trial
 from orchestrator.training.compiled_epoch import SMALLEST_PART
-from orchestrator.training.data import Array, DataFacts, Dataset, Split, load
+from orchestrator.training.data import Array, DataFacts, Dataset
+from orchestrator.training.data_source import DataSource
 from orchestrator.training.metric_names import (
     PARAMETERS,
     are_certain,
     check_metrics,
     unknown_metric,
 )
-from orchestrator.training.rounds import Rounds, scaled
+from orchestrator.training.nest import examples_of, is_stream, map_nest
+from orchestrator.training.rounds import Rounds, Split
 
 if TYPE_CHECKING:
     import keras
@@ -149,7 +151,7 @@ class Training:
         """Train on one split and report each epoch, or on several and report each of them.
 
         Args:
-            rounds: scaled examples, shape (n, ...), and their labels, shape (n,).
+            rounds: what ``model.fit`` is given in each.
             trial: where the values go, and who says when to stop.
 
         Returns:
@@ -208,25 +210,26 @@ class Training:
         # The order of the examples after a restart is another than that of the first epochs.
         seed = int(np.random.SeedSequence([trial.seed, index, done]).generate_state(1)[0])
         gradients = set(custom_gradients())
-        if self.tries_metrics and index == 0 and not state:
+        tries_metrics = self.tries_metrics and isinstance(split.validation_data, tuple)
+        if tries_metrics and index == 0 and not state:
             self._try_metrics(split, seed)
         keras.utils.set_random_seed(seed)
         model = self.build()
         if state:
             if not model.built:  # Keras lets a model without an Input wait for its data
-                model.build((None, *split.x_train.shape[1:]))
+                _build(model, split.x)
             restore_state(model, state)
         reporter = make_reporter(self.metrics, after_epoch)
+        positional, options = split.fit_arguments()
+        callbacks = _as_list(options.pop("callbacks", None))
         try:
             returned = self.fit(
                 model,
-                split.x_train,
-                split.y_train,
+                *positional,
                 **({"initial_epoch": done} if done else {}),
+                **{"verbose": 0, **options},
                 epochs=self.epochs,
-                validation_data=(split.x_validation, split.y_validation),
-                verbose=0,
-                callbacks=[reporter],
+                callbacks=[*callbacks, reporter],
             )
             if isinstance(returned, Mapping):
                 return [_metric(returned, metric, model) for metric in self.metrics]
@@ -248,7 +251,7 @@ class Training:
         keras.utils.set_random_seed(seed)
         model = self.build()
         try:
-            check_metrics(model, self.metrics, split.x_validation, split.y_validation)
+            check_metrics(model, self.metrics, *split.validation_data[:2])
         finally:
             del model
             keras.backend.clear_session(free_memory=False)
@@ -376,16 +379,23 @@ class KerasObjective(Objective):
         """How many examples a step of the trial's training has; 32, as Keras, unless searched."""
         return int(trial.params.get("batch_size", _BATCH_SIZE))
 
-    def fit(self, trial: Trial, model: keras.Model, x: Array, y: Array, **options: Any) -> Any:
+    def fit(self, trial: Trial, model: keras.Model, x: Any, y: Any = None, **options: Any) -> Any:
         """Train the model as ``model.fit`` does.
 
         Returns:
             Keras's history, or a dictionary of metrics that were not reported by callbacks.
         """
-        return fast_fit.fit(model, x, y, self.batch_size(trial), **options)
+        if "batch_size" in trial.params or "batch_size" not in options:
+            options["batch_size"] = self.batch_size(trial)
+        if is_stream(x):
+            del options["batch_size"]
+        if y is None:
+            return model.fit(x, **options)
+        return fast_fit.fit(model, x, y, options.pop("batch_size"), **options)
 
     def check(self) -> DataFacts:
-        return self.dataset.facts(self.settings.validation, self.settings.folds)
+        settings = self.settings
+        return self._source.facts(settings.validation, settings.folds, lambda: self.dataset)
 
     def most_threads(self, space: Mapping[str, BaseDistribution]) -> int | None:
         if not self.small_network:
@@ -400,11 +410,11 @@ class KerasObjective(Objective):
         self._metrics_are_tried = True
         return Training(
             build=lambda: self.build(trial),
-            fit=lambda model, x, y, **options: self.fit(trial, model, x, y, **options),
+            fit=lambda model, *data, **options: self.fit(trial, model, *data, **options),
             epochs=self.epochs(trial),
             metrics=self.metrics,
             tries_metrics=tries_metrics,
-        ).run(self._rounds, trial)
+        ).run(self.rounds(trial), trial)
 
     def _has_keras_fit(self) -> bool:
         """Whether the metrics are those of the model: no fit of the user's adds to them."""
@@ -414,31 +424,71 @@ class KerasObjective(Objective):
         import keras
 
         keras.utils.set_random_seed(trial.seed)
+        rounds = self.rounds(trial)
+        split = rounds.for_refit if self._has_keras_fit() else rounds.searched
         model = self.build(trial)
-        data = self.dataset
         history = keras.callbacks.History()
+        positional, options = split.fit_arguments()
+        callbacks = _as_list(options.pop("callbacks", None))
         self.fit(
             trial,
             model,
-            scaled(data.x_train),
-            data.y_train,
+            *positional,
+            **{"verbose": 0, **options},
             epochs=self.epochs(trial),
-            verbose=0,
-            callbacks=[history],
+            callbacks=[*callbacks, history],
         )
-        test = model.evaluate(scaled(data.x_test), data.y_test, verbose=0, return_dict=True)
+        test = {}
+        if rounds.test is not None:
+            test = model.evaluate(*rounds.test, verbose=0, return_dict=True)
         return Refit(
             history={name: list(map(float, values)) for name, values in history.history.items()},
             test={name: float(value) for name, value in test.items()},
             save=model.save,
+            examples=None if is_stream(split.x) else examples_of(split.x, "x"),
+            validated=split.validation_data is not None,
         )
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The whole data set."""
-        return load(self.settings.data or self.default_data)
+        """The whole data set.
+
+        Raises:
+            DataError: it cannot be had, or each trial has its own.
+        """
+        return self._source.whole()
+
+    def rounds(self, trial: Trial) -> Rounds:
+        """The folds and repeats of a trial, on its data."""
+        settings = self.settings
+
+        def make() -> Dataset:
+            return self._source.for_trial(trial)
+
+        is_anew = self._source.takes_trial or self.dataset.is_stream
+        if not is_anew:
+            return self._rounds
+        return Rounds(make(), settings.validation, settings.folds, settings.repeats, make)
 
     @cached_property
     def _rounds(self) -> Rounds:
         settings = self.settings
         return Rounds(self.dataset, settings.validation, settings.folds, settings.repeats)
+
+    @cached_property
+    def _source(self) -> DataSource:
+        return DataSource(self.settings.data or self.default_data, self.settings.fingerprint)
+
+
+def _build(model: keras.Model, x: Any) -> None:
+    """Make the weights of a model that waits for its data."""
+    if is_stream(x):
+        model(next(iter(x))[0])
+    else:
+        model.build(map_nest(lambda array: (None, *array.shape[1:]), x))
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]

@@ -14,7 +14,6 @@ from optuna.distributions import (
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings, Trial
-from orchestrator.training.data import Array
 from orchestrator.training.hyperparameters import (
     Draw,
     HyperParameter,
@@ -61,19 +60,17 @@ class KerasTunerObjective(KerasObjective):
         self._hyperparameters: HyperParameters | None = None
 
     def build(self, trial: Trial) -> keras.Model:
-        hyperparameters = hyperparameters_class()(
-            lambda name, domain, default: _suggest(trial, name, domain)
-        )
-        self._hyperparameters = hyperparameters
+        self._hyperparameters = hyperparameters = hyperparameters_of(trial)
         return self._build(hyperparameters)
 
     def epochs(self, trial: Trial) -> int:
         return self.settings.epochs
 
-    def fit(self, trial: Trial, model: keras.Model, x: Array, y: Array, **options: Any) -> Any:
+    def fit(self, trial: Trial, model: keras.Model, x: Any, y: Any = None, **options: Any) -> Any:
         if self._own_fit is None:
             return super().fit(trial, model, x, y, **options)
-        returned = self._own_fit(self._hyperparameters, model, x, y, **options)
+        data = (x,) if y is None else (x, y)
+        returned = self._own_fit(self._hyperparameters, model, *data, **options)
         return _metrics(returned, self.metrics[0])
 
     def _has_keras_fit(self) -> bool:
@@ -116,6 +113,11 @@ def _choices(parameter: HyperParameter, known: tuple[Parent, ...]) -> list[tuple
         for choice in parameter.domain.choices
         if choice != parameter.default
     ]
+
+
+def hyperparameters_of(trial: Any) -> HyperParameters:
+    """KerasTuner's ``hp`` with the values of a trial."""
+    return hyperparameters_class()(lambda name, domain, default: _suggest(trial, name, domain))
 
 
 def _preset(values: Mapping[str, Value]) -> Draw:
