@@ -10,10 +10,10 @@ from textwrap import wrap
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from orchestrator.base.terminal import Printed, table_columns
+from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
-from orchestrator.report.formatting import (
+from orchestrator.report.numbers import (
     counted,
     duration,
     number,

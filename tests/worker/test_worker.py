@@ -20,8 +20,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from orchestrator.errors import PatienceExceeded, StorageError, StudyFailed
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.storage import worker_storage
 from orchestrator.storage.claims import Claims
@@ -31,7 +31,7 @@ from orchestrator.storage.studies import delete, open_study, stop
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker import planner
 from orchestrator.worker.checkpoints import saved_files
-from orchestrator.worker.leaving import abandon
+from orchestrator.worker.endings import abandon
 from orchestrator.worker.seeds import derive
 
 Act = Callable[[Any, int], None]
