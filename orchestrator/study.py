@@ -73,13 +73,13 @@ class Study:
         self,
         database: Database,
         name: str,
-        objective: Handover | None = None,
+        handed: Sequence[Handover] = (),
         resumed: Resumed | None = None,
     ) -> None:
         self.name = name
         self.storage = mask(database.url)
         self._database = database
-        self._objective = objective
+        self._handed = tuple(handed)
         self._resumed = resumed
 
     def __repr__(self) -> str:
@@ -151,7 +151,7 @@ class Study:
         """
         from orchestrator.workers import LocalRun  # which loads what a worker needs
 
-        local = LocalRun.prepare(self._database, workers, gpus, self._objective)
+        local = LocalRun.prepare(self._database, workers, gpus, self._handed)
         seconds = seconds_of(timeout)
         with self._lent():
             resumed = self._take_up(allow_mismatch)
@@ -486,7 +486,7 @@ class Study:
         from orchestrator.winner.confirm import confirm_study, read_confirmed
         from orchestrator.workers import LocalRun
 
-        local = LocalRun.prepare(self._database, workers, gpus, self._objective)
+        local = LocalRun.prepare(self._database, workers, gpus, self._handed)
         stored, trials = self._stored(), self.trials
         with self._lent():
             confirming = confirm_study(self._database, stored, trials, top, seeds)
@@ -632,7 +632,7 @@ class Study:
 
     @contextmanager
     def _lent(self) -> Iterator[None]:
-        with handover.lent(self._objective):
+        with handover.lent(self._handed):
             yield
 
 

@@ -27,7 +27,8 @@ class Settings:
         epochs: epochs of a full training.
         repeats: trainings of one trial with different seeds.
         folds: k of k-fold cross-validation; 0: one split.
-        data: a data set's name or a PATH.npz; None: the objective's default.
+        data: a data set's name, a PATH.npz or a function's place; None: the objective's default.
+        fingerprint: pins the data where their content does not; None: it does.
         validation: examples held out of the training set; None: a sixth.
         options: the spec's ``[objective]`` table.
         space: the parameters that the spec's ``[space]`` table names.
@@ -40,6 +41,7 @@ class Settings:
     repeats: int = 1
     folds: int = 0
     data: str | None = None
+    fingerprint: str | None = None
     validation: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     space: frozenset[str] = frozenset()
@@ -53,13 +55,17 @@ class Refit:
 
     Attributes:
         history: each metric's value after each epoch.
-        test: the metrics on the test set, evaluated once.
+        test: the metrics on the test set, evaluated once; empty: there is no test set.
         save: writes the model.
+        examples: on how many it was trained; None: on all that there are, or nobody knows.
+        validated: whether the validation part was held out here as well.
     """
 
     history: dict[str, list[float]]
     test: dict[str, float]
     save: Callable[[Path], None]
+    examples: int | None = None
+    validated: bool = False
 
 
 class Trial(Protocol):

@@ -16,14 +16,13 @@ from orchestrator.training import fast_fit
 from orchestrator.training.builtin.network import network
 from orchestrator.training.compiled_epoch import parts_of
 from orchestrator.training.data import load
-from orchestrator.training.rounds import scaled
 
 PARAMS: dict[str, Any] = {
     "activation": "relu", "units": 64, "units_2": 32, "units_3": 16, "units_4": 16,
     "dropout": 0.2, "learning_rate": 3e-3,
 }  # fmt: skip
 DATA = load("digits")
-X, Y = scaled(DATA.x_train), DATA.y_train
+X, Y = DATA.x_train, DATA.y_train
 TRAIN, VALIDATION = (X[:1000], Y[:1000]), (X[1000:], Y[1000:])
 
 
