@@ -23,13 +23,14 @@ class Notebook:
         self.seed = seed
         self.params = {**PARAMS, **changes}
         self.reports: dict[int, float] = {}
+        self.logs: dict[int, dict[str, Any]] = {}
         self._prune_at = prune_at
+
+    def log(self, metrics: Any, step: int) -> None:
+        self.logs[step] = dict(metrics)
 
     def report(self, value: float, step: int) -> None:
         self.reports[step] = value
-
-    def log(self, metrics: Any, step: int) -> None:
-        pass
 
     def should_prune(self) -> bool:
         return self._prune_at is not None and max(self.reports) >= self._prune_at

@@ -120,7 +120,7 @@ class Fitting:
         plan: Plan,
         split: Split,
         seeds: tuple[int, ...],
-        after_epoch: Callable[[int, list[float] | None, dict[str, float]], None],
+        after_epoch: Callable[[int, list[float] | None, Logs], None],
         plans_steps: Callable[[int], None],
         state: Mapping[str, Array],
     ) -> None:
@@ -286,7 +286,7 @@ class Fitting:
         values = self._values(logs, model)
         if values is not None:
             self._take(values, model)
-        self._after_epoch(progress.epochs, values, _numbers(logs, model))
+        self._after_epoch(progress.epochs, values, _with_rate(logs, model))
 
     def _values(self, logs: Logs, model: Any) -> list[float] | None:
         missing = [each for each in self._plan.metrics if each not in logs and each != PARAMETERS]
@@ -512,16 +512,15 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
 
-def _numbers(logs: Logs, model: Any) -> dict[str, float]:
-    """The logs that are one number, and the learning rate."""
-    numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+def _with_rate(logs: Logs, model: Any) -> Logs:
+    """The logs, and the learning rate, which Keras logs only beside some callbacks."""
     optimizer = getattr(model, "optimizer", None)
-    if _LEARNING_RATE not in numbers and optimizer is not None:
-        import keras
+    if _LEARNING_RATE in logs or optimizer is None:
+        return logs
+    import keras
 
-        rate = keras.ops.convert_to_numpy(optimizer.learning_rate)
-        numbers[_LEARNING_RATE] = float(rate)
-    return numbers
+    rate = keras.ops.convert_to_numpy(optimizer.learning_rate)
+    return {**logs, _LEARNING_RATE: float(rate)}
 
 
 def _without(callbacks: Any, reporter: Any) -> list[Any]:

@@ -351,9 +351,7 @@ def hyperparameters_class() -> type[HyperParameters]:
     def get_config(self: HyperParameters) -> dict[str, Any]:
         """The hyperparameters and their values, as KerasTuner stores them."""
         return {
-            "space": [
-                {"class_name": each.kind, "config": _config(each)} for each in self.space
-            ],
+            "space": [{"class_name": each.kind, "config": _config(each)} for each in self.space],
             "values": dict(self.values),
         }
 

@@ -30,7 +30,7 @@ from orchestrator.training.base import Objective, Refit, Settings, Trial
 from orchestrator.training.compiled_epoch import SMALLEST_PART
 from orchestrator.training.data import Array, DataFacts, Dataset
 from orchestrator.training.data_source import DataSource
-from orchestrator.training.fitting import Fitting, Plan, call_fit
+from orchestrator.training.fitting import Fitting, Logs, Plan, call_fit
 from orchestrator.training.metric_names import are_certain, check_metrics, direction_of, few
 from orchestrator.training.nest import examples_of, is_stream
 from orchestrator.training.rounds import Rounds, Split
@@ -170,7 +170,8 @@ class Training:
         def set_steps(steps: int) -> None:
             trial.steps = steps
 
-        def after_epoch(epoch: int, values: list[float] | None, logs: dict[str, float]) -> None:
+        def after_epoch(epoch: int, values: list[float] | None, logs: Logs) -> None:
+            trial.log(logs, epoch)
             if values is not None:
                 trial.report(values[0], epoch)
             is_last = trial.steps is not None and epoch >= trial.steps

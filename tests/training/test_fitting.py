@@ -37,7 +37,9 @@ def small(units: int = 16, metrics: tuple[Any, ...] = ("accuracy",)) -> Any:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=list(metrics))
+    model.compile(
+        keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=list(metrics)
+    )
     return model
 
 
@@ -218,7 +220,9 @@ def test_value_of_the_best_epoch_comes_with_its_model(tmp_path: Path) -> None:
 
     def fit(hp: Any, model: Any, x: Any, y: Any, **kwargs: Any) -> Any:
         spoil = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: epoch == 2 and model.optimizer.learning_rate.assign(9)
+            on_epoch_begin=lambda epoch, logs: (
+                epoch == 2 and model.optimizer.learning_rate.assign(9)
+            )
         )
         callbacks = [*kwargs.pop("callbacks"), spoil]
         return model.fit(x, y, epochs=4, callbacks=callbacks, **kwargs)
@@ -258,7 +262,9 @@ def test_metric_of_many_numbers_says_how_to_average_it() -> None:
 
     def build(hp: Any) -> Any:
         model = small()
-        model.compile("adam", "categorical_crossentropy", metrics=[keras.metrics.F1Score(name="f1")])
+        model.compile(
+            "adam", "categorical_crossentropy", metrics=[keras.metrics.F1Score(name="f1")]
+        )
         return model
 
     def fit(hp: Any, model: Any, x: Any, y: Any, validation_data: Any, **kwargs: Any) -> Any:
