@@ -267,9 +267,11 @@ class Fitting:
 
     def train_began(self) -> None:
         """All callbacks have begun, and forgotten what they knew."""
-        if self._fits is None or not self.progress.trained:
+        if self._fits is None:
             return
-        for lost in restore_callbacks(self._callbacks, self._state):
+        # Also where nothing is restored: what changes from here on is their state.
+        state = self._state if self.progress.trained else {}
+        for lost in restore_callbacks(self._callbacks, state):
             _log.warning("a checkpoint cannot hold %s; it starts anew", lost)
 
     def epoch_ended(self, logs: Logs) -> None:
