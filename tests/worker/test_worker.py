@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -518,12 +519,14 @@ def test_a_worker_leaves_a_schema_that_is_not_its_own(place: Any, after_step: An
 def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
     place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    later = itertools.count(4)
+
     def act(trial: Any, step: int) -> None:
         if (trial.number, step) == (0, 2):
             place.wait_until_arrived(trial)
             place.lose_the_lease()
         if (trial.number, step) == (0, 3):
-            wait_for(lambda: trial._reporter.lost)
+            wait_for(lambda: trial.report(0.0, next(later)))
 
     place.create(worker={"max_failures": 2}, trials=1)
     after_step(act)
@@ -658,7 +661,8 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
         if step == 2:
             place.site.goes_away()
         if step > 2:
-            wait_for(lambda: trial._reporter.outage_seconds > 0.3)
+            state = np.array([float(sum(range(1, step + 1)))])
+            wait_for(lambda: trial.checkpoint(step, lambda: {"state": state}))
 
     after_step(act)
     place.create(worker={"storage_patience": 0.3})
