@@ -111,6 +111,7 @@ def signature_of(error: BaseException) -> str | None:
     if place is not None:
         return f"{kind} {place[0]}:{place[1]}"
     frames = traceback.extract_tb(error.__traceback__)
+    # This folder raises it: returned.py.
     ours = bool(frames) and Path(frames[-1].filename).parent == Path(__file__).parent
     return f"{kind} {words_of(error)}" if ours else None
 

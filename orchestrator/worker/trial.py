@@ -29,7 +29,6 @@ from orchestrator.search.plans.promotion import pause_after
 from orchestrator.storage.claims import Claim, Claims, Failure
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.storable import as_step, as_value, as_values
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, Checkpoints
 from orchestrator.worker.endings import (
@@ -50,6 +49,7 @@ from orchestrator.worker.endings import (
 from orchestrator.worker.model import OfferedModel
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.resume import Capture, ResumableTrial
+from orchestrator.worker.returned import as_step, as_value, as_values
 from orchestrator.worker.seeds import training_seed
 from orchestrator.worker.study import WorkerStudy
 
