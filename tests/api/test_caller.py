@@ -87,7 +87,7 @@ def state_of_process() -> dict[str, Any]:
         "signals": [signal.getsignal(each) for each in handled],
         "loggers": [(each.level, each.handlers[:], each.disabled) for each in loggers],
         "filters": list(warnings.filters),
-        "random": (random.getstate(), np.random.get_state()[1].tolist()),
+        "random": (random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()),
         "errors": np.geterr(),
     }
 

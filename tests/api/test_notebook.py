@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import Orch
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -42,7 +43,7 @@ class Kernel:
         self._environment = {**orch.environment, "ORCH_STORAGE": url, "IPYTHONDIR": str(folder)}
 
     def start(self) -> None:
-        self.notebook = nbformat.v4.new_notebook()
+        self.notebook = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
         self.client = NotebookClient(self.notebook, timeout=120, kernel_name="python3")
         self.client.create_kernel_manager()
         self.client.start_new_kernel(env=self._environment)
@@ -50,7 +51,7 @@ class Kernel:
 
     def run(self, source: str) -> list[dict[str, Any]]:
         """What a cell shows."""
-        cell = nbformat.v4.new_code_cell(source)
+        cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
         self.notebook.cells.append(cell)
         self.client.execute_cell(cell, len(self.notebook.cells) - 1)
         return list(cell.outputs)
@@ -69,7 +70,9 @@ class Kernel:
 
     @property
     def process(self) -> psutil.Process:
-        return psutil.Process(self.client.km.provisioner.pid)
+        kernel = self.client.km
+        assert kernel is not None and isinstance(kernel.provisioner, LocalProvisioner)
+        return psutil.Process(kernel.provisioner.pid)
 
     def interrupt_when(self, holds: Callable[[], bool]) -> threading.Thread:
         """Press the stop button once something holds, while a cell runs."""

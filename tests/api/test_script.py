@@ -80,7 +80,7 @@ def test_a_study_runs_and_is_read(made: Callable[..., Study], tmp_path: Path) ->
     assert returned is study and study.state == "done"
     assert not set(threading.enumerate()) - threads
     assert sorted(told) == [0, 1, 2, 3] == [trial.number for trial in study.trials]
-    assert study.best.value == min(trial.value for trial in study.trials)
+    assert study.best.value == min(trial.values[0] for trial in study.trials)
     assert study.best_trials(2)[0].number == study.best.number
     assert str(study.best_trials(2)).startswith(f"trial {study.best.number}: value ")
     assert study.to_dataframe()["value_value"].min() == study.best.value
@@ -116,7 +116,7 @@ def test_the_trials_of_zero_workers_run_in_this_process(made: Callable[..., Stud
 
 
 def test_an_interrupt_of_zero_workers_gives_the_trial_back(made: Callable[..., Study]) -> None:
-    interrupted = []
+    interrupted: list[int] = []
 
     def interrupts_once(trial: optuna.Trial) -> float:
         if trial.number == 1 and not interrupted:
@@ -169,7 +169,7 @@ def test_a_large_closure_is_warned_of_once(made: Callable[..., Study]) -> None:
     large = np.zeros(9 * 1024**2)
 
     def holds(trial: optuna.Trial) -> float:
-        return bowl(trial) + large[0]
+        return bowl(trial) + float(large[0])
 
     with pytest.warns(UserWarning, match="holds 72 MiB.*data=") as warned:
         made(holds, trials=1).run(workers=1, progress=False)
@@ -233,7 +233,7 @@ class Shifted(orch_api.Objective):
         return {"x": optuna.distributions.FloatDistribution(-5, 5)}
 
     def __call__(self, trial: Any) -> float:
-        return (trial.params["x"] - self.shift) ** 2 + self.settings.epochs
+        return float((trial.params["x"] - self.shift) ** 2 + self.settings.epochs)
 
 
 def test_an_objective_may_be_an_object(made: Callable[..., Study]) -> None:

@@ -78,9 +78,9 @@ def test_with_an_objective_the_report_is_whole(
         assert "tpe with none" in shown, form
         assert "9 trials imported from Optuna" in shown, form
         assert "ended from outside" not in shown and "paused, then pruned" not in shown, form
-    shown = forms(orch, name, tmp_path)
-    assert "To do it again" in shown["markdown"] and "Who trained what" in shown["html"]
-    assert "orch confirm" in shown["text"]
+    whole = forms(orch, name, tmp_path)
+    assert "To do it again" in whole["markdown"] and "Who trained what" in whole["html"]
+    assert "orch confirm" in whole["text"]
 
 
 def test_what_cannot_run_is_refused_and_unchanged(orch: Orch, name: str, source: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import choice_objectives
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from studies import Made, store
+from report.studies import Made, store
 
 from orchestrator.report.compare import compare
 from orchestrator.report.hparams import HParamsLogs

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from conftest import Orch
 from prometheus_client.parser import text_string_to_metric_families
-from studies import searched, store
+from report.studies import searched, store
 
 from orchestrator.storage.artifacts import Picture, attach
 from orchestrator.storage.database import Database

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
-from studies import Made, store
+from report.studies import Made, store
 
 from orchestrator.base.numbers import rounded
 from orchestrator.report.compare import compare
@@ -76,7 +76,7 @@ def test_every_form_has_whole_numbers_exactly(database: Database, name: str) -> 
                 Made("COMPLETE", {"parameters": PARAMETERS + at}, [VALUE + step * at])
                 for at in range(3)
             ],
-            space,  # type: ignore[arg-type] - a mapping is enough
+            space,
         )
         for each, step in ((name, 1), (f"{name}-beside", 2))
     ]

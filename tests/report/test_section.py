@@ -21,11 +21,11 @@ import optuna
 import pytest
 from browser import Page
 from conftest import Orch
-from nasty_studies import KINDS, MOST, store_nasty
 from optuna.storages import BaseStorage
 from optuna_dashboard import get_note
-from studies import searched, store
-from test_dashboard_access import ask, served
+from report.nasty_studies import KINDS, MOST, store_nasty
+from report.studies import searched, store
+from report.test_dashboard_access import ask, served
 
 import orchestrator.report.figures.gallery as gallery_module
 import orchestrator.report.listing as listing_module
@@ -46,6 +46,7 @@ from orchestrator.report.significance import permutation_p
 from orchestrator.report.summary import Summary
 from orchestrator.serve import dashboard as notes
 from orchestrator.storage.database import Database
+from orchestrator.storage.rdb_storage import open_optuna_storage
 from orchestrator.storage.schema import prepare
 from orchestrator.storage.studies import open_study
 
@@ -284,8 +285,8 @@ def test_a_note_that_fails_costs_no_other_study_its_own(
     nasty: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two nasty studies and one healthy one; one verdict fails as a whole, one note too."""
-    storage: BaseStorage = notes.open_optuna_storage(url)
-    summarise_one, write = notes.summarise, notes.write_note
+    storage: BaseStorage = open_optuna_storage(url)
+    summarise_one, write = summarise, notes.write_note
 
     def fail_for_huge(database: Database, study: Any) -> Summary:
         return broken() if study.name == "nasty-huge" else summarise_one(database, study)
@@ -306,7 +307,7 @@ def test_a_note_that_fails_costs_no_other_study_its_own(
 def _note(storage: BaseStorage, name: str, wanted: str) -> str:
     deadline, study = time.monotonic() + 60, optuna.Study(name, storage)
     while True:
-        note = get_note(study)
+        note: str = get_note(study)
         if wanted in note:
             return note
         assert time.monotonic() < deadline, note
@@ -389,7 +390,7 @@ def test_the_dashboard_notes_every_study_beside_nasty_ones(orch: Orch, nasty: Da
         address, metrics = re.findall(r"http://\S+", said)
         studies = json.loads(ask(f"{address}api/studies")[1])["study_summaries"]
         ids = {each["study_name"]: each["study_id"] for each in studies}
-        storage = notes.open_optuna_storage(nasty.url)
+        storage = open_optuna_storage(nasty.url)
         for kind, best in (("huge", 40), ("choices", 40), ("healthy", 80)):
             assert f"nasty-{kind}" in ids
             assert _note(storage, f"nasty-{kind}", f"is the best of {best}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conftest import Orch
-from studies import store
+from report.studies import store
 
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import stop

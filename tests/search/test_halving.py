@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -41,7 +41,7 @@ def decisions(study: optuna.Study, rounds: list[tuple[int, float, int]]) -> list
     running: dict[int, tuple[optuna.Trial, int]] = {}
     found = []
     for slot, value, steps in rounds:
-        trial, step = running.pop(slot, None) or (study.ask(), 0)
+        trial, step = running.pop(slot) if slot in running else (study.ask(), 0)
         trial.report(value, step + steps)
         found.append(trial.should_prune())
         if found[-1]:
@@ -62,7 +62,7 @@ def test_it_decides_as_optuna_does(
     theirs: Any,
     ours: Any,
     options: dict[str, Any],
-    direction: str,
+    direction: Literal["minimize", "maximize"],
 ) -> None:
     made = []
     for storage, pruner in ((InMemoryStorage(), theirs), (ChangeReadingStorage(), ours)):

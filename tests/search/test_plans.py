@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from orchestrator.errors import UsageError
 from orchestrator.search.plans.coordinate import CoordinatePlan
 from orchestrator.search.plans.grid import GridPlan
-from orchestrator.search.plans.plan import Configuration, Plan
+from orchestrator.search.plans.plan import Configuration, ConfigurationPlan
 
 SPACE: dict[str, BaseDistribution] = {
     "layers": IntDistribution(1, 2),
@@ -36,7 +36,7 @@ def second_layer(name: str, chosen: Mapping[str, Any]) -> bool:
     return name != "width_2" or chosen["layers"] == 2
 
 
-def ended(configuration: Configuration, value: float | None) -> FrozenTrial:
+def ended(configuration: Mapping[str, Any], value: float | None) -> FrozenTrial:
     state = TrialState.PRUNED if value is None else TrialState.COMPLETE
     queued = {"fixed_params": configuration}
     return create_trial(state=state, value=value, system_attrs=queued)
@@ -47,7 +47,9 @@ def open_trial(configuration: Configuration) -> FrozenTrial:
     return create_trial(state=TrialState.WAITING, system_attrs=queued)
 
 
-def carry_out(plan: Plan, value: Any) -> list[Configuration]:
+def carry_out(
+    plan: ConfigurationPlan, value: Callable[[Configuration], float | None]
+) -> list[Configuration]:
     """Run a plan to its end; ``value`` says what a configuration is worth."""
     trials: list[FrozenTrial] = []
     while stage := plan.next(trials):
@@ -71,7 +73,7 @@ def test_an_inactive_parameter_makes_no_cells() -> None:
 
 def test_a_grid_queues_each_cell_once_whatever_was_tried_before() -> None:
     plan = GridPlan(SPACE, always)
-    by_hand = {"layers": 2, "width": 16, "width_2": 8}
+    by_hand: Configuration = {"layers": 2, "width": 16, "width_2": 8}
     left = plan.next([ended(by_hand, 1.0)])
     assert len(left) == 7 and by_hand not in left
     assert plan.next([ended(cell, None) for cell in plan.next([])]) == []
@@ -194,6 +196,6 @@ def test_a_coordinate_plan_spans_all_that_a_float_holds() -> None:
         plan = CoordinatePlan(space, always, {"points": 5}, maximize=False)
     first = [each["x"] for each in plan.next([])]
     assert first == [pytest.approx(part * most) for part in (-1, -0.5, 0, 0.5, 1)]
-    trials = [ended(each, abs(each["x"])) for each in plan.next([])]
-    rates = [each["rate"] for each in plan.next(trials)]
+    trials = [ended(each, abs(float(each["x"]))) for each in plan.next([])]
+    rates = [float(each["rate"]) for each in plan.next(trials)]
     assert rates == sorted(rates) and all(5e-324 <= rate <= most for rate in rates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -117,7 +118,8 @@ def test_the_callbacks_of_epochs_are_called_as_keras_calls_them(keras_fit: list[
 
     diaries = Diary(), Diary()
     rates = []
-    for diary, fit in zip(diaries, (fast_fit.fit, keras_in_order), strict=True):
+    fits: list[Callable[..., Any]] = [fast_fit.fit, keras_in_order]
+    for diary, fit in zip(diaries, fits, strict=True):
         each = model()
         schedule = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 / (epoch + 1))
         fit(each, *TRAIN, 96, initial_epoch=1, epochs=9, validation_data=VALIDATION, verbose=0,

@@ -24,7 +24,7 @@ def test_the_interval_is_students() -> None:
     values = [0.90, 0.92, 0.94, 0.96]
     (found,) = confirmed([original(7, 0.99)], [fresh(7, value) for value in values], True)
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert [found.low, found.high] == pytest.approx([low, high])
     assert found.searched_value == 0.99 and found.mean == pytest.approx(0.93)
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from optuna.trial import TrialState
+from worker.workplace import take
 
 from orchestrator.resolve.resolve import create
 from orchestrator.search.plans.plan import Step
@@ -65,12 +66,6 @@ def attributes(database: Database, trial_id: int | None) -> dict[str, Any]:
         {"id": trial_id},
     )
     return {row["key"]: row["value"] for row in rows}
-
-
-def take(claims: Claims) -> int:
-    claim = claims.claim()
-    assert claim.outcome == "trial" and claim.trial_id is not None, claim
-    return claim.trial_id
 
 
 def test_no_more_trials_are_given_out_than_the_budget_has(

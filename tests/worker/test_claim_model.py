@@ -291,7 +291,7 @@ def test_the_claim_and_the_lease_do_what_a_simple_model_does(url: str) -> None:
     )
     database.close()
     ClaimModel.url = url
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         ClaimModel,
         settings=settings(
             max_examples=int(os.environ.get("ORCH_MODEL_EXAMPLES", "40")),

@@ -6,15 +6,18 @@ from typing import Any
 
 import optuna
 import pytest
+from worker.workplace import SetFunction, Workplace
 
 from orchestrator.errors import UsageError
 from orchestrator.worker.domains import Words
+
+SIZES: list[Any] = [[16], [16, 8]]  # Optuna takes them, and warns; its types do not
 
 
 def suggests(trial: optuna.Trial) -> float:
     trial.suggest_categorical("kind", ["flat", "deep"])
     trial.suggest_categorical("batch", [32, 64])
-    trial.suggest_categorical("sizes", [[16], [16, 8]])
+    trial.suggest_categorical("sizes", SIZES)
     trial.suggest_int("units", 8, 64)
     return trial.suggest_float("rate", 0.1, 1.0)
 
@@ -35,7 +38,7 @@ def suggests(trial: optuna.Trial) -> float:
     ],
 )
 def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(
-    place: Any, function: Any, space: dict[str, Any], words: list[str]
+    place: Workplace, function: SetFunction, space: dict[str, Any], words: list[str]
 ) -> None:
     steps = []
 
@@ -58,7 +61,7 @@ def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(
 # Backwards: a name that stands in the user's code might be suggested in another trial.
 @pytest.mark.parametrize("eman", ["stinuqqz", "tinuqz", "tarqz"])
 def test_a_name_that_the_functions_code_cannot_make_stops_the_study(
-    place: Any, function: Any, eman: str
+    place: Workplace, function: SetFunction, eman: str
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         return trial.suggest_float("zqrate", 0, 1) * trial.suggest_int("zqunits", 1, 9)
@@ -85,7 +88,7 @@ def test_a_name_that_the_functions_code_cannot_make_stops_the_study(
     ],
 )
 def test_what_a_function_can_take_may_be_wider_than_its_own(
-    place: Any, function: Any, space: dict[str, Any]
+    place: Workplace, function: SetFunction, space: dict[str, Any]
 ) -> None:
     function(suggests)
     place.create("hooked:plain", trials=2, space=space)
@@ -93,7 +96,9 @@ def test_what_a_function_can_take_may_be_wider_than_its_own(
     assert [trial.state.name for trial in place.trials()] == ["COMPLETE"] * 2
 
 
-def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(place: Any, function: Any) -> None:
+def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(
+    place: Workplace, function: SetFunction
+) -> None:
     def run(trial: optuna.Trial) -> float:
         drawn = [trial.suggest_float(name, 0.0, 9.0) for name in ("rate", "decay", "one")]
         assert [type(value) for value in drawn] == [float] * 3
@@ -108,7 +113,7 @@ def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(place: Any, funct
 
 
 def test_a_parameter_of_some_trials_alone_is_warned_of_once(
-    place: Any, function: Any, caplog: pytest.LogCaptureFixture
+    place: Workplace, function: SetFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         if trial.number == 3:
