@@ -21,6 +21,7 @@ import pytest
 from conftest import Orch
 
 from orchestrator import Study, create_study, load_study
+from orchestrator.storage.database import Database
 from orchestrator.storage.studies import open_study
 
 SCRIPT = """
@@ -144,7 +145,7 @@ def test_what_on_trial_raises_ends_the_run_and_gives_the_trials_back(url: str, n
         name, "quadratic", storage=url, trials=60, pruner="none", options={"sleep": 0.05}
     )
 
-    def fails(trial: Any) -> None:
+    def fails(trial: object) -> None:
         raise LookupError("of the caller")
 
     with pytest.raises(LookupError, match="of the caller"):
@@ -167,7 +168,7 @@ def test_a_notebook_is_shown_a_frame_without_scripts(shown: Callable[[], str]) -
     assert "&lt;script" not in page
 
 
-def test_a_large_study_is_cut_to_200_kb(url: str, name: str, database: Any) -> None:
+def test_a_large_study_is_cut_to_200_kb(url: str, name: str, database: Database) -> None:
     study = create_study(name, "quadratic", storage=url, trials=5000, pruner="none")
     study_id = open_study(database, name).study_id
     database.execute(

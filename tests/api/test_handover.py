@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import hypermodels
 import keras_tuner
 import plain_objectives
 import pytest
+from optuna import Trial
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.objective import KerasObjective, Objective
@@ -18,7 +20,7 @@ from orchestrator.training.handover import Handover, hand_over, is_by_value
 
 
 class Callable_:
-    def __call__(self, trial: Any) -> float:
+    def __call__(self, trial: Trial) -> float:
         return 1.0
 
 
@@ -28,11 +30,11 @@ named = Callable_()
 def build_model(hp: Any) -> None: ...
 
 
-def closing(value: float) -> Any:
+def closing(value: float) -> Callable[[Trial], float]:
     return lambda trial: value
 
 
-def reference(target: Any) -> str:
+def reference(target: object) -> str:
     """What is stored, without the name of this module."""
     return hand_over(target).reference.replace(__name__, "here")
 
@@ -94,6 +96,6 @@ def test_keras_objective_wraps_what_builds_a_keras_tuner_model() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, {"x": 1}, ["f"]])
-def test_what_is_no_objective_is_refused(wrong: Any) -> None:
+def test_what_is_no_objective_is_refused(wrong: object) -> None:
     with pytest.raises(ObjectiveError, match="is not a valid objective; give a name"):
         hand_over(wrong)

@@ -16,6 +16,7 @@ from conftest import Orch
 
 import orchestrator as orch_api
 from orchestrator import NoSuchStudy, OrchError, Study, StudyFailed, UsageError, create_study
+from orchestrator.objective import Trial
 
 HEAVY = {"tensorflow", "keras", "optuna", "psycopg2", "sqlalchemy", "numpy", "pydantic"}
 
@@ -232,7 +233,7 @@ class Shifted(orch_api.Objective):
     def space(self) -> dict[str, Any]:
         return {"x": optuna.distributions.FloatDistribution(-5, 5)}
 
-    def __call__(self, trial: Any) -> float:
+    def __call__(self, trial: Trial) -> float:
         return float((trial.params["x"] - self.shift) ** 2 + self.settings.epochs)
 
 

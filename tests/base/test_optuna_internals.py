@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -76,11 +76,11 @@ class _Trial(internals.HookedTrial):
         super().__init__(study, trial_id)
         self.calls: list[str] = []
 
-    def suggest(self, name: str, distribution: Any) -> Any:
+    def suggest(self, name: str, distribution: BaseDistribution) -> Any:
         self.calls.append(f"suggest {name}")
         return super().suggest(name, distribution)
 
-    def check_domain(self, name: str, distribution: Any) -> None:
+    def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         self.calls.append(f"check {name}")
         super().check_domain(name, distribution)
 

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 from conftest import Orch
-from fault_site import Site, ended, wait_until
+from fault_site import OwnServer, ended, wait_until
 
 from orchestrator.search.pruners import PRUNERS
 from orchestrator.search.samplers import SAMPLERS
@@ -78,7 +78,7 @@ def test_a_grid_runs_each_cell_once_and_ends_by_itself(orch: Orch, name: str) ->
     assert len(cells(whole)) == 15 and set(cells(whole).values()) == {1}
 
 
-def test_a_grid_runs_each_cell_once_though_workers_are_killed(site: Site) -> None:
+def test_a_grid_runs_each_cell_once_though_workers_are_killed(site: OwnServer) -> None:
     site.create(trials=1000, sampler__name="grid", objective__steps=3, space__x={"choice": _EIGHT})
     shell = site.start("worker", "s", "--processes", "2")
     for trained in (3, 9):

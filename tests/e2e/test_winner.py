@@ -8,10 +8,11 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Orch
+
+from orchestrator.storage.database import Database
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_replay_proves_every_value_of_a_complete_and_of_a_pruned_trial(
 
 
 def test_replay_says_so_when_a_value_was_tampered_with(
-    orch: Orch, name: str, database: Any
+    orch: Orch, name: str, database: Database
 ) -> None:
     orch.ok("run", "quadratic", "--study", name, "--trials", "1", "--workers", "1")
     database.execute(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -35,10 +37,10 @@ class Notebook:
     def restore(self) -> tuple[int, dict[str, Any]] | None:
         return None if self._done is None else (self._done, {})
 
-    def checkpoint(self, step: int, capture: Any) -> None:
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Any]]) -> None:
         pass
 
-    def offer_model(self, value: float, save: Any) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         raise AssertionError("it has no model")
 
     def set_user_attr(self, key: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ Objective = Callable[[optuna.Trial], float]
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Any:
+def quiet() -> Iterator[None]:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
@@ -100,7 +100,10 @@ def test_where_the_methods_disagree_nothing_is_claimed() -> None:
 
 
 def grid_of(
-    function: Callable[[Any, Any], float], repeats: int = 1, gamma: Any = (1, 2, 3), c: Any = "abcd"
+    function: Callable[[Any, Any], float],
+    repeats: int = 1,
+    gamma: Iterable[Any] = (1, 2, 3),
+    c: Iterable[Any] = "abcd",
 ) -> optuna.Study:
     space = {"gamma": list(gamma), "C": list(c)}
 

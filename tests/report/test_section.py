@@ -11,9 +11,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import NoReturn
 
 import jsonschema
 import numpy as np
@@ -43,12 +44,12 @@ from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, schema
 from orchestrator.report.section import section
 from orchestrator.report.significance import permutation_p
-from orchestrator.report.summary import Summary
+from orchestrator.report.summary import Summary, TrialSummary
 from orchestrator.serve import dashboard as notes
 from orchestrator.storage.database import Database
 from orchestrator.storage.rdb_storage import open_optuna_storage
 from orchestrator.storage.schema import prepare
-from orchestrator.storage.studies import open_study
+from orchestrator.storage.studies import StoredStudy, open_study
 
 FORMS = ("text", "json", "csv", "markdown", "html")
 # Choices that no float holds have no place in Optuna's own figures either.
@@ -67,7 +68,7 @@ def nasty(url: str) -> Database:
 
 
 @pytest.fixture(params=["warn", "raise"])
-def numpy_errors(request: pytest.FixtureRequest) -> Any:
+def numpy_errors(request: pytest.FixtureRequest) -> Iterator[None]:
     """NumPy's error state as a user's module may have left it."""
     with np.errstate(all=request.param):
         yield
@@ -175,7 +176,7 @@ def test_places_on_an_axis_hold_over_all_floats() -> None:
     assert difference(MOST, -MOST) == "3.6e+308" and difference(1.0, 3.0) == "2"
 
 
-def broken(*_: object) -> Any:
+def broken(*_: object) -> NoReturn:
     raise OverflowError("cannot convert float infinity to integer")
 
 
@@ -199,7 +200,7 @@ LINE = "cannot be shown (OverflowError: cannot convert float infinity to integer
     ],
 )
 def test_a_section_that_breaks_has_its_line_and_the_rest_is_there(
-    nasty: Database, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, form: str
+    nasty: Database, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, form: str
 ) -> None:
     whole = {each: render(summary_of(nasty, "healthy"), each) for each in FORMS}
     monkeypatch.setattr(module, name, broken)
@@ -273,7 +274,7 @@ def test_the_best_page_leaves_out_only_the_trial_that_cannot_be_written(
     first, second = best_page(summary, 2).splitlines()[:2]
     line = listing_module._best_line
 
-    def break_the_first(told: Summary, trial: Any) -> str:
+    def break_the_first(told: Summary, trial: TrialSummary) -> str:
         return broken() if trial.number == summary.ranked()[0].number else line(told, trial)
 
     monkeypatch.setattr(listing_module, "_best_line", break_the_first)
@@ -288,7 +289,7 @@ def test_a_note_that_fails_costs_no_other_study_its_own(
     storage: BaseStorage = open_optuna_storage(url)
     summarise_one, write = summarise, notes.write_note
 
-    def fail_for_huge(database: Database, study: Any) -> Summary:
+    def fail_for_huge(database: Database, study: StoredStudy) -> Summary:
         return broken() if study.name == "nasty-huge" else summarise_one(database, study)
 
     def fail_for_tiny(database: Database, storage: BaseStorage, name: str) -> bool:

@@ -59,8 +59,8 @@ def decisions(study: optuna.Study, rounds: list[tuple[int, float, int]]) -> list
 @given(rounds=ROUNDS)
 def test_it_decides_as_optuna_does(
     rounds: list[tuple[int, float, int]],
-    theirs: Any,
-    ours: Any,
+    theirs: type[optuna.pruners.BasePruner],
+    ours: type[optuna.pruners.BasePruner],
     options: dict[str, Any],
     direction: Literal["minimize", "maximize"],
 ) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import psutil
 import psycopg2
@@ -49,12 +49,16 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+Handler = Callable[[int, FrameType | None], object]
+SetAlarm = Callable[[float, Handler], None]
+
+
 @pytest.fixture
-def alarm() -> Iterator[Callable[[float, Any], None]]:
+def alarm() -> Iterator[SetAlarm]:
     """Sends this process a signal in a moment, for a handler."""
     before = signal.getsignal(signal.SIGALRM)
 
-    def set_alarm(seconds: float, handler: Any) -> None:
+    def set_alarm(seconds: float, handler: Handler) -> None:
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -70,7 +74,7 @@ def interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_statement_closes_its_connection(url: str, alarm: Any) -> None:
+def test_an_interrupted_statement_closes_its_connection(url: str, alarm: SetAlarm) -> None:
     database = Database(url)
     before = database.execute("SELECT pg_backend_pid() AS pid")
     alarm(0.3, interrupt)
@@ -81,7 +85,7 @@ def test_an_interrupted_statement_closes_its_connection(url: str, alarm: Any) ->
     database.close()
 
 
-def test_an_interrupted_transaction_is_rolled_back(database: Database, alarm: Any) -> None:
+def test_an_interrupted_transaction_is_rolled_back(database: Database, alarm: SetAlarm) -> None:
     database.execute("CREATE TABLE IF NOT EXISTS interrupted (n integer)")
     alarm(0.3, interrupt)
     with pytest.raises(KeyboardInterrupt), database.transaction():
@@ -91,7 +95,7 @@ def test_an_interrupted_transaction_is_rolled_back(database: Database, alarm: An
     database.execute("DROP TABLE interrupted")
 
 
-def test_a_signal_whose_handler_returns_ends_no_wait(database: Database, alarm: Any) -> None:
+def test_a_signal_whose_handler_returns_ends_no_wait(database: Database, alarm: SetAlarm) -> None:
     came: list[int] = []
     alarm(0.2, lambda signum, frame: came.append(signum))
     assert database.execute("SELECT pg_sleep(0.6) IS NULL AS slept") == [{"slept": False}]
@@ -157,7 +161,7 @@ def test_a_server_that_says_nothing_is_waited_for_as_long_as_one_may(
         Database(url).execute("SELECT 1")
 
 
-def test_an_interrupted_connecting_leaves_nothing_open(silent: int, alarm: Any) -> None:
+def test_an_interrupted_connecting_leaves_nothing_open(silent: int, alarm: SetAlarm) -> None:
     mine = psutil.Process()
     before = mine.num_fds()
     alarm(0.3, interrupt)

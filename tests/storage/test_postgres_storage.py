@@ -79,7 +79,7 @@ def shown(trials: Sequence[FrozenTrial], but: Sequence[str] = ()) -> list[dict[s
         "intermediate_values", "datetime_start", "datetime_complete", "_trial_id",
     )  # fmt: skip
 
-    def word(value: Any) -> str:
+    def word(value: object) -> str:
         return repr(dict(sorted(value.items())) if isinstance(value, dict) else value)
 
     return [

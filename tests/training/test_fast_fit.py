@@ -81,7 +81,9 @@ def test_the_same_batches_train_to_the_same_weights(optimizer: str) -> None:
     ],
     ids=["nesterov and clipping", "amsgrad and averaging", "schedule", "accumulation"],
 )
-def test_what_an_optimizer_can_do_beside_its_formula_stays_keras_own(optimizer: Any) -> None:
+def test_what_an_optimizer_can_do_beside_its_formula_stays_keras_own(
+    optimizer: Callable[[], keras.optimizers.Optimizer],
+) -> None:
     losses = []
     for fit in (fast_fit.fit, keras_in_order):
         each = model()
@@ -170,7 +172,10 @@ class EveryBatch(keras.callbacks.Callback):  # type: ignore[misc]
          "own step", "eager"],
 )  # fmt: skip
 def test_what_keras_alone_can_do_is_left_to_keras(
-    make: Any, options: dict[str, Any], keras_fit: list[int], capsys: Any
+    make: Callable[[], keras.Model],
+    options: dict[str, Any],
+    keras_fit: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     history = fast_fit.fit(make(), X[:128], Y[:128], 64, verbose=0, **options)
     assert len(keras_fit) == 1 and len(history.history["loss"]) == 1

@@ -10,7 +10,7 @@ import pytest
 from notebook import Notebook
 
 from orchestrator.errors import WrongUse
-from orchestrator.objective import KerasObjective, Settings
+from orchestrator.objective import KerasObjective, Settings, Trial
 from orchestrator.training.keras_tuner import KerasTunerObjective
 
 
@@ -26,7 +26,7 @@ class Small(KerasObjective):
     builds = 0
     units = 0
 
-    def build(self, trial: Any) -> Any:
+    def build(self, trial: Trial) -> Any:
         import keras
 
         class Noise(keras.layers.Layer):  # type: ignore[misc]
@@ -50,7 +50,7 @@ class Small(KerasObjective):
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 
-    def epochs(self, trial: Any) -> int:
+    def epochs(self, trial: Trial) -> int:
         return 2
 
 
@@ -107,7 +107,7 @@ def test_a_model_with_a_test_of_its_own_is_asked_after_its_first_epoch() -> None
             return {**super().test_step(data), "own": keras.ops.ones(())}
 
     class Own(Small):
-        def build(self, trial: Any) -> Any:
+        def build(self, trial: Trial) -> Any:
             model = OwnTest()
             model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             return model
@@ -122,7 +122,7 @@ def test_a_model_with_a_test_of_its_own_is_asked_after_its_first_epoch() -> None
 
 def test_a_fit_of_the_users_may_return_other_metrics() -> None:
     def build(hp: Any) -> Any:
-        return Small(Settings()).build(None)
+        return Small(Settings()).build(Notebook())
 
     class WithFit:
         def build(self, hp: Any) -> Any:
@@ -140,7 +140,7 @@ def test_a_fit_of_the_users_may_return_other_metrics() -> None:
 
 def test_what_the_look_cannot_do_is_left_to_the_training() -> None:
     class Broken(Small):
-        def build(self, trial: Any) -> Any:
+        def build(self, trial: Trial) -> Any:
             import keras
 
             model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(10)])

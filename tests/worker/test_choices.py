@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.types import WSGIApplication
 from wsgiref.util import setup_testing_defaults
 
 import choice_objectives as choices
@@ -136,11 +137,11 @@ def test_the_dashboard_shows_choices_of_every_kind(place: Workplace, kind: str) 
         assert c["param_external_value"] in values
 
 
-def answer(app: Any, path: str) -> bytes:
+def answer(app: WSGIApplication, path: str) -> bytes:
     """What a WSGI application sends."""
     environment: dict[str, Any] = {"PATH_INFO": path}
     setup_testing_defaults(environment)
-    return b"".join(app(environment, lambda *_: None))
+    return b"".join(app(environment, lambda *_: lambda _: None))
 
 
 def test_lists_are_read_without_optunas_warning(place: Workplace) -> None:

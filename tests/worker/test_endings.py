@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -70,11 +71,11 @@ def test_a_configuration_that_the_objective_gives_up_is_not_tried_again(
     [lambda trial: trial.params.typo, lambda trial: None, lambda trial: sys.exit("usage: train")],
 )
 def test_a_mistake_in_the_objective_ends_the_study_after_max_failures_attempts(
-    place: Workplace, function: SetFunction, mistake: Callable[[Any], Any]
+    place: Workplace, function: SetFunction, mistake: Callable[[optuna.Trial], object]
 ) -> None:
     attempts = []
 
-    def run(trial: optuna.Trial) -> Any:
+    def run(trial: optuna.Trial) -> object:
         attempts.append(trial.number)
         return mistake(trial)
 
@@ -233,7 +234,7 @@ def test_a_disk_that_takes_no_model_ends_the_worker(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: Trial) -> float:
-        def save(path: Any) -> None:
+        def save(path: Path) -> None:
             # As h5py says it.
             raise OSError(
                 "Can't write data (errno = 28, error message = 'No space left on device')"

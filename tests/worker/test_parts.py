@@ -228,9 +228,9 @@ def asked_to_stop() -> Stop:
 
 
 def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
-    answers: list[Any] = [StorageUnavailable("away"), 3]
+    answers: list[Exception | int] = [StorageUnavailable("away"), 3]
 
-    def call() -> Any:
+    def call() -> int:
         if isinstance(answer := answers.pop(0), Exception):
             raise answer
         return answer
@@ -245,9 +245,9 @@ def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
 def test_patience_waits_for_the_database_and_not_for_a_fault(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers: list[Any] = [StorageUnavailable("one\nline"), StorageUnavailable("two"), 3]
+    answers: list[Exception | int] = [StorageUnavailable("one\nline"), StorageUnavailable("two"), 3]
 
-    def call() -> Any:
+    def call() -> int:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer

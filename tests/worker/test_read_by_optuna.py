@@ -36,7 +36,7 @@ def plain(place: Workplace) -> optuna.Study:
 
 
 @pytest.fixture
-def written(place: Workplace, function: SetFunction) -> Any:
+def written(place: Workplace, function: SetFunction) -> Workplace:
     """A study with everything that orch writes: a kept model, each end, a note, a picture."""
 
     def run(trial: Trial) -> float:

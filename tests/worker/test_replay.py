@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import optuna
 import pytest
@@ -11,10 +10,10 @@ from worker.workplace import SetFunction, Workplace
 
 from orchestrator.errors import OrchError
 from orchestrator.storage.studies import read_trials
-from orchestrator.winner.replay import replay
+from orchestrator.winner.replay import Replay, replay
 
 
-def replayed(place: Workplace, number: int) -> Any:
+def replayed(place: Workplace, number: int) -> Replay:
     database, study = place.database, place.study
     return replay(study, read_trials(database, study), number)
 

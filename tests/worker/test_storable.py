@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 from optuna.terminator import report_cross_validation_scores
 from optuna.trial import FrozenTrial
 from worker.workplace import SetFunction, Workplace
@@ -122,7 +123,7 @@ def run_all(place: Workplace, function: SetFunction, cases: dict[str, Write]) ->
     return trials
 
 
-def run_in_optunas(storage: Any, name: str, cases: dict[str, Write]) -> list[FrozenTrial]:
+def run_in_optunas(storage: BaseStorage, name: str, cases: dict[str, Write]) -> list[FrozenTrial]:
     study = optuna.create_study(
         study_name=f"plain {name}", storage=storage, sampler=optuna.samplers.RandomSampler()
     )

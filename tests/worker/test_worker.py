@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,10 +25,11 @@ from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.reader import summarise
 from orchestrator.storage import worker_storage
-from orchestrator.storage.claims import Claims
+from orchestrator.storage.claims import Claim, Claims
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.studies import delete, open_study, stop
+from orchestrator.storage.trial_cache import Position
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker import planner
 from orchestrator.worker.checkpoints import saved_files
@@ -70,9 +71,9 @@ def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Workplace) ->
     ],
 )
 def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
-    place: Workplace, function: SetFunction, returned: Any, reason: str
+    place: Workplace, function: SetFunction, returned: object, reason: str
 ) -> None:
-    def run(trial: optuna.Trial) -> Any:
+    def run(trial: optuna.Trial) -> object:
         trial.set_user_attr("noted", 1)
         if isinstance(returned, Exception):
             raise returned
@@ -161,7 +162,7 @@ def test_what_is_stored_of_a_trial_goes_with_its_end(
 def test_pruned_trials_keep_their_last_value_and_the_reason(
     place: Workplace, function: SetFunction
 ) -> None:
-    def run(trial: optuna.Trial) -> Any:
+    def run(trial: optuna.Trial) -> object:
         for step, value in [[], [(1, 0.5), (2, 0.25)], [(1, float("nan"))], [(0, 1.0)]][
             trial.number
         ]:
@@ -182,7 +183,7 @@ def test_pruned_trials_keep_their_last_value_and_the_reason(
 
 
 def test_with_several_metrics_nothing_is_pruned(place: Workplace, function: SetFunction) -> None:
-    def run(trial: optuna.Trial) -> Any:
+    def run(trial: optuna.Trial) -> object:
         trial.report(1.0, 1)
         assert not trial.should_prune()
         if trial.number == 1:
@@ -427,7 +428,7 @@ def test_who_must_leave_does_not_wait_for_a_database_that_is_away(
     early, late = place.worker(), place.worker()
     claim = Claims.claim
 
-    def claim_without(claims: Claims, since: Any) -> Any:
+    def claim_without(claims: Claims, since: Position | None) -> Claim:
         place.own.goes_away()
         late.leave()
         return claim(claims, since)
@@ -447,7 +448,7 @@ def test_the_next_trial_that_came_with_an_end_is_given_back(
     leaving = place.worker()
     finish = Claims.finish_and_claim
 
-    def finish_then_leave(*arguments: Any) -> Any:
+    def finish_then_leave(*arguments: Any) -> Claim | None:
         claim = finish(*arguments)
         leaving.leave()
         return claim
@@ -585,7 +586,7 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
     worker = place.worker()
     claim = Claims.claim
 
-    def claim_and_lose(claims: Claims, since: Any) -> Any:
+    def claim_and_lose(claims: Claims, since: Position | None) -> Claim:
         claimed = claim(claims, since)
         if not hooked.Hooked.trained:
             place.execute("UPDATE orch.lease SET worker_id = %(other)s", other=str(uuid4()))
@@ -642,7 +643,7 @@ def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
     place.create(trials=3)
     start = WorkerStorage.start_trial
 
-    def delete_before(*arguments: Any) -> Any:
+    def delete_before(*arguments: Any) -> optuna.trial.FrozenTrial:
         delete(place.database, place.study)
         return start(*arguments)
 
@@ -900,10 +901,10 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
             thread.start()
             wait_for(lambda: len(asked) == 3)
 
-    asked: list[Any] = []
+    asked: list[Position | None] = []
     claim = Claims.claim
 
-    def claim_and_note(claims: Claims, since: Any) -> Any:
+    def claim_and_note(claims: Claims, since: Position | None) -> Claim:
         if claims.token == waiting.token:
             asked.append(since)
         return claim(claims, since)
@@ -922,7 +923,7 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
 def test_parameters_that_do_not_exist_beside_the_others_are_not_drawn(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def is_active(self: Any, name: str, chosen: Any) -> bool:
+    def is_active(self: hooked.Hooked, name: str, chosen: Mapping[str, Any]) -> bool:
         return name == "x" or chosen["x"] > 0.9
 
     monkeypatch.setattr(hooked.Hooked, "is_active", is_active)
