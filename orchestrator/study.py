@@ -615,7 +615,7 @@ class Study:
         self.close()
 
     def _repr_html_(self) -> str:
-        from orchestrator.report.notebook import frame
+        from orchestrator.report.page import frame
 
         return frame(self.name, self.summary)
 

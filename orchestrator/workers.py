@@ -12,11 +12,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.report.display import Show, display, say, say_all
-from orchestrator.report.epochs import EpochCounter
-from orchestrator.report.fold import Fold
-from orchestrator.report.formatting import counted
+from orchestrator.report.display import Fold, Show, display, say, say_all
+from orchestrator.report.numbers import counted
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resolve.pins import check_data, check_software, record_mismatch
 from orchestrator.resolve.resume import Resumed

@@ -13,7 +13,7 @@ from psycopg2.extras import Json
 from pydantic import BaseModel
 from scipy import stats
 
-from orchestrator.report.arithmetic import deviation, mean, scaled
+from orchestrator.report.numbers import deviation, mean, scaled
 from orchestrator.spec.eligibility import feasible, rank
 from orchestrator.spec.model import TrainingSection
 from orchestrator.storage.database import Database

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from orchestrator.base.terminal import Printed, table_columns
 from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
-from orchestrator.report.formatting import (
+from orchestrator.report.numbers import (
     counted,
     duration,
     number,

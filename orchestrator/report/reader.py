@@ -16,11 +16,10 @@ from orchestrator.base import facts
 from orchestrator.base.optuna_internals import pareto_front
 from orchestrator.errors import OrchError
 from orchestrator.report.confirmation import read_confirmation, rounds_of, spread
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
-from orchestrator.report.rungs import Ladder, Rung
+from orchestrator.report.pruning import EpochCounter, Epochs, Ladder, Rung
 from orchestrator.report.section import Sections, section
-from orchestrator.report.summary import Best, Epochs, States, Summary, TrialSummary, WorkerSummary
+from orchestrator.report.summary import Best, States, Summary, TrialSummary, WorkerSummary
 from orchestrator.report.verdict import verdict
 from orchestrator.report.winner import choose_winner, read_refit
 from orchestrator.resolve.pins import versions

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from orchestrator.errors import StorageError
-from orchestrator.report.formatting import clip
+from orchestrator.report.numbers import clip
 from orchestrator.storage.url import hide
 
 _log = logging.getLogger("orch")

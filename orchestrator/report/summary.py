@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from orchestrator.base.terminal import Printed, columns
 from orchestrator.report.confirmation import CONFIRMS, Confirmation
-from orchestrator.report.formatting import counted, step_word
 from orchestrator.report.importance import ImportanceClaim
-from orchestrator.report.rungs import Rung
+from orchestrator.report.numbers import counted, step_word
+from orchestrator.report.pruning import Epochs, Rung
 from orchestrator.report.winner import RefitRecord, Winner, Writable
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
@@ -46,14 +46,6 @@ class Best(BaseModel):
     std: float | None
     standard_error: float | None
     trainings: int
-
-
-class Epochs(BaseModel):
-    """Epochs trained, lost attempts included, beside what the same trials cost unpruned."""
-
-    trained: int
-    without_pruning: int
-    saved_ratio: float | None
 
 
 class WorkerSummary(BaseModel):

@@ -21,8 +21,8 @@ from orchestrator.report.confirmation import (
     keep_confirmation,
     link_confirmation,
 )
-from orchestrator.report.formatting import percent
 from orchestrator.report.listing import confirmed_table, table
+from orchestrator.report.numbers import percent
 from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resolve.pins import check_data
 from orchestrator.resolve.queue import queue

@@ -65,7 +65,7 @@ def test_stepped_values_are_keras_tuners() -> None:
     domains = {each.name: each.domain for each in ours.space}
     for each in theirs.space:
         if each.name in ("int", "log", "float", "rate", "reverse"):
-            domain, wanted = domains[each.name], each.values
+            domain, wanted = domains[each.name], list(each.values)
             if isinstance(domain, CategoricalDistribution):
                 numbers = [c for c in domain.choices if isinstance(c, int | float)]
                 assert len(numbers) == len(domain.choices)

@@ -15,8 +15,8 @@ from served import study_detail
 from worker.workplace import SetFunction, Workplace, take
 
 from orchestrator.errors import PatienceExceeded
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.spec.eligibility import violation
 from orchestrator.storage import worker_storage

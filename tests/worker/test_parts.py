@@ -23,7 +23,7 @@ from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailab
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
-from orchestrator.storage.hosts import hosts_of
+from orchestrator.storage.url import hosts_of
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker.checkpoints import Checkpoint, Checkpoints, SavedTrials
 from orchestrator.worker.process import shown_lines

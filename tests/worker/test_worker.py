@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from worker.workplace import SetAfterStep, SetFunction, Workplace, take
 
 from orchestrator.errors import PatienceExceeded, StorageError, StudyFailed
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.storage import worker_storage
 from orchestrator.storage.claims import Claim, Claims

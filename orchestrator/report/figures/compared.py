@@ -8,7 +8,7 @@ from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.figures.scales import Category, Linear, time_unit
 from orchestrator.report.figures.search import value_scale
 from orchestrator.report.figures.svg import Drawing, Figure, Frame, attempt, not_drawn
-from orchestrator.report.formatting import clip
+from orchestrator.report.numbers import clip
 
 COLOURS = 8  # s0 to s7 of figures.css
 

@@ -6,8 +6,8 @@ import re
 
 from orchestrator.report.figures.scales import Linear, time_unit
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
-from orchestrator.report.formatting import clip, counted, duration, percent
-from orchestrator.report.rungs import Rung
+from orchestrator.report.numbers import clip, counted, duration, percent
+from orchestrator.report.pruning import Rung
 from orchestrator.report.summary import Summary, TrialSummary
 
 _MOST_LANES = 40

@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 
 from orchestrator.report.figures.scales import Scale
-from orchestrator.report.formatting import clip
+from orchestrator.report.numbers import clip
 from orchestrator.report.section import section
 
 Point = tuple[float, float]
