@@ -26,8 +26,8 @@ from orchestrator.base.optuna_internals import FrozenStudy, copy_trial, study_id
 from orchestrator.errors import OrchError, StorageError, UsageError, nearest
 from orchestrator.importers import sqlite
 from orchestrator.importers.imported import STILL_RUNNING, ImportedStudy
-from orchestrator.spec.origin import OPTUNA, Origin
 from orchestrator.storage.rdb_storage import make_engine, make_rdb_storage
+from orchestrator.storage.studies import OPTUNA, Origin
 from orchestrator.storage.url import hide, mask, normalise
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+psycopg2)?://", re.IGNORECASE)

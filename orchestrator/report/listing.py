@@ -10,7 +10,7 @@ from textwrap import wrap
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from orchestrator.base.terminal import Printed, table_columns
+from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import printable
 from orchestrator.report.confirmation import Confirmed
 from orchestrator.report.numbers import (

@@ -27,10 +27,16 @@ from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
 from orchestrator.spec.model import StudySpec
-from orchestrator.spec.origin import IMPORTED, Origin, origin_of
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.studies import StoredStudy, is_retried, ranking
+from orchestrator.storage.studies import (
+    IMPORTED,
+    Origin,
+    StoredStudy,
+    is_retried,
+    origin_of,
+    ranking,
+)
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial
 
-from orchestrator.base.terminal import Printed, table_columns
+from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.confirmation import (
     CLEAR_PROBABILITY,

@@ -391,7 +391,7 @@ class Supervisor:
         held = claims.leased()
         for trial_id in held:
             if debt.reason is None:
-                claims.give_back(trial_id)
+                claims.release(trial_id)
             else:
                 claims.fail(trial_id, debt.reason, {facts.LOG: debt.log})
         claims.leave()

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from report.studies import Made, store
 
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import rounded
 from orchestrator.report.compare import compare
 from orchestrator.report.figures.scales import Linear, short
 from orchestrator.report.listing import best_page, space_of_study, space_page

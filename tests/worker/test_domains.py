@@ -9,7 +9,7 @@ import pytest
 from worker.workplace import SetFunction, Workplace
 
 from orchestrator.errors import UsageError
-from orchestrator.worker.domains import Words
+from orchestrator.worker.suggestion import Words
 
 SIZES: list[Any] = [[16], [16, 8]]  # Optuna takes them, and warns; its types do not
 

@@ -33,7 +33,7 @@ from orchestrator.storage.trial_cache import Position
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker import planner
 from orchestrator.worker.checkpoints import saved_files
-from orchestrator.worker.leaving import abandon
+from orchestrator.worker.endings import abandon
 from orchestrator.worker.seeds import derive
 from orchestrator.worker.trial import Trial
 

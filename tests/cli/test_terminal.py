@@ -31,8 +31,8 @@ ENCODINGS = {
 # Several commands in one process: starting it is most of the time that they take.
 COMMANDS = """
 import json, sys
-from orchestrator.cli import streams
-streams.make_encodable()
+from orchestrator.cli import terminal
+terminal.make_encodable()
 from orchestrator.cli.main import app
 for command in json.loads(sys.argv[1]):
     app(command, standalone_mode=False)
