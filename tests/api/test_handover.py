@@ -39,7 +39,7 @@ def reference(target: object) -> str:
     return hand_over(target).reference.replace(__name__, "here")
 
 
-def test_what_can_be_imported_is_stored_by_its_name() -> None:
+def test_an_importable_objective_is_stored_by_name() -> None:
     assert reference(plain_objectives.fits_in_steps) == "plain_objectives:fits_in_steps"
     assert reference(named) == "here:named"
     assert reference(Callable_) == "here:Callable_"
@@ -50,7 +50,7 @@ def test_what_can_be_imported_is_stored_by_its_name() -> None:
         assert not is_by_value(each)
 
 
-def test_what_cannot_be_imported_is_handed_over_by_value() -> None:
+def test_an_objective_that_cannot_be_imported_is_pickled_by_value() -> None:
     found = [
         reference(closing(1.0)),
         reference(Callable_()),
@@ -65,7 +65,7 @@ def test_what_cannot_be_imported_is_handed_over_by_value() -> None:
     assert hand_over(closing(1.0)).name == "lambda"
 
 
-def test_the_digest_follows_the_source_and_else_the_code() -> None:
+def test_the_digest_follows_the_source_or_without_one_the_code() -> None:
     assert hand_over(closing(1.0)).digest == hand_over(closing(2.0)).digest
 
     def typed(text: str) -> Handover:
@@ -86,7 +86,7 @@ class Net(keras_tuner.HyperModel):  # type: ignore[misc]
     def build(self, hp: Any) -> None: ...
 
 
-def test_keras_objective_wraps_what_builds_a_keras_tuner_model() -> None:
+def test_keras_objective_wraps_a_keras_tuner_hypermodel() -> None:
     for built in (build_model, Net, Net(), hypermodels.WithFit):
         wrapped = KerasObjective(built)
         assert isinstance(wrapped, KerasObjective) and isinstance(wrapped, Objective)
@@ -96,6 +96,6 @@ def test_keras_objective_wraps_what_builds_a_keras_tuner_model() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, {"x": 1}, ["f"]])
-def test_what_is_no_objective_is_refused(wrong: object) -> None:
+def test_a_value_that_is_not_an_objective_is_refused(wrong: object) -> None:
     with pytest.raises(ObjectiveError, match="is not a valid objective; give a name"):
         hand_over(wrong)

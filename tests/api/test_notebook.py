@@ -137,7 +137,7 @@ def test_a_cell_runs_a_study_shows_it_and_is_run_again(kernel: Kernel, name: str
     assert name in table["text/html"] and table["text/html"].startswith("<pre>")
 
 
-def test_nothing_of_a_closure_reaches_the_storage(
+def test_a_closure_never_reaches_the_storage(
     kernel: Kernel, name: str, home: Path, url: str, open_path: Path
 ) -> None:
     kernel.run(f"{create(name)}study.run(workers=2, progress=False)")
@@ -152,7 +152,7 @@ def test_nothing_of_a_closure_reaches_the_storage(
     assert np.full(2, VALUE).tobytes().hex().encode() not in dump
 
 
-def test_a_changed_cell_is_named_and_may_be_taken(kernel: Kernel, name: str) -> None:
+def test_a_changed_cell_is_named_and_can_be_accepted(kernel: Kernel, name: str) -> None:
     kernel.run(f"{create(name, 2)}study.run(workers=1, progress=False)")
     kernel.run("def objective(trial):\n    return trial.suggest_float('x', -5, 5) ** 2 + 100")
     refused = kernel.fails(create(name, 4))
@@ -176,7 +176,7 @@ def test_the_trials_of_zero_workers_print_into_the_cell(kernel: Kernel, name: st
     assert kernel.says("collected") == "[0, 1, 2]"
 
 
-def test_an_interrupted_cell_gives_its_trials_back(
+def test_an_interrupted_cell_releases_its_trials(
     kernel: Kernel, name: str, database: Database
 ) -> None:
     kernel.run(
@@ -197,7 +197,7 @@ def test_an_interrupted_cell_gives_its_trials_back(
     kernel.run("study.delete()")
 
 
-def test_a_kernel_that_is_restarted_in_the_middle_goes_on(
+def test_a_restarted_kernel_continues_its_study(
     kernel: Kernel, name: str, database: Database
 ) -> None:
     slow = "import time\ndef slow(trial):\n    time.sleep(0.3)\n    return trial.suggest_float('x', 0, 1)"

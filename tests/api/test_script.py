@@ -25,7 +25,7 @@ def bowl(trial: optuna.Trial) -> float:
     return (trial.suggest_float("x", -5, 5) - 2) ** 2
 
 
-def test_the_package_itself_loads_nothing_heavy_and_has_all_its_names() -> None:
+def test_importing_the_package_loads_no_heavy_library_and_offers_all_its_names() -> None:
     code = (
         "import sys, orchestrator\n"
         f"assert not {HEAVY!r} & set(sys.modules), sorted({HEAVY!r} & set(sys.modules))\n"
@@ -71,7 +71,7 @@ def made(url: str, name: str) -> Callable[..., Study]:
     return make
 
 
-def test_a_study_runs_and_is_read(made: Callable[..., Study], tmp_path: Path) -> None:
+def test_a_study_runs_and_its_results_are_read(made: Callable[..., Study], tmp_path: Path) -> None:
     told: list[int] = []
     study = made()
     threads = set(threading.enumerate())
@@ -116,7 +116,7 @@ def test_the_trials_of_zero_workers_run_in_this_process(made: Callable[..., Stud
     assert sorted(told) == [0, 1, 2, 3]
 
 
-def test_an_interrupt_of_zero_workers_gives_the_trial_back(made: Callable[..., Study]) -> None:
+def test_an_interrupt_with_zero_workers_releases_the_trial(made: Callable[..., Study]) -> None:
     interrupted: list[int] = []
 
     def interrupts_once(trial: optuna.Trial) -> float:
@@ -147,7 +147,7 @@ def test_a_closure_and_a_lambda_run_in_worker_processes(made: Callable[..., Stud
     made(lambda trial: trial.suggest_int("n", 3, 3)).run(workers=1, progress=False)
 
 
-def test_what_cannot_be_pickled_is_named_and_nothing_has_changed(
+def test_an_objective_that_cannot_be_pickled_is_named_and_nothing_changes(
     made: Callable[..., Study],
 ) -> None:
     lock = threading.Lock()
@@ -166,7 +166,7 @@ def test_what_cannot_be_pickled_is_named_and_nothing_has_changed(
     assert study.state == "stopping"
 
 
-def test_a_large_closure_is_warned_of_once(made: Callable[..., Study]) -> None:
+def test_a_large_closure_warns_once(made: Callable[..., Study]) -> None:
     large = np.zeros(9 * 1024**2)
 
     def holds(trial: optuna.Trial) -> float:
@@ -177,7 +177,7 @@ def test_a_large_closure_is_warned_of_once(made: Callable[..., Study]) -> None:
     assert len(warned) == 1
 
 
-def test_another_process_must_be_handed_the_function(
+def test_another_process_needs_the_function_to_run_the_study(
     made: Callable[..., Study], orch: Orch, url: str, name: str
 ) -> None:
     made(lambda trial: 1.0).close()
@@ -193,7 +193,7 @@ def test_another_process_must_be_handed_the_function(
     assert handed.state == "done" and handed.summary().mismatches
 
 
-def test_a_changed_function_is_named_and_may_be_taken(made: Callable[..., Study]) -> None:
+def test_a_changed_function_is_named_and_can_be_accepted(made: Callable[..., Study]) -> None:
     def objective(trial: optuna.Trial) -> float:
         return bowl(trial)
 
