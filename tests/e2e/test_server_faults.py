@@ -84,7 +84,7 @@ def pair(open_path: Path) -> Iterator[tuple[Node, Node]]:
             node.stop("immediate")
 
 
-def test_a_study_goes_on_at_the_other_host_of_the_url_after_a_failover(
+def test_a_study_continues_on_the_urls_second_host_after_a_failover(
     site: OwnServer, pair: tuple[Node, Node]
 ) -> None:
     primary, standby = pair
