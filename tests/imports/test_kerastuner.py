@@ -101,7 +101,7 @@ def test_a_damaged_trial_is_left_out_with_a_warning(
     assert whole["best"]["number"] == 1
 
 
-def test_a_training_that_diverged_has_failed(orch: Orch, name: str, project: Project) -> None:
+def test_a_diverged_training_is_imported_as_failed(orch: Orch, name: str, project: Project) -> None:
     for score in (0.5, float("nan"), 0.7, float("nan"), 0.6):
         project.add(score)
     whole = imported(orch, name, project)
@@ -164,7 +164,7 @@ def test_hyperbands_epochs_and_promotions_are_read(orch: Orch, name: str, projec
     assert "12 epochs trained." in text and "after 9 epochs" in text
 
 
-def test_times_that_kerastuner_does_not_write_are_unknown(
+def test_times_that_keras_tuner_does_not_store_are_unknown(
     orch: Orch, name: str, project: Project
 ) -> None:
     for score in (0.5, 0.6, 0.7):
