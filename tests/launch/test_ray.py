@@ -40,7 +40,7 @@ def _at_work(site: OwnServer) -> list[str]:
     return [each["worker"] for each in site.report()["trials"] if each["state"] == "RUNNING"]
 
 
-def test_actors_keep_the_budget_though_a_node_is_killed(
+def test_ray_actors_keep_the_budget_when_a_node_is_killed(
     site: OwnServer, cluster: RayCluster
 ) -> None:
     site.create(trials=30, objective__sleep=0.3)
@@ -61,7 +61,7 @@ def test_actors_keep_the_budget_though_a_node_is_killed(
     assert len(report["workers"]) == 3, "the lost actor was started again"
 
 
-def test_scale_logs_and_cancel_see_to_the_actors(site: OwnServer, cluster: RayCluster) -> None:
+def test_scale_logs_and_cancel_manage_the_ray_actors(site: OwnServer, cluster: RayCluster) -> None:
     site.create(trials=50, objective__steps=10_000)  # no trial ends by itself meanwhile
     site.ok("launch", "ray", "s", "--workers", "1")
     wait_until(lambda: _states(site) == ["RUNNING"] and len(_at_work(site)) == 1, 90)

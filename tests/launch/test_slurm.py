@@ -69,7 +69,7 @@ def test_an_array_survives_requeue_and_its_time_limit_with_an_exact_budget(
     assert "goes on after step" in site.ok("launch", "logs", "slurm", "s")
 
 
-def test_cancel_gives_the_running_trials_back(site: OwnServer, cluster: SlurmCluster) -> None:
+def test_cancel_releases_the_running_trials(site: OwnServer, cluster: SlurmCluster) -> None:
     site.create(trials=50, objective__steps=10_000)  # no trial ends by itself meanwhile
     site.ok("launch", "slurm", "s", "--workers", "2")
     wait_until(lambda: len({x for x, _ in site.trained()}) == 2, 90)
@@ -89,7 +89,7 @@ def test_without_slurm_one_line_says_what_to_install(
     assert "apt install slurm-client" in site.refused(2, "launch", "slurm", "s", "--workers", "1")
 
 
-def test_the_embedded_server_of_another_machine_is_no_storage_for_a_cluster(orch: Orch) -> None:
+def test_a_cluster_is_refused_with_the_embedded_server_of_another_machine(orch: Orch) -> None:
     assert "orch db serve" in orch.refused(2, "launch", "slurm", "s", "--workers", "1")
 
 
