@@ -10,7 +10,7 @@ from orchestrator.spec.model import StudySpec
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])
-def test_with_constraints_a_draw_is_that_of_plain_optuna(name: str) -> None:
+def test_a_draw_with_constraints_equals_plain_optunas(name: str) -> None:
     spec = StudySpec.parse(
         {
             "study": {"name": "s", "objective": "quadratic", "trials": 9, "constraints": ["n"]},
