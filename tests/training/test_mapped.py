@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def test_the_pixels_are_mapped_and_a_tensor_uses_the_same_memory(folder: Path) -> None:
+def test_pixels_are_memory_mapped_and_shared_with_the_tensor(folder: Path) -> None:
     pixels = Rounds(load("digits"), None, 0, 1)[0].x_train
     [file] = folder.iterdir()
     np.testing.assert_array_equal(np.load(file), scaled(load("digits").x_train))
@@ -34,7 +34,7 @@ def test_the_pixels_are_mapped_and_a_tensor_uses_the_same_memory(folder: Path) -
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", None])
-def test_a_damaged_file_is_written_anew(folder: Path, damage: bytes | None) -> None:
+def test_a_damaged_cache_file_is_rewritten(folder: Path, damage: bytes | None) -> None:
     data = load("digits")
     pixels = scaled(data.x_train)
     assert module.mapped(data, pixels) is not None
@@ -46,7 +46,7 @@ def test_a_damaged_file_is_written_anew(folder: Path, damage: bytes | None) -> N
     assert file.read_bytes() == whole and [file] == list(folder.iterdir())
 
 
-def test_data_that_nobody_has_opened_for_a_month_make_room_for_others(folder: Path) -> None:
+def test_cached_data_unused_for_a_month_is_removed(folder: Path) -> None:
     data = load("digits")
     module.mapped(data, scaled(data.x_train))
     [file] = folder.iterdir()
@@ -59,7 +59,7 @@ def test_data_that_nobody_has_opened_for_a_month_make_room_for_others(folder: Pa
     assert [path.exists() for path in (file, *unused)] == [True, False, False]
 
 
-def test_without_a_folder_everybody_has_a_copy(
+def test_without_a_cache_folder_each_process_has_a_copy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write_text("a file where the folder would be")
