@@ -94,13 +94,13 @@ def assert_first_attempts_say_why(place: Workplace) -> None:
     assert all(reason.startswith("ParameterError: ") for reason in reasons), reasons
 
 
-def test_a_tuple_under_a_sampler_that_compares_choices_is_explained(place: Workplace) -> None:
+def test_a_tuple_choice_under_tpe_is_refused_with_an_explanation(place: Workplace) -> None:
     create(place, "tuples", "tpe", trials=1)
     with pytest.raises(StudyFailed, match=r"the database gives \(1, 2\) back as \[1, 2\]; name"):
         place.worker().run()
 
 
-def test_brute_force_takes_no_lists_as_in_plain_optuna(place: Workplace) -> None:
+def test_brute_force_refuses_lists_as_plain_optuna_does(place: Workplace) -> None:
     place.create(
         "choice_objectives:only_lists", sampler={"name": "bruteforce"}, worker={"max_retries": 1}
     )
@@ -110,7 +110,7 @@ def test_brute_force_takes_no_lists_as_in_plain_optuna(place: Workplace) -> None
 
 
 @pytest.mark.parametrize("kind", ["tuples", "whole_enums", "booleans_beside_numbers", "not_finite"])
-def test_what_another_study_has_recorded_can_be_enqueued(place: Workplace, kind: str) -> None:
+def test_parameters_recorded_by_another_study_can_be_enqueued(place: Workplace, kind: str) -> None:
     create(place, kind, "random", trials=4)
     place.worker().run()
     found = [trial for trial in place.trials() if trial.state.name == "COMPLETE"]
@@ -187,7 +187,7 @@ def test_a_value_of_the_wrong_kind_is_refused_where_a_trial_has_shown_the_domain
     assert len(place.trials()) == 1
 
 
-def test_numbers_outside_of_a_functions_range_are_used_as_in_plain_optuna(place: Workplace) -> None:
+def test_enqueued_numbers_outside_the_range_are_used_as_in_plain_optuna(place: Workplace) -> None:
     place.create("choice_objectives:kinds", trials=2)
     enqueue(place.database, place.study, [{"x": 7, "n": 12.0, "kind": "b"}])
     place.worker().run()

@@ -280,7 +280,7 @@ class ClaimModel(RuleBasedStateMachine):
         return mine if mine is not None else next(iter(self.trials), None)
 
 
-def test_the_claim_and_the_lease_do_what_a_simple_model_does(url: str) -> None:
+def test_the_claim_and_the_lease_behave_like_a_simple_model(url: str) -> None:
     database = Database(url)
     prepare(database)
     # A server that has just started takes nothing back before a grace period has passed.

@@ -32,7 +32,7 @@ UNSET = object()
 PRUNED = -1.0
 
 
-def test_a_trial_that_breaks_a_constraint_wins_nowhere_and_its_model_is_not_kept(
+def test_an_infeasible_trial_is_never_best_and_its_model_is_not_kept(
     place: Workplace, function: SetFunction
 ) -> None:
     # Each trial's loss, and its constraint's attribute before and after the model is offered.
@@ -93,7 +93,7 @@ def test_a_trial_that_breaks_a_constraint_wins_nowhere_and_its_model_is_not_kept
     assert metrics["best"] == -2.0
 
 
-def test_of_several_metrics_none_may_be_infinite_and_who_breaks_a_constraint_beats_nobody(
+def test_infinite_and_infeasible_trials_stay_out_of_the_pareto_front(
     place: Workplace, function: SetFunction
 ) -> None:
     results = [
@@ -157,7 +157,7 @@ def _set_constraints(trial: Trial) -> float:
     return loss
 
 
-def test_everybody_names_the_trial_that_optuna_names(
+def test_every_view_names_the_same_best_trial_as_optuna(
     place: Workplace, function: SetFunction
 ) -> None:
     function(_set_constraints)
@@ -190,7 +190,7 @@ def test_everybody_names_the_trial_that_optuna_names(
     assert [trial.user_attrs["confirms"] for trial in queued] == ranked[:2]
 
 
-def test_of_several_metrics_the_front_is_that_of_optuna(
+def test_the_pareto_front_with_constraints_equals_optunas(
     place: Workplace, function: SetFunction
 ) -> None:
     results = [
@@ -225,7 +225,7 @@ def test_of_several_metrics_the_front_is_that_of_optuna(
     ]
 
 
-def test_where_all_are_infeasible_the_dashboard_opens_and_marks_them(
+def test_the_dashboard_opens_and_marks_a_study_of_infeasible_trials(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: Trial) -> float:
@@ -244,7 +244,7 @@ def test_where_all_are_infeasible_the_dashboard_opens_and_marks_them(
     assert reader.best_line(reader.read()) == "none of 1 complete trial may win so far"
 
 
-def test_the_next_trials_sampler_reads_them_as_the_database_has_them(
+def test_the_next_trials_sampler_sees_the_stored_constraints(
     place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the server wrote with the end, and what the objective set, without asking again."""
@@ -266,7 +266,7 @@ def test_the_next_trials_sampler_reads_them_as_the_database_has_them(
     assert read == [trial.constraints for trial in place.trials()[:2]]
 
 
-def test_a_constraint_that_is_set_counts_before_the_attribute_of_that_name(
+def test_a_constraint_set_by_the_trial_overrides_an_attribute_of_that_name(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: Trial) -> float:
@@ -283,7 +283,9 @@ def test_a_constraint_that_is_set_counts_before_the_attribute_of_that_name(
 
 
 @pytest.mark.parametrize("ends", ["plain Optuna", "the proxy"])
-def test_names_of_the_spec_are_written_whoever_ends_the_trial(place: Workplace, ends: str) -> None:
+def test_the_specs_constraints_are_stored_however_the_trial_ends(
+    place: Workplace, ends: str
+) -> None:
     place.create("hooked:plain", trials=3, study={"constraints": ["too_big"]})
     url, database = place.url, place.database
     storage = make_rdb_storage(url) if ends == "plain Optuna" else PostgresStorage(database)
@@ -328,7 +330,7 @@ def test_a_new_attempt_sets_its_own_constraints(place: Workplace, function: SetF
     assert place.trials()[1].constraints == {"a": -3.0}
 
 
-def test_an_end_that_is_told_late_has_what_the_objective_set(
+def test_a_late_delivered_trial_has_the_constraints_that_were_set(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: Trial) -> float:
@@ -353,7 +355,7 @@ def test_an_end_that_is_told_late_has_what_the_objective_set(
     assert place.only().constraints == {"early": 1.0, "late": -2.0, "memory": -3.0}
 
 
-def test_a_gain_that_may_not_win_ends_no_search_and_prolongs_none(
+def test_infeasible_improvements_do_not_affect_the_terminator(
     place: Workplace, function: SetFunction
 ) -> None:
     """A terminator looks at the trials that may win: here nothing gets better after the first."""
@@ -426,7 +428,7 @@ def test_the_server_and_python_agree_where_a_name_of_the_spec_was_never_written(
     assert [row["number"] for row in able] == ranked == [0, 3]
 
 
-def test_a_worker_that_claims_the_trial_that_it_holds_starts_without_constraints(
+def test_claiming_a_held_trial_again_clears_its_constraints(
     place: Workplace,
 ) -> None:
     place.create("hooked:plain")

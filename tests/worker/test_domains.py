@@ -37,7 +37,7 @@ def suggests(trial: optuna.Trial) -> float:
         ({"sizes": {"choice": [1, 2]}}, ["space.sizes must be a list"]),
     ],
 )
-def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(
+def test_a_domain_that_the_function_cannot_use_stops_the_study_in_its_first_trial(
     place: Workplace, function: SetFunction, space: dict[str, Any], words: list[str]
 ) -> None:
     steps = []
@@ -60,7 +60,7 @@ def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(
 
 # Backwards: a name that stands in the user's code might be suggested in another trial.
 @pytest.mark.parametrize("eman", ["stinuqqz", "tinuqz", "tarqz"])
-def test_a_name_that_the_functions_code_cannot_make_stops_the_study(
+def test_a_parameter_name_that_the_function_never_uses_stops_the_study(
     place: Workplace, function: SetFunction, eman: str
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -87,7 +87,7 @@ def test_a_name_that_the_functions_code_cannot_make_stops_the_study(
         {"kind": "flat", "batch": 64, "units": 9, "rate": 1},
     ],
 )
-def test_what_a_function_can_take_may_be_wider_than_its_own(
+def test_the_spec_may_widen_a_functions_domain(
     place: Workplace, function: SetFunction, space: dict[str, Any]
 ) -> None:
     function(suggests)
@@ -96,7 +96,7 @@ def test_what_a_function_can_take_may_be_wider_than_its_own(
     assert [trial.state.name for trial in place.trials()] == ["COMPLETE"] * 2
 
 
-def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(
+def test_suggest_float_returns_a_float_for_an_integer_domain(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -112,7 +112,7 @@ def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(
         assert type(trial.params["rate"]) is int and trial.value == trial.params["rate"]
 
 
-def test_a_parameter_of_some_trials_alone_is_warned_of_once(
+def test_a_parameter_used_only_by_some_trials_warns_once(
     place: Workplace, function: SetFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -146,7 +146,9 @@ def test_a_parameter_of_some_trials_alone_is_warned_of_once(
         ("this is no Python", "", "units"),
     ],
 )
-def test_the_names_that_code_can_make(source: str, makes: str, does_not: str) -> None:
+def test_possible_parameter_names_are_found_in_the_functions_code(
+    source: str, makes: str, does_not: str
+) -> None:
     words = Words([source])
     assert not makes or words.can_make(makes)
     assert not words.can_make(does_not)

@@ -30,7 +30,7 @@ def states(place: Workplace) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), SystemExit("no licence"), MemoryError("full")])
-def test_an_exception_costs_one_attempt_whatever_it_is(
+def test_any_exception_costs_one_attempt(
     place: Workplace, function: SetFunction, error: BaseException
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -50,7 +50,7 @@ def test_an_exception_costs_one_attempt_whatever_it_is(
 # Certain to come again
 
 
-def test_a_configuration_that_the_objective_gives_up_is_not_tried_again(
+def test_a_configuration_that_the_objective_gives_up_is_not_retried(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -70,7 +70,7 @@ def test_a_configuration_that_the_objective_gives_up_is_not_tried_again(
     "mistake",
     [lambda trial: trial.params.typo, lambda trial: None, lambda trial: sys.exit("usage: train")],
 )
-def test_a_mistake_in_the_objective_ends_the_study_after_max_failures_attempts(
+def test_a_bug_in_the_objective_ends_the_study_after_max_failures_attempts(
     place: Workplace, function: SetFunction, mistake: Callable[[optuna.Trial], object]
 ) -> None:
     attempts = []
@@ -87,9 +87,7 @@ def test_a_mistake_in_the_objective_ends_the_study_after_max_failures_attempts(
     assert set(states(place)) == {"FAIL"}
 
 
-def test_failures_at_different_lines_are_tried_again(
-    place: Workplace, function: SetFunction
-) -> None:
+def test_failures_at_different_lines_are_retried(place: Workplace, function: SetFunction) -> None:
     failed: list[int] = []
 
     def run(trial: optuna.Trial) -> float:
@@ -106,7 +104,7 @@ def test_failures_at_different_lines_are_tried_again(
     assert sorted(states(place)) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
 
 
-def test_out_of_memory_at_one_line_is_tried_again(place: Workplace, function: SetFunction) -> None:
+def test_out_of_memory_is_retried(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         if "orch:attempt" not in trial.user_attrs:
             raise MemoryError
@@ -118,7 +116,9 @@ def test_out_of_memory_at_one_line_is_tried_again(place: Workplace, function: Se
     assert sorted(states(place)) == ["COMPLETE"] * 3 + ["FAIL"] * 3
 
 
-def test_the_first_attempts_of_two_configurations_decide_and_no_retries(place: Workplace) -> None:
+def test_first_attempts_of_two_configurations_decide_whether_the_code_is_broken(
+    place: Workplace,
+) -> None:
     """A retry that fails as its first attempt did says nothing about other configurations."""
     place.create(trials=1, worker={"max_retries": 2, "max_failures": 9})
     claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
@@ -133,7 +133,7 @@ def test_the_first_attempts_of_two_configurations_decide_and_no_retries(place: W
     assert row["failures_in_row"] == 2, "each configuration once"
 
 
-def test_a_doubtful_retry_lets_one_fresh_configuration_go_first_where_both_have_room(
+def test_a_doubtful_retry_waits_for_one_new_configuration_if_the_budget_allows(
     place: Workplace,
 ) -> None:
     place.create(trials=3, worker={"max_retries": 2, "max_failures": 9})
@@ -150,7 +150,7 @@ def test_a_doubtful_retry_lets_one_fresh_configuration_go_first_where_both_have_
     assert place.trials()[3]._trial_id == third, "the budget has no room for a fresh one beside it"
 
 
-def test_what_turns_out_to_be_certain_ends_the_retries_that_wait_for_it(place: Workplace) -> None:
+def test_a_certain_failure_cancels_the_waiting_retries(place: Workplace) -> None:
     place.create(trials=3, worker={"max_retries": 3, "max_failures": 9})
     claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
     assert claims.fail(take(claims), "no such layer", {}, typo)
@@ -165,7 +165,7 @@ def test_what_turns_out_to_be_certain_ends_the_retries_that_wait_for_it(place: W
 # Lost
 
 
-def test_ten_lost_leases_of_a_configuration_cost_nothing_and_then_an_attempt_each(
+def test_ten_lost_leases_are_free_and_later_ones_cost_an_attempt(
     place: Workplace,
 ) -> None:
     place.create(worker={"max_retries": 1, "max_failures": 1})
@@ -230,7 +230,7 @@ def test_a_full_disk_ends_the_worker_and_costs_no_attempt(
     assert "orch:attempt" not in place.only().user_attrs
 
 
-def test_a_disk_that_takes_no_model_ends_the_worker(
+def test_a_disk_too_full_for_a_model_ends_the_worker(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: Trial) -> float:
@@ -251,7 +251,7 @@ def test_a_disk_that_takes_no_model_ends_the_worker(
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_a_gpu_that_is_gone_ends_the_worker_before_the_first_step_alone(
+def test_a_lost_gpu_ends_the_worker_only_before_the_first_step(
     place: Workplace, function: SetFunction, steps: int
 ) -> None:
     def run(trial: optuna.Trial) -> float:

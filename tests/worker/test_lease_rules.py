@@ -45,7 +45,7 @@ def joined(database: Database, place: Workplace) -> Claims:
     return claims
 
 
-def test_a_server_that_was_down_takes_nothing_back_for_one_grace_period(place: Workplace) -> None:
+def test_a_restarted_server_reclaims_nothing_for_one_grace_period(place: Workplace) -> None:
     """A year: this server has not run for so long."""
     place.create(worker={"grace_seconds": 31_536_000})
     take(place.claims())
@@ -54,7 +54,7 @@ def test_a_server_that_was_down_takes_nothing_back_for_one_grace_period(place: W
     assert place.only().state == TrialState.RUNNING
 
 
-def test_a_claim_takes_back_the_lost_trials_of_its_own_study(place: Workplace) -> None:
+def test_a_claim_reclaims_only_lost_trials_of_its_own_study(place: Workplace) -> None:
     place.create(worker=GRACE)
     take(place.claims())
     document = {"study": {"name": f"{place.name}-b", "objective": "quadratic"}, "worker": GRACE}
@@ -71,7 +71,7 @@ def test_a_claim_takes_back_the_lost_trials_of_its_own_study(place: Workplace) -
     delete(place.database, study)
 
 
-def test_a_lease_that_is_just_being_renewed_is_not_waited_for(
+def test_a_claim_does_not_wait_for_a_lease_being_renewed(
     place: Workplace, impatient: Database, other: Database
 ) -> None:
     place.create(worker=GRACE)
@@ -93,7 +93,7 @@ def test_a_trial_that_was_ended_through_optuna_keeps_its_end(place: Workplace) -
     assert len(place.execute("SELECT * FROM orch.lease")) == 1
 
 
-def test_an_end_waits_for_whoever_holds_the_study(
+def test_ending_a_trial_waits_for_the_studys_lock(
     place: Workplace, impatient: Database, other: Database
 ) -> None:
     """One order of locks everywhere: the study, then its trials."""
@@ -115,7 +115,7 @@ def test_an_end_waits_for_whoever_holds_the_study(
     assert claims.finish(trial_id, "COMPLETE", [1.0], {})
 
 
-def test_an_end_waits_for_a_value_that_is_being_written(
+def test_ending_a_trial_waits_for_a_value_being_written(
     place: Workplace, impatient: Database, other: Database
 ) -> None:
     place.create(worker={"heartbeat_seconds": 10})
@@ -127,7 +127,7 @@ def test_an_end_waits_for_a_value_that_is_being_written(
             claims.finish(trial_id, "COMPLETE", [1.0], {})
 
 
-def test_nobody_writes_to_another_ones_trial(place: Workplace) -> None:
+def test_a_worker_cannot_write_to_another_workers_trial(place: Workplace) -> None:
     place.create(trials=2)
     mine, other = place.claims(), place.claims()
     trial_id = take(mine)
@@ -144,7 +144,7 @@ def test_nobody_writes_to_another_ones_trial(place: Workplace) -> None:
     assert mine.checkpoints(trial_id) == []
 
 
-def test_who_ended_a_trial_is_told_so_again_and_nobody_else(place: Workplace) -> None:
+def test_only_the_worker_that_ended_a_trial_can_repeat_its_end(place: Workplace) -> None:
     place.create()
     mine, other = place.claims(), place.claims()
     trial_id = take(mine)
@@ -155,7 +155,7 @@ def test_who_ended_a_trial_is_told_so_again_and_nobody_else(place: Workplace) ->
     assert other.claim().outcome == "done"
 
 
-def test_a_claim_that_is_asked_again_is_a_sign_of_life(place: Workplace) -> None:
+def test_a_repeated_claim_renews_the_lease(place: Workplace) -> None:
     place.create(worker={"grace_seconds": 31_536_000})
     claims = place.claims()
     trial_id = take(claims)
@@ -170,7 +170,7 @@ def test_a_claim_that_is_asked_again_is_a_sign_of_life(place: Workplace) -> None
         assert row["age"].days == 0
 
 
-def test_a_trial_that_has_ended_is_not_given_out_again(place: Workplace) -> None:
+def test_an_ended_trial_is_not_claimed_again(place: Workplace) -> None:
     """Its lease may outlive it: somebody ended it through Optuna's own interface."""
     place.create(trials=2)
     claims = place.claims()
@@ -179,7 +179,7 @@ def test_a_trial_that_has_ended_is_not_given_out_again(place: Workplace) -> None
     assert take(claims) != trial_id
 
 
-def test_a_schema_of_another_version_gives_out_nothing(place: Workplace) -> None:
+def test_a_schema_of_another_version_gives_no_trials(place: Workplace) -> None:
     place.create()
     claims = place.claims()
     place.execute("UPDATE orch.schema_version SET version = 99")
@@ -191,7 +191,7 @@ def test_a_schema_of_another_version_gives_out_nothing(place: Workplace) -> None
     take(claims)
 
 
-def test_a_worker_that_claims_again_or_ends_a_trial_has_not_left(place: Workplace) -> None:
+def test_a_worker_that_claims_or_ends_a_trial_counts_as_active_again(place: Workplace) -> None:
     place.create()
     claims = place.claims()
     left = "SELECT left_at FROM orch.worker WHERE study_id = %(study)s"
@@ -203,7 +203,7 @@ def test_a_worker_that_claims_again_or_ends_a_trial_has_not_left(place: Workplac
     assert place.execute(left) == [{"left_at": None}]
 
 
-def test_a_study_whose_time_is_up_gives_out_nothing(place: Workplace) -> None:
+def test_a_study_past_its_timeout_gives_no_trials(place: Workplace) -> None:
     place.create(trials=3, study={"timeout": "1h"})
     claims = place.claims()
     claims.finish(take(claims), "COMPLETE", [1.0], {})
@@ -213,7 +213,7 @@ def test_a_study_whose_time_is_up_gives_out_nothing(place: Workplace) -> None:
     take(claims)
 
 
-def test_the_first_of_two_queued_trials_is_taken_first(place: Workplace) -> None:
+def test_queued_trials_are_claimed_in_order(place: Workplace) -> None:
     place.create(trials=3)
     claims = place.claims()
     assert claims.advance(0, [({"x": 0.1}, {}), ({"x": 0.2}, {})])
@@ -221,7 +221,7 @@ def test_the_first_of_two_queued_trials_is_taken_first(place: Workplace) -> None
     assert claimed == sorted(claimed)
 
 
-def test_a_retry_goes_on_from_the_newest_checkpoint_and_keeps_what_led_to_it(
+def test_a_retry_resumes_from_the_newest_checkpoint_and_keeps_its_values(
     place: Workplace,
 ) -> None:
     place.create(worker={"max_retries": 2})
@@ -246,7 +246,7 @@ def test_a_retry_goes_on_from_the_newest_checkpoint_and_keeps_what_led_to_it(
     assert place.trials()[1].system_attrs == {} and not place.trials()[1].intermediate_values
 
 
-def test_an_end_leaves_no_checkpoint_and_an_account_of_the_worker(place: Workplace) -> None:
+def test_ending_a_trial_removes_its_checkpoint_and_credits_the_worker(place: Workplace) -> None:
     place.create(trials=3, worker={"max_retries": 0, "max_failures": 3})
     claims = place.claims()
     ends: list[Callable[[int], bool]] = [
@@ -263,7 +263,7 @@ def test_an_end_leaves_no_checkpoint_and_an_account_of_the_worker(place: Workpla
     assert row == {"trials": 2, "busy": True}
 
 
-def test_a_plan_prunes_what_waits_by_the_last_value_that_is_a_number(place: Workplace) -> None:
+def test_a_plan_prunes_paused_trials_with_their_last_numeric_value(place: Workplace) -> None:
     place.create(trials=3)
     claims = place.claims()
     held = take(claims)
@@ -279,7 +279,7 @@ def test_a_plan_prunes_what_waits_by_the_last_value_that_is_a_number(place: Work
     assert "orch:paused" not in first.system_attrs
 
 
-def test_so_many_models_are_kept_as_were_asked_for(place: Workplace) -> None:
+def test_keep_models_limits_the_kept_models(place: Workplace) -> None:
     place.create(trials=4)
     claims = place.claims()
     fallen = []
@@ -297,7 +297,7 @@ def test_so_many_models_are_kept_as_were_asked_for(place: Workplace) -> None:
     assert noted == ["artifacts:model-1.0", "artifacts:model-2.0"]
 
 
-def test_as_many_failures_in_a_row_as_were_allowed_end_the_study(place: Workplace) -> None:
+def test_max_failures_in_a_row_end_the_study(place: Workplace) -> None:
     place.create(trials=9, worker={"max_retries": 1, "max_failures": 2})
     claims = place.claims()
     for attempts in range(1, 5):

@@ -135,7 +135,7 @@ def test_a_study_is_deleted_under_busy_workers_without_a_deadlock(
 
 @pytest.mark.parametrize("call", ["claim", "write", "renew", "finish", "fail", "release", "pause",
                                   "resume", "save", "stop_misused"])  # fmt: skip
-def test_who_only_knows_a_workers_id_cannot_act_for_it(place: Workplace, call: str) -> None:
+def test_knowing_a_workers_id_is_not_enough_to_act_for_it(place: Workplace, call: str) -> None:
     """Everybody may read the id; the token is nowhere in the database."""
     place.create(trials=2)
     claims = place.claims()

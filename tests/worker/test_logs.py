@@ -92,7 +92,9 @@ def test_a_name_that_cannot_be_stored_is_made_storable(run: Callable[..., Logged
     assert found == {0: {1: {"a\ufffdb": 1, "y" * 512: 2, "3": 3}}}
 
 
-def test_the_later_value_of_a_name_counts_and_the_others_stay(run: Callable[..., Logged]) -> None:
+def test_a_later_log_of_a_name_overwrites_it_and_keeps_the_others(
+    run: Callable[..., Logged],
+) -> None:
     def log(trial: Trial) -> float:
         trial.log({"loss": 3, "lr": 0.1}, 1)
         trial.report(0.5, 1)
@@ -115,7 +117,7 @@ def test_the_later_value_of_a_name_counts_and_the_others_stay(run: Callable[...,
         ({"loss": 1}, "one", "supposed to be an int"),
     ],
 )
-def test_what_is_not_a_number_fails_the_attempt_and_is_named(
+def test_a_logged_value_that_is_not_a_number_fails_the_attempt_and_is_named(
     place: Workplace, run: Callable[..., Logged], metrics: Any, step: Any, reason: str
 ) -> None:
     with pytest.raises(StudyFailed, match=re.escape(reason)):
@@ -134,7 +136,7 @@ def test_under_plain_optuna_logging_does_nothing() -> None:
     assert study.trials[0].user_attrs == {} == study.trials[0].system_attrs
 
 
-def test_an_objective_of_ones_own_logs_too(place: Workplace, after_step: SetAfterStep) -> None:
+def test_a_custom_objective_class_can_log(place: Workplace, after_step: SetAfterStep) -> None:
     def act(trial: Trial, step: int) -> None:
         trial.log({"twice": 2 * step}, step)
 
@@ -173,7 +175,7 @@ def test_logs_travel_with_their_steps_value(
     assert sorted(step for steps, _ in with_values for step in steps) == [1, 3, 9]
 
 
-def test_what_a_trial_logs_without_a_report_arrives_with_a_heartbeat(
+def test_logs_without_a_report_arrive_with_a_heartbeat(
     place: Workplace, function: SetFunction
 ) -> None:
     seen: list[Logged] = []
@@ -193,7 +195,7 @@ def test_what_a_trial_logs_without_a_report_arrives_with_a_heartbeat(
 # Leases, retries, outages
 
 
-def test_who_does_not_hold_the_lease_logs_nothing(place: Workplace) -> None:
+def test_a_worker_without_the_lease_cannot_log(place: Workplace) -> None:
     place.create()
     holder, other = place.claims(), place.claims()
     trial = take(holder)
@@ -210,7 +212,7 @@ def test_who_does_not_hold_the_lease_logs_nothing(place: Workplace) -> None:
     assert logged(place) == {0: {1: {"loss": 0.5}}}
 
 
-def test_a_retry_keeps_what_was_logged_up_to_its_checkpoint(
+def test_a_retry_keeps_the_logs_up_to_its_checkpoint(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -230,7 +232,9 @@ def test_a_retry_keeps_what_was_logged_up_to_its_checkpoint(
     assert [logs["loss"] for logs in found[1].values()] == [1, 1 / 2, 1 / 3, 1 / 4]
 
 
-def test_a_retry_from_the_start_logs_all_anew(place: Workplace, function: SetFunction) -> None:
+def test_a_retry_from_the_start_discards_earlier_logs(
+    place: Workplace, function: SetFunction
+) -> None:
     def run(trial: Trial) -> float:
         trial.log({"attempt": trial.number}, 1)
         trial.report(0.5, 1)
@@ -245,7 +249,7 @@ def test_a_retry_from_the_start_logs_all_anew(place: Workplace, function: SetFun
     assert logged(place) == {0: {1: {"attempt": 0}, 2: {"attempt": 0}}, 1: {1: {"attempt": 1}}}
 
 
-def test_a_trial_that_was_given_back_keeps_what_was_logged_up_to_its_checkpoint(
+def test_a_released_trial_keeps_the_logs_up_to_its_checkpoint(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -263,7 +267,7 @@ def test_a_trial_that_was_given_back_keeps_what_was_logged_up_to_its_checkpoint(
     assert [logs.get("step") for logs in logged(place)[0].values()] == [1, 2, 3, 4, None]
 
 
-def test_what_is_logged_while_the_database_is_away_arrives_once_it_answers(
+def test_logs_during_an_outage_arrive_when_the_database_answers(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -279,7 +283,7 @@ def test_what_is_logged_while_the_database_is_away_arrives_once_it_answers(
     assert logged(place) == {0: {step: {"step": step} for step in (1, 2, 3, 4)}}
 
 
-def test_what_the_database_could_not_take_is_kept_on_the_disk_with_its_trial(
+def test_undelivered_logs_are_saved_to_disk_with_their_trial(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -305,9 +309,7 @@ def test_what_the_database_could_not_take_is_kept_on_the_disk_with_its_trial(
     assert math.isnan(found[1]["none"]) and found[2]["late"] == 2
 
 
-def test_after_an_outage_that_lost_them_they_are_sent_again(
-    place: Workplace, after_step: SetAfterStep
-) -> None:
+def test_logs_lost_in_a_crash_are_sent_again(place: Workplace, after_step: SetAfterStep) -> None:
     def act(trial: Trial, step: int) -> None:
         trial.log({"step": step}, step)
         if step == 3:
@@ -322,7 +324,7 @@ def test_after_an_outage_that_lost_them_they_are_sent_again(
     assert logged(place) == {0: {step: {"step": step} for step in (1, 2, 3, 4)}}
 
 
-def test_they_go_with_their_study(database: Database, store_study: StoreStudy) -> None:
+def test_logs_are_deleted_with_their_study(database: Database, store_study: StoreStudy) -> None:
     study = store_study("user_objectives:logs", trials=2)
     Worker(database.url, study.name, WorkerOptions(uuid4())).run()
     count = "SELECT count(*) AS n FROM orch.logged JOIN trials USING (trial_id)"

@@ -52,7 +52,7 @@ def reporter_of(
     database.close()
 
 
-def test_what_the_database_can_never_take_is_raised_at_the_report(
+def test_a_value_that_the_database_cannot_store_raises_at_the_report(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
@@ -69,7 +69,7 @@ def test_what_the_database_can_never_take_is_raised_at_the_report(
             reporter.send(2, 0.5)
 
 
-def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
+def test_an_idle_reporters_heartbeats_keep_the_lease_and_notice_its_loss(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
@@ -88,7 +88,7 @@ def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
         assert not reporter.lost
 
 
-def test_a_note_that_has_arrived_is_not_sent_again(
+def test_an_acknowledged_attribute_is_not_sent_again(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
@@ -109,7 +109,7 @@ def test_a_note_that_has_arrived_is_not_sent_again(
     assert (trial.intermediate_values, trial.system_attrs) == ({1: 0.5}, {"a": 2})
 
 
-def test_after_an_outage_everything_is_sent_again(
+def test_everything_is_sent_again_after_an_outage(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
@@ -131,7 +131,7 @@ def test_after_an_outage_everything_is_sent_again(
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
 
 
-def test_what_is_written_anew_while_it_is_sent_is_sent_again() -> None:
+def test_an_attribute_overwritten_while_sending_is_sent_again() -> None:
     sent = Writes({1: float("nan")}, {"x": (0.5, "{}")}, {"a": "1"}, {"b": "1"})
     mine = sent.copy()
     mine.user_attributes["a"] = "2"
@@ -175,7 +175,7 @@ def test_two_checkpoints_are_kept_and_the_older_ones_removed(
     assert newest is not None and newest.step == 3 and newest.arrays["a"] == [3]
 
 
-def test_a_checkpoint_without_the_lease_leaves_nothing(
+def test_a_checkpoint_without_a_lease_stores_nothing(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
@@ -187,7 +187,7 @@ def test_a_checkpoint_without_the_lease_leaves_nothing(
     assert checkpoints.load_newest(trial_id) is None
 
 
-def test_a_checkpoint_is_due_when_its_time_has_come(
+def test_a_checkpoint_is_due_after_its_interval(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     for least_seconds, due in ((0, True), (1000, False)):
@@ -196,7 +196,7 @@ def test_a_checkpoint_is_due_when_its_time_has_come(
         assert checkpoints.are_due() == due
 
 
-def test_a_checkpoint_out_of_reach_is_no_damaged_one(
+def test_an_unreachable_checkpoint_is_not_treated_as_damaged(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
@@ -207,7 +207,7 @@ def test_a_checkpoint_out_of_reach_is_no_damaged_one(
         checkpoints_of(place, claims, trial_id, store=store).load_newest(trial_id)
 
 
-def test_a_model_is_wanted_while_fewer_than_so_many_are_better(
+def test_a_model_is_kept_while_fewer_than_keep_models_are_better(
     place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
@@ -227,7 +227,7 @@ def asked_to_stop() -> Stop:
     return stop
 
 
-def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
+def test_backoff_uses_none_of_the_processs_random_numbers() -> None:
     answers: list[Exception | int] = [StorageUnavailable("away"), 3]
 
     def call() -> int:
@@ -242,7 +242,7 @@ def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
     assert random.getstate() == before
 
 
-def test_patience_waits_for_the_database_and_not_for_a_fault(
+def test_backoff_retries_outages_but_not_errors(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers: list[Exception | int] = [StorageUnavailable("one\nline"), StorageUnavailable("two"), 3]
@@ -268,7 +268,7 @@ def test_patience_waits_for_the_database_and_not_for_a_fault(
         retry(call, 60)
 
 
-def test_what_is_kept_on_disk_is_whole_or_nothing(
+def test_an_unfinished_trial_is_saved_to_disk_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
@@ -286,7 +286,7 @@ def test_what_is_kept_on_disk_is_whole_or_nothing(
     assert not path.exists()
 
 
-def test_what_nobody_takes_up_is_removed_after_a_month(
+def test_unfinished_trials_on_disk_are_removed_after_a_month(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
@@ -301,7 +301,7 @@ def test_what_nobody_takes_up_is_removed_after_a_month(
         assert [path.exists() for path in paths] == [False, True, False, True]
 
 
-def test_signing_off_is_seen(place: Workplace, claimed: tuple[Claims, int]) -> None:
+def test_a_worker_that_signs_off_is_recorded(place: Workplace, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
     assert claims.leased() == [trial_id] and claims.renew() == {trial_id}
     [row] = place.execute("SELECT name, left_at FROM orch.worker WHERE study_id = %(study)s")
@@ -312,7 +312,7 @@ def test_signing_off_is_seen(place: Workplace, claimed: tuple[Claims, int]) -> N
     assert Claims(place.database, place.study.study_id, uuid4()).leased() == []
 
 
-def test_tensorflows_usual_news_is_not_shown_and_its_errors_are(
+def test_tensorflows_routine_messages_are_hidden_and_its_errors_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     news = (

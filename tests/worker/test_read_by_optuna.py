@@ -83,7 +83,9 @@ def test_optuna_reads_every_trial_as_we_do(written: Workplace) -> None:
     assert theirs[1].constraints == {"slow": -1.0}, "an attempt that failed has no end"
 
 
-def test_optuna_reads_the_note_of_a_kept_model(written: Workplace, tmp_path: Path) -> None:
+def test_optuna_reads_the_artifact_record_of_a_kept_model(
+    written: Workplace, tmp_path: Path
+) -> None:
     study, store = plain(written), PostgresArtifactStore(written.database, 0)
     [meta] = get_all_artifact_meta(study.best_trial, storage=study._storage)
     assert isinstance(meta, ArtifactMeta) and meta.filename == "model.keras"
@@ -111,7 +113,7 @@ def test_the_dashboard_shows_notes_models_and_pictures(written: Workplace) -> No
     assert [trial["number"] for trial in shown["best_trials"]] == [0]
 
 
-def test_a_dashboard_that_has_seen_a_trial_shows_a_model_that_is_kept_or_falls_out_later(
+def test_an_open_dashboard_shows_models_that_are_kept_or_removed_later(
     written: Workplace,
 ) -> None:
     storage, study_id = ReadableStorage(written.url), written.study.study_id
@@ -138,12 +140,12 @@ def test_a_dashboard_that_has_seen_a_trial_shows_a_model_that_is_kept_or_falls_o
     assert shown() == [0]
 
 
-def test_plain_optuna_takes_a_queued_trial_with_its_values(written: Workplace) -> None:
+def test_plain_optuna_runs_a_queued_trial_with_its_values(written: Workplace) -> None:
     trial = plain(written).ask()
     assert trial.number == 5 and trial.suggest_float("x", 0, 1) == 0.75
 
 
-def test_optunas_pruner_compares_with_the_rungs_of_our_trials(written: Workplace) -> None:
+def test_optunas_pruner_uses_the_rungs_of_our_trials(written: Workplace) -> None:
     study = plain(written)
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     verdicts = []
@@ -154,7 +156,7 @@ def test_optunas_pruner_compares_with_the_rungs_of_our_trials(written: Workplace
     assert verdicts == [True, False]
 
 
-def test_each_kind_of_attribute_that_we_write_is_read_here(written: Workplace) -> None:
+def test_every_attribute_that_we_write_is_covered_here(written: Workplace) -> None:
     keys = written.execute(
         "SELECT key FROM trial_system_attributes JOIN trials USING (trial_id) "
         "WHERE study_id = %(study)s UNION "
@@ -166,7 +168,7 @@ def test_each_kind_of_attribute_that_we_write_is_read_here(written: Workplace) -
         assert any(key.startswith(start) for key in found), start
 
 
-def test_the_notes_and_constraints_of_version_6_are_written_as_optuna_reads_them(
+def test_notes_and_constraints_of_version_6_are_converted_for_optuna(
     written: Workplace,
 ) -> None:
     database, before = written.database, plain(written).get_trials()

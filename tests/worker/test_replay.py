@@ -18,7 +18,7 @@ def replayed(place: Workplace, number: int) -> Replay:
     return replay(study, read_trials(database, study), number)
 
 
-def test_without_reports_the_returned_value_is_compared(
+def test_replay_compares_the_returned_value_without_reports(
     place: Workplace, function: SetFunction
 ) -> None:
     returned = [0.25, 0.25, 0.75]
@@ -35,7 +35,7 @@ def test_without_reports_the_returned_value_is_compared(
     assert other.verdict(0.5) == "equal within 0.5: the largest difference is 0.5"
 
 
-def test_each_metric_is_compared_and_the_study_is_as_it_was(
+def test_replay_compares_each_metric_and_leaves_the_study_unchanged(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> list[float]:
@@ -50,7 +50,7 @@ def test_each_metric_is_compared_and_the_study_is_as_it_was(
     assert replayed(place, 0).verdict() == "identical: the returned values"
 
 
-def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
+def test_replay_handles_a_trial_that_stopped_its_study_or_now_fails(
     place: Workplace, function: SetFunction
 ) -> None:
     def stops(trial: optuna.Trial) -> float:
@@ -71,9 +71,7 @@ def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
         replayed(place, 0)
 
 
-def test_a_function_is_replayed_with_the_domains_of_the_spec(
-    place: Workplace, function: SetFunction
-) -> None:
+def test_replay_uses_the_domains_of_the_spec(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         assert isinstance(trial, optuna.Trial)
         assert trial.suggest_categorical("kind", ["flat", "deep"]) == "wide"
@@ -85,7 +83,7 @@ def test_a_function_is_replayed_with_the_domains_of_the_spec(
     assert replayed(place, 0).verdict() == "identical: the returned value"
 
 
-def test_a_pruned_trial_without_a_value_has_nothing_to_compare(
+def test_replay_has_nothing_to_compare_for_a_pruned_trial_without_values(
     place: Workplace, function: SetFunction
 ) -> None:
     def prunes(trial: optuna.Trial) -> float:

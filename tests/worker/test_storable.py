@@ -141,7 +141,7 @@ def run_in_optunas(storage: BaseStorage, name: str, cases: dict[str, Write]) -> 
     return found
 
 
-def test_what_optunas_storage_refuses_is_a_failed_attempt_that_says_what(
+def test_writes_that_optunas_storage_refuses_fail_the_attempt_with_the_reason(
     place: Workplace, function: SetFunction
 ) -> None:
     cases = {name: write for name, (write, _) in REFUSED.items()}
@@ -153,7 +153,7 @@ def test_what_optunas_storage_refuses_is_a_failed_attempt_that_says_what(
         assert reason in said and len(said) < 2_200, (name, said)
 
 
-def test_what_optunas_storage_takes_is_stored_as_there(
+def test_writes_that_optunas_storage_accepts_are_stored_alike(
     place: Workplace, function: SetFunction, url: str
 ) -> None:
     trials = run_all(place, function, STORED)
@@ -175,7 +175,7 @@ def test_arrays_and_scalars_of_numpy_are_stored_as_lists_and_numbers(
     assert scores.system_attrs["terminator:cv_scores"] == [0.5, 0.75]
 
 
-def test_an_attribute_that_is_too_large_fails_its_trial_alone(
+def test_a_too_large_attribute_fails_only_its_trial(
     place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storable, "_LARGEST_ATTRIBUTE", 2**20)
@@ -186,7 +186,7 @@ def test_an_attribute_that_is_too_large_fails_its_trial_alone(
 
 
 @pytest.mark.parametrize("writes_more", [False, True])
-def test_what_only_the_server_finds_too_large_fails_its_trial_alone(
+def test_an_attribute_that_only_the_server_rejects_fails_only_its_trial(
     place: Workplace, function: SetFunction, writes_more: bool
 ) -> None:
     # PostgreSQL's jsonb refuses more levels than its stack takes, as it does more than 256 MiB.
@@ -219,7 +219,7 @@ CREATE TRIGGER refuses BEFORE INSERT ON trial_user_attributes FOR EACH ROW
 """
 
 
-def test_a_study_and_a_trial_written_from_elsewhere_are_held_to_the_same(place: Workplace) -> None:
+def test_plain_optuna_writes_to_our_storage_are_checked_alike(place: Workplace) -> None:
     place.create()
     storage = PostgresStorage(place.database)
     study = optuna.Study(place.name, storage)

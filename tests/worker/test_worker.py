@@ -70,7 +70,7 @@ def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Workplace) ->
         (ValueError("no such\n layer"), "ValueError: no such layer (test_worker.py, line {line})"),
     ],
 )
-def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
+def test_an_invalid_result_is_a_failed_attempt_with_its_reason(
     place: Workplace, function: SetFunction, returned: object, reason: str
 ) -> None:
     def run(trial: optuna.Trial) -> object:
@@ -93,7 +93,7 @@ def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
     assert trial.user_attrs["noted"] == 1, "what it wrote before is there"
 
 
-def test_the_steps_of_a_function_are_those_that_its_trials_report(
+def test_the_steps_of_a_function_are_learned_from_its_trials(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -128,7 +128,7 @@ def test_a_sampler_that_raises_is_a_failed_attempt(
     assert trial.user_attrs["orch:seconds"] >= 0
 
 
-def test_each_end_is_a_line_with_its_values_and_why_it_was_pruned(
+def test_each_finished_trial_logs_a_line_with_its_values_and_pruning_reason(
     place: Workplace, function: SetFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run(trial: optuna.Trial) -> list[float]:
@@ -145,7 +145,7 @@ def test_each_end_is_a_line_with_its_values_and_why_it_was_pruned(
     assert lines == ["trial 0 COMPLETE 0.5 0.33333", "trial 1 PRUNED no value (enough)"]
 
 
-def test_what_is_stored_of_a_trial_goes_with_its_end(
+def test_the_stored_files_of_a_trial_are_removed_at_its_end(
     place: Workplace, after_step: SetAfterStep, tmp_path: Path
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -216,9 +216,7 @@ def test_a_step_is_reported_once_and_is_not_negative(
     assert place.only().intermediate_values == {1: 1.0}
 
 
-def test_the_specs_domain_stands_in_place_of_the_functions(
-    place: Workplace, function: SetFunction
-) -> None:
+def test_the_specs_domain_overrides_the_functions(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         free = trial.suggest_float("free", 0, 1)
         assert trial.suggest_float("free", 0, 1) == free
@@ -230,9 +228,7 @@ def test_the_specs_domain_stands_in_place_of_the_functions(
     assert 5 <= place.only().params["x"] <= 6 and 0 <= place.only().params["free"] <= 1
 
 
-def test_a_pruner_that_has_seen_enough_ends_a_trial(
-    place: Workplace, function: SetFunction
-) -> None:
+def test_the_pruner_ends_a_bad_trial(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         for step in range(1, 5):
             trial.report(trial.number, step)
@@ -248,7 +244,7 @@ def test_a_pruner_that_has_seen_enough_ends_a_trial(
     assert [trial.state for trial in place.trials()][2:] == [TrialState.PRUNED] * 4
 
 
-def test_what_others_did_comes_with_the_value_that_is_decided_about(
+def test_others_trials_are_seen_when_a_value_is_decided_about(
     place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sampler and the pruner find it without a question of their own."""
@@ -269,7 +265,7 @@ def test_what_others_did_comes_with_the_value_that_is_decided_about(
     assert seen == [[TrialState.RUNNING], [TrialState.RUNNING, TrialState.COMPLETE]]
 
 
-def test_a_rung_is_noted_with_the_value_that_reaches_it(
+def test_a_rung_is_stored_with_the_value_that_reaches_it(
     place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others find it when the pruner is asked, not a question later."""
@@ -289,7 +285,7 @@ def test_a_rung_is_noted_with_the_value_that_reaches_it(
     assert noted == [first, first, {**first, "completed_rung_1": 0.5}]
 
 
-def test_a_worker_knows_its_ended_trials_as_the_database_has_them(
+def test_a_workers_cache_of_ended_trials_equals_the_database(
     place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps what it wrote itself, and is told the rest where somebody else wrote to a trial."""
@@ -324,7 +320,7 @@ def _facts(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {**vars(trial), "intermediate_values": repr(trial.intermediate_values)}
 
 
-def test_the_sampler_reads_the_trials_of_its_own_moment(
+def test_the_sampler_sees_the_trials_at_the_time_of_its_draw(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -341,7 +337,7 @@ def test_the_sampler_reads_the_trials_of_its_own_moment(
 # Leaving, and going on
 
 
-def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
+def test_stopped_worker_releases_its_trial_and_the_next_worker_resumes_it(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -371,7 +367,7 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
     assert place.execute("SELECT * FROM orch.artifact") == []
 
 
-def test_who_leaves_at_the_last_step_ends_the_trial_with_all_that_it_wrote(
+def test_worker_stopped_at_the_last_step_finishes_the_trial_with_all_its_writes(
     place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(trials=2)
@@ -383,7 +379,7 @@ def test_who_leaves_at_the_last_step_ends_the_trial_with_all_that_it_wrote(
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
-def test_a_function_is_left_after_its_report_and_starts_anew(
+def test_stopped_worker_interrupts_a_function_at_its_report_and_the_next_restarts_it(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -404,7 +400,7 @@ def test_a_function_is_left_after_its_report_and_starts_anew(
     assert place.only().value == waiting.params["x"]
 
 
-def test_a_function_that_is_left_at_its_last_step_ends(
+def test_worker_stopped_at_a_functions_last_step_finishes_the_trial(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: Trial) -> float:
@@ -420,7 +416,7 @@ def test_a_function_that_is_left_at_its_last_step_ends(
     assert place.only().state == TrialState.COMPLETE
 
 
-def test_who_must_leave_does_not_wait_for_a_database_that_is_away(
+def test_stopped_worker_does_not_wait_for_an_unreachable_database(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither when it joins nor when it claims; else it would wait for the whole patience."""
@@ -441,7 +437,7 @@ def test_who_must_leave_does_not_wait_for_a_database_that_is_away(
         early.run()
 
 
-def test_the_next_trial_that_came_with_an_end_is_given_back(
+def test_stopped_worker_releases_the_next_trial_that_it_already_claimed(
     place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(trials=2)
@@ -458,7 +454,7 @@ def test_the_next_trial_that_came_with_an_end_is_given_back(
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE, TrialState.WAITING]
 
 
-def test_a_worker_has_one_connection_and_none_while_it_waits_for_work(
+def test_a_worker_has_one_connection_and_none_while_idle(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     others = (
@@ -488,14 +484,14 @@ def test_a_worker_has_one_connection_and_none_while_it_waits_for_work(
     assert not thread.is_alive() and seen == [1] * 4
 
 
-def test_a_worker_whose_time_is_up_takes_no_trial(place: Workplace) -> None:
+def test_a_worker_past_its_time_limit_claims_no_trial(place: Workplace) -> None:
     place.create()
     place.worker(timeout=0).run()
     assert place.trials() == []
 
 
 @pytest.mark.parametrize("trials", [1, 2])
-def test_who_stays_waits_for_more_budget_or_time(
+def test_a_staying_worker_waits_for_more_budget_or_time(
     place: Workplace, after_step: SetAfterStep, trials: int
 ) -> None:
     late = "UPDATE orch.study SET opened_at = opened_at - interval '2 hours'"
@@ -513,14 +509,14 @@ def test_who_stays_waits_for_more_budget_or_time(
     assert not thread.is_alive()
 
 
-def test_a_stopped_study_lets_its_workers_go(place: Workplace, after_step: SetAfterStep) -> None:
+def test_workers_leave_a_stopped_study(place: Workplace, after_step: SetAfterStep) -> None:
     place.create(trials=5)
     after_step(lambda trial, step: stop(place.database, place.study))
     place.worker().run()
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
 
 
-def test_a_worker_leaves_a_schema_that_is_not_its_own(
+def test_a_worker_leaves_when_the_schema_version_differs(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     place.create(trials=2)
@@ -536,7 +532,7 @@ def test_a_worker_leaves_a_schema_that_is_not_its_own(
 # The lease is gone
 
 
-def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
+def test_a_reclaimed_trial_is_dropped_at_its_next_report(
     place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -557,7 +553,7 @@ def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
 
 
 @pytest.mark.parametrize("end", ["returns", "fails", "is pruned"])
-def test_a_trial_that_was_taken_back_is_dropped_at_its_end(
+def test_a_reclaimed_trial_is_dropped_at_its_end(
     place: Workplace, function: SetFunction, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -579,7 +575,7 @@ def test_a_trial_that_was_taken_back_is_dropped_at_its_end(
     assert "dropped" in caplog.text
 
 
-def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
+def test_a_trial_reclaimed_before_it_starts_does_not_train(
     place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(worker={"max_failures": 2})
@@ -604,9 +600,7 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
     assert hooked.Hooked.trained == [] and place.only().state == TrialState.RUNNING
 
 
-def test_a_trial_that_was_taken_back_is_not_paused(
-    place: Workplace, after_step: SetAfterStep
-) -> None:
+def test_a_reclaimed_trial_is_not_paused(place: Workplace, after_step: SetAfterStep) -> None:
     def act(trial: Trial, step: int) -> None:
         if trial.number == 0:
             # The values have arrived, and no heartbeat is due: nothing but the pause can notice.
@@ -624,7 +618,7 @@ def test_a_trial_that_was_taken_back_is_not_paused(
     assert first.state == TrialState.FAIL and "orch:paused" not in first.system_attrs
 
 
-def test_a_deleted_study_is_said_once(place: Workplace, after_step: SetAfterStep) -> None:
+def test_a_deleted_study_is_logged_once(place: Workplace, after_step: SetAfterStep) -> None:
     place.create(trials=3)
 
     def act(trial: Trial, step: int) -> None:
@@ -637,7 +631,7 @@ def test_a_deleted_study_is_said_once(place: Workplace, after_step: SetAfterStep
         place.worker().run()
 
 
-def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
+def test_a_study_deleted_right_after_the_claim_is_logged_once(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(trials=3)
@@ -655,7 +649,7 @@ def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
 # The database is away
 
 
-def test_training_goes_on_without_the_database_and_every_value_arrives(
+def test_training_continues_during_an_outage_and_every_value_arrives(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -674,7 +668,7 @@ def test_training_goes_on_without_the_database_and_every_value_arrives(
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
-def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
+def test_after_storage_patience_the_trial_is_saved_and_the_next_worker_resumes_it(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -704,7 +698,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     assert not list(saved_files()), "what is kept goes with its trial's end"
 
 
-def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
+def test_an_undelivered_result_is_delivered_by_the_next_worker_on_this_machine(
     place: Workplace, after_step: SetAfterStep
 ) -> None:
     after_step(lambda trial, step: place.own.goes_away() if step == 4 else None)
@@ -719,7 +713,7 @@ def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
     assert trial.state == TrialState.COMPLETE and list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
-def test_an_end_of_a_function_that_reported_nothing_is_told_by_the_next_worker_too(
+def test_an_undelivered_result_of_a_function_without_reports_is_delivered_too(
     place: Workplace, function: SetFunction
 ) -> None:
     calls: list[int] = []
@@ -739,7 +733,7 @@ def test_an_end_of_a_function_that_reported_nothing_is_told_by_the_next_worker_t
     assert calls == [0] and place.only().values == [0.5]
 
 
-def test_what_is_kept_of_other_parameters_is_not_taken_up(
+def test_saved_state_with_different_parameters_is_not_resumed(
     place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -760,7 +754,7 @@ def test_what_is_kept_of_other_parameters_is_not_taken_up(
     assert "what is kept here has other parameters" in caplog.text
 
 
-def test_a_function_beyond_its_patience_ends_the_worker_and_keeps_nothing(
+def test_after_storage_patience_a_function_saves_nothing(
     place: Workplace, function: SetFunction, tmp_path: Path
 ) -> None:
     def run(trial: Trial) -> float:
@@ -777,7 +771,7 @@ def test_a_function_beyond_its_patience_ends_the_worker_and_keeps_nothing(
     assert not (tmp_path / "unfinished").exists()
 
 
-def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
+def test_undelivered_parameters_are_restored_from_disk(
     place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -802,7 +796,7 @@ def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
     assert place.only().intermediate_values == {step: x + step for step in range(1, 5)}
 
 
-def test_a_pruner_that_cannot_read_lets_the_trial_go_on(
+def test_a_trial_continues_if_the_pruner_cannot_read(
     place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", -1.0)
@@ -827,7 +821,7 @@ def test_a_pruner_that_cannot_read_lets_the_trial_go_on(
     assert place.only().value == 0.0
 
 
-def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
+def test_storage_failure_inside_the_objective_ends_the_worker_in_one_line(
     place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
@@ -842,7 +836,7 @@ def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
         place.worker().run()
 
 
-def test_who_ends_at_once_gives_back_what_it_holds(
+def test_a_worker_stopped_at_once_releases_its_trials(
     place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.create()
@@ -876,13 +870,13 @@ def test_hyperband_with_promotion_trains_each_step_once(place: Workplace) -> Non
     assert place.execute("SELECT * FROM orch.checkpoint") == []
 
 
-def test_a_grid_is_tried_once_and_the_study_is_done(place: Workplace) -> None:
+def test_a_grid_runs_each_cell_once_and_the_study_is_done(place: Workplace) -> None:
     place.create(trials=9, sampler={"name": "grid"}, space={"x": {"choice": [0.25, 0.5, 0.75]}})
     place.worker().run()
     assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5, 0.75]
 
 
-def test_a_grid_with_a_cell_that_fails_ends_without_it(
+def test_a_grid_with_a_failing_cell_ends_without_it(
     place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile a second worker finds neither work nor an end, and waits."""
@@ -920,7 +914,7 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
     assert row["reason"] == "every configuration has been tried"
 
 
-def test_parameters_that_do_not_exist_beside_the_others_are_not_drawn(
+def test_inactive_parameters_are_not_drawn(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def is_active(self: hooked.Hooked, name: str, chosen: Mapping[str, Any]) -> bool:
@@ -942,9 +936,7 @@ def test_a_sampler_that_has_tried_everything_ends_the_study(place: Workplace) ->
     assert row == {"state": "exhausted", "reason": "every configuration has been tried"}
 
 
-def test_an_objective_that_stops_its_study_is_the_reason(
-    place: Workplace, function: SetFunction
-) -> None:
+def test_a_study_stopped_by_its_objective_says_so(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         if trial.number == 2:
             trial.study.stop()
@@ -992,7 +984,7 @@ def test_a_terminator_that_expects_no_gain_ends_the_study(
 # Checkpoints and models
 
 
-def test_a_checkpoint_above_the_cap_stops_checkpoints_not_the_trial(
+def test_a_checkpoint_above_the_limit_stops_checkpoints_not_the_trial(
     place: Workplace,
     after_step: SetAfterStep,
     function: SetFunction,
@@ -1010,7 +1002,7 @@ def test_a_checkpoint_above_the_cap_stops_checkpoints_not_the_trial(
     assert caplog.text.count("no checkpoints for this study") == 1
 
 
-def test_a_store_that_fails_is_said_once_and_the_trial_ends_well(
+def test_a_failing_artifact_store_warns_once_and_the_trial_completes(
     place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
     def act(trial: Trial, step: int) -> None:
@@ -1029,7 +1021,7 @@ def test_a_store_that_fails_is_said_once_and_the_trial_ends_well(
 
 
 @pytest.mark.parametrize(("damaged", "trained"), [([3], [3, 4]), ([2, 3], [1, 2, 3, 4])])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
     place: Workplace,
     after_step: SetAfterStep,
     caplog: pytest.LogCaptureFixture,
@@ -1064,7 +1056,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert trial.intermediate_values == {each: trial.params["x"] + each for each in (1, 2, 3, 4)}
 
 
-def test_models_of_the_best_are_kept_and_the_others_fall_out(
+def test_models_of_the_best_trials_are_kept_and_others_removed(
     place: Workplace, function: SetFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = [3.0, 1.0, 2.0, 5.0, 0.5]
@@ -1097,7 +1089,7 @@ def test_models_of_the_best_are_kept_and_the_others_fall_out(
     assert "the model of trial 4 is not kept" in caplog.text
 
 
-def test_a_model_is_not_worth_a_trial(place: Workplace, function: SetFunction) -> None:
+def test_losing_a_model_does_not_fail_the_trial(place: Workplace, function: SetFunction) -> None:
     def run(trial: Trial) -> float:
         place.own.goes_away()
         trial.offer_model(1.0, lambda path: path.write_bytes(b""))
