@@ -29,10 +29,12 @@ from orchestrator.storage.url import addresses, hosts_of
 
 
 @pytest.fixture(autouse=True)
-def the_usual_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "_answer_seconds", 30.0)
+def the_usual_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    connect.answer_within(30)
     for variable in ("PGHOST", "PGPORT", "PGSERVICE", "PGCONNECT_TIMEOUT"):
         monkeypatch.delenv(variable, raising=False)
+    yield
+    connect.answer_within(30)
 
 
 @contextlib.contextmanager

@@ -33,8 +33,7 @@ DOMAIN = FloatDistribution(0.0, 1.0)
 # Connections
 
 
-def test_every_statement_has_a_timeout(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "_answer_seconds", 30.0)
+def test_every_statement_has_a_timeout(url: str) -> None:
     database = Database(url)
     assert database.execute("SELECT 1 AS one") == [{"one": 1}]
     connect.answer_within(0.2)

@@ -12,7 +12,7 @@ from worker.workplace import OwnDatabase, SetAfterStep, SetFunction, StoreStudy,
 
 from orchestrator.resolve.resolve import create
 from orchestrator.spec.model import StudySpec
-from orchestrator.storage import connection as connect
+from orchestrator.storage.connection import answer_seconds, answer_within
 from orchestrator.storage.database import Database
 from orchestrator.storage.schema import prepare
 from orchestrator.storage.studies import StoredStudy, delete
@@ -49,9 +49,10 @@ def place(
     own_database: OwnDatabase, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workplace]:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(connect, "_answer_seconds", connect._answer_seconds)
+    before = answer_seconds()  # each worker sets it for its process
     hooked.Hooked.trained.clear()
     yield Workplace(own_database, name)
+    answer_within(before)
     own_database.comes_back()
     for row in own_database.database.execute("SELECT study_id FROM studies"):
         own_database.database.call("delete_study", study=row["study_id"])
@@ -60,12 +61,14 @@ def place(
 
 
 @pytest.fixture
-def after_step(monkeypatch: pytest.MonkeyPatch) -> SetAfterStep:
+def after_step() -> Iterator[SetAfterStep]:
     """Sets what happens after a step's report."""
-    return lambda act: monkeypatch.setattr(hooked, "after_step", act)
+    yield hooked.acts.set_after_step
+    hooked.acts.reset()
 
 
 @pytest.fixture
-def function(monkeypatch: pytest.MonkeyPatch) -> SetFunction:
+def function() -> Iterator[SetFunction]:
     """Sets the plain objective."""
-    return lambda act: monkeypatch.setattr(hooked, "function", act)
+    yield hooked.acts.set_function
+    hooked.acts.reset()

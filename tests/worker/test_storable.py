@@ -15,7 +15,6 @@ from optuna.terminator import report_cross_validation_scores
 from optuna.trial import FrozenTrial
 from worker.workplace import SetFunction, Workplace
 
-from orchestrator.storage import storable
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.rdb_storage import make_rdb_storage
 
@@ -176,12 +175,11 @@ def test_arrays_and_scalars_of_numpy_are_stored_as_lists_and_numbers(
 
 
 def test_a_too_large_attribute_fails_only_its_trial(
-    place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
+    place: Workplace, function: SetFunction
 ) -> None:
-    monkeypatch.setattr(storable, "_LARGEST_ATTRIBUTE", 2**20)
-    whole = {"one": notes("large", "x" * 2**21), "none": notes("small", 1)}
+    whole = {"one": notes("large", "x" * 65 * 2**20), "none": notes("small", 1)}
     large, small = run_all(place, function, whole)
-    assert "attribute 'large' has 2 MiB as JSON; at most 1 MiB" in large.user_attrs["orch:reason"]
+    assert "attribute 'large' has 65 MiB as JSON; at most 64 MiB" in large.user_attrs["orch:reason"]
     assert small.state.name == "COMPLETE"
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +15,6 @@ import hooked
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from worker.workplace import SetAfterStep, SetFunction, Workplace, take
@@ -914,16 +913,8 @@ def test_a_grid_with_a_failing_cell_ends_without_it(
     assert row["reason"] == "every configuration has been tried"
 
 
-def test_inactive_parameters_are_not_drawn(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def is_active(self: hooked.Hooked, name: str, chosen: Mapping[str, Any]) -> bool:
-        return name == "x" or chosen["x"] > 0.9
-
-    monkeypatch.setattr(hooked.Hooked, "is_active", is_active)
-    domains = {"x": FloatDistribution(0.0, 0.8), "z": FloatDistribution(0.0, 1.0)}
-    monkeypatch.setattr(hooked.Hooked, "space", lambda self: domains)
-    place.create()
+def test_inactive_parameters_are_not_drawn(place: Workplace) -> None:
+    place.create("hooked:Conditional")
     place.worker().run()
     assert list(place.only().params) == ["x"]
 
