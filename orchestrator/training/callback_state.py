@@ -157,7 +157,14 @@ def _read(name: str, value: Any) -> tuple[str, Any, dict[str, Array]]:
 
 def _is_lost(callback: Any, value: Any, has_changed: bool) -> bool:
     """Whether an attribute that is not plain holds what a user would miss."""
-    if _root(callback) in _OF_LIBRARIES or callable(value):
+    import keras
+
+    if _root(callback) in _OF_LIBRARIES:
+        return False
+    if isinstance(value, keras.Layer):  # a teacher, an average: not the model that trains
+        layers = callback.model._flatten_layers() if callback.model is not None else []
+        return all(value is not layer for layer in layers)
+    if callable(value):
         return False
     root = _root(value)
     is_users = root not in _OF_LIBRARIES and root not in sys.stdlib_module_names

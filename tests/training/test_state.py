@@ -622,3 +622,47 @@ def test_an_optimizer_of_variables_that_the_model_does_not_hold_begins_anew(
     restore_model(second, stored(capture_state(first)))
     assert "optimizer/other/adam" in caplog.text
     assert second.other.iterations.numpy() == 0
+
+
+def test_callbacks_in_lists_of_callbacks_go_on() -> None:
+    def begin(arrays: dict[str, Array]) -> Any:
+        plateau = keras.callbacks.ReduceLROnPlateau("loss")
+        nested = keras.callbacks.CallbackList([keras.callbacks.CallbackList([plateau])])
+        assert restore_callbacks([nested], arrays) == []
+        return nested, plateau
+
+    nested, plateau = begin({})
+    plateau.wait, plateau.cooldown_counter, plateau.best = 3, 2, 0.5
+    _, again = begin(stored(capture_state(dense(), [nested])))
+    assert (again.wait, again.cooldown_counter, again.best) == (3, 2, 0.5)
+
+
+def test_a_callback_of_two_fits_keeps_what_the_first_gave_it() -> None:
+    class Count(keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = 0
+
+    count, fresh = Count(), Count()
+    restore_callbacks([count], {})
+    count.seen = 5
+    restore_callbacks([count], {})  # the second fit begins, and counts nothing yet
+    restore_callbacks([fresh], stored(capture_state(dense(), [count])))
+    assert fresh.seen == 5
+
+
+def test_a_model_that_a_callback_holds_besides_is_said_to_be_lost() -> None:
+    class Teacher(keras.callbacks.Callback):
+        def __init__(self, teacher: Any) -> None:
+            super().__init__()
+            self.teacher = teacher
+
+    def begin(teacher: Any, arrays: dict[str, Array]) -> tuple[Any, list[str]]:
+        callback = Teacher(teacher or trained)
+        callback.set_model(trained)
+        return callback, restore_callbacks([callback], arrays)
+
+    trained, other = dense(), dense()
+    for teacher, words in ((None, []), (other, ["callback 1 (Teacher): teacher"])):
+        callback, _ = begin(teacher, {})
+        assert begin(teacher, stored(capture_state(trained, [callback])))[1] == words
