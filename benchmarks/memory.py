@@ -149,6 +149,8 @@ class _Trial:
 
     def report(self, value: float, step: int) -> None: ...
 
+    def log(self, metrics: Any, step: int) -> None: ...
+
     def should_prune(self) -> bool:
         return False
 

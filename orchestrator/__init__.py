@@ -29,7 +29,7 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.objective import EstimatorObjective, KerasObjective, Objective
+    from orchestrator.objective import EstimatorObjective, KerasObjective, Objective, log
     from orchestrator.spec.model import StudySpec
     from orchestrator.studies import (
         compare,
@@ -64,6 +64,7 @@ __all__ = [
     "import_optuna",
     "list_studies",
     "load_study",
+    "log",
     "search_space",
 ]
 
@@ -76,6 +77,7 @@ _MODULES = {
     "Objective": "objective",
     "Study": "study",
     "StudySpec": "spec.model",
+    "log": "objective",
 }
 _PUBLIC = {"doctor", "launch", "objective", "server", "workers"}
 

@@ -18,7 +18,7 @@ sees nothing else of orch::
 from __future__ import annotations
 
 from orchestrator.errors import DataError, FailedTrialError, ObjectiveError
-from orchestrator.training.base import NoOptions, Objective, Refit, Settings, Trial
+from orchestrator.training.base import NoOptions, Objective, Refit, Settings, Trial, log
 from orchestrator.training.data import Array, DataFacts, Dataset
 from orchestrator.training.estimator import EstimatorObjective
 from orchestrator.training.keras import KerasObjective
@@ -37,4 +37,5 @@ __all__ = [
     "Refit",
     "Settings",
     "Trial",
+    "log",
 ]

@@ -13,8 +13,8 @@ from optuna.trial import Trial
 from orchestrator.errors import ObjectiveError, UsageError, printable
 from orchestrator.report.compare import Comparison
 from orchestrator.report.compare import compare as compare_summaries
-from orchestrator.report.formatting import counted
 from orchestrator.report.listing import SearchSpace, StudyList, read_studies
+from orchestrator.report.numbers import counted
 from orchestrator.resolve.objective import asked_facts
 from orchestrator.resolve.resolve import resolve
 from orchestrator.resolve.resume import Resumed, create_or_resume

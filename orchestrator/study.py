@@ -222,7 +222,7 @@ class Study:
         Raises:
             StorageError: the storage is out of reach.
         """
-        from orchestrator.report.confirmation import keep_confirmation
+        from orchestrator.report.winner import keep_confirmation
 
         stored = self._stored()
         keep_confirmation(self._database, stored)
@@ -615,7 +615,7 @@ class Study:
         self.close()
 
     def _repr_html_(self) -> str:
-        from orchestrator.report.notebook import frame
+        from orchestrator.report.page import frame
 
         return frame(self.name, self.summary)
 

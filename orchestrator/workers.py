@@ -12,11 +12,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.report.display import Show, display, say, say_all
-from orchestrator.report.epochs import EpochCounter
-from orchestrator.report.fold import Fold
-from orchestrator.report.formatting import counted
+from orchestrator.report.display import Fold, Show, display, say, say_all
+from orchestrator.report.numbers import counted
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resolve.pins import check_data, check_software, record_mismatch
 from orchestrator.resolve.resume import Resumed
@@ -27,8 +26,8 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import open_database
 from orchestrator.storage.studies import StoredStudy, open_study
 from orchestrator.training.handover import Handover
-from orchestrator.worker.guest import GuestWorker
 from orchestrator.worker.supervisor import Crew, LocalWorkers, Supervisor, local_workers
+from orchestrator.worker.worker import GuestWorker
 
 __all__ = ["check", "join"]
 

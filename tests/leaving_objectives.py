@@ -17,6 +17,8 @@ import numpy as np
 import optuna
 import psycopg2
 
+import orchestrator as orch
+
 FORK = multiprocessing.get_context("fork")
 
 
@@ -95,6 +97,7 @@ def reports_from_a_child(trial: optuna.Trial) -> float:
 
     def train() -> None:
         for step in range(3):
+            orch.log(trial, {"loss": x - step}, step)
             trial.report(x + step, step)
         trial.set_user_attr("trained in", "a child")
 
@@ -140,6 +143,7 @@ def is_stopped(trial: optuna.Trial) -> float:
 
 
 def _report_half(trial: optuna.Trial) -> None:
+    orch.log(trial, {"loss": 0.25}, 5)
     trial.report(0.5, 5)
 
 

@@ -31,9 +31,9 @@ _WRONG = [
     ),
     ("orchestrator/newcomer.py", "", "newcomer"),
     (
-        "orchestrator/report/formatting.py",
+        "orchestrator/report/numbers.py",
         "def late():\n    from orchestrator.training.registry import find\n",
-        "orchestrator.report.formatting -> orchestrator.training.registry",
+        "orchestrator.report.numbers -> orchestrator.training.registry",
     ),
     (
         "objectives/quadratic.py",

@@ -75,13 +75,6 @@ def test_differences_name_each_key_with_both_values() -> None:
     assert spec().differences(spec(training={"epochs": 3})) == ["training.epochs: 8 -> 3"]
 
 
-def test_a_section_that_older_versions_stored_is_passed_over_and_refused_in_a_new_spec() -> None:
-    old = {**spec().document(), "storage": {"driver": "rdb"}}
-    assert StudySpec.parse_stored(old) == spec()
-    with pytest.raises(UsageError, match="unknown key storage"):
-        StudySpec.parse(old)
-
-
 def test_the_fingerprint_ignores_the_budget_and_nothing_else() -> None:
     assert spec().with_budget(99).fingerprint() == spec().fingerprint()
     assert spec(training={"seed": 1}).fingerprint() != spec().fingerprint()

@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from stepped import Stepped, SteppedOptions
 
+import orchestrator as orch
 from orchestrator.training.base import Trial
 from orchestrator.training.builtin.digits import Digits
 from orchestrator.worker.trial import Trial as WorkerTrial
@@ -86,6 +87,15 @@ def seven_params(trial: optuna.Trial) -> float:
         if trial.should_prune():
             raise optuna.TrialPruned
     return total
+
+
+def logs(trial: optuna.Trial) -> float:
+    """Three steps, whose loss falls while the value rises; the learning rate halves."""
+    x = trial.suggest_float("x", 0.0, 1.0)
+    for step in (1, 2, 3):
+        orch.log(trial, {"loss": x / step, "learning_rate": 2.0**-step}, step)
+        trial.report(x * step, step)
+    return 3 * x
 
 
 def reports_nan(trial: optuna.Trial) -> float:

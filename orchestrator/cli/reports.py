@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.cli import streams
+from orchestrator.cli import terminal
 
 
 class Format(StrEnum):
@@ -70,7 +70,7 @@ def report(
         out = Path(f"{name}.html")  # a page is for a browser, not for a terminal
     summary = study.summary(thorough=format not in (Format.text, Format.csv))
     if out is None:
-        streams.print_document(summary.render(format.value), format.value)
+        terminal.print_document(summary.render(format.value), format.value)
         return
     figures = summary.write(out, format.value)
     beside = f", with {len(figures)} figures beside it" if figures else ""
@@ -156,7 +156,7 @@ def compare(
         out = Path("compare.html")
     content = comparison.write(out, format.value)
     if out is None:
-        streams.print_document(content, format.value)
+        terminal.print_document(content, format.value)
     else:
         print(f"{out} is written", file=sys.stderr)
 

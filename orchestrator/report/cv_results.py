@@ -8,7 +8,7 @@ import json
 from functools import partial
 from typing import Any
 
-from orchestrator.report.arithmetic import deviation
+from orchestrator.report.numbers import deviation
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary, TrialSummary
 

@@ -10,7 +10,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from orchestrator.report.arithmetic import scaled
+from orchestrator.report.numbers import scaled
 from orchestrator.search.space import count, values_of
 from orchestrator.spec.choices import distinct
 

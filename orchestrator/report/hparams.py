@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base.extras import install
 from orchestrator.errors import OrchError
-from orchestrator.report.arithmetic import MOST
+from orchestrator.report.numbers import MOST
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.storable import clean
 from orchestrator.storage.studies import is_retried

@@ -23,9 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
 from orchestrator.report import ped_anova
-from orchestrator.report.arithmetic import scaled
 from orchestrator.report.factorial import decompose
-from orchestrator.report.formatting import counted, percent
+from orchestrator.report.numbers import counted, percent, scaled
 from orchestrator.report.section import section
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.model import Direction

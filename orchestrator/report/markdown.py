@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures import gallery
 from orchestrator.report.figures.svg import Figure
-from orchestrator.report.formatting import number, percent, retries
 from orchestrator.report.listing import confirmed_table
+from orchestrator.report.numbers import number, percent, retries
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
 from orchestrator.report.verdict import refit_sentences

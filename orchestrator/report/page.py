@@ -1,29 +1,30 @@
-"""A report as one HTML page."""
+"""A report as HTML: one page, and a short frame that is safe to show and to keep in a notebook."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from importlib.resources import files
 from typing import Any
 
 import jinja2
 
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import clip, rounded
 from orchestrator.report.compare import Comparison
-from orchestrator.report.figures import compared
-from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.figures import compared, gallery
 from orchestrator.report.figures.params import by_importance
 from orchestrator.report.figures.svg import Figure, stylesheet
-from orchestrator.report.formatting import clip, counted, duration, number, percent
 from orchestrator.report.listing import confirmed_table
+from orchestrator.report.numbers import counted, duration, number, percent
 from orchestrator.report.section import Sections
 from orchestrator.report.summary import Summary, TrialSummary, took_part
 from orchestrator.report.verdict import refit_sentences
 from orchestrator.spec.model import StudySpec
+from orchestrator.storage.url import hide
 
 _MOST_NAMES = 3
 
@@ -247,3 +248,48 @@ def _short(value: Any, digits: int = 5) -> Any:
         return value if value is None or isinstance(value, bool | int | str) else str(value)
     short = float(rounded(value, digits))
     return short if math.isfinite(short) else rounded(value, digits)
+
+
+_MOST_BYTES = 200_000
+_MOST_TEXT = 40_000  # characters of the report's text
+_MOST_REASON = 300
+_STYLE = (
+    "body{font:14px/1.4 system-ui,sans-serif;margin:0 8px}pre{font:12px/1.35 monospace;"
+    "overflow-x:auto}svg{max-width:100%;height:auto}"
+)
+
+
+def frame(name: str, read: Callable[[], Summary]) -> str:
+    """The report as a sandboxed frame of at most 200 kB; it never raises.
+
+    Args:
+        name: the study's.
+        read: makes its summary.
+    """
+    try:
+        return _framed(read())
+    except Exception as error:  # a notebook would show a traceback in place of the study
+        reason = clip(hide(" ".join(str(error).split()), None), _MOST_REASON)
+        return f"<pre>{escape(f'study {name} cannot be shown: {reason}')}</pre>"
+
+
+def _framed(summary: Summary) -> str:
+    verdict = "".join(f"<p>{escape(line)}</p>" for line in summary.verdict)
+    head = f"<style>{stylesheet()}{_STYLE}</style><h3>{escape(summary.study)}</h3>{verdict}"
+    tail = f"<pre>{escape(clip(summary.render(), _MOST_TEXT))}</pre>"
+    page = _frame(head + tail)
+    drawn = ""
+    for figures in gallery(summary).values():
+        for figure in figures:
+            # The largest figures are left out; the whole page is study.report("report.html").
+            longer = drawn + f"<h4>{escape(figure.title)}</h4>{figure.inline()}"
+            larger = _frame(head + longer + tail)
+            if len(larger.encode()) <= _MOST_BYTES:
+                drawn, page = longer, larger
+    return page
+
+
+def _frame(content: str) -> str:
+    # Without scripts, forms or an origin of its own: what a study holds comes from anywhere.
+    page = escape(f'<!doctype html><meta charset="utf-8">{content}', quote=True)
+    return f'<iframe sandbox srcdoc="{page}" style="width:100%;height:480px;border:0"></iframe>'

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from orchestrator.report.epochs import EpochCounter
-from orchestrator.report.formatting import counted, duration, number, params_line, values_line
+from orchestrator.report.numbers import counted, duration, number, params_line, values_line
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.section import section
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.studies import StoredStudy

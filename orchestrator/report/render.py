@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.base.files import check_writable, write_whole
 from orchestrator.errors import OrchError, UsageError, nearest
-from orchestrator.report import compare_text, cv_results, markdown, text
+from orchestrator.report import cv_results, markdown, text
 from orchestrator.report.compare import Comparison
 from orchestrator.report.section import Sections, section
 from orchestrator.report.summary import Summary
@@ -87,7 +87,7 @@ def render_comparison(comparison: Comparison, form: str, columns: int = 80) -> s
         from orchestrator.report import page
 
         return page.render_comparison(comparison)
-    return compare_text.render(comparison, columns)
+    return text.render_comparison(comparison, columns)
 
 
 def _as_json(document: Summary | Comparison) -> str:

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.base import facts
 from orchestrator.base.optuna_internals import CachedStorage, copy_trial, pareto_front
 from orchestrator.errors import OrchError
-from orchestrator.report.formatting import duration
+from orchestrator.report.numbers import duration
 from orchestrator.report.reader import summarise
 from orchestrator.report.section import section
 from orchestrator.serve.access import (

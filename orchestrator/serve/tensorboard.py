@@ -14,8 +14,8 @@ from pathlib import Path
 
 from orchestrator.base.files import home
 from orchestrator.errors import OrchError
-from orchestrator.report.formatting import counted
 from orchestrator.report.hparams import HParamsLogs, without_tensorflow
+from orchestrator.report.numbers import counted
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, open_study, read_trials
 

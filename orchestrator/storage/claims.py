@@ -13,7 +13,7 @@ from psycopg2.extras import Json
 from orchestrator.base.backoff import Stop
 from orchestrator.storage.database import Database, PatientDatabase, Row
 from orchestrator.storage.schema import ORCH_VERSION
-from orchestrator.storage.storable import clean, to_json
+from orchestrator.storage.storable import Logs, clean, logs_document, to_json
 from orchestrator.storage.trial_cache import NOWHERE, Changes, Position, stored_number
 
 
@@ -26,44 +26,39 @@ class Writes:
         params: by name, Optuna's internal value and the distribution as JSON.
         user_attributes: JSON by key.
         system_attributes: JSON by key.
+        logs: further values by step and name.
     """
 
     values: dict[int, float] = field(default_factory=dict)
     params: dict[str, tuple[float, str]] = field(default_factory=dict)
     user_attributes: dict[str, str] = field(default_factory=dict)
     system_attributes: dict[str, str] = field(default_factory=dict)
+    logs: Logs = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.values or self.params or self.user_attributes or self.system_attributes)
+        return any(self._parts())
 
     def copy(self) -> Writes:
-        return Writes(
-            dict(self.values),
-            dict(self.params),
-            dict(self.user_attributes),
-            dict(self.system_attributes),
-        )
+        return Writes(*(dict(part) for part in self._parts()))
 
     def add(self, other: Writes) -> None:
         """Take over what was written later."""
-        self.values.update(other.values)
-        self.params.update(other.params)
-        self.user_attributes.update(other.user_attributes)
-        self.system_attributes.update(other.system_attributes)
+        for mine, theirs in zip(self._parts(), other._parts(), strict=True):
+            mine.update(theirs)
 
     def remove(self, sent: Writes) -> None:
         """Forget what was sent, unless it has been written anew since."""
-        for mine, theirs in (
-            (self.values, sent.values),
-            (self.params, sent.params),
-            (self.user_attributes, sent.user_attributes),
-            (self.system_attributes, sent.system_attributes),
-        ):
+        for mine, theirs in zip(self._parts(), sent._parts(), strict=True):
             _remove_same(mine, theirs)
+
+    def _parts(self) -> tuple[dict[Any, Any], ...]:
+        return (
+            self.values, self.params, self.user_attributes, self.system_attributes, self.logs,
+        )  # fmt: skip
 
     def without_attributes(self) -> Writes:
         """What is of a bounded size, so that it can be stored in any case."""
-        return Writes(dict(self.values), dict(self.params))
+        return Writes(dict(self.values), dict(self.params), logs=dict(self.logs))
 
     def document(self) -> Json:
         """As ``orch.store`` takes it."""
@@ -72,6 +67,7 @@ class Writes:
             "params": [[name, *param] for name, param in self.params.items()],
             "user": self.user_attributes,
             "system": self.system_attributes,
+            "logs": logs_document(self.logs),
         }
         return Json({name: part for name, part in parts.items() if part})
 
@@ -462,7 +458,7 @@ class Claims:
         """
         return self._held("stop_misused", trial=trial_id, reason=clean(reason))
 
-    def give_back(self, trial_id: int) -> bool:
+    def release(self, trial_id: int) -> bool:
         """Return the trial to the queue: an orderly leave is no failed attempt.
 
         Returns:

@@ -19,8 +19,7 @@ from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection
 
 from orchestrator.errors import StorageError, StorageRefused, StorageUnavailable, Unstorable
-from orchestrator.storage.hosts import addresses, hosts_of
-from orchestrator.storage.url import hide, mask
+from orchestrator.storage.url import addresses, hide, hosts_of, mask
 
 Opened = TypeVar("Opened", bound=Connection)
 

@@ -29,7 +29,13 @@ from psycopg2.extras import Json
 from orchestrator.base.optuna_internals import DEFAULT_STUDY_NAME_PREFIX, FrozenStudy
 from orchestrator.spec.choices import internal, read_domain
 from orchestrator.storage.database import Database, PatientDatabase, Row
-from orchestrator.storage.storable import attribute_json, check_name, check_step
+from orchestrator.storage.storable import (
+    Logs,
+    attribute_json,
+    check_name,
+    check_step,
+    logs_document,
+)
 from orchestrator.storage.trial_cache import (
     Changes,
     Position,
@@ -215,6 +221,15 @@ class PostgresStorage(BaseStorage):
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._store(trial_id, {"system": {key: attribute_json(key, value)}})
+
+    def set_trial_logs(self, trial_id: int, logs: Logs) -> None:
+        """Store what a trial that has not ended logs, beside what Optuna knows.
+
+        Args:
+            trial_id: the trial.
+            logs: values by step and name.
+        """
+        self._store(trial_id, {"logs": logs_document(logs)})
 
     def _store(self, trial_id: int, writes: Mapping[str, Any]) -> None:
         row = self._database.call("store_open", trial=trial_id, writes=Json(writes))

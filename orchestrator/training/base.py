@@ -75,6 +75,8 @@ class Trial(Protocol):
 
     def report(self, value: float, step: int) -> None: ...
 
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
     def should_prune(self) -> bool: ...
 
     def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]]) -> None: ...
@@ -84,6 +86,29 @@ class Trial(Protocol):
     def restore(self) -> tuple[int, dict[str, Array]] | None: ...
 
     def set_user_attr(self, key: str, value: Any) -> None: ...
+
+
+def log(trial: object, metrics: Mapping[str, float], step: int) -> None:
+    """Record further values of a step beside the one that is reported, e.g. the loss.
+
+    Reports show them beside the metric. Under plain Optuna it does nothing, so that a script runs
+    there as well. Keras objectives log all that Keras logs.
+
+    Args:
+        trial: the trial that the objective was given.
+        metrics: numbers by name. An array is logged element by element: ``name/0``, ``name/1`` ….
+        step: as in ``trial.report``. A trial that resumes after a step keeps the logs up to it.
+
+    Example:
+        def objective(trial):
+            for epoch in range(1, 11):
+                loss, accuracy, rate = train_epoch()
+                orch.log(trial, {"loss": loss, "learning_rate": rate}, epoch)
+                trial.report(accuracy, epoch)
+    """
+    own = getattr(trial, "log", None)
+    if own is not None:
+        own(metrics, step)
 
 
 class NoOptions(pydantic.BaseModel):

@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
 from orchestrator.base.files import write_whole
-from orchestrator.base.terminal import Printed, table_columns
+from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.report.formatting import number as shown_number
-from orchestrator.report.formatting import params_line
 from orchestrator.report.listing import table
+from orchestrator.report.numbers import number as shown_number
+from orchestrator.report.numbers import params_line
 from orchestrator.report.render import check_out
 from orchestrator.report.winner import count_evaluations, read_winner
 from orchestrator.resolve.objective import make_objective

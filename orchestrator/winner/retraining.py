@@ -164,6 +164,9 @@ class RecordedTrial(HookedTrial):
     def report(self, value: float, step: int) -> None:
         self.reported.setdefault(int(step), float(value))
 
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Nothing is kept."""
+
     def should_prune(self) -> bool:
         return self._pruned_at is not None and max(self.reported, default=0) >= self._pruned_at
 

@@ -1,4 +1,4 @@
-"""The reporter: heartbeats and reported values, from a thread beside the training.
+"""The reporter: heartbeats, reported and logged values, from a thread beside the training.
 
 Training never waits for the database longer than a moment. While the database is out of reach the
 values are kept in their order; once it answers they are delivered in one statement that can be
@@ -26,6 +26,7 @@ from orchestrator.spec.choices import read_domain
 from orchestrator.storage.claims import Account, Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.storable import Logs
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker.background import Background
 
@@ -172,6 +173,22 @@ class Reporter(Background):
         with self._changed:
             self._pending.values[step] = value
             self._changed.notify_all()
+            self._raise_if_broken()
+
+    def log(self, logs: Logs) -> None:
+        """Send what is logged, with the step's value; without one, with the next heartbeat.
+
+        Args:
+            logs: values by step and name.
+
+        Raises:
+            StorageError: the database answers, but can never take what the trial wrote.
+        """
+        if self._is_forked():
+            self._write_from_child(PostgresStorage.set_trial_logs, logs)
+            return
+        with self._changed:
+            self._pending.logs.update(logs)  # the thread is not woken: the value follows
             self._raise_if_broken()
 
     def send(self, step: int, value: float) -> bool:

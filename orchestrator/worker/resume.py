@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from orchestrator.base import facts
 from orchestrator.base.optuna_internals import RUNG
 from orchestrator.storage.claims import Claim, Claims
+from orchestrator.storage.storable import Logs, logs_document, logs_from
 from orchestrator.worker.checkpoints import (
     Arrays,
     Checkpoint,
@@ -22,8 +24,7 @@ from orchestrator.worker.checkpoints import (
     place,
     saved_params,
 )
-from orchestrator.worker.endings import End
-from orchestrator.worker.leaving import LeaseLost
+from orchestrator.worker.endings import End, LeaseLost
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.seeds import first_number
 from orchestrator.worker.study import WorkerStudy
@@ -68,6 +69,7 @@ class ResumableTrial(SuggestingTrial):
         self.first_number = first_number(trial)
         self._started = time.monotonic()
         self.restarts: list[Place] = []
+        self._logs: Logs = {}  # of this attempt
         self.seconds_before = 0.0
 
     @property
@@ -100,6 +102,7 @@ class ResumableTrial(SuggestingTrial):
             return None
         for each, value in found.facts.get("values", {}).items():
             self._take_over(int(each), value)
+        self._send_logs(logs_from(found.facts.get("logs", []), step))
         self.seconds_before = float(found.facts.get("seconds", 0.0))
         self.restarts = [*found.facts.get("restarts", []), place(step, found.arrays)]
         _log.info("trial %d goes on after step %d", self.number, step)
@@ -121,7 +124,12 @@ class ResumableTrial(SuggestingTrial):
             reported[step] = value
             self._reporter.post(step, value)
 
+    def _send_logs(self, logs: Logs) -> None:
+        self._logs.update(logs)
+        self._reporter.log(logs)
+
     def _forget_values_after(self, step: int) -> None:
+        self._logs = {}
         values = self.frozen.intermediate_values
         for late in [each for each in values if each > step]:
             del values[late]
@@ -136,7 +144,8 @@ class ResumableTrial(SuggestingTrial):
     # On this machine's disk, while the database is away
 
     def _save_here(self, state: Checkpoint) -> None:
-        self._checkpoints.saved.save(self.first_number, self.frozen, state)
+        facts = {**state.facts, "logs": logs_document(self._logs)}
+        self._checkpoints.saved.save(self.first_number, self.frozen, replace(state, facts=facts))
 
     def _load_saved(self) -> Checkpoint | None:
         """What an earlier worker of this machine has saved of this configuration.

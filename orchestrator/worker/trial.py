@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,18 +23,24 @@ from optuna.trial import TrialState
 
 from orchestrator.base import facts
 from orchestrator.base.backoff import Stop
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.plans.promotion import pause_after
 from orchestrator.storage.claims import Claim, Claims, Failure
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.storable import as_logs, as_step, as_value, as_values
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, Checkpoints
 from orchestrator.worker.endings import (
+    DatabaseLost,
     End,
     Ending,
+    LeaseLost,
+    MachineFault,
+    TrialInterrupted,
+    TrialPaused,
     ending_of,
     reason_of,
     signature_of,
@@ -41,17 +48,9 @@ from orchestrator.worker.endings import (
     traceback_of,
     words_of,
 )
-from orchestrator.worker.leaving import (
-    DatabaseLost,
-    LeaseLost,
-    MachineFault,
-    TrialInterrupted,
-    TrialPaused,
-)
 from orchestrator.worker.model import OfferedModel
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.resume import Capture, ResumableTrial
-from orchestrator.worker.returned import as_step, as_value, as_values
 from orchestrator.worker.seeds import training_seed
 from orchestrator.worker.study import WorkerStudy
 
@@ -206,6 +205,15 @@ class Trial(ResumableTrial):
         if reporter.lost:
             raise LeaseLost
 
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record further values of a step, e.g. the loss and the learning rate.
+
+        They reach the database together with the step's report, where that follows. Where a name is
+        logged twice for a step, the later value counts.
+        """
+        self._check_running()
+        self._send_logs(as_logs(metrics, step))
+
     def should_prune(self) -> bool:
         """Ask the pruner; while the database is out of reach the trial goes on."""
         if not self._is_decidable or not self._has_one_metric:
@@ -283,7 +291,7 @@ class Trial(ResumableTrial):
     def _release(self) -> None:
         """Back to the queue, as the same attempt."""
         self._write_what_can_be_stored()
-        self._claims.give_back(self.id)
+        self._claims.release(self.id)
 
     def _pause(self) -> None:
         try:
@@ -378,7 +386,7 @@ class Trial(ResumableTrial):
         self._drop()
 
     def _leave(self, why: str) -> None:
-        self._claims.give_back(self.id)
+        self._claims.release(self.id)
         reason = " ".join(why.split())
         raise StudyFailed(f"{reason}; this worker ends, and trial {self.number} is given back")
 
@@ -410,7 +418,17 @@ class Trial(ResumableTrial):
         return len(self.study.directions) == 1
 
 
-def _open_elsewhere(study: str, trial_id: int) -> optuna.Trial:
+class _TrialElsewhere(optuna.Trial):
     """A pickled trial in another process of the objective: what it writes arrives from there."""
-    storage = PostgresStorage(Database(os.environ["ORCH_STORAGE"]))
-    return optuna.Trial(optuna.Study(study, storage), trial_id)
+
+    def __init__(self, study: str, trial_id: int, storage: PostgresStorage) -> None:
+        super().__init__(optuna.Study(study, storage), trial_id)
+        self._write_logs = partial(storage.set_trial_logs, trial_id)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """See :meth:`Trial.log`."""
+        self._write_logs(as_logs(metrics, step))
+
+
+def _open_elsewhere(study: str, trial_id: int) -> optuna.Trial:
+    return _TrialElsewhere(study, trial_id, PostgresStorage(Database(os.environ["ORCH_STORAGE"])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.report.fold import Fold
+from orchestrator.report.display import Fold
 
 
 def said(*lines: str) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from conftest import Orch
 from fault_site import ended, wait_until
 
+from orchestrator.storage.database import Database
 from orchestrator.storage.rdb_storage import make_rdb_storage as rdb_storage
 
 
@@ -57,6 +58,7 @@ def test_what_a_forked_child_reports_and_notes_arrives(orch: Orch, url: str, nam
         x = trial.params["x"]
         assert trial.intermediate_values == pytest.approx({0: x, 1: x + 1, 2: x + 2})
         assert trial.user_attrs["trained in"] == "a child" and trial.value == x
+        assert _losses(url, trial) == {0: x, 1: x - 1, 2: x - 2}
 
 
 def test_a_pickled_trial_reports_from_another_process(orch: Orch, url: str, name: str) -> None:
@@ -65,7 +67,14 @@ def test_a_pickled_trial_reports_from_another_process(orch: Orch, url: str, name
         "--workers", "1", "--pruner", "none", timeout=60,
     )  # fmt: skip
     (trial,) = optuna.load_study(study_name=name, storage=rdb_storage(url)).trials
-    assert trial.intermediate_values == {5: 0.5}
+    assert trial.intermediate_values == {5: 0.5} and _losses(url, trial) == {5: 0.25}
+
+
+def _losses(url: str, trial: optuna.trial.FrozenTrial) -> dict[int, float]:
+    """What the trial has logged as its loss, by step."""
+    query = "SELECT step, numbers FROM orch.logged WHERE trial_id = %(id)s AND names = '{loss}'"
+    rows = Database(url).execute(query, {"id": trial._trial_id})
+    return {row["step"]: row["numbers"][0] for row in rows}
 
 
 def test_a_forked_process_that_comes_back_ends_no_trial(orch: Orch, url: str, name: str) -> None:

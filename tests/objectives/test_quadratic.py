@@ -29,6 +29,9 @@ class Notebook:
     def report(self, value: float, step: int) -> None:
         self.reports[step] = value
 
+    def log(self, metrics: Any, step: int) -> None:
+        pass
+
     def should_prune(self) -> bool:
         return self._prune_at in self.reports
 

@@ -13,10 +13,9 @@ from conftest import Orch
 from studies import searched, store
 
 from orchestrator.errors import UsageError
-from orchestrator.report.compare import Comparison, compare, group_name
+from orchestrator.report.compare import Comparison, compare, group_name, holm, permutation_p
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render_comparison
-from orchestrator.report.significance import holm, permutation_p
 from orchestrator.report.summary import Summary
 from orchestrator.storage.database import Database
 

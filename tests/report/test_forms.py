@@ -16,8 +16,9 @@ from conftest import Orch
 
 from orchestrator.report.figures.effort import timeline
 from orchestrator.report.listing import best_page
+from orchestrator.report.pruning import Epochs
 from orchestrator.report.render import render, schema, write
-from orchestrator.report.summary import Epochs, Summary, WorkerSummary, took_part
+from orchestrator.report.summary import Summary, WorkerSummary, took_part
 from orchestrator.report.verdict import verdict
 
 pytestmark = pytest.mark.usefixtures("stored")

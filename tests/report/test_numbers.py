@@ -6,13 +6,13 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from studies import Made, store
 
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import rounded
 from orchestrator.report.compare import compare
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.figures.scales import Linear, short
-from orchestrator.report.formatting import number
 from orchestrator.report.listing import best_page, space_of_study, space_page
+from orchestrator.report.numbers import number
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison
 from orchestrator.search.space import describe

@@ -27,23 +27,21 @@ from optuna_dashboard import get_note
 from studies import searched, store
 from test_dashboard_access import ask, served
 
-import orchestrator.report.figures.gallery as gallery_module
+import orchestrator.report.figures as gallery_module
 import orchestrator.report.listing as listing_module
 import orchestrator.report.reader as summary_module
 import orchestrator.report.text as text_module
 from orchestrator.errors import StorageError, StorageUnavailable
-from orchestrator.report.arithmetic import deviation, mean, median, share
-from orchestrator.report.compare import compare
-from orchestrator.report.confirmation import probability_best
-from orchestrator.report.figures.gallery import gallery
+from orchestrator.report.compare import compare, permutation_p
+from orchestrator.report.figures import gallery
 from orchestrator.report.figures.scales import Linear, Log, scale_of
-from orchestrator.report.formatting import difference
 from orchestrator.report.listing import best_page
+from orchestrator.report.numbers import deviation, difference, mean, median, share
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, schema
 from orchestrator.report.section import section
-from orchestrator.report.significance import permutation_p
 from orchestrator.report.summary import Summary
+from orchestrator.report.winner import probability_best
 from orchestrator.serve import dashboard as notes
 from orchestrator.storage.database import Database
 from orchestrator.storage.schema import prepare

@@ -23,9 +23,9 @@ from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.storage import connection as connect
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
-from orchestrator.storage.hosts import addresses, hosts_of
 from orchestrator.storage.rdb_storage import connect_watched, make_rdb_storage
 from orchestrator.storage.schema import prepare
+from orchestrator.storage.url import addresses, hosts_of
 
 
 @pytest.fixture(autouse=True)

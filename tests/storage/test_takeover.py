@@ -22,10 +22,14 @@ from psycopg2.extensions import parse_dsn
 
 from orchestrator.base.files import home
 from orchestrator.errors import StorageError
-from orchestrator.storage import socket_folder
-from orchestrator.storage.embedded import EmbeddedServer, without_trust
+from orchestrator.storage import embedded as socket_folder
+from orchestrator.storage.embedded import (
+    EmbeddedServer,
+    check_socket_folder,
+    make_socket_folder,
+    without_trust,
+)
 from orchestrator.storage.programs import Programs, SystemUser
-from orchestrator.storage.socket_folder import check_socket_folder, make_socket_folder
 
 _STRANGER = f"orch-stranger-{os.getpid()}"  # one for each of the processes that run tests
 _AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as a second user")

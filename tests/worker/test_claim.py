@@ -249,7 +249,7 @@ def test_a_worker_that_returns_too_late_cannot_write(
     assert late.renew() == set()
     assert not late.finish(trial, "COMPLETE", [0.0], {})
     assert not late.fail(trial, "too late", {})
-    assert not late.give_back(trial)
+    assert not late.release(trial)
     assert "no sign of life" in attributes(database, trial)["orch:reason"]
 
 
@@ -320,7 +320,7 @@ def test_a_given_back_trial_is_the_same_attempt_without_its_values(
     leaving, other = make_worker(study), make_worker(study)
     trial = take(leaving)
     leaving.write(trial, Writes(values={1: 0.5}))
-    assert leaving.give_back(trial)
+    assert leaving.release(trial)
     assert trials(database, study)[0]["datetime_start"] is None, "it starts anew"
     assert take(other) == trial
     rows = database.execute(

@@ -128,12 +128,12 @@ class ClaimModel(RuleBasedStateMachine):
             self.end_as_failed(trial, signature, certain)
 
     @rule(worker=st.integers(0, WORKERS - 1))
-    def give_back(self, worker: int) -> None:
+    def release(self, worker: int) -> None:
         trial = self.any_trial(worker)
         if trial is None:
             return
         held = self.trials[trial].holder == worker
-        assert self.claims[worker].give_back(trial) == held
+        assert self.claims[worker].release(trial) == held
         if held:
             self.trials[trial].state, self.trials[trial].holder = "WAITING", None
 

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from served import study_detail
 
 from orchestrator.errors import PatienceExceeded
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.spec.eligibility import violation
 from orchestrator.storage import worker_storage

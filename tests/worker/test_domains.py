@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.worker.domains import Words
+from orchestrator.worker.suggestion import Words
 
 
 def suggests(trial: optuna.Trial) -> float:

@@ -111,7 +111,7 @@ def test_an_end_waits_for_whoever_holds_the_study(
         for end in (
             lambda: claims.finish(trial_id, "COMPLETE", [1.0], {}),
             lambda: claims.fail(trial_id, "", {}),
-            lambda: claims.give_back(trial_id),
+            lambda: claims.release(trial_id),
             lambda: claims.pause(trial_id),
             lambda: claims.resume(trial_id, 0),
         ):
@@ -142,7 +142,7 @@ def test_nobody_writes_to_another_ones_trial(place: Any) -> None:
     assert not other.finish_and_claim(trial_id, "COMPLETE", [1.0], {}, None, None)
     assert other.leased() == [], "who may not end the one is not given another"
     assert not other.fail(trial_id, "", {})
-    assert not other.give_back(trial_id)
+    assert not other.release(trial_id)
     assert not other.pause(trial_id)
     assert not other.resume(trial_id, 0)
     assert place.only().intermediate_values == {} and place.only().state == TrialState.RUNNING

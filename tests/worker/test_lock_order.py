@@ -75,7 +75,7 @@ class BusyWorker:
         if end == 0:
             claims.fail(claim.trial_id, "on purpose", {}, Failure())
         elif end == 1:
-            claims.give_back(claim.trial_id)
+            claims.release(claim.trial_id)
         elif end == 2:
             claims.finish(claim.trial_id, "COMPLETE", [0.5], {"k": 1})
         else:
@@ -148,7 +148,7 @@ def test_who_only_knows_a_workers_id_cannot_act_for_it(place: Any, call: str) ->
         "renew": lambda: bool(forged.renew()),
         "finish": lambda: forged.finish(trial_id, "COMPLETE", [0.5], {}),
         "fail": lambda: forged.fail(trial_id, "mine", {}),
-        "release": lambda: forged.give_back(trial_id),
+        "release": lambda: forged.release(trial_id),
         "pause": lambda: forged.pause(trial_id),
         "resume": lambda: forged.resume(trial_id, 1),
         "save": lambda: forged.save_checkpoint(trial_id, 1, "bytes", "0", Writes())[0],

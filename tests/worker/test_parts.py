@@ -22,7 +22,7 @@ from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailab
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
-from orchestrator.storage.hosts import hosts_of
+from orchestrator.storage.url import hosts_of
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker.checkpoints import Checkpoint, Checkpoints, SavedTrials
 from orchestrator.worker.process import shown_lines
@@ -78,7 +78,7 @@ def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
         reporter.start_trial(trial_id)
         wait_until(lambda: place.execute(renewed) != [before])
         assert not reporter.lost and reporter.outage_seconds == 0
-        claims.give_back(trial_id)
+        claims.release(trial_id)
         wait_until(lambda: reporter.lost)
         assert not reporter.send(1, 0.5)
         # Without a trial there is nothing to hold; the next one is held until it is known better.
@@ -174,7 +174,7 @@ def test_a_checkpoint_without_the_lease_leaves_nothing(
     place: Any, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
-    claims.give_back(trial_id)
+    claims.release(trial_id)
     with checkpoints_of(place, claims, trial_id) as checkpoints:
         checkpoints.save(trial_id, Checkpoint(1, {}))
         assert checkpoints.flush(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -20,8 +21,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from orchestrator.errors import PatienceExceeded, StorageError, StudyFailed
-from orchestrator.report.epochs import EpochCounter
 from orchestrator.report.progress import ProgressReader
+from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.storage import worker_storage
 from orchestrator.storage.claims import Claims
@@ -31,7 +32,7 @@ from orchestrator.storage.studies import delete, open_study, stop
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker import planner
 from orchestrator.worker.checkpoints import saved_files
-from orchestrator.worker.leaving import abandon
+from orchestrator.worker.endings import abandon
 from orchestrator.worker.seeds import derive
 
 Act = Callable[[Any, int], None]
@@ -518,12 +519,14 @@ def test_a_worker_leaves_a_schema_that_is_not_its_own(place: Any, after_step: An
 def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
     place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    later = itertools.count(4)
+
     def act(trial: Any, step: int) -> None:
         if (trial.number, step) == (0, 2):
             place.wait_until_arrived(trial)
             place.lose_the_lease()
         if (trial.number, step) == (0, 3):
-            wait_for(lambda: trial._reporter.lost)
+            wait_for(lambda: trial.report(0.0, next(later)))
 
     place.create(worker={"max_failures": 2}, trials=1)
     after_step(act)
@@ -658,7 +661,8 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
         if step == 2:
             place.site.goes_away()
         if step > 2:
-            wait_for(lambda: trial._reporter.outage_seconds > 0.3)
+            state = np.array([float(sum(range(1, step + 1)))])
+            wait_for(lambda: trial.checkpoint(step, lambda: {"state": state}))
 
     after_step(act)
     place.create(worker={"storage_patience": 0.3})

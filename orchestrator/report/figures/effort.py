@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.base.printed import clip
 from orchestrator.report.figures.scales import Linear, time_unit
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
-from orchestrator.report.formatting import clip, counted, duration, percent
-from orchestrator.report.rungs import Rung
+from orchestrator.report.numbers import counted, duration, percent
+from orchestrator.report.pruning import Rung
 from orchestrator.report.summary import Summary, TrialSummary
 
 _MOST_LANES = 40

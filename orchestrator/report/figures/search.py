@@ -8,7 +8,7 @@ import numpy as np
 
 from orchestrator.report.figures.scales import Linear, Scale, value_range
 from orchestrator.report.figures.svg import Drawing, Figure, Frame
-from orchestrator.report.formatting import counted
+from orchestrator.report.numbers import counted
 from orchestrator.report.summary import Summary, TrialSummary
 
 _MOST_CURVES = 200  # of each kind; more lines are a carpet

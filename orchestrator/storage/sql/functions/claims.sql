@@ -35,6 +35,9 @@ BEGIN
         SELECT v_retry, step, intermediate_value, intermediate_value_type
         FROM trial_intermediate_values WHERE trial_id = p_trial;
         UPDATE orch.checkpoint SET trial_id = v_retry WHERE trial_id = p_trial;
+        INSERT INTO orch.logged (trial_id, step, names, numbers)
+        SELECT v_retry, step, names, numbers FROM orch.logged
+        WHERE trial_id = p_trial AND step <= orch.last_checkpoint(v_retry);
         PERFORM orch.rewind(v_retry, orch.last_checkpoint(v_retry));
         PERFORM orch.forget_constraints(ARRAY[v_retry]);
         PERFORM orch.set_attribute(v_retry, 'orch:retry_of', v_first);

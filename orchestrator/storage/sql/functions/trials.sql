@@ -90,6 +90,7 @@ $$;
 CREATE OR REPLACE FUNCTION orch.rewind(p_trial integer, p_step integer) RETURNS void
 LANGUAGE sql AS $$
     DELETE FROM trial_intermediate_values WHERE trial_id = p_trial AND step > p_step;
+    DELETE FROM orch.logged WHERE trial_id = p_trial AND step > p_step;
     DELETE FROM trial_system_attributes
     WHERE trial_id = p_trial AND key LIKE 'completed\_rung\_%' AND p_step < 0;
     UPDATE orch.change SET xid = pg_current_xact_id() WHERE trial_id = p_trial AND p_step < 0;

@@ -12,9 +12,28 @@ BEGIN
 END
 $$;
 
--- Store what a trial has drawn, noted and reported; repeating it changes nothing. p_writes has
--- values ([step, value, type]), params ([name, value, distribution as JSON text]), and the
--- attributes user and system (JSON text by key). A key may be missing.
+-- What a step has logged with what is logged later: a name's later number counts.
+CREATE OR REPLACE FUNCTION orch.merge_logged(
+    p_names text[], p_numbers double precision[],
+    p_later_names text[], p_later_numbers double precision[],
+    OUT names text[], OUT numbers double precision[]
+) LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    SELECT array_agg(m.name ORDER BY m.place), array_agg(m.number ORDER BY m.place)
+    INTO names, numbers
+    FROM (
+        SELECT u.name, (array_agg(u.number ORDER BY u.place DESC))[1] AS number,
+               min(u.place) AS place
+        FROM unnest(p_names || p_later_names, p_numbers || p_later_numbers) WITH ORDINALITY
+            AS u(name, number, place)
+        GROUP BY u.name
+    ) AS m;
+END
+$$;
+
+-- Store what a trial has drawn, noted, reported and logged; repeating it changes nothing. p_writes has
+-- values ([step, value, type]), params ([name, value, distribution as JSON text]), logs ([step, names,
+-- numbers as text]), and the attributes user and system (JSON text by key). A key may be missing.
 CREATE OR REPLACE FUNCTION orch.store(p_trial integer, p_writes jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -38,6 +57,17 @@ BEGIN
             intermediate_value_type = excluded.intermediate_value_type
         WHERE (o.intermediate_value, o.intermediate_value_type)
             IS DISTINCT FROM (excluded.intermediate_value, excluded.intermediate_value_type);
+    END IF;
+    IF p_writes ? 'logs' THEN
+        INSERT INTO orch.logged AS o (trial_id, step, names, numbers)
+        SELECT p_trial, (l ->> 0)::integer,
+               ARRAY(SELECT jsonb_array_elements_text(l -> 1)),
+               ARRAY(SELECT jsonb_array_elements_text(l -> 2)::double precision)
+        FROM jsonb_array_elements(p_writes -> 'logs') AS e(l)
+        ON CONFLICT (trial_id, step) DO UPDATE
+        SET (names, numbers) = (SELECT m.names, m.numbers FROM orch.merge_logged(
+            o.names, o.numbers, excluded.names, excluded.numbers) AS m)
+        WHERE (o.names, o.numbers) IS DISTINCT FROM (excluded.names, excluded.numbers);
     END IF;
     IF p_writes ? 'user' THEN
         INSERT INTO trial_user_attributes AS o (trial_id, key, value_json)
