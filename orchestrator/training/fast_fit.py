@@ -105,7 +105,7 @@ def _obstacle_in_model(model: Any) -> str | None:
     for name in _KERAS_LOOP:
         own = getattr(type(model), name) is not getattr(keras.Model, name)
         if own or (name in vars(model) and name != "fit"):
-            return f"a {name} of its own"
+            return f"{name} of its own"
     found = {
         "run_eagerly": model.run_eagerly,
         "jit_compile": model.jit_compile,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +206,8 @@ OBSTACLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "validation_steps": (model, {"validation_steps": 1}),
     "validation_freq": (model, {"validation_freq": 2}),
     'shuffle="batch"': (model, {"shuffle": "batch"}),
-    "a train_step of its own": (lambda: of_class(OwnStep), {}),
-    "a fit of its own": (lambda: of_class(OwnFit), {}),
+    "train_step of its own": (lambda: of_class(OwnStep), {}),
+    "fit of its own": (lambda: of_class(OwnFit), {}),
     "a train function of its own": (with_own_function, {}),
     "layers that were frozen or released after compile()": (frozen_later, {}),
     "run_eagerly": (lambda: compiled(run_eagerly=True), {}),
@@ -239,7 +242,7 @@ def test_a_fit_that_was_set_on_the_instance_is_not_an_obstacle() -> None:
     each.fit = lambda *arguments, **options: None
     assert fast_fit.obstacle(each, TWO) is None
     each.evaluate = lambda *arguments, **options: None
-    assert fast_fit.obstacle(each, TWO) == "a evaluate of its own"
+    assert fast_fit.obstacle(each, TWO) == "evaluate of its own"
 
 
 def test_a_setting_of_the_whole_process_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,3 +354,157 @@ def test_what_treats_each_example_by_itself_is_shared_out_in_parts_that_are_wort
     assert parts_of(plain, 512, weighted) == 1, "with weights it is not the plain mean"
     monkeypatch.undo()
     assert parts_of(plain, 512, TRAIN) == 1, "an operation has all threads, unless it was said"
+
+
+def with_dropout() -> keras.Model:
+    each = model(dropout=0.3, optimizer="adam")
+    each.optimizer.build(each.trainable_variables)
+    return each
+
+
+def variables(each: keras.Model) -> list[Any]:
+    return [*each.variables, *each.optimizer.variables]
+
+
+def test_a_training_that_continues_in_another_process_equals_the_uninterrupted_one() -> None:
+    """Its order follows from the seeds and the epoch; its random states are the model's."""
+    whole, begun, continued = with_dropout(), with_dropout(), with_dropout()
+    options: dict[str, Any] = {"batch_size": 64, "validation_data": VALIDATION, "seeds": (7, 0)}
+    options |= {"x": TRAIN[0], "y": TRAIN[1]}
+    expected = fast_fit.fit(whole, epochs=4, **options).history
+    fast_fit.fit(begun, epochs=2, **options)
+    for mine, theirs in zip(variables(continued), variables(begun), strict=True):
+        mine.assign(theirs.numpy())
+    np.random.seed(99)
+    keras.utils.set_random_seed(99)
+    history = fast_fit.fit(continued, epochs=4, initial_epoch=2, **options).history
+    for name, values in expected.items():
+        assert history[name] == pytest.approx(values[2:], rel=1e-5), name
+    for mine, theirs in zip(variables(continued), variables(whole), strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-7)
+
+
+def orders_of(seeds: tuple[int, ...], **options: Any) -> list[list[int]]:
+    """The examples in the order in which they came, for each epoch."""
+    seen: list[int] = []
+
+    def loss(y: Any, predicted: Any) -> Any:
+        tf.numpy_function(lambda batch: seen.extend(batch[:, 0].tolist()), [y], [])
+        return y + 0.0 * predicted
+
+    numbers = np.arange(10, dtype=np.float32)[:, None]
+    each = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    each.compile(keras.optimizers.SGD(0.0), loss)
+    fast_fit.fit(each, seeds=seeds, x=numbers, y=numbers, batch_size=4, **options)
+    return [seen[at : at + 10] for at in range(0, len(seen), 10)]
+
+
+def test_the_order_of_an_epoch_follows_from_the_seeds_and_the_epoch_alone() -> None:
+    first, second, third = orders_of((5, 1), epochs=3)
+    assert sorted(first) == sorted(second) == list(range(10)) and first != second != third
+    assert orders_of((5, 1), epochs=3, initial_epoch=2) == [third]
+    assert orders_of((5, 2), epochs=1) != [first]
+    assert orders_of((5, 1), epochs=1, shuffle=False) == [list(range(10))]
+
+
+class Extremes(keras.metrics.Metric):  # type: ignore[misc]
+    """A metric whose result is a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__(name="extremes")
+        self.high = self.add_weight(name="high", initializer="zeros")
+
+    def update_state(self, y: Any, predicted: Any, sample_weight: Any = None) -> None:
+        self.high.assign(keras.ops.maximum(self.high, keras.ops.max(predicted)))
+
+    def result(self) -> Any:
+        return {"low": -self.high, "high": self.high + 0.0}
+
+
+class StopsAtBegin(keras.callbacks.Callback):  # type: ignore[misc]
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model.stop_training = epoch == 1
+
+
+def test_nests_weights_metrics_of_several_values_and_a_stop_at_an_epochs_begin() -> None:
+    """One call of many kinds; test_fast_fit_equals_keras.py has each of them alone."""
+
+    def branches() -> keras.Model:
+        keras.utils.set_random_seed(2)
+        entries = {name: keras.Input((8, 4, 1), name=name) for name in ("top", "bottom")}
+        both = keras.layers.Flatten()(keras.layers.Concatenate(axis=1)(list(entries.values())))
+        digit = keras.layers.Dense(10, "softmax", name="digit")(both)
+        ink = keras.layers.Dense(1, name="ink")(both)
+        each = keras.Model(entries, {"digit": digit, "ink": ink})
+        metrics = {"digit": [keras.metrics.F1Score(), Extremes()], "ink": ["mae"]}
+        each.compile("sgd", {"digit": "categorical_crossentropy", "ink": "mse"}, metrics=metrics)
+        return each
+
+    halves = X.reshape(len(X), 8, 8, 1)[:300]
+    arguments: dict[str, Any] = {
+        "x": {"top": halves[:, :, :4], "bottom": halves[:, :, 4:].astype("float64")},
+        "y": {"digit": np.eye(10)[Y[:300]], "ink": X[:300].mean(axis=(1, 2)).reshape(300)},
+        "sample_weight": np.linspace(0, 1, 300),
+        "batch_size": 64, "epochs": 3, "shuffle": False, "verbose": 0,
+    }  # fmt: skip
+    arguments["validation_data"] = (arguments["x"], arguments["y"])
+    ours, theirs = branches(), branches()
+    assert fast_fit.obstacle(ours, arguments) is None
+    history = fast_fit.fit(ours, seeds=(1,), callbacks=StopsAtBegin(), **arguments).history
+    expected = theirs.fit(callbacks=StopsAtBegin(), **arguments).history
+    assert list(history) == list(expected) and np.shape(history["digit_f1_score"]) == (2, 10)
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+    for mine, weight in zip(variables(ours), variables(theirs), strict=True):
+        np.testing.assert_allclose(mine.numpy(), weight.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_random_state_that_nobody_can_keep_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    each = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    each.add(keras.layers.Lambda(lambda x: x + tf.random.normal(tf.shape(x))))
+    each.add(keras.layers.Dense(10, "softmax"))
+    each.compile("sgd", "sparse_categorical_crossentropy")
+    with caplog.at_level("INFO", "orch"):
+        fast_fit.fit(with_dropout(), seeds=(1,), **TWO)
+        assert not caplog.messages, "Keras's own layers have states that are kept"
+        fast_fit.fit(each, seeds=(1,), **TWO)
+    assert "RandomStandardNormal" in caplog.text
+
+
+def test_the_graphs_stay_until_the_model_is_compiled_again() -> None:
+    traces: list[int] = []
+
+    def loss(y: Any, predicted: Any) -> Any:
+        traces.append(1)
+        return keras.losses.sparse_categorical_crossentropy(y, predicted)
+
+    each = model()
+    each.compile("sgd", loss)
+    fast_fit.fit(each, seeds=(1,), **TWO)
+    once = len(traces)
+    fast_fit.fit(each, seeds=(1,), epochs=2, initial_epoch=1, **TWO)
+    assert len(traces) == once
+    each.compile("sgd", loss)
+    fast_fit.fit(each, seeds=(1,), **TWO)
+    assert len(traces) > once
+
+
+def test_another_backend_is_an_obstacle_and_imports_no_tensorflow() -> None:
+    pytest.importorskip("jax")
+    code = (
+        "import sys; from orchestrator.training import compiled_epoch, fast_fit, keras_arrays\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
+        "import keras; model = keras.Sequential([keras.layers.Dense(1)]); model.compile('sgd')\n"
+        "assert fast_fit.obstacle(model, {'x': None}) == 'the JAX backend'\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_importing_the_fast_fit_imports_neither_keras_nor_tensorflow() -> None:
+    code = (
+        "import sys; from orchestrator.training import compiled_epoch, fast_fit, keras_arrays\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
