@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -166,7 +166,8 @@ class Dataset:
         """
         if self.is_stream:
             self.check_can_validate(validation, folds)
-            train, held_out, shape = None, _count(self.validation_data), None
+            train, shape = None, None
+            held_out = 0 if self.validation_data is None else _count(self.validation_data)
         else:
             held_out = self.held_out(validation, folds)
             train, shape = self.examples - held_out, shapes(self.x)
@@ -191,22 +192,31 @@ class Dataset:
             validation = self.examples - int(self.examples * (1 - float(share)))
         return held_out_of(self.examples, validation, f"training examples of {self.name}")
 
-    def check_can_validate(self, validation: int | None, folds: int) -> None:
-        """Check that there is one way to validate.
+    def check_metrics(self, metrics: Iterable[str]) -> None:
+        """Check that something validates where a metric of ``model.fit`` is one of validation.
 
         Raises:
-            DataError: there is none, or there are two.
+            DataError: nothing does.
         """
-        kind = type(self.x).__name__
+        named = [metric for metric in metrics if metric.startswith("val_")]
+        if named and self.is_stream and self.validation_data is None:
+            raise DataError(
+                f"{named[0]} needs validation data, and {self.name} is a {type(self.x).__name__}, "
+                'from which orch cannot hold examples out; return a mapping with "x" and '
+                '"validation_data"'
+            )
+
+    def check_can_validate(self, validation: int | None, folds: int) -> None:
+        """Check that there is one way to validate at most.
+
+        Raises:
+            DataError: there are two, or the data cannot be split into folds.
+        """
         if self.is_stream and folds:
+            kind = type(self.x).__name__
             raise DataError(
                 f"folds need arrays, and {self.name} is a {kind}; leave training.folds out, or "
                 "give arrays"
-            )
-        if self.is_stream and self.validation_data is None:
-            raise DataError(
-                f"{self.name} is a {kind}, from which orch cannot hold examples out; return a "
-                'mapping with "x" and "validation_data"'
             )
         if self.validation_data is None:
             return
@@ -294,7 +304,7 @@ def _load_mnist() -> Dataset:
     if not cached.exists() and not (_download_mnist() and cached.exists()):
         raise DataError(
             "MNIST cannot be had: it is not in ORCH_MNIST, not in Keras's cache, and the download "
-            "failed; set ORCH_MNIST or --data to a mnist.npz, or use the objective or --data digits"
+            "failed; set ORCH_MNIST to a mnist.npz, or use the objective or --data digits"
         )
     hint = " (Keras's cache; delete it to load it anew)"
     return _read_npz(cached, "mnist", hint, is_scaled=True)

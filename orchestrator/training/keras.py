@@ -429,7 +429,7 @@ class KerasObjective(Objective):
 
     def check(self) -> DataFacts:
         settings = self.settings
-        return self._source.facts(settings.validation, settings.folds, lambda: self.dataset)
+        return self._source.facts(settings.validation, settings.folds, self._checked)
 
     def most_threads(self, space: Mapping[str, BaseDistribution]) -> int | None:
         if not self.small_network:
@@ -519,7 +519,19 @@ class KerasObjective(Objective):
         is_anew = self._source.takes_trial or self.dataset.is_stream
         if not is_anew:
             return self._rounds
-        return Rounds(make(), settings.validation, settings.folds, settings.repeats, make)
+        made = self._checked(make())
+        return Rounds(made, settings.validation, settings.folds, settings.repeats, make)
+
+    def _checked(self, dataset: Dataset | None = None) -> Dataset:
+        """The data, by which the metrics can be measured; a fit of the user's measures as it likes.
+
+        Raises:
+            DataError: they cannot.
+        """
+        dataset = self.dataset if dataset is None else dataset
+        if self._has_keras_fit():
+            dataset.check_metrics(self.metrics)
+        return dataset
 
     @cached_property
     def _rounds(self) -> Rounds:

@@ -108,6 +108,14 @@ def test_other_folds_are_plain(y: Any) -> None:
         assert np.array_equal(split.x, X[train])
 
 
+def test_a_metric_of_validation_needs_data_to_validate() -> None:
+    examples = rounds(iter([(X, Y)]))
+    assert examples[0].validation_data is None
+    examples._dataset.check_metrics(["loss"])
+    with pytest.raises(DataError, match="val_loss needs validation data"):
+        examples._dataset.check_metrics(["loss", "val_loss"])
+
+
 def test_huge_labels_cost_no_memory() -> None:
     y = Y.astype(np.int64) * 2**33
     tracemalloc.start()
@@ -151,7 +159,6 @@ def test_what_is_iterated_is_made_anew_for_each_round() -> None:
 @pytest.mark.parametrize(
     ("returned", "folds", "words"),
     [
-        (iter([(X, Y)]), 0, "validation_data"),
         ({"x": iter([]), "validation_data": (X, Y)}, 3, "folds need arrays"),
         ({"x": X, "y": Y, "validation_data": (X, Y)}, 3, "exclude each other"),
     ],
