@@ -19,7 +19,7 @@ X = RNG.normal(size=(64, 6)).astype("float32")
 Y = RNG.normal(size=(64, 1)).astype("float32")
 
 
-class Reporter(callbacks.Callback):
+class Reporter(callbacks.Callback):  # type: ignore[misc]
     """The last callback, as orch's: it captures after each epoch, and restores at the beginning."""
 
     def __init__(self, others: list[Any], arrays: dict[str, Array]) -> None:

@@ -529,7 +529,7 @@ class KerasObjective(Objective):
             DataError: they cannot.
         """
         dataset = self.dataset if dataset is None else dataset
-        if self._has_keras_fit():
+        if not self.has_own_fit:
             dataset.check_metrics(self.metrics)
         return dataset
 

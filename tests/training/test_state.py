@@ -59,7 +59,7 @@ def assert_equal(arrays: dict[str, Array], others: dict[str, Array]) -> None:
         np.testing.assert_array_equal(array, others[name], err_msg=name, strict=True)
 
 
-class Residual(layers.Layer):
+class Residual(layers.Layer):  # type: ignore[misc]
     """Layers in lists, a seed generator in a list, a variable that Keras does not track."""
 
     def __init__(self, **options: Any) -> None:
@@ -76,7 +76,7 @@ class Residual(layers.Layer):
         return x + self.scale * self.parts[1](self.parts[0](x), training=training)
 
 
-class Net(keras.Model):
+class Net(keras.Model):  # type: ignore[misc]
     """Without an Input: its first step builds it."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ def recurrent() -> Any:
     )
 
 
-class Twins(keras.Model):
+class Twins(keras.Model):  # type: ignore[misc]
     """Two layers of one name: Keras's get_state_tree refuses them."""
 
     def __init__(self) -> None:
@@ -209,7 +209,7 @@ def test_an_optimizer_goes_on(optimizer: Callable[[], Any]) -> None:
     assert len(second.optimizer.variables) == len(first.optimizer.variables)
 
 
-class Gan(keras.Model):
+class Gan(keras.Model):  # type: ignore[misc]
     """Two optimizers as attributes, one of them in a dictionary; each trains its own part."""
 
     def __init__(self) -> None:
@@ -367,7 +367,7 @@ def test_a_model_that_is_not_built_says_how_to_build_it() -> None:
 
 
 def test_a_model_is_built_from_nested_data_without_a_draw() -> None:
-    class Nested(keras.Model):
+    class Nested(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.words, self.numbers = layers.Embedding(9, 4), layers.Dense(4)
@@ -389,7 +389,7 @@ def test_a_model_is_built_from_nested_data_without_a_draw() -> None:
 
 
 def test_a_model_whose_call_needs_real_data_is_built_by_it() -> None:
-    class Eager(keras.Model):
+    class Eager(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.out = layers.Dense(1)
@@ -425,7 +425,7 @@ def test_the_global_random_states_go_on() -> None:
     assert draws() == expected
 
 
-class Notes(keras.callbacks.Callback):
+class Notes(keras.callbacks.Callback):  # type: ignore[misc]
     """A user's: plain attributes of all kinds, and some that are not."""
 
     def __init__(self, x: Array, path: str) -> None:
@@ -496,7 +496,7 @@ def test_what_a_callback_cannot_keep_is_said_in_words() -> None:
         def __init__(self) -> None:
             self.seen = 0
 
-    class Holder(keras.callbacks.Callback):
+    class Holder(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.tracker, self.count = Tracker(), 0
@@ -638,7 +638,7 @@ def test_callbacks_in_lists_of_callbacks_go_on() -> None:
 
 
 def test_a_callback_of_two_fits_keeps_what_the_first_gave_it() -> None:
-    class Count(keras.callbacks.Callback):
+    class Count(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.seen = 0
@@ -652,7 +652,7 @@ def test_a_callback_of_two_fits_keeps_what_the_first_gave_it() -> None:
 
 
 def test_a_model_that_a_callback_holds_besides_is_said_to_be_lost() -> None:
-    class Teacher(keras.callbacks.Callback):
+    class Teacher(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self, teacher: Any) -> None:
             super().__init__()
             self.teacher = teacher
