@@ -149,8 +149,8 @@ def _part(job: dict[str, Any]) -> dict[str, Any]:
 
     dataset = load("mnist")
     split = Rounds(dataset, None, 0, 1)[0]
-    examples = job["examples"] or len(split.x_train)
-    x, y = split.x_train[:examples], split.y_train[:examples]
+    examples = job["examples"] or len(split.x)
+    x, y = split.x[:examples], split.y[:examples]
     seconds: list[float] = []
     accuracies = []
     for seed in job["seeds"]:
@@ -168,7 +168,7 @@ def _fit(job: dict[str, Any], model: Any, x: Any, y: Any, split: Any, clock: Any
 
     options = {
         "epochs": job["epochs"],
-        "validation_data": (split.x_validation, split.y_validation),
+        "validation_data": split.validation_data,
         "verbose": 0,
         "callbacks": [clock],
     }
