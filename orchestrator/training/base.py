@@ -56,7 +56,7 @@ class Refit:
 
     history: dict[str, list[float]]
     test: dict[str, float]
-    save: Callable[[Path], None]
+    save: Callable[[Path], object]
     examples: int | None = None
     validated: bool = False
 
@@ -87,7 +87,7 @@ class Trial(Protocol):
 
     def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]]) -> None: ...
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None: ...
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None: ...
 
     def restore(self) -> tuple[int, dict[str, Array]] | None: ...
 

@@ -244,7 +244,7 @@ class Trial(ResumableTrial):
         if self._checkpoints.are_due() and not self._is_last(step):
             self._checkpoints.save(self.id, self._capture(step, capture))
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         """Offer the finished model; it is kept if the trial is among the study's best.
 
         Args:

@@ -55,7 +55,7 @@ def test_a_study_without_keras_runs_and_is_reported(bare: Bare, name: str, tmp_p
     assert "units" in bare.ok("space", "mnist")
 
 
-def test_a_keras_study_can_be_stored_and_its_worker_leaves_with_one_line(
+def test_without_keras_a_keras_study_is_stored_and_its_worker_stops_with_one_line(
     bare: Bare, name: str
 ) -> None:
     bare.ok("create", name, "--objective", "digits", "--trials", "2", "--epochs", "1")
@@ -78,7 +78,7 @@ def test_a_keras_study_can_be_stored_and_its_worker_leaves_with_one_line(
         (("run", "quadratic", "--sampler", "gp"), "gp"),
     ],
 )
-def test_what_needs_an_extra_names_it_in_one_line(
+def test_commands_without_their_extra_name_it_in_one_line(
     bare: Bare, command: tuple[str, ...], extra: str
 ) -> None:
     assert f"pip install 'optuna-orchestrator[{extra}]'" in bare.refused(2, *command)
