@@ -112,7 +112,7 @@ def _bare(trials: int) -> None:
 
     from orchestrator.training.data import load
 
-    held = load("mnist").x_train.copy()
+    held = load("mnist").x_train
     load.cache_clear()
     print(json.dumps({"examples": len(held)}), flush=True)
     sys.stdin.readline()
