@@ -53,6 +53,8 @@ def test_a_study_without_keras_runs_and_is_reported(bare: Bare, name: str, tmp_p
     assert "quadratic" in page.read_text()
     bare.ok("compare", name, f"{name}f")
     assert "units" in bare.ok("space", "mnist")
+    line = bare.refused(2, "report", name, "--format", "parquet")
+    assert line.endswith("needs pyarrow; pip install 'optuna-orchestrator[parquet]'")
 
 
 def test_a_keras_study_can_be_stored_and_its_worker_leaves_with_one_line(
