@@ -16,7 +16,7 @@ LONG := tests/api/test_notebook.py tests/api/test_pages.py tests/chaos tests/cli
 	tests/e2e/test_upgrade.py tests/e2e/test_winner.py tests/launch tests/packaging \
 	tests/report/test_anywhere.py tests/test_docs.py tests/test_examples.py
 
-.PHONY: help install demo test long lowest check coverage mutation docs chaos cluster clean
+.PHONY: help install demo test long users lowest check coverage mutation docs chaos cluster clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -46,10 +46,14 @@ check: install  ## formatting, lint, types, imports that run one way, dead and r
 	$(BIN)/pylint orchestrator objectives benchmarks examples tests
 
 test: check coverage  ## all checks, and the tests but those of "make long"
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(MEASURED:%=--ignore=%) $(LONG:%=--ignore=%)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not users" $(MEASURED:%=--ignore=%) \
+		$(LONG:%=--ignore=%)
 
 long: install  ## the tests that take longest
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(LONG)
+
+users: install  ## trainings as people publish them, by their own tools and by orch
+	$(BIN)/python -m pytest tests/users -rs
 
 lowest: install  ## the storage's tests with the lowest Optuna allowed, where it is not the locked one
 ifneq ($(LOWEST),$(LOCKED))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.base.files import home
-from orchestrator.base.terminal import Printed
+from orchestrator.base.printed import Printed
 from orchestrator.errors import DataError, OrchError
 from orchestrator.resolve.objective import make_objective
 from orchestrator.resolve.pins import check_data, compare_software

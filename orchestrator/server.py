@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.base.files import home
-from orchestrator.base.terminal import Printed
+from orchestrator.base.printed import Printed
 from orchestrator.errors import StorageError
 from orchestrator.storage.database import Database, describe
 from orchestrator.storage.embedded import EmbeddedServer

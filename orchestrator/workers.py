@@ -26,8 +26,8 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import open_database
 from orchestrator.storage.studies import StoredStudy, open_study
 from orchestrator.training.handover import Handover
-from orchestrator.worker.guest import GuestWorker
 from orchestrator.worker.supervisor import Crew, LocalWorkers, Supervisor, local_workers
+from orchestrator.worker.worker import GuestWorker
 
 __all__ = ["check", "join"]
 

@@ -18,7 +18,7 @@ from orchestrator.storage.embedded import EmbeddedServer
 Steps = Counter[tuple[str, int]]
 
 
-class Site(Orch):
+class OwnServer(Orch):
     """A server of the test's own, which it may break, and a log of every trained step."""
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 PARAMS: dict[str, Any] = {
@@ -37,11 +39,11 @@ class Notebook:
     def restore(self) -> tuple[int, dict[str, Any]] | None:
         return self.found
 
-    def checkpoint(self, step: int, capture: Any) -> None:
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Any]]) -> None:
         if step == self.keep_at:
-            self.kept = (step, capture())
+            self.kept = (step, dict(capture()))
 
-    def offer_model(self, value: float, save: Any) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         self.offered = value
 
     def set_user_attr(self, key: str, value: Any) -> None:

@@ -100,7 +100,7 @@ def proxy(
     Example: orch db proxy --port 13000
     """
     from orchestrator import server
-    from orchestrator.cli.quiet import quieten_choices
+    from orchestrator.cli.terminal import quieten_choices
 
     quieten_choices()
     server.proxy(storage, host=host, port=port)

@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import db, launch, reports, run, serve, streams, studies, winner
-from orchestrator.cli.interrupts import INTERRUPTED
-from orchestrator.cli.quiet import quieten_tensorflow
+from orchestrator.cli import db, launch, reports, run, serve, studies, terminal, winner
+from orchestrator.cli.terminal import INTERRUPTED, quieten_tensorflow
 from orchestrator.errors import (
     OrchError,
     StorageError,
@@ -115,7 +114,7 @@ def _log_everything() -> None:
 
 def main() -> None:
     """The ``orch`` command."""
-    streams.make_encodable()
+    terminal.make_encodable()
     with contextlib.suppress(OSError):  # a folder that was removed
         # Last, so that it hides nothing: for what an objective imports later than at its top.
         sys.path.append(os.getcwd())

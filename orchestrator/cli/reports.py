@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.cli import streams
+from orchestrator.cli import terminal
 
 
 class Format(StrEnum):
@@ -75,7 +75,7 @@ def report(
         out = Path(f"{name}.{format.value}")
     summary = study.summary(format=format.value)
     if out is None:
-        streams.print_document(summary.render(format.value), format.value)
+        terminal.print_document(summary.render(format.value), format.value)
         return
     files = summary.write(out, format.value)
     beside = f", with {len(files)} figures beside it" if format is Format.markdown and files else ""
@@ -163,7 +163,7 @@ def compare(
         out = Path("compare.html")
     content = comparison.write(out, format.value)
     if out is None:
-        streams.print_document(content, format.value)
+        terminal.print_document(content, format.value)
     else:
         print(f"{out} is written", file=sys.stderr)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.cli.interrupts import interrupts, say_stopped
+from orchestrator.cli.terminal import interrupts, say_stopped
 from orchestrator.errors import OrchError, StorageError, UsageError
 
 if TYPE_CHECKING:

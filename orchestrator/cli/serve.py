@@ -40,7 +40,7 @@ def dashboard(
     Example: orch dashboard --port 8080 --open
     """
     from orchestrator import server
-    from orchestrator.cli.quiet import quieten_choices
+    from orchestrator.cli.terminal import quieten_choices
 
     quieten_choices()
     server.dashboard(

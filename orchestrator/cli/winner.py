@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.cli.interrupts import interrupts, say_stopped
+from orchestrator.cli.terminal import interrupts, say_stopped
 from orchestrator.errors import OrchError
 
 

@@ -17,10 +17,18 @@ from orchestrator.resolve.resolve import resolve
 from orchestrator.search.plans import is_planned
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
-from orchestrator.spec.origin import IMPORTED, KERASTUNER, Origin
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.studies import NewStudy, StoredStudy, insert_rows, open_study, read
+from orchestrator.storage.studies import (
+    IMPORTED,
+    KERASTUNER,
+    NewStudy,
+    Origin,
+    StoredStudy,
+    insert_rows,
+    open_study,
+    read,
+)
 
 # One statement writes this many trials, or those with this many reported values: each is answered
 # within seconds.

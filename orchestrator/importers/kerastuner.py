@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.base import facts
 from orchestrator.errors import UsageError, nearest
 from orchestrator.importers.imported import STILL_RUNNING, ImportedStudy
-from orchestrator.spec.origin import KERASTUNER, Origin
+from orchestrator.storage.studies import KERASTUNER, Origin
 from orchestrator.training.hyperparameters import float_domain, int_domain
 
 _STATES = {

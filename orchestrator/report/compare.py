@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel
 from scipy import stats
 
-from orchestrator.base.terminal import Printed, columns
+from orchestrator.base.printed import Printed, columns
 from orchestrator.errors import UsageError
 from orchestrator.report.numbers import counted, deviation, difference, mean, median, number, scaled
 from orchestrator.report.section import Sections

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import clip, rounded
 
 Array = NDArray[np.float64]
 
@@ -129,11 +129,6 @@ def retries(count: int) -> str:
 def step_word(has_epochs: bool, rounds: int) -> str:
     """What a reported value stands for; with folds or repeats, each is a training."""
     return "training" if rounds > 1 else "epoch" if has_epochs else "step"
-
-
-def clip(text: str, length: int) -> str:
-    """The text, cut with an ellipsis where it is longer."""
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def percent(ratio: float | None) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 
 import jinja2
 
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import clip, rounded
 from orchestrator.report.compare import Comparison
 from orchestrator.report.figures import compared, gallery
 from orchestrator.report.figures.params import by_importance
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.listing import confirmed_table
-from orchestrator.report.numbers import clip, counted, duration, number, percent
+from orchestrator.report.numbers import counted, duration, number, percent
 from orchestrator.report.section import Sections
 from orchestrator.report.summary import Summary, TrialSummary, took_part
 from orchestrator.report.verdict import refit_sentences

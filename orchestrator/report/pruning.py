@@ -20,8 +20,7 @@ from orchestrator.base.facts import BRACKET
 from orchestrator.base.optuna_internals import bracket_of, bracket_pruners
 from orchestrator.report.numbers import step_word
 from orchestrator.search.plans.promotion import Brackets, bracket_at
-from orchestrator.spec.origin import KERASTUNER, Origin
-from orchestrator.storage.studies import StoredStudy
+from orchestrator.storage.studies import KERASTUNER, Origin, StoredStudy
 
 
 class Epochs(BaseModel):

@@ -15,23 +15,35 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.base import facts
 from orchestrator.base.optuna_internals import pareto_front
 from orchestrator.errors import OrchError
-from orchestrator.report.confirmation import read_confirmation, rounds_of, spread
 from orchestrator.report.figures.search import MOST_LOGGED_STEPS, with_drawn_logs
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.pruning import EpochCounter, Epochs, Ladder, Rung
 from orchestrator.report.section import Sections, section
 from orchestrator.report.summary import Best, States, Summary, TrialSummary, WorkerSummary
 from orchestrator.report.verdict import verdict
-from orchestrator.report.winner import choose_winner, read_refit
+from orchestrator.report.winner import (
+    choose_winner,
+    read_confirmation,
+    read_refit,
+    rounds_of,
+    spread,
+)
 from orchestrator.resolve.pins import versions
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
 from orchestrator.spec.model import StudySpec
-from orchestrator.spec.origin import IMPORTED, Origin, origin_of
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.studies import StoredStudy, is_retried, ranking, read_logs
+from orchestrator.storage.studies import (
+    IMPORTED,
+    Origin,
+    StoredStudy,
+    is_retried,
+    origin_of,
+    ranking,
+    read_logs,
+)
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

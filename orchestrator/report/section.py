@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from orchestrator.base.printed import clip
 from orchestrator.errors import StorageError
-from orchestrator.report.numbers import clip
 from orchestrator.storage.url import hide
 
 _log = logging.getLogger("orch")

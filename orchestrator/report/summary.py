@@ -8,15 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.base.terminal import Printed, columns
-from orchestrator.report.confirmation import CONFIRMS, Confirmation
+from orchestrator.base.printed import Printed, columns
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.numbers import counted, step_word
 from orchestrator.report.pruning import Epochs, Rung
-from orchestrator.report.winner import RefitRecord, Winner, Writable
+from orchestrator.report.winner import CONFIRMS, Confirmation, RefitRecord, Winner, Writable
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
-from orchestrator.spec.origin import IMPORTED, Origin
+from orchestrator.storage.studies import IMPORTED, Origin
 
 
 class States(BaseModel):

@@ -8,13 +8,12 @@ from functools import partial
 from textwrap import wrap
 from typing import Any
 
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import clip, rounded
 from orchestrator.errors import printable
 from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.figures.scales import value_range
 from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.numbers import (
-    clip,
     counted,
     duration,
     finite,

@@ -12,7 +12,7 @@ from orchestrator.errors import UsageError
 from orchestrator.search.space import Space, distribution, merge, reachable, values_of
 from orchestrator.spec.facts import ObjectiveFacts, assumed_steps
 from orchestrator.spec.model import StudySpec, first_fault
-from orchestrator.spec.origin import IMPORTED
+from orchestrator.storage.studies import IMPORTED
 from orchestrator.training import handover
 from orchestrator.training.base import NoOptions, Objective, Settings
 from orchestrator.training.registry import find

@@ -13,8 +13,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.base.numbers import rounded
 from orchestrator.base.optuna_internals import contains
+from orchestrator.base.printed import rounded
 from orchestrator.errors import UsageError, nearest
 from orchestrator.spec.choices import internal, place_of
 from orchestrator.spec.domains import (

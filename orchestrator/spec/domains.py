@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import rounded
 from orchestrator.errors import nearest
 
 Scalar = bool | int | float | str

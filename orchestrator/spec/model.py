@@ -316,11 +316,6 @@ SpaceDomain = Annotated[
 ]
 
 
-# Sections that studies of older versions have stored and that mean nothing any more:
-# ``storage.driver``, the storage of workers in schema 6.
-_DROPPED = {"storage"}
-
-
 class StudySpec(Section):
     """The whole specification of a study. Immutable; equal specs are the same study."""
 
@@ -373,15 +368,6 @@ class StudySpec(Section):
         """A study's name where none is given: the objective's."""
         last = objective.replace(":", "-").strip()
         return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-_") or "study"
-
-    @classmethod
-    def parse_stored(cls, document: Mapping[str, Any]) -> StudySpec:
-        """A spec as a database has it, maybe from an older version.
-
-        Raises:
-            UsageError: it is not one that this version can read.
-        """
-        return cls.parse({key: part for key, part in document.items() if key not in _DROPPED})
 
     def document(self) -> dict[str, Any]:
         """The spec as plain JSON-able tables, keys that are not set left out."""

@@ -458,7 +458,7 @@ class Claims:
         """
         return self._held("stop_misused", trial=trial_id, reason=clean(reason))
 
-    def give_back(self, trial_id: int) -> bool:
+    def release(self, trial_id: int) -> bool:
         """Return the trial to the queue: an orderly leave is no failed attempt.
 
         Returns:

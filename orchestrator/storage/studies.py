@@ -1,4 +1,4 @@
-"""The rows of studies and their trials."""
+"""The rows of studies and their trials, and where an imported study comes from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
+from pydantic import BaseModel, ValidationError
 
 from orchestrator.base import facts
 from orchestrator.errors import NoSuchStudy, OrchError, UsageError, nearest
@@ -129,7 +130,7 @@ def insert(database: Database, new: NewStudy) -> StoredStudy:
 
 def insert_rows(database: Database, new: NewStudy) -> int:
     """The rows of :func:`insert`, for a caller who may have begun a transaction; the study's id."""
-    spec, data, facts = new.spec, new.data, new.facts
+    spec, data = new.spec, new.data
     row = database.call(
         "create_study",
         name=spec.study.name,
@@ -139,7 +140,7 @@ def insert_rows(database: Database, new: NewStudy) -> int:
         planned=new.planned,
         note=Json(spec.study.note),
         data=None if data is None else Json(data),
-        objective=None if facts is None else Json(facts.as_json()),
+        objective=_objective(new),
         software=Json(new.software),
     )
     if row["study_id"] is None:
@@ -163,14 +164,13 @@ def read(database: Database, name: str) -> StoredStudy | None:
                 f"'{name}' is a plain Optuna study that orch did not create; use another name"
             )
         return None
-    spec = StudySpec.parse_stored(row.pop("spec"))
-    facts = ObjectiveFacts.read(row.pop("objective"), spec)
-    return StoredStudy(spec=spec, facts=facts, **row)
+    spec = StudySpec.parse(row.pop("spec"))
+    return StoredStudy(spec=spec, facts=ObjectiveFacts.read(row.pop("objective"), spec), **row)
 
 
-def store_facts(database: Database, study: StoredStudy, facts: ObjectiveFacts) -> None:
+def store_facts(database: Database, study: StoredStudy, found: ObjectiveFacts) -> None:
     """Complete what a study of an older version has stored of its objective."""
-    database.call("store_facts", study=study.study_id, objective=Json(facts.as_json()))
+    database.call("store_facts", study=study.study_id, objective=Json(found.as_json()))
 
 
 def replace_spec(database: Database, study: StoredStudy, new: NewStudy) -> None:
@@ -179,9 +179,13 @@ def replace_spec(database: Database, study: StoredStudy, new: NewStudy) -> None:
         "replace_spec",
         study=study.study_id,
         spec=Json(new.spec.document()),
-        objective=None if new.facts is None else Json(new.facts.as_json()),
+        objective=_objective(new),
         software=Json(new.software),
     )
+
+
+def _objective(new: NewStudy) -> Json | None:
+    return None if new.facts is None else Json(new.facts.as_json())
 
 
 def found_domains(database: Database, study: StoredStudy) -> dict[str, BaseDistribution]:
@@ -251,3 +255,46 @@ def ranking(trials: Sequence[FrozenTrial], spec: StudySpec) -> list[FrozenTrial]
 def is_retried(trial: FrozenTrial) -> bool:
     """Whether it is a failed attempt that another trial stands for."""
     return facts.RETRIED_AS in trial.user_attrs
+
+
+KERASTUNER, OPTUNA = "KerasTuner", "Optuna"
+# What stands for the objective of a study that was imported without one.
+IMPORTED = "imported"
+
+
+class Origin(BaseModel):
+    """The source of an imported study.
+
+    Attributes:
+        tool: ``"Optuna"`` or ``"KerasTuner"``.
+        version: of the tool that made the source; None: the source does not say.
+        source: the storage's URL without a password, or the folder.
+        study: its name there; None: the source has a single study without a name.
+        trials: how many came from there. Their numbers are the first ones.
+        has_times: the source says when each trial started and ended.
+    """
+
+    tool: str
+    version: str | None = None
+    source: str
+    study: str | None = None
+    trials: int
+    has_times: bool
+
+    @property
+    def made_by(self) -> str:
+        """``Optuna 4.2.0``, or ``KerasTuner`` where the version is unknown."""
+        return self.tool if self.version is None else f"{self.tool} {self.version}"
+
+    @property
+    def place(self) -> str:
+        """The study and its source: ``study 'one' at sqlite:///old.db``."""
+        return self.source if self.study is None else f"study '{self.study}' at {self.source}"
+
+
+def origin_of(attributes: Mapping[str, Any]) -> Origin | None:
+    """The origin in a study's user attributes; None: it was made here, or by an older orch."""
+    try:
+        return Origin.model_validate(attributes[facts.IMPORTED])
+    except (KeyError, ValidationError):
+        return None

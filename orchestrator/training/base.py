@@ -52,7 +52,7 @@ class Refit:
 
     history: dict[str, list[float]]
     test: dict[str, float]
-    save: Callable[[Path], None]
+    save: Callable[[Path], object]
 
 
 class Trial(Protocol):
@@ -81,7 +81,7 @@ class Trial(Protocol):
 
     def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]]) -> None: ...
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None: ...
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None: ...
 
     def restore(self) -> tuple[int, dict[str, Array]] | None: ...
 

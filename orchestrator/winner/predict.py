@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from orchestrator.base.terminal import Printed
+from orchestrator.base.printed import Printed
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.render import check_out, write_file
 from orchestrator.report.winner import read_winner

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from psycopg2.extras import Json
 
 from orchestrator.base.files import write_whole
-from orchestrator.base.terminal import Printed, table_columns
+from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.listing import table
 from orchestrator.report.numbers import number as shown_number

@@ -9,14 +9,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base import facts
-from orchestrator.base.terminal import Printed, table_columns
+from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import OrchError
 from orchestrator.report.listing import table
+from orchestrator.storage.storable import as_values
 from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Objective
 from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, Restarted, retraining
 from orchestrator.worker.endings import words_of
-from orchestrator.worker.returned import as_values
 from orchestrator.worker.seeds import training_seed
 
 

@@ -186,7 +186,7 @@ class RecordedTrial(HookedTrial):
     def restore(self) -> tuple[int, Arrays] | None:
         return self._state
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         """Nothing is kept."""
 
 

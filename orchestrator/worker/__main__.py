@@ -17,7 +17,7 @@ from uuid import UUID
 from orchestrator.errors import OrchError
 from orchestrator.training import handover
 from orchestrator.training.registry import locate
-from orchestrator.worker.leaving import abandon
+from orchestrator.worker.endings import abandon
 from orchestrator.worker.process import TOKEN, Exit
 from orchestrator.worker.worker import Worker, WorkerOptions
 

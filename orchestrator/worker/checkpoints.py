@@ -31,8 +31,7 @@ from orchestrator.storage.artifacts import (
 )
 from orchestrator.storage.claims import Claims
 from orchestrator.worker.background import Background
-from orchestrator.worker.endings import is_full
-from orchestrator.worker.leaving import MachineFault
+from orchestrator.worker.endings import MachineFault, is_full
 from orchestrator.worker.reporter import Reporter
 
 if TYPE_CHECKING:

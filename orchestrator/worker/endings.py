@@ -9,13 +9,14 @@
 
 The server adds two rows: the same exception at the same line in the first attempts of two
 configurations is ``CERTAIN``, and a lost lease is counted apart. A trial that is left in order
-costs nothing (``leaving.py``).
+costs nothing: its objective ends with a ``TrialLeft``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import re
 import sysconfig
 import traceback
@@ -24,12 +25,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
-from orchestrator.errors import FailedTrialError, UsageError, WrongUse
+from orchestrator.base.printed import clip
+from orchestrator.errors import FailedTrialError, OrchError, UsageError, WrongUse
+from orchestrator.storage import storable
+from orchestrator.storage.claims import Claims
+from orchestrator.storage.database import Database
 from orchestrator.storage.storable import clean
 from orchestrator.storage.url import hide
 from orchestrator.training import builtin
-from orchestrator.worker.leaving import MachineFault
 
 # Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
 _NOT_USERS = (
@@ -107,8 +112,13 @@ def signature_of(error: BaseException) -> str | None:
     if place is not None:
         return f"{kind} {place[0]}:{place[1]}"
     frames = traceback.extract_tb(error.__traceback__)
-    ours = bool(frames) and Path(frames[-1].filename).parent == Path(__file__).parent
+    ours = bool(frames) and _is_check(Path(frames[-1].filename))
     return f"{kind} {words_of(error)}" if ours else None
+
+
+def _is_check(path: Path) -> bool:
+    """Whether a source file is one that checks what an objective hands over."""
+    return path.parent == Path(__file__).parent or path == Path(storable.__file__)
 
 
 def users_line(error: BaseException) -> tuple[str, int] | None:
@@ -157,11 +167,6 @@ def words_of(error: BaseException) -> str:
     return clip(text, _LONGEST_MESSAGE)
 
 
-def clip(text: str, length: int) -> str:
-    """The text, cut with an ellipsis where it is longer."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
 @contextlib.contextmanager
 def own_files(what: str) -> Iterator[None]:
     """A full disk while we write files of our own is this machine's fault, not the trial's.
@@ -196,3 +201,44 @@ def is_users(path: Path) -> bool:
         and not _INSTALLED & set(path.parts)
         and not any(path.is_relative_to(folder) for folder in _NOT_USERS)
     )
+
+
+_log = logging.getLogger("orch")
+
+
+class TrialLeft(BaseException):
+    """The trial does not go on in this process. An objective must not catch it: no Exception."""
+
+
+class TrialInterrupted(TrialLeft):
+    """The worker was asked to leave; the trial is given back."""
+
+
+class TrialPaused(TrialLeft):
+    """The trial has ended its round, and waits for a promotion."""
+
+
+class LeaseLost(TrialLeft):
+    """The trial is no longer this worker's; whoever took it over knows better."""
+
+
+class MachineFault(TrialLeft):
+    """This machine cannot do the work; the trial is given back, and the worker ends."""
+
+
+class DatabaseLost(TrialLeft):
+    """The database stayed away too long; the trial is kept on this machine's disk."""
+
+
+def abandon(url: str, study_id: int, token: UUID) -> None:
+    """Give back whatever a worker that is ending at once still holds."""
+    database = Database(url)
+    try:
+        claims = Claims(database, study_id, token)
+        for trial_id in claims.leased():
+            claims.release(trial_id)
+        claims.leave()
+    except OrchError as error:
+        _log.warning("its trial is taken back after the grace period: %s", error)
+    finally:
+        database.close()

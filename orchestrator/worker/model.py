@@ -42,7 +42,7 @@ class OfferedModel:
         self._constraints = spec.study.constraints
         self._content: bytes | None = None
 
-    def offer(self, trial: FrozenTrial, value: float, save: Callable[[Path], None]) -> None:
+    def offer(self, trial: FrozenTrial, value: float, save: Callable[[Path], object]) -> None:
         """Take the model, if its trial may be among the best.
 
         Args:

@@ -24,8 +24,7 @@ from orchestrator.worker.checkpoints import (
     place,
     saved_params,
 )
-from orchestrator.worker.endings import End
-from orchestrator.worker.leaving import LeaseLost
+from orchestrator.worker.endings import End, LeaseLost
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.seeds import first_number
 from orchestrator.worker.study import WorkerStudy

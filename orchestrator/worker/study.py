@@ -15,8 +15,8 @@ from orchestrator.search.terminators import build_terminator
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.training.base import Objective
-from orchestrator.worker.domains import SpecDomains
 from orchestrator.worker.seeds import derive
+from orchestrator.worker.suggestion import SpecDomains
 
 ALL_TRIED = "every configuration has been tried"
 _STOPPED = "the objective called study.stop()"

@@ -23,18 +23,24 @@ from optuna.trial import TrialState
 
 from orchestrator.base import facts
 from orchestrator.base.backoff import Stop
-from orchestrator.base.numbers import rounded
+from orchestrator.base.printed import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.plans.promotion import pause_after
 from orchestrator.storage.claims import Claim, Claims, Failure
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.storable import as_logs, as_step, as_value, as_values
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoint, Checkpoints
 from orchestrator.worker.endings import (
+    DatabaseLost,
     End,
     Ending,
+    LeaseLost,
+    MachineFault,
+    TrialInterrupted,
+    TrialPaused,
     ending_of,
     reason_of,
     signature_of,
@@ -42,17 +48,9 @@ from orchestrator.worker.endings import (
     traceback_of,
     words_of,
 )
-from orchestrator.worker.leaving import (
-    DatabaseLost,
-    LeaseLost,
-    MachineFault,
-    TrialInterrupted,
-    TrialPaused,
-)
 from orchestrator.worker.model import OfferedModel
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.resume import Capture, ResumableTrial
-from orchestrator.worker.returned import as_logs, as_step, as_value, as_values
 from orchestrator.worker.seeds import training_seed
 from orchestrator.worker.study import WorkerStudy
 
@@ -246,7 +244,7 @@ class Trial(ResumableTrial):
         if self._checkpoints.are_due() and not self._is_last(step):
             self._checkpoints.save(self.id, self._capture(step, capture))
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         """Offer the finished model; it is kept if the trial is among the study's best.
 
         Args:
@@ -293,7 +291,7 @@ class Trial(ResumableTrial):
     def _release(self) -> None:
         """Back to the queue, as the same attempt."""
         self._write_what_can_be_stored()
-        self._claims.give_back(self.id)
+        self._claims.release(self.id)
 
     def _pause(self) -> None:
         try:
@@ -388,7 +386,7 @@ class Trial(ResumableTrial):
         self._drop()
 
     def _leave(self, why: str) -> None:
-        self._claims.give_back(self.id)
+        self._claims.release(self.id)
         reason = " ".join(why.split())
         raise StudyFailed(f"{reason}; this worker ends, and trial {self.number} is given back")
 

@@ -10,7 +10,8 @@ import socket
 import time
 from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from orchestrator.base import facts
 from orchestrator.base.backoff import Backoff, Stop, retry
@@ -19,13 +20,14 @@ from orchestrator.resolve.objective import facts_of, make_objective, search_spac
 from orchestrator.resolve.pins import check_data
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claim, Claims
-from orchestrator.storage.connection import answer_within
+from orchestrator.storage.connection import answer_seconds, answer_within
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import open_study, store_facts
 from orchestrator.storage.url import mask
 from orchestrator.storage.worker_storage import WorkerStorage
+from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoints, SavedTrials
-from orchestrator.worker.endings import stopped_study
+from orchestrator.worker.endings import TrialInterrupted, stopped_study
 from orchestrator.worker.planner import Planner
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.study import WorkerStudy
@@ -223,3 +225,49 @@ class Worker:
         patience = self._stored.spec.worker.storage_patience
         call = partial(WorkerStorage, self._database, self._stored.study_id, patience)
         return retry(call, patience, self.stop)
+
+
+class GuestWorker(Worker):
+    """Runs the trials of a study in this thread. Ctrl-C gives the trial back, and ends the worker.
+
+    Args:
+        url: the database.
+        study_name: the study.
+        timeout: seconds after which it takes no further trial; None: none.
+    """
+
+    def __init__(self, url: str, study_name: str, timeout: float | None) -> None:
+        self._seconds_before = answer_seconds()
+        super().__init__(url, study_name, WorkerOptions(uuid4(), timeout=timeout))
+        self._objective: Any = _Interruptible(self._objective, self.stop)
+
+    def run(self) -> None:
+        """Work until the study is done; see :meth:`Worker.run`.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; its trial is given back.
+        """
+        try:
+            super().run()
+        finally:
+            answer_within(self._seconds_before)  # the caller's own studies wait as they did
+        if self.leaving:
+            raise KeyboardInterrupt
+
+
+class _Interruptible:
+    """An objective that a KeyboardInterrupt ends as a worker leaves: it costs no attempt."""
+
+    def __init__(self, objective: Objective, stop: Stop) -> None:
+        self._objective = objective
+        self._stop = stop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._objective, name)
+
+    def __call__(self, trial: Any) -> Any:
+        try:
+            return self._objective(trial)
+        except KeyboardInterrupt:
+            self._stop.asked = True
+            raise TrialInterrupted from None

@@ -72,7 +72,7 @@ def test_every_trial_is_a_session_with_its_hparams_metric_and_status(
     assert groups[3].sessions[0].end_time_secs >= groups[3].sessions[0].start_time_secs
 
 
-def test_the_epochs_are_the_curve_of_the_metric(orch: Orch, name: str, tmp_path: Path) -> None:
+def test_the_metrics_curve_has_a_point_per_epoch(orch: Orch, name: str, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     orch.ok("run", "quadratic", "--study", name, "--trials", "3", "--workers", "1")

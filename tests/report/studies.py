@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def store(
     database: Database,
     name: str,
     trials: Sequence[Made],
-    space: dict[str, BaseDistribution] = SPACE,
+    space: Mapping[str, BaseDistribution] = SPACE,
     **study: Any,
 ) -> StoredStudy:
     """Create the study of ``quadratic`` and write its trials, each a second long."""

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 from browser import Page
-from studies import Made, store
+from report.studies import Made, store
 
 import orchestrator as orch
 from orchestrator.report import reader
@@ -43,7 +43,11 @@ def made(number: int, steps: int = 4, **logs: Any) -> Made:
 @pytest.fixture
 def study(database: Database, name: str) -> Iterator[StoredStudy]:
     """Six trials; one has logged odd names and numbers, one nothing."""
-    odd = {"=1+1": [1, math.nan, math.inf, 2], HOSTILE: [1, 2, 3, 4], "step": [4, 3, 2, 1]}
+    odd: dict[str, Any] = {
+        "=1+1": [1, math.nan, math.inf, 2],
+        HOSTILE: [1, 2, 3, 4],
+        "step": [4, 3, 2, 1],
+    }
     trials = [*(made(number) for number in range(4)), made(4, **odd)]
     trials.append(Made("COMPLETE", PARAMS, [0.4], [0.3, 0.4]))
     stored = store(database, name, trials, metric="val_accuracy")

@@ -96,7 +96,7 @@ def test_damage_anywhere_in_an_npz_is_one_clear_error(tmp_path: Path) -> None:
     assert refused > len(whole) / 10, "most damage is noticed"
 
 
-def test_one_array_under_the_name_of_an_npz_is_refused(tmp_path: Path) -> None:
+def test_an_npy_file_named_npz_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "own.npy", np.zeros((3, 4)))
     (tmp_path / "own.npy").rename(tmp_path / "own.npz")
     with pytest.raises(DataError, match=r"damaged or no \.npz file"):
@@ -110,7 +110,7 @@ def test_a_missing_file_and_an_unknown_name_are_named() -> None:
         data.load("cifar")
 
 
-def test_the_fingerprint_is_of_the_arrays_not_of_the_file(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_arrays_not_the_file(tmp_path: Path) -> None:
     plain = data.load(write(tmp_path / "plain.npz"))
     np.savez_compressed(tmp_path / "packed.npz", **arrays())
     packed = data.load(str(tmp_path / "packed.npz"))
@@ -118,7 +118,7 @@ def test_the_fingerprint_is_of_the_arrays_not_of_the_file(tmp_path: Path) -> Non
     assert plain.sha256 == packed.sha256 != other.sha256
 
 
-def test_orch_mnist_comes_before_keras_cache(
+def test_orch_mnist_takes_precedence_over_keras_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "keras" / "datasets"
@@ -132,7 +132,7 @@ def test_orch_mnist_comes_before_keras_cache(
     assert data.load("mnist").source == str(tmp_path / "named.npz")
 
 
-def test_a_wrong_orch_mnist_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_orch_mnist_has_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCH_MNIST", "gone.npz")
     with pytest.raises(DataError, match="from ORCH_MNIST"):
         data.load("mnist")
@@ -173,7 +173,7 @@ def test_an_impossible_split_is_refused(count: int) -> None:
         data.split(data.load("digits"), count)
 
 
-def test_the_real_mnist_is_the_mnist(mnist: str) -> None:
+def test_the_real_mnist_has_the_expected_fingerprint(mnist: str) -> None:
     loaded = data.load("mnist")
     assert (loaded.x_train.shape, loaded.x_test.shape) == ((60000, 28, 28), (10000, 28, 28))
     assert loaded.facts(None).validation == 10000

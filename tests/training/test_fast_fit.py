@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -80,7 +81,9 @@ def test_the_same_batches_train_to_the_same_weights(optimizer: str) -> None:
     ],
     ids=["nesterov and clipping", "amsgrad and averaging", "schedule", "accumulation"],
 )
-def test_what_an_optimizer_can_do_beside_its_formula_stays_keras_own(optimizer: Any) -> None:
+def test_optimizer_features_beyond_the_formula_equal_keras(
+    optimizer: Callable[[], keras.optimizers.Optimizer],
+) -> None:
     losses = []
     for fit in (fast_fit.fit, keras_in_order):
         each = model()
@@ -117,7 +120,8 @@ def test_the_callbacks_of_epochs_are_called_as_keras_calls_them(keras_fit: list[
 
     diaries = Diary(), Diary()
     rates = []
-    for diary, fit in zip(diaries, (fast_fit.fit, keras_in_order), strict=True):
+    fits: list[Callable[..., Any]] = [fast_fit.fit, keras_in_order]
+    for diary, fit in zip(diaries, fits, strict=True):
         each = model()
         schedule = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 / (epoch + 1))
         fit(each, *TRAIN, 96, initial_epoch=1, epochs=9, validation_data=VALIDATION, verbose=0,
@@ -167,8 +171,11 @@ class EveryBatch(keras.callbacks.Callback):  # type: ignore[misc]
     ids=["class weights", "sample weights", "callback of batches", "lambda of batches", "option",
          "own step", "eager"],
 )  # fmt: skip
-def test_what_keras_alone_can_do_is_left_to_keras(
-    make: Any, options: dict[str, Any], keras_fit: list[int], capsys: Any
+def test_options_that_only_keras_supports_fall_back_to_keras(
+    make: Callable[[], keras.Model],
+    options: dict[str, Any],
+    keras_fit: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     history = fast_fit.fit(make(), X[:128], Y[:128], 64, verbose=0, **options)
     assert len(keras_fit) == 1 and len(history.history["loss"]) == 1
@@ -195,7 +202,7 @@ def test_a_model_without_an_input_and_with_state_of_its_own_trains(keras_fit: li
     assert not keras_fit
 
 
-def test_every_example_is_seen_once_an_epoch_in_another_order_each(keras_fit: list[int]) -> None:
+def test_every_example_is_seen_once_per_epoch_in_a_new_order(keras_fit: list[int]) -> None:
     """A model whose loss is the sum of what it is given, and whose metric has a memory."""
     numbers = np.arange(10, dtype=np.float32)[:, None]
     each = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
@@ -205,7 +212,7 @@ def test_every_example_is_seen_once_an_epoch_in_another_order_each(keras_fit: li
     assert each.optimizer.iterations.numpy() == 9 and not keras_fit
 
 
-def test_an_epoch_ends_with_the_step_that_diverged_for_who_watches_the_loss() -> None:
+def test_an_epoch_ends_at_the_diverged_step_if_the_loss_is_watched() -> None:
     class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         watches_loss = True
 
@@ -222,7 +229,7 @@ def test_an_epoch_ends_with_the_step_that_diverged_for_who_watches_the_loss() ->
 
 
 @pytest.mark.usefixtures("in_order")
-def test_batches_in_parts_train_to_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_batches_train_to_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_fit, "parts_of", lambda *_: 3)
     ours, theirs = model(optimizer="sgd", dropout=0.0), model(optimizer="sgd", dropout=0.0)
     history = fast_fit.fit(ours, *TRAIN, 64, epochs=1, validation_data=VALIDATION, verbose=0)
@@ -235,7 +242,7 @@ def test_batches_in_parts_train_to_the_same_weights(monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(mine, weight, atol=1e-6)
 
 
-def test_what_treats_each_example_by_itself_is_shared_out_in_parts_that_are_worth_it(
+def test_models_without_batch_effects_are_split_into_worthwhile_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shared_step, "_threads_side_by_side", lambda: 3)

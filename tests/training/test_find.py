@@ -33,7 +33,7 @@ def test_the_direction_follows_from_the_metric(metric: str, direction: str) -> N
     assert default_direction(metric) == direction
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_an_unknown_objective_suggests_the_nearest_name() -> None:
     with pytest.raises(UnknownObjective, match="did you mean 'mnist'"):
         find("mnits")
 
@@ -59,7 +59,7 @@ def test_a_module_that_cannot_be_used_is_one_clear_error(
     assert "\n" not in str(caught.value)
 
 
-def test_a_function_is_called_with_the_very_trial(
+def test_a_function_receives_the_trial_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "users_identity.py").write_text("def same(trial): return trial\n")
@@ -70,7 +70,7 @@ def test_a_function_is_called_with_the_very_trial(
     assert (objective.space(), objective.steps(), objective.metrics) == ({}, None, ("value",))
 
 
-def test_a_package_of_the_users_own_adds_an_objective(tmp_path: Path, home: Path) -> None:
+def test_an_installed_package_can_add_an_objective(tmp_path: Path, home: Path) -> None:
     """As an installed distribution would: a module and its entry point."""
     (tmp_path / "my_bowls.py").write_text(
         "from orchestrator.training.builtin.quadratic import Quadratic\nclass Bowl(Quadratic): pass\n"

@@ -11,21 +11,30 @@ import pytest
 
 from orchestrator.training import rounds as module
 from orchestrator.training.compiled_epoch import as_tensor
-from orchestrator.training.data import load
+from orchestrator.training.data import Dataset, load
 from orchestrator.training.rounds import Rounds, scaled
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Images that are worth a file: 18 MB as floats."""
+    random, path = np.random.default_rng(0), tmp_path_factory.mktemp("own") / "own.npz"
+    images = random.integers(0, 256, (6000, 28, 28), np.uint8)
+    labels = random.integers(0, 10, 6000)
+    np.savez(path, x_train=images, y_train=labels, x_test=images[::-1], y_test=labels)
+    return load(str(path))
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "_LEAST_BYTES", 0)
     return tmp_path / "data"
 
 
-def test_the_pixels_are_mapped_and_a_tensor_uses_the_same_memory(folder: Path) -> None:
-    pixels = Rounds(load("digits"), None, 0, 1)[0].x_train
+def test_pixels_are_memory_mapped_and_shared_with_the_tensor(folder: Path, data: Dataset) -> None:
+    pixels = Rounds(data, None, 0, 1)[0].x_train
     [file] = folder.iterdir()
-    np.testing.assert_array_equal(np.load(file), scaled(load("digits").x_train))
+    np.testing.assert_array_equal(np.load(file), scaled(data.x_train))
     shared = np.from_dlpack(as_tensor(pixels))
     assert shared.ctypes.data == pixels.ctypes.data
     before = file.read_bytes()
@@ -34,8 +43,9 @@ def test_the_pixels_are_mapped_and_a_tensor_uses_the_same_memory(folder: Path) -
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", None])
-def test_a_damaged_file_is_written_anew(folder: Path, damage: bytes | None) -> None:
-    data = load("digits")
+def test_a_damaged_cache_file_is_rewritten(
+    folder: Path, data: Dataset, damage: bytes | None
+) -> None:
     pixels = scaled(data.x_train)
     assert module.mapped(data, pixels) is not None
     [file] = folder.iterdir()
@@ -46,8 +56,7 @@ def test_a_damaged_file_is_written_anew(folder: Path, damage: bytes | None) -> N
     assert file.read_bytes() == whole and [file] == list(folder.iterdir())
 
 
-def test_data_that_nobody_has_opened_for_a_month_make_room_for_others(folder: Path) -> None:
-    data = load("digits")
+def test_cached_data_unused_for_a_month_is_removed(folder: Path, data: Dataset) -> None:
     module.mapped(data, scaled(data.x_train))
     [file] = folder.iterdir()
     unused = [folder / "other-float32.npy", folder / "new-never-whole.npy"]
@@ -59,9 +68,7 @@ def test_data_that_nobody_has_opened_for_a_month_make_room_for_others(folder: Pa
     assert [path.exists() for path in (file, *unused)] == [True, False, False]
 
 
-def test_without_a_folder_everybody_has_a_copy(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_cache_folder_each_process_has_a_copy(folder: Path, data: Dataset) -> None:
     folder.write_text("a file where the folder would be")
-    pixels = Rounds(load("digits"), None, 0, 1)[0].x_train
-    np.testing.assert_array_equal(pixels, scaled(load("digits").x_train)[: len(pixels)])
+    pixels = Rounds(data, None, 0, 1)[0].x_train
+    np.testing.assert_array_equal(pixels, scaled(data.x_train)[: len(pixels)])

@@ -35,14 +35,14 @@ def test_validation_accuracy_is_reported_after_every_epoch_and_returned() -> Non
     assert value == trial.reports[4] > 0.8
 
 
-def test_the_pruner_ends_the_training() -> None:
+def test_the_pruner_stops_the_training() -> None:
     trial = Notebook(prune_at=2)
     with pytest.raises(optuna.TrialPruned):
         Digits(Settings(epochs=50))(trial)
     assert list(trial.reports) == [1, 2]
 
 
-def test_a_trial_that_has_trained_every_epoch_is_not_pruned_any_more() -> None:
+def test_a_fully_trained_trial_is_not_pruned() -> None:
     trial = Notebook(prune_at=2)
     assert Digits(Settings(epochs=2))(trial) == [trial.reports[2]]
 
@@ -72,7 +72,7 @@ def test_the_same_seed_trains_to_the_same_values() -> None:
     assert first.reports == second.reports != other.reports
 
 
-def test_the_graphs_of_a_trial_are_gone_after_it() -> None:
+def test_the_graphs_of_a_trial_are_freed_after_it() -> None:
     """TensorFlow's registry of gradients would keep them: a worker grew by 8 MiB a trial."""
     from tensorflow.python.framework.func_graph import FuncGraph
 
@@ -87,7 +87,7 @@ def test_the_graphs_of_a_trial_are_gone_after_it() -> None:
     assert graphs() == after_one
 
 
-def test_a_training_goes_on_from_a_checkpoint_where_it_stood() -> None:
+def test_training_resumes_exactly_from_a_checkpoint() -> None:
     first = Notebook()
     first.keep_at = 3
     Digits(Settings(epochs=4))(first)

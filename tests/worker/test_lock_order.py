@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
+from worker.workplace import Workplace, take
 
 from orchestrator.errors import StorageError
 from orchestrator.resolve.resolve import create
@@ -75,7 +76,7 @@ class BusyWorker:
         if end == 0:
             claims.fail(claim.trial_id, "on purpose", {}, Failure())
         elif end == 1:
-            claims.give_back(claim.trial_id)
+            claims.release(claim.trial_id)
         elif end == 2:
             claims.finish(claim.trial_id, "COMPLETE", [0.5], {"k": 1})
         else:
@@ -134,12 +135,12 @@ def test_a_study_is_deleted_under_busy_workers_without_a_deadlock(
 
 @pytest.mark.parametrize("call", ["claim", "write", "renew", "finish", "fail", "release", "pause",
                                   "resume", "save", "stop_misused"])  # fmt: skip
-def test_who_only_knows_a_workers_id_cannot_act_for_it(place: Any, call: str) -> None:
+def test_knowing_a_workers_id_is_not_enough_to_act_for_it(place: Workplace, call: str) -> None:
     """Everybody may read the id; the token is nowhere in the database."""
     place.create(trials=2)
     claims = place.claims()
-    trial_id = claims.claim().trial_id
-    forged = Claims(place.site.database, place.study.study_id, claims.worker_id)
+    trial_id = take(claims)
+    forged = Claims(place.database, place.study.study_id, claims.worker_id)
     [row] = place.execute("SELECT worker_id FROM orch.lease WHERE study_id = %(study)s")
     assert UUID(row["worker_id"]) == claims.worker_id != claims.token
     done: dict[str, Callable[[], Any]] = {
@@ -148,7 +149,7 @@ def test_who_only_knows_a_workers_id_cannot_act_for_it(place: Any, call: str) ->
         "renew": lambda: bool(forged.renew()),
         "finish": lambda: forged.finish(trial_id, "COMPLETE", [0.5], {}),
         "fail": lambda: forged.fail(trial_id, "mine", {}),
-        "release": lambda: forged.give_back(trial_id),
+        "release": lambda: forged.release(trial_id),
         "pause": lambda: forged.pause(trial_id),
         "resume": lambda: forged.resume(trial_id, 1),
         "save": lambda: forged.save_checkpoint(trial_id, 1, "bytes", "0", Writes())[0],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from orchestrator.base.printed import clip
 from orchestrator.report.compare import Comparison, Curve
 from orchestrator.report.figures.scales import Category, Linear, time_unit
 from orchestrator.report.figures.search import value_scale
 from orchestrator.report.figures.svg import Drawing, Figure, Frame, attempt, not_drawn
-from orchestrator.report.numbers import clip
 
 COLOURS = 8  # s0 to s7 of figures.css
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestrator.report.numbers import MOST, clip, finite, median, scaled, share, whole
+from orchestrator.base.printed import clip
+from orchestrator.report.numbers import MOST, finite, median, scaled, share, whole
 from orchestrator.spec.choices import distinct
 
 _FAR = 6.0  # times the distance of the median from the best

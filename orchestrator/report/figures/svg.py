@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 
+from orchestrator.base.printed import clip
 from orchestrator.report.figures.scales import Scale
-from orchestrator.report.numbers import clip
 from orchestrator.report.section import section
 
 Point = tuple[float, float]

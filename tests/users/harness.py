@@ -1,0 +1,125 @@
+"""Studies of the trainings in ``trainings/``, by the installed ``orch``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import Orch
+from declared import FOLDER, Training
+from epochs import begun
+
+from orchestrator.storage.database import Database
+from orchestrator.storage.embedded import EmbeddedServer
+from orchestrator.worker.seeds import derive
+
+SEED = 7
+_WORKERS = ("--workers", "2")
+_SECONDS = 300
+_NEWEST_CHECKPOINT = """
+    SELECT max(step) FROM orch.checkpoint JOIN trials USING (trial_id)
+    JOIN studies USING (study_id) WHERE study_name = %(name)s
+"""
+
+
+def keras_seed(study_seed: int, number: int = 0) -> int:
+    """The seed that a trial of Keras sets before it builds its model."""
+    path = [derive(study_seed, "training", number), 0, 0]
+    return int(np.random.SeedSequence(path).generate_state(1)[0])
+
+
+@dataclass
+class Users(Orch):
+    """The installed ``orch`` in the folder of a user who has only the training files."""
+
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "PYTHONPATH": str(FOLDER.parent), **self.more}
+
+    def __call__(self, *arguments: str, timeout: float = _SECONDS) -> Any:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=FOLDER,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def create(self, training: Training, name: str, trials: int, data: str | None = None) -> None:
+        """A study whose first trial has the training's own parameters."""
+        direction = ("--direction", training.direction) if training.direction else ()
+        self.ok(
+            "create", name, "--objective", f"kt:{training.name}:{training.target}",
+            "--data", data or training.data or f"{training.name}:data",
+            "--metric", training.metric, *direction, "--epochs", str(training.epochs),
+            "--trials", str(trials), "--seed", str(SEED), "--sampler", "random", "--pruner", "none",
+        )  # fmt: skip
+        self.ok("enqueue", name, "--params", as_toml(training.params))
+
+    def run(self, training: Training, name: str) -> dict[str, Any]:
+        """The report of a study of the training, as its user would start it."""
+        self.create(training, name, training.trials)
+        if training.fails:
+            self.ok("enqueue", name, "--params", as_toml(training.fails))
+        self.ok("resume", name, *_WORKERS)
+        return self.report(name)
+
+    def run_in_python(self, training: Training, name: str) -> dict[str, Any]:
+        """The same by the Python API, with the module's objects."""
+        done = subprocess.run(
+            [sys.executable, str(FOLDER.parent / "in_python.py"), training.name, name, str(SEED)],
+            cwd=FOLDER,
+            env={**self.environment, "PYTHONPATH": f"{FOLDER.parent}:{FOLDER}"},
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return self.report(name)
+
+    def run_and_kill(self, training: Training, name: str, log: Path) -> dict[str, Any]:
+        """One trial whose worker is killed in its third epoch, after the second checkpoint."""
+        self.more = {"USERS_LOG": str(log), "USERS_TRAINING": training.name}
+        hold = Path(f"{log}.hold")
+        hold.touch()
+        self.create(training, name, 1, data="watched:data")
+        worker = subprocess.Popen(
+            self.command("resume", name, *_WORKERS),
+            cwd=FOLDER, env=self.environment, text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            while len(third := begun(log)) < 3 or not self._has_two_checkpoints(name):
+                assert worker.poll() is None, worker.communicate()[1][-3000:]
+                time.sleep(0.1)
+            hold.unlink()
+            os.kill(third[2]["pid"], signal.SIGKILL)
+            error = worker.communicate(timeout=_SECONDS)[1]
+        finally:
+            worker.kill()
+        assert worker.returncode == 0, error[-3000:]
+        return self.report(name)
+
+    def _has_two_checkpoints(self, name: str) -> bool:
+        database = Database(EmbeddedServer(self.home).ensure_running())
+        [(step,)] = database.execute(_NEWEST_CHECKPOINT, {"name": name})
+        database.close()
+        return step is not None and step >= 2
+
+
+def as_toml(params: dict[str, Any]) -> str:
+    """A configuration as ``orch enqueue`` takes it."""
+    return ", ".join(f"{json.dumps(name)}={json.dumps(value)}" for name, value in params.items())
