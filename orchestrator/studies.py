@@ -225,10 +225,10 @@ def compare(*studies: Study | str, storage: str | None = None) -> Comparison:
     summaries = []
     for each in dict.fromkeys(studies):
         if isinstance(each, Study):
-            summaries.append(each.summary())
+            summaries.append(each.summary(format="text"))
         else:
             database = database or open_database(storage, create=False, upgrade=False)
-            summaries.append(Study(database, each).summary())
+            summaries.append(Study(database, each).summary(format="text"))
     if database is not None:
         database.close()
     return compare_summaries(summaries)

@@ -44,6 +44,7 @@ class Made:
     values: Sequence[float] = ()
     curve: Sequence[float] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    logs: dict[str, Sequence[float]] = field(default_factory=dict)  # from step 1 on
 
 
 def store(
@@ -118,6 +119,14 @@ def store(
                     "orch:seconds": 1.0,
                     **trial.attributes,
                 }.items()
+            ),
+        )
+        insert(
+            "INSERT INTO orch.logged (trial_id, step, names, numbers) VALUES %s",
+            (
+                (i, step, list(trial.logs), list(numbers))
+                for i, trial in pairs
+                for step, numbers in enumerate(zip(*trial.logs.values(), strict=True), 1)
             ),
         )
         for worker in WORKERS:
