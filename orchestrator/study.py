@@ -222,7 +222,7 @@ class Study:
         Raises:
             StorageError: the storage is out of reach.
         """
-        from orchestrator.report.confirmation import keep_confirmation
+        from orchestrator.report.winner import keep_confirmation
 
         stored = self._stored()
         keep_confirmation(self._database, stored)

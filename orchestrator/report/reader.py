@@ -15,13 +15,18 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.base import facts
 from orchestrator.base.optuna_internals import pareto_front
 from orchestrator.errors import OrchError
-from orchestrator.report.confirmation import read_confirmation, rounds_of, spread
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.pruning import EpochCounter, Epochs, Ladder, Rung
 from orchestrator.report.section import Sections, section
 from orchestrator.report.summary import Best, States, Summary, TrialSummary, WorkerSummary
 from orchestrator.report.verdict import verdict
-from orchestrator.report.winner import choose_winner, read_refit
+from orchestrator.report.winner import (
+    choose_winner,
+    read_confirmation,
+    read_refit,
+    rounds_of,
+    spread,
+)
 from orchestrator.resolve.pins import versions
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner

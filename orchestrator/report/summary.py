@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.base.printed import Printed, columns
-from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.numbers import counted, step_word
 from orchestrator.report.pruning import Epochs, Rung
-from orchestrator.report.winner import RefitRecord, Winner, Writable
+from orchestrator.report.winner import CONFIRMS, Confirmation, RefitRecord, Winner, Writable
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
 from orchestrator.storage.studies import IMPORTED, Origin

@@ -12,10 +12,9 @@ import jsonschema
 import pytest
 from conftest import Orch
 
-from orchestrator.report.confirmation import read_confirmation
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render
-from orchestrator.report.winner import read_winner
+from orchestrator.report.winner import read_confirmation, read_winner
 from orchestrator.storage.database import Database, script
 from orchestrator.storage.studies import open_study, raise_budget, read_trials
 from orchestrator.winner.confirm import confirm_study

@@ -34,7 +34,6 @@ import orchestrator.report.reader as summary_module
 import orchestrator.report.text as text_module
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.report.compare import compare, permutation_p
-from orchestrator.report.confirmation import probability_best
 from orchestrator.report.figures import gallery
 from orchestrator.report.figures.scales import Linear, Log, scale_of
 from orchestrator.report.listing import best_page
@@ -43,6 +42,7 @@ from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, schema
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary, TrialSummary
+from orchestrator.report.winner import probability_best
 from orchestrator.serve import dashboard as notes
 from orchestrator.storage.database import Database
 from orchestrator.storage.rdb_storage import open_optuna_storage

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from orchestrator.report.confirmation import CONFIRMS, confirmed, probability_best
+from orchestrator.report.winner import CONFIRMS, confirmed, probability_best
 
 
 def fresh(number: int, value: float) -> FrozenTrial:

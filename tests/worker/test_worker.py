@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -534,12 +535,14 @@ def test_a_worker_leaves_when_the_schema_version_differs(
 def test_a_reclaimed_trial_is_dropped_at_its_next_report(
     place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
+    later = itertools.count(4)
+
     def act(trial: Trial, step: int) -> None:
         if (trial.number, step) == (0, 2):
             place.wait_until_arrived(trial)
             place.lose_the_lease()
         if (trial.number, step) == (0, 3):
-            wait_for(lambda: trial._reporter.lost)
+            wait_for(lambda: trial.report(0.0, next(later)))
 
     place.create(worker={"max_failures": 2}, trials=1)
     after_step(act)
@@ -674,7 +677,8 @@ def test_after_storage_patience_the_trial_is_saved_and_the_next_worker_resumes_i
         if step == 2:
             place.own.goes_away()
         if step > 2:
-            wait_for(lambda: trial._reporter.outage_seconds > 0.3)
+            state = np.array([float(sum(range(1, step + 1)))])
+            wait_for(lambda: trial.checkpoint(step, lambda: {"state": state}))
 
     after_step(act)
     place.create(worker={"storage_patience": 0.3})
@@ -1093,7 +1097,7 @@ def test_losing_a_model_does_not_fail_the_trial(place: Workplace, function: SetF
     assert place.only().value == 1.0
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     event = threading.Event()
     for _ in range(int(seconds / 0.02)):
         if condition():
