@@ -1099,7 +1099,7 @@ def test_losing_a_model_does_not_fail_the_trial(place: Workplace, function: SetF
     assert place.only().value == 1.0
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     event = threading.Event()
     for _ in range(int(seconds / 0.02)):
         if condition():
