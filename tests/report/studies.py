@@ -44,7 +44,7 @@ class Made:
     values: Sequence[float] = ()
     curve: Sequence[float] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
-    logs: dict[str, Sequence[float]] = field(default_factory=dict)  # from step 1 on
+    logs: Mapping[str, Sequence[float]] = field(default_factory=dict)  # from step 1 on
 
 
 def store(
