@@ -219,7 +219,7 @@ def test_a_large_study_has_a_small_page(database: Database, name: str) -> None:
     """Of forty trials of each kind fifty steps are read, and the same are drawn of all."""
     trials = [made(number, steps=120) for number in range(200)]
     for trial in trials:
-        trial.logs |= {f"more {n}": trial.curve for n in range(30)}
+        trial.logs = {**trial.logs, **{f"more {n}": trial.curve for n in range(30)}}
     stored = store(database, name, trials, metric="val_accuracy")
     drawn = summarise(database, stored, logs="drawn")
     with_logs = [trial for trial in drawn.trials if trial.logs]
