@@ -25,13 +25,14 @@ class Notebook:
         self.seed = seed
         self.params = {**PARAMS, **changes}
         self.reports: dict[int, float] = {}
+        self.logs: dict[int, dict[str, Any]] = {}
         self._prune_at = prune_at
+
+    def log(self, metrics: Any, step: int) -> None:
+        self.logs[step] = dict(metrics)
 
     def report(self, value: float, step: int) -> None:
         self.reports[step] = value
-
-    def log(self, metrics: Any, step: int) -> None:
-        pass
 
     def should_prune(self) -> bool:
         return self._prune_at is not None and max(self.reports) >= self._prune_at
@@ -39,8 +40,8 @@ class Notebook:
     def restore(self) -> tuple[int, dict[str, Any]] | None:
         return self.found
 
-    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Any]]) -> None:
-        if step == self.keep_at:
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Any]] | None) -> None:
+        if step == self.keep_at and capture is not None:
             self.kept = (step, dict(capture()))
 
     def offer_model(self, value: float, save: Callable[[Path], object]) -> None:

@@ -142,7 +142,7 @@ class DiesInFold(Digits):  # type: ignore[misc]  # loaded by its path
     def __call__(self, trial: Trial) -> list[float]:
         save = trial.checkpoint
 
-        def checkpoint(step: int, capture: Callable[[], Any]) -> None:
+        def checkpoint(step: int, capture: Callable[[], Any] | None) -> None:
             save(step, capture)
             self.checkpoints_seen += 1
             first = isinstance(trial, WorkerTrial) and "orch:attempt" not in trial.user_attrs

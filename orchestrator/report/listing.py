@@ -168,7 +168,9 @@ def study_page(database: Database, study: StoredStudy) -> str:
         f"{progress['running']} running, {progress['failed']} failed",
     ]
     if study.data:
-        facts = ", ".join(f"{key} {value}" for key, value in study.data.items())
+        facts = ", ".join(
+            f"{key} {value}" for key, value in study.data.items() if value is not None
+        )
         parts.append(f"# data: {facts}")
     workers = [
         row for row in database.rows("workers_of_study", study_id=study.study_id) if row["live"]

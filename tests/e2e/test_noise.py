@@ -54,7 +54,6 @@ def test_a_grid_over_a_keras_network_ranks_as_grid_search_cv_does(orch: Orch, na
     from sklearn.model_selection import GridSearchCV
 
     from orchestrator.training.data import load
-    from orchestrator.training.rounds import scaled
 
     orch.ok(
         "run", "digits", "--study", name, "--sampler", "grid", "--folds", "3", "--workers", "2",
@@ -80,7 +79,7 @@ def test_a_grid_over_a_keras_network_ranks_as_grid_search_cv_does(orch: Orch, na
         classifier, {"model_kwargs": [{"units": units} for units in (2, 8, 64)]}, cv=3
     )
     # Cloning the classifier loses its fit_kwargs (Keras 3.15).
-    x = scaled(data.x_train).reshape(-1, 64)
+    x = data.x_train.reshape(-1, 64)
     theirs.fit(x, data.y_train, epochs=4, batch_size=64, verbose=0)
     rank = {
         params["model_kwargs"]["units"]: place

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Orch
 
-_BLOCKED = ("tensorflow", "keras", "grpc", "cryptography", "cmaes", "torch")
+_BLOCKED = ("tensorflow", "keras", "grpc", "cryptography", "cmaes", "torch", "pyarrow")
 # To Python's own finder these packages are not installed; it runs in the workers, too.
 _BLOCKER = f"""
 import sys
@@ -53,6 +53,8 @@ def test_a_study_without_keras_runs_and_is_reported(bare: Bare, name: str, tmp_p
     assert "quadratic" in page.read_text()
     bare.ok("compare", name, f"{name}f")
     assert "units" in bare.ok("space", "mnist")
+    line = bare.refused(2, "report", name, "--format", "parquet")
+    assert line.endswith("needs pyarrow; pip install 'optuna-orchestrator[parquet]'")
 
 
 def test_without_keras_a_keras_study_is_stored_and_its_worker_stops_with_one_line(

@@ -9,7 +9,8 @@ from conftest import Orch
 
 from orchestrator.errors import ObjectiveError, UnknownObjective
 from orchestrator.training.base import Objective, Settings
-from orchestrator.training.registry import default_direction, find, known
+from orchestrator.training.metric_names import direction_of
+from orchestrator.training.registry import find, known
 
 
 def test_the_built_in_objectives_are_known() -> None:
@@ -26,11 +27,15 @@ def test_the_built_in_objectives_are_known() -> None:
         ("auc", "maximize"),
         ("val_loss", "minimize"),
         ("mean_absolute_error", "minimize"),
-        ("value", "minimize"),
+        ("val_label_accuracy", "maximize"),
+        ("mean_io_u_1", "maximize"),
+        ("val_total_loss", "minimize"),
+        ("accuracy_loss", "minimize"),
+        ("value", None),
     ],
 )
-def test_the_direction_follows_from_the_metric(metric: str, direction: str) -> None:
-    assert default_direction(metric) == direction
+def test_name_of_a_metric_says_its_direction(metric: str, direction: str | None) -> None:
+    assert direction_of(metric) == direction
 
 
 def test_an_unknown_objective_suggests_the_nearest_name() -> None:

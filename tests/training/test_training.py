@@ -16,7 +16,7 @@ from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings
 from orchestrator.training.builtin.digits import Digits
 from orchestrator.training.builtin.network import network
-from orchestrator.training.keras import capture_state, restore_state
+from orchestrator.training.state import capture_state, restore_model
 
 
 def build(objective: Digits, **changes: Any) -> Any:
@@ -105,7 +105,7 @@ def test_a_checkpoint_holds_the_weights_and_the_optimizers_state() -> None:
     objective(trial)
     assert trial.kept is not None
     fresh = build(objective)
-    restore_state(fresh, trial.kept[1])
+    restore_model(fresh, trial.kept[1])
     again = capture_state(fresh)
     assert all(np.array_equal(again[key], trial.kept[1][key]) for key in again)
     assert fresh.optimizer.iterations.numpy() == -(-1198 // 64)
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
     objective = Digits(Settings())
     state = capture_state(build(objective))
     with pytest.raises(ObjectiveError, match="another model"):
-        restore_state(build(objective, units=32), state)
+        restore_model(build(objective, units=32), state)
 
 
 def test_an_interruption_passes_through_keras_unharmed() -> None:

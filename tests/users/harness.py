@@ -25,7 +25,7 @@ SEED = 7
 _WORKERS = ("--workers", "2")
 _SECONDS = 300
 _NEWEST_CHECKPOINT = """
-    SELECT max(step) FROM orch.checkpoint JOIN trials USING (trial_id)
+    SELECT max(step) AS step FROM orch.checkpoint JOIN trials USING (trial_id)
     JOIN studies USING (study_id) WHERE study_name = %(name)s
 """
 
@@ -115,9 +115,9 @@ class Users(Orch):
 
     def _has_two_checkpoints(self, name: str) -> bool:
         database = Database(EmbeddedServer(self.home).ensure_running())
-        [(step,)] = database.execute(_NEWEST_CHECKPOINT, {"name": name})
+        [row] = database.execute(_NEWEST_CHECKPOINT, {"name": name})
         database.close()
-        return step is not None and step >= 2
+        return row["step"] is not None and row["step"] >= 2
 
 
 def as_toml(params: dict[str, Any]) -> str:

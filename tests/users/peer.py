@@ -21,7 +21,7 @@ from declared import Training
 from epochs import read_log
 from keras_tuner.src.engine import tuner_utils
 from keras_tuner.src.engine.trial import Trial
-from watched import Watch
+from watched import Watch, given_data
 
 
 class Seeded(keras_tuner.HyperModel):
@@ -42,19 +42,9 @@ class Seeded(keras_tuner.HyperModel):
         return super().fit(hp, model, *args, **kwargs)
 
 
-def digits() -> dict[str, Any]:
-    """What orch makes of the data set ``digits``."""
-    from sklearn.datasets import load_digits
-
-    bundled = load_digits()
-    order = np.random.default_rng(0).permutation(len(bundled.target))
-    images = ((bundled.images[order] * 15).astype(np.uint8) / np.float32(255)).astype("float32")
-    return {"x": images[:-360], "y": bundled.target[order][:-360].astype(np.int64)}
-
-
-def arguments_of(training: Training, module: Any) -> tuple[list[Any], dict[str, Any]]:
+def arguments_of(training: Training) -> tuple[list[Any], dict[str, Any]]:
     """What a user passes to ``search``: positional arguments and keywords."""
-    given = dict(module.data() if hasattr(module, "data") else digits())
+    given = given_data(training.name)
     positional = [given.pop("x"), *([given.pop("y")] if "y" in given else [])]
     validates = {"validation_data", "validation_split"} & given.keys()
     if not validates and training.metric.startswith("val_"):
@@ -74,7 +64,7 @@ def train(training: Training, folder: Path, seed: int) -> dict[str, Any]:
     hp.values = dict(training.params)
     log = folder / f"{training.name}.log"
     log.unlink(missing_ok=True)
-    positional, keywords = arguments_of(training, module)
+    positional, keywords = arguments_of(training)
     keywords["callbacks"] = [*keywords.get("callbacks", ()), Watch(str(log))]
     started = time.monotonic()
     keywords |= {"epochs": training.epochs, "verbose": 0}

@@ -543,7 +543,8 @@ def test_a_reclaimed_trial_is_dropped_at_its_next_report(
             place.wait_until_arrived(trial)
             place.lose_the_lease()
         if (trial.number, step) == (0, 3):
-            wait_until(lambda: trial.report(0.0, next(later)))
+            while True:  # until it is told that the lease is gone
+                trial.report(0.0, next(later))
 
     place.create(worker={"max_failures": 2}, trials=1)
     after_step(act)
@@ -679,7 +680,8 @@ def test_after_storage_patience_the_trial_is_saved_and_the_next_worker_resumes_i
             place.own.goes_away()
         if step > 2:
             state = np.array([float(sum(range(1, step + 1)))])
-            wait_until(lambda: trial.checkpoint(step, lambda: {"state": state}))
+            while True:  # until its patience is over
+                trial.checkpoint(step, lambda: {"state": state})
 
     after_step(act)
     place.create(worker={"storage_patience": 0.3})

@@ -7,7 +7,6 @@ from keras import layers
 METRIC, EPOCHS, PARAMS = "val_mae", 6, {"factors": 8, "learning_rate": 0.05}
 EXACT, FAST, CHECKPOINTS = True, True, False
 
-rng = np.random.default_rng(12)
 user_ids = 9_000_000_000_000_000 + np.arange(40)
 item_ids = 33_554_432 + np.arange(30)
 
@@ -28,6 +27,7 @@ def build_model(hp):
 
 
 def data():
+    rng = np.random.default_rng(12)
     taste, quality = rng.normal(size=40), rng.normal(size=30)
     u, i = rng.integers(0, 40, 2000), rng.integers(0, 30, 2000)
     x = {"user": user_ids[u][:, None], "item": item_ids[i][:, None]}
