@@ -8,13 +8,14 @@ MEASURED := tests/worker tests/storage tests/search
 LOWEST := $(shell sed -n 's/.*"optuna>=\([0-9.]*\).*/\1/p' pyproject.toml)
 LOCKED := $(shell sed -n 's/^optuna==//p' constraints.txt)
 # Those that take longest: clusters, crashes and wheels, a process for each refused command, real
-# kernels, whole pages of the documentation.
+# kernels, whole pages of the documentation, every kind of call beside model.fit.
 LONG := tests/api/test_notebook.py tests/api/test_pages.py tests/chaos tests/cli/test_refused.py \
 	tests/deploy tests/e2e/test_as_plain_optuna.py tests/e2e/test_faults.py tests/e2e/test_gil.py \
 	tests/e2e/test_keras_tuner.py tests/e2e/test_mnist.py tests/e2e/test_noise.py \
 	tests/e2e/test_promotion.py tests/e2e/test_search.py tests/e2e/test_server_faults.py \
 	tests/e2e/test_upgrade.py tests/e2e/test_winner.py tests/launch tests/packaging \
-	tests/report/test_anywhere.py tests/test_docs.py tests/test_examples.py
+	tests/report/test_anywhere.py tests/test_docs.py tests/test_examples.py \
+	tests/training/test_fast_fit_equals_keras.py
 
 .PHONY: help install demo test long users lowest check coverage mutation docs chaos cluster clean
 

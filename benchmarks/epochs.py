@@ -149,15 +149,15 @@ def _part(job: dict[str, Any]) -> dict[str, Any]:
 
     dataset = load("mnist")
     split = Rounds(dataset, None, 0, 1)[0]
-    examples = job["examples"] or len(split.x_train)
-    x, y = split.x_train[:examples], split.y_train[:examples]
+    examples = job["examples"] or len(split.x)
+    x, y = split.x[:examples], split.y[:examples]
     seconds: list[float] = []
     accuracies = []
     for seed in job["seeds"]:
         keras.utils.set_random_seed(seed)
         model = network(PARAMS, dataset)
         clock = _clock(seconds)
-        history = _fit(job, model, x, y, split, clock)
+        history = _fit({**job, "seed": seed}, model, x, y, split, clock)
         accuracies.append(history.history["val_accuracy"][-1])
         keras.backend.clear_session()
     return {"seconds": seconds, "accuracies": accuracies}
@@ -168,12 +168,13 @@ def _fit(job: dict[str, Any], model: Any, x: Any, y: Any, split: Any, clock: Any
 
     options = {
         "epochs": job["epochs"],
-        "validation_data": (split.x_validation, split.y_validation),
+        "validation_data": split.validation_data,
         "verbose": 0,
         "callbacks": [clock],
     }
     if job["fit"] == "fast":
-        return fast_fit.fit(model, x, y, job["batch"], **options)
+        options |= {"x": x, "y": y, "batch_size": job["batch"], "seeds": (job["seed"],)}
+        return fast_fit.fit(model, **options)
     return model.fit(x, y, batch_size=job["batch"], **options)
 
 

@@ -111,9 +111,8 @@ def _bare(trials: int) -> None:
     import tensorflow as tf  # noqa: F401
 
     from orchestrator.training.data import load
-    from orchestrator.training.rounds import scaled
 
-    held = scaled(load("mnist").x_train)
+    held = load("mnist").x_train
     load.cache_clear()
     print(json.dumps({"examples": len(held)}), flush=True)
     sys.stdin.readline()

@@ -133,10 +133,10 @@ def _search(options: argparse.Namespace) -> None:
     import keras_tuner
 
     from examples.kerastuner import build_model
-    from orchestrator.training.data import load, split
-    from orchestrator.training.rounds import scaled
+    from orchestrator.training.data import load
+    from orchestrator.training.rounds import Rounds
 
-    cut = split(load("mnist"), None)
+    split = Rounds(load("mnist"), None, 0, 1)[0]
     folder = str(Path(options.tuner).parent / "kerastuner")
     common: dict[str, Any] = {
         "objective": "val_accuracy", "seed": options.seed, "directory": folder, "overwrite": True,
@@ -148,10 +148,10 @@ def _search(options: argparse.Namespace) -> None:
     else:
         tuner = keras_tuner.RandomSearch(build_model, max_trials=options.trials, **common)
     tuner.search(
-        scaled(cut.x_train),
-        cut.y_train,
+        split.x,
+        split.y,
         epochs=options.max_epochs,
-        validation_data=(scaled(cut.x_validation), cut.y_validation),
+        validation_data=split.validation_data,
         callbacks=[_logger(options.tuner)],
         verbose=0,
     )

@@ -79,10 +79,9 @@ def network(params: Mapping[str, Any], dataset: Dataset) -> keras.Model:
 
 
 def _mean_and_variance(images: Array) -> tuple[float, float]:
-    """Of all pixels of the training images, as they reach the model: bytes as 0..1."""
-    scale = np.float32(255 if images.dtype == np.uint8 else 1)
+    """Of all pixels of the training images, as they reach the model."""
     # Image by image: whole-set intermediates in float64 would be eight times the data.
-    pixels = [image.astype(np.float32) / scale for image in images]
+    pixels = [image.astype(np.float32) for image in images]
     mean = float(np.array([image.mean() for image in pixels]).mean())
     squares = np.array([np.square(image).mean() for image in pixels])
     return mean, float(squares.mean()) - mean**2

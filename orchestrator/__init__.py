@@ -41,8 +41,10 @@ if TYPE_CHECKING:
         search_space,
     )
     from orchestrator.study import Study
+    from orchestrator.training.data_source import Data
 
 __all__ = [
+    "Data",
     "DataError",
     "EstimatorObjective",
     "FailedTrialError",
@@ -72,6 +74,7 @@ __all__ = [
 logging.getLogger("orch").addHandler(logging.NullHandler())
 
 _MODULES = {
+    "Data": "training.data_source",
     "EstimatorObjective": "objective",
     "KerasObjective": "objective",
     "Objective": "objective",

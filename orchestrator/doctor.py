@@ -158,7 +158,8 @@ def _data(name: str, needed: bool = True) -> Finding:
         data = load(name)
     except DataError as error:
         return Finding(name, False, str(error), needed)
-    return Finding(name, True, f"{len(data.x_train)} training and {len(data.x_test)} test examples")
+    test = data.facts(None).test
+    return Finding(name, True, f"{data.examples} training and {test} test examples")
 
 
 def _tensorflow() -> Finding:

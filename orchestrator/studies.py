@@ -25,9 +25,12 @@ from orchestrator.storage.studies import insert, open_study
 from orchestrator.study import Seconds, Study
 from orchestrator.training import handover
 from orchestrator.training.base import Objective
+from orchestrator.training.data_source import Data
+from orchestrator.training.handed_data import hand_over_data, keep
 from orchestrator.training.handover import Handover
 from orchestrator.training.registry import known
 
+AnyData = Any  # what model.fit takes, a function that returns it, or a name
 AnyObjective = str | Callable[[Trial], Any] | Objective | type[Objective] | object
 Table = Mapping[str, Any]
 
@@ -52,7 +55,7 @@ def create_study(
     pruner: str | Table | None = None,
     terminator: str | Table | None = None,
     training: Table | None = None,
-    data: str | Path | None = None,
+    data: AnyData | None = None,
     data_options: Table | None = None,
     options: Table | None = None,
     worker: Table | None = None,
@@ -91,7 +94,10 @@ def create_study(
         pruner: what ends hopeless trials early.
         terminator: what ends the study when no gain is expected.
         training: the ``[training]`` table.
-        data: a data set's name or a PATH.npz.
+        data: what ``model.fit`` takes: a mapping with ``x``, ``y`` and what else is wanted, e.g.
+            ``validation_data``, ``test_data`` or ``class_weight``; ``(x, y)``; or
+            ``(x, y), (x_test, y_test)``. Or a function that returns it, ``"mnist"``, ``"digits"``,
+            a PATH.npz, ``"package.module:function"``; or :class:`Data`.
         data_options: the ``[data]`` table.
         options: the ``[objective]`` table.
         worker: the ``[worker]`` table, e.g. ``{"grace_seconds": 30}``.
@@ -105,6 +111,7 @@ def create_study(
         StorageError: the storage is out of reach.
     """
     handed = _handed(objective)
+    data, data_options, handed_data = _named_data(data, data_options)
     reference = objective if isinstance(objective, str) else handed and handed.reference
     if spec is None and reference is None:
         raise UsageError("name the objective with objective=, or give a whole spec with spec=")
@@ -122,13 +129,15 @@ def create_study(
         },
     )  # fmt: skip
     database = open_database(storage)
-    with handover.lent(handed):
+    handovers = _given(handed, handed_data)
+    with handover.lent(handovers):
         if resume:
             allows = bool(allow_mismatch)
             resumed = create_or_resume(database, written, allows, allow_mismatch is True)
         else:
             resumed = Resumed(insert(database, resolve(written)))
-    return Study(database, resumed.study.name, handed, resumed)
+    _keep(handovers)
+    return Study(database, resumed.study.name, handovers, resumed)
 
 
 def load_study(
@@ -136,6 +145,7 @@ def load_study(
     *,
     storage: str | None = None,
     objective: AnyObjective | None = None,
+    data: AnyData | None = None,
     upgrade: bool = True,
 ) -> Study:
     """Open a stored study.
@@ -148,15 +158,18 @@ def load_study(
         storage: a URL; None: ``ORCH_STORAGE``, else the embedded server.
         objective: the study's own, where it is a function of a notebook or script, which must be
             handed over again.
+        data: the study's own, where they are a function of a notebook or script, or arrays that
+            this machine does not have.
         upgrade: upgrade the tables of an older orch on the embedded server, where the running
             workers of that version then leave. Other servers are upgraded by ``server.upgrade``.
 
     Raises:
         NoSuchStudy: there is none of that name.
-        UsageError: the objective is not the study's.
+        UsageError: the objective or the data are not the study's.
         StorageError: the storage is out of reach.
     """
     handed = _handed(objective)
+    data, _, handed_data = _named_data(data, None)
     database = open_database(storage, create=False, upgrade=upgrade)
     stored = open_study(database, name)
     reference = handed.reference if handed is not None else objective
@@ -165,7 +178,14 @@ def load_study(
             f"the objective of study '{name}' is {stored.spec.study.objective}, not {reference}; "
             "give that one, or create a study of another name"
         )
-    return Study(database, name, handed)
+    if data is not None and str(data) != stored.spec.data.name:
+        raise UsageError(
+            f"the data of study '{name}' are {stored.spec.data.name}, not {data}; give those, or "
+            "create a study of another name"
+        )
+    handovers = _given(handed, handed_data)
+    _keep(handovers)
+    return Study(database, name, handovers)
 
 
 def list_studies(*, storage: str | None = None) -> StudyList:
@@ -205,10 +225,10 @@ def compare(*studies: Study | str, storage: str | None = None) -> Comparison:
     summaries = []
     for each in dict.fromkeys(studies):
         if isinstance(each, Study):
-            summaries.append(each.summary())
+            summaries.append(each.summary(format="text"))
         else:
             database = database or open_database(storage, create=False, upgrade=False)
-            summaries.append(Study(database, each).summary())
+            summaries.append(Study(database, each).summary(format="text"))
     if database is not None:
         database.close()
     return compare_summaries(summaries)
@@ -237,7 +257,7 @@ def search_space(objective: AnyObjective | StudySpec, *, storage: str | None = N
             return study.search_space()
     handed = _handed(objective)
     reference = handed.reference if handed is not None else objective
-    with handover.lent(handed):
+    with handover.lent(_given(handed)):
         spec = spec_of(None, {"objective": reference})
         return SearchSpace(spec, asked_facts(spec))
 
@@ -334,7 +354,7 @@ def _imported(
         imported = read()
         trials = counted(len(imported.trials), "trial")
         database = open_database(storage)
-        with handover.lent(handed):
+        with handover.lent(_given(handed)):
             store(
                 database,
                 name,
@@ -346,7 +366,7 @@ def _imported(
         _show("")
     for warning in imported.warnings:
         warnings.warn(printable(warning), stacklevel=3)
-    return Study(database, name, handed)
+    return Study(database, name, _given(handed))
 
 
 def _show(text: str) -> None:
@@ -367,3 +387,32 @@ def _handed(objective: AnyObjective | None) -> Handover | None:
         return handover.hand_over(objective)
     except ObjectiveError as error:
         raise UsageError(str(error)) from None
+
+
+def _named_data(
+    data: AnyData | None, options: Table | None
+) -> tuple[str | Path | None, Table | None, Handover | None]:
+    """The data's name, their options, and how they are handed over where they need it.
+
+    Raises:
+        UsageError: they are not what ``model.fit`` takes.
+    """
+    if isinstance(data, Data):
+        if data.fingerprint is not None:
+            options = {**(options or {}), "fingerprint": data.fingerprint}
+        data = data.source
+    if data is None or isinstance(data, str | Path):
+        return data, options, None
+    fingerprint = (options or {}).get("fingerprint")
+    handed = hand_over_data(data, fingerprint)
+    return handed.reference, options, handed
+
+
+def _given(*handovers: Handover | None) -> list[Handover]:
+    return [each for each in handovers if each is not None]
+
+
+def _keep(handovers: Sequence[Handover]) -> None:
+    for each in handovers:
+        if handover.is_arrays(each.reference):
+            keep(each)

@@ -23,7 +23,7 @@ from orchestrator.report.listing import (
     study_page,
 )
 from orchestrator.report.reader import summarise
-from orchestrator.report.render import format_of
+from orchestrator.report.render import format_of, shown_in
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
 from orchestrator.resolve.objective import asked_facts
@@ -34,7 +34,7 @@ from orchestrator.spec.model import StudySpec
 from orchestrator.storage import studies
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.studies import StoredStudy, open_study, ranking, read_trials
+from orchestrator.storage.studies import StoredStudy, open_study, ranking, read_logs, read_trials
 from orchestrator.storage.url import mask
 from orchestrator.training import handover
 from orchestrator.training.handover import Handover
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Study", "Summary"]
 
 State = Literal["open", "stopping", "exhausted", "failed", "done"]
-Format = Literal["text", "json", "csv", "markdown", "html"]
+Format = Literal["text", "json", "csv", "markdown", "html", "parquet"]
 Seconds = float | str
 Progress = Literal["auto", False]
 OnTrial = Callable[[FrozenTrial], None]
@@ -73,13 +73,13 @@ class Study:
         self,
         database: Database,
         name: str,
-        objective: Handover | None = None,
+        handed: Sequence[Handover] = (),
         resumed: Resumed | None = None,
     ) -> None:
         self.name = name
         self.storage = mask(database.url)
         self._database = database
-        self._objective = objective
+        self._handed = tuple(handed)
         self._resumed = resumed
 
     def __repr__(self) -> str:
@@ -151,7 +151,7 @@ class Study:
         """
         from orchestrator.workers import LocalRun  # which loads what a worker needs
 
-        local = LocalRun.prepare(self._database, workers, gpus, self._objective)
+        local = LocalRun.prepare(self._database, workers, gpus, self._handed)
         seconds = seconds_of(timeout)
         with self._lent():
             resumed = self._take_up(allow_mismatch)
@@ -222,7 +222,7 @@ class Study:
         Raises:
             StorageError: the storage is out of reach.
         """
-        from orchestrator.report.confirmation import keep_confirmation
+        from orchestrator.report.winner import keep_confirmation
 
         stored = self._stored()
         keep_confirmation(self._database, stored)
@@ -337,7 +337,7 @@ class Study:
         Raises:
             StorageError: the storage is out of reach.
         """
-        return BestTrials(self.summary(), self.trials, top)
+        return BestTrials(self.summary(format="text"), self.trials, top)
 
     def best_model(self) -> Any:
         """The Keras model of the winner, or else of the next best trial whose model was saved.
@@ -367,39 +367,55 @@ class Study:
         """
         from orchestrator.winner.models import write_models
 
-        ranked = best_of(self.summary())
+        ranked = best_of(self.summary(format="text"))
         winner = ranked[0].number if ranked else None
         return write_models(self._database, self._stored(), Path(folder), top, winner)
 
-    def to_dataframe(self) -> Any:
+    def to_dataframe(self, *, logs: bool = False) -> Any:
         """The trials as a pandas DataFrame, a row each, with Optuna's own columns.
 
         Example:
             study.to_dataframe().sort_values("value_val_accuracy")
+            study.to_dataframe(logs=True).loc[0].plot(y="val_loss")
+
+        Args:
+            logs: instead, a row for each step of each trial and a column for each name that they
+                log, e.g. all that Keras logs.
 
         Raises:
             UsageError: pandas is missing.
             StorageError: the storage is out of reach.
         """
         try:
-            import pandas  # noqa: F401 - Optuna's own message names no fix
-        except ImportError:
+            import pandas
+        except ImportError:  # Optuna's own message names no fix
             raise missing("pandas", "pandas", "to_dataframe") from None
+        if logs:
+            found = read_logs(self._database, self._stored())
+            parts = {
+                number: pandas.DataFrame(curves).sort_index() for number, curves in found.items()
+            }
+            return pandas.concat(parts or {0: pandas.DataFrame()}, names=["number", "step"])
         return optuna.Study(self.name, PostgresStorage(self._database)).trials_dataframe()
 
-    def summary(self, *, thorough: bool = False) -> Summary:
+    def summary(self, *, thorough: bool = False, format: Format | None = None) -> Summary:
         """The report as data; ``print`` shows it as text.
 
         Example:
             study.summary().epochs.saved_ratio
+            study.summary().trials[0].logs["val_loss"]
 
         Args:
             thorough: with the importances by fANOVA, whether a claim depends on them or not.
+            format: read no more than a report in that format shows; None: all logs.
 
         Raises:
+            UsageError: the format needs a package that is not installed.
             StorageError: the storage is out of reach.
         """
-        return summarise(self._database, self._stored(), thorough)
+        if format is not None:
+            return summarise(self._database, self._stored(), **shown_in(format))
+        return summarise(self._database, self._stored(), thorough, "all")
 
     def report(self, path: Path | str | None = None, format: Format | None = None) -> str:
         """The report as text, or written to a file in the format of its name.
@@ -410,25 +426,28 @@ class Study:
 
         Args:
             path: a file, e.g. ``report.html``, ``report.md``, ``trials.csv``; None: no file.
-            format: ``"text"``, ``"json"``, ``"csv"``, ``"markdown"`` or ``"html"``; None: as the
-                file's name says, else text.
+            format: ``"text"``, ``"json"``, ``"csv"``, ``"markdown"``, ``"html"`` or ``"parquet"``;
+                None: as the file's name says, else text.
+
+        Returns:
+            What is in the file; of parquet, the report as text.
 
         Raises:
-            UsageError: the format is unknown.
+            UsageError: the format is unknown, or needs a package that is not installed.
             OrchError: the file cannot be written.
             StorageError: the storage is out of reach.
         """
-        form = format_of(path, format)
+        form = cast(Format, format_of(path, format))
 
         def render() -> str:
-            return self.summary(thorough=form not in ("text", "csv")).render(form)
+            return self.summary(format=form).render(form)
 
         if path is None:
             # What was trained counts, not whether all of it can be shown.
             return section("The report", render, "{}\n".format) if form == "text" else render()
-        summary = self.summary(thorough=form not in ("text", "csv"))
+        summary = self.summary(format=form)
         summary.write(Path(path), form)
-        return summary.render(form)
+        return summary.render("text" if form == "parquet" else form)
 
     def show(self) -> str:
         """The spec, the state and the live workers as text.
@@ -486,7 +505,7 @@ class Study:
         from orchestrator.winner.confirm import confirm_study, read_confirmed
         from orchestrator.workers import LocalRun
 
-        local = LocalRun.prepare(self._database, workers, gpus, self._objective)
+        local = LocalRun.prepare(self._database, workers, gpus, self._handed)
         stored, trials = self._stored(), self.trials
         with self._lent():
             confirming = confirm_study(self._database, stored, trials, top, seeds)
@@ -617,7 +636,7 @@ class Study:
     def _repr_html_(self) -> str:
         from orchestrator.report.page import frame
 
-        return frame(self.name, self.summary)
+        return frame(self.name, lambda: self.summary(format="text"))
 
     def _stored(self) -> StoredStudy:
         return open_study(self._database, self.name)
@@ -632,7 +651,7 @@ class Study:
 
     @contextmanager
     def _lent(self) -> Iterator[None]:
-        with handover.lent(self._objective):
+        with handover.lent(self._handed):
             yield
 
 

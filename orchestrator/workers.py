@@ -25,6 +25,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import open_database
 from orchestrator.storage.studies import StoredStudy, open_study
+from orchestrator.training import handover
 from orchestrator.training.handover import Handover
 from orchestrator.worker.supervisor import Crew, LocalWorkers, Supervisor, local_workers
 from orchestrator.worker.worker import GuestWorker
@@ -169,19 +170,19 @@ class LocalRun:
         database: Database,
         workers: int | None,
         gpus: str | Sequence[str] | None,
-        objective: Handover | None,
+        handed: Sequence[Handover],
     ) -> LocalRun:
         """Check what is asked of this machine, before anything is written.
 
         Raises:
-            UsageError: too many workers, a GPU that is not here, or an objective that cannot be
-                handed to another process.
+            UsageError: too many workers, a GPU that is not here, or an objective or data that
+                cannot be handed to another process.
             OrchError: the workers' logs cannot be written.
         """
         if workers == 0:
             return cls(database, None, None)
         local = local_workers(workers, gpus)
-        return cls(database, local, None if objective is None else objective.message())
+        return cls(database, local, handover.message(handed))
 
     def work(
         self,

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
 from stepped import Stepped
 
 from orchestrator.objective import Trial
 
-# A test puts its own in their place.
+AfterStep = Callable[[Any, int], object]
+Function = Callable[[Any], object]
 
 
-def after_step(trial: Any, step: int) -> None:
-    """Comes after each step's report."""
+class Acts:
+    """What a test does in its objectives, until it is reset."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.after_step: AfterStep = lambda trial, step: None
+        self.function: Function = lambda trial: None
+
+    def set_after_step(self, act: AfterStep) -> None:
+        """``act`` comes after each step's report of :class:`Hooked`."""
+        self.after_step = act
+
+    def set_function(self, act: Function) -> None:
+        """``act`` is the plain objective."""
+        self.function = act
 
 
-def function(trial: Any) -> Any:
-    """The plain objective."""
+acts = Acts()
 
 
 class Hooked(Stepped):
@@ -29,9 +46,19 @@ class Hooked(Stepped):
         self.trained.append((trial.number, step))
 
     def reported(self, trial: Trial, step: int) -> None:
-        after_step(trial, step)
+        acts.after_step(trial, step)
 
 
-def plain(trial: Any) -> float | Sequence[float]:
-    """Any function of a trial."""
-    return function(trial)  # type: ignore[no-any-return]
+class Conditional(Hooked):
+    """``z`` exists beside an ``x`` above 0.9 alone, which none is."""
+
+    def space(self) -> dict[str, BaseDistribution]:
+        return {"x": FloatDistribution(0.0, 0.8), "z": FloatDistribution(0.0, 1.0)}
+
+    def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
+        return name == "x" or chosen["x"] > 0.9
+
+
+def plain(trial: optuna.Trial) -> Any:
+    """Any function of a trial; some return what is refused."""
+    return acts.function(trial)

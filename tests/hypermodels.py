@@ -40,7 +40,7 @@ class WithFit:
     def fit(self, hp: Any, model: keras.Model, *args: Any, **kwargs: Any) -> float:
         batch_size = hp.Choice("batch_size", [64, 128])
         history = model.fit(*args, batch_size=batch_size, **kwargs)
-        return max(history.history["val_accuracy"])
+        return float(max(history.history["val_accuracy"]))
 
 
 def is_keras_tuners(hp: Any) -> keras.Model:

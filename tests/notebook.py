@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 PARAMS: dict[str, Any] = {
@@ -23,13 +25,14 @@ class Notebook:
         self.seed = seed
         self.params = {**PARAMS, **changes}
         self.reports: dict[int, float] = {}
+        self.logs: dict[int, dict[str, Any]] = {}
         self._prune_at = prune_at
+
+    def log(self, metrics: Any, step: int) -> None:
+        self.logs[step] = dict(metrics)
 
     def report(self, value: float, step: int) -> None:
         self.reports[step] = value
-
-    def log(self, metrics: Any, step: int) -> None:
-        pass
 
     def should_prune(self) -> bool:
         return self._prune_at is not None and max(self.reports) >= self._prune_at
@@ -37,11 +40,11 @@ class Notebook:
     def restore(self) -> tuple[int, dict[str, Any]] | None:
         return self.found
 
-    def checkpoint(self, step: int, capture: Any) -> None:
-        if step == self.keep_at:
-            self.kept = (step, capture())
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Any]] | None) -> None:
+        if step == self.keep_at and capture is not None:
+            self.kept = (step, dict(capture()))
 
-    def offer_model(self, value: float, save: Any) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         self.offered = value
 
     def set_user_attr(self, key: str, value: Any) -> None:

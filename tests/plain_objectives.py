@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import optuna
@@ -29,13 +29,14 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 Kind = Callable[[optuna.Trial], Any]
+Function = TypeVar("Function", bound=Kind)
 KINDS: dict[str, tuple[Kind, dict[str, Any]]] = {}
 
 
-def kind(**enqueued: Any) -> Callable[[Kind], Kind]:
+def kind(**enqueued: Any) -> Callable[[Function], Function]:
     """Note a kind of objective with the parameters that are enqueued for it."""
 
-    def note(function: Kind) -> Kind:
+    def note(function: Function) -> Function:
         KINDS[function.__name__] = (function, enqueued)
         return function
 
@@ -72,7 +73,7 @@ def chooses_a_classifier(trial: optuna.Trial) -> float:
             n_estimators=5,
             random_state=0,
         )
-    return cross_val_score(model, objective.features, objective.classes, cv=3).mean()
+    return float(cross_val_score(model, objective.features, objective.classes, cv=3).mean())
 
 
 @kind(classifier="RandomForest", max_depth=4)
@@ -88,7 +89,7 @@ def _fit_in_steps(trial: optuna.Trial, alpha: float) -> float:
         trial.report(model.score(valid_x, valid_y), step)
         if trial.should_prune():
             raise optuna.TrialPruned
-    return model.score(valid_x, valid_y)
+    return float(model.score(valid_x, valid_y))
 
 
 @kind(alpha=1e-3)
@@ -123,7 +124,7 @@ def builds_a_pipeline(trial: optuna.Trial) -> float:
 def trains_with_keras(trial: optuna.Trial) -> float:
     import keras
 
-    class Reports(keras.callbacks.Callback):
+    class Reports(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
             assert logs is not None
             trial.report(logs["val_accuracy"], 100 + epoch)
@@ -142,7 +143,7 @@ def trains_with_keras(trial: optuna.Trial) -> float:
         train_x, train_y, validation_data=(valid_x, valid_y), epochs=3, verbose=0,
         callbacks=[Reports()],
     )  # fmt: skip
-    return history.history["val_accuracy"][-1]
+    return float(history.history["val_accuracy"][-1])
 
 
 # What is drawn, noted and asked
@@ -219,7 +220,7 @@ def runs_an_inner_study(trial: optuna.Trial) -> float:
 @kind(x=0.35)
 def reports_in_every_way(trial: optuna.Trial) -> float:
     x = trial.suggest_float("x", 0, 1)
-    trial.report(np.float32(0.5), np.int64(200))
+    trial.report(np.float32(0.5), np.int64(200))  # type: ignore[arg-type]  # as users do
     trial.report(9.0, 200)  # the first value of a step counts
     trial.report(float("nan"), 201)
     trial.report(float("inf"), 199)

@@ -46,7 +46,7 @@ def write_files(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", pages_with_commands())
-def test_the_commands_of_a_page_run_in_their_order(
+def test_the_commands_of_a_page_run_in_order(
     fresh: Orch,
     page: str,
     tmp_path: Path,

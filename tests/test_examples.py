@@ -25,11 +25,11 @@ SMALLER = {
 }  # fmt: skip
 
 
-def test_every_example_is_tried() -> None:
+def test_every_example_has_a_test() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(SMALLER)
 
 
-def test_every_search_of_the_results_page_is_an_example() -> None:
+def test_every_search_on_the_results_page_is_an_example() -> None:
     page = (EXAMPLES.parent / "docs" / "results.md").read_text()
     assert set(re.findall(r"orch run examples/(\w+)\.toml", page)) == set(SMALLER)
 

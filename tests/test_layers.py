@@ -59,7 +59,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_no_module_imports_what_it_must_not_know() -> None:
+def test_modules_import_only_allowed_layers() -> None:
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout
 
@@ -73,7 +73,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_wrong_import_is_named_wherever_it_stands(copy: Path) -> None:
+def test_a_forbidden_import_is_named_wherever_it_occurs(copy: Path) -> None:
     for path, line, _ in _WRONG:
         with (copy / path).open("a") as file:
             file.write(line)

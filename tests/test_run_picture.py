@@ -52,7 +52,7 @@ def normalised(text: str) -> str:
     return text
 
 
-def test_the_picture_shows_what_a_run_prints(orch: Orch, home: Path) -> None:
+def test_the_documented_picture_shows_what_a_run_prints(orch: Orch, home: Path) -> None:
     if "demo " in orch.ok("list"):
         orch.ok("delete", "demo", "--yes")
     done = orch(*COMMAND)

@@ -60,7 +60,7 @@ def test_a_spec_written_as_toml_reads_back_equal() -> None:
         ({"space": {"u": {"int": [1, 9], "float": [1, 9]}}}, ["space.u", "exactly one"]),
     ],
 )
-def test_a_fault_is_one_line_with_its_key_and_the_mend(
+def test_a_spec_error_is_one_line_with_its_key_and_the_fix(
     sections: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -75,7 +75,7 @@ def test_differences_name_each_key_with_both_values() -> None:
     assert spec().differences(spec(training={"epochs": 3})) == ["training.epochs: 8 -> 3"]
 
 
-def test_the_fingerprint_ignores_the_budget_and_nothing_else() -> None:
+def test_the_fingerprint_ignores_only_the_budget() -> None:
     assert spec().with_budget(99).fingerprint() == spec().fingerprint()
     assert spec(training={"seed": 1}).fingerprint() != spec().fingerprint()
 

@@ -134,7 +134,7 @@ def flat(trial: optuna.Trial) -> float:
 not_callable = 3
 
 
-class DiesInFold(Digits):
+class DiesInFold(Digits):  # type: ignore[misc]  # loaded by its path
     """Its process is killed in the second fold of the first attempt, after its second epoch."""
 
     checkpoints_seen = 0
@@ -142,7 +142,7 @@ class DiesInFold(Digits):
     def __call__(self, trial: Trial) -> list[float]:
         save = trial.checkpoint
 
-        def checkpoint(step: int, capture: Callable[[], Any]) -> None:
+        def checkpoint(step: int, capture: Callable[[], Any] | None) -> None:
             save(step, capture)
             self.checkpoints_seen += 1
             first = isinstance(trial, WorkerTrial) and "orch:attempt" not in trial.user_attrs
@@ -151,7 +151,8 @@ class DiesInFold(Digits):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trial.checkpoint = checkpoint  # type: ignore[method-assign]
-        return super().__call__(trial)
+        values: list[float] = super().__call__(trial)
+        return values
 
 
 class StepsOptions(SteppedOptions):

@@ -80,7 +80,10 @@ SeedOption = Annotated[
     int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of the whole study.")
 ]
 DataOption = Annotated[
-    str | None, typer.Option("--data", metavar="NAME|PATH.npz", help="The data set.")
+    str | None,
+    typer.Option(
+        "--data", metavar="DATA", help="mnist, digits, PATH.npz or package.module:function."
+    ),
 ]
 DirectionOption = Annotated[
     list[Direction] | None,

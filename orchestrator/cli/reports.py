@@ -19,6 +19,7 @@ class Format(StrEnum):
     csv = "csv"
     markdown = "markdown"
     html = "html"
+    parquet = "parquet"
 
 
 class ComparisonFormat(StrEnum):
@@ -43,7 +44,7 @@ def report(
         typer.Option(
             "--out",
             metavar="PATH",
-            help="Default: print; in a terminal, HTML goes to NAME.html.",
+            help="Default: print; HTML in a terminal and parquet go to NAME.html, NAME.parquet.",
         ),
     ] = None,
     schema: Annotated[
@@ -59,21 +60,27 @@ def report(
 ) -> None:
     """Report what a study found.
 
-    Markdown with --out has its figures as SVG files beside it.
+    Markdown with --out has its figures as SVG files beside it, CSV a file of what the trials log;
+    parquet is one file.
 
     Example: orch report demo --format html --out demo.html
     """
     from orchestrator import load_study
 
     study = load_study(name, storage=storage, upgrade=False)
-    if out is None and format is Format.html and sys.stdout.isatty():
-        out = Path(f"{name}.html")  # a page is for a browser, not for a terminal
-    summary = study.summary(thorough=format not in (Format.text, Format.csv))
+    # A page is for a browser, not for a terminal; parquet is for neither.
+    if out is None and (
+        format is Format.parquet or (format is Format.html and sys.stdout.isatty())
+    ):
+        out = Path(f"{name}.{format.value}")
+    summary = study.summary(format=format.value)
     if out is None:
         terminal.print_document(summary.render(format.value), format.value)
         return
-    figures = summary.write(out, format.value)
-    beside = f", with {len(figures)} figures beside it" if figures else ""
+    files = summary.write(out, format.value)
+    beside = f", with {len(files)} figures beside it" if format is Format.markdown and files else ""
+    if format is Format.csv and files:
+        beside = f", with {files[0].name} beside it"
     print(f"{out} is written{beside}", file=sys.stderr)
 
 

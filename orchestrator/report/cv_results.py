@@ -15,8 +15,47 @@ from orchestrator.report.summary import Summary, TrialSummary
 _FRESH = ("confirmed_mean", "confirmed_std", "confirmed_seeds")
 
 
+Row = dict[str, Any]
+
+
 def render(summary: Summary) -> str:
-    """``param_*``, ``split*_test_score``, ``mean_``, ``std_`` and ``rank_test_score``.
+    """The columns of :func:`table`, and ``last_*``: the last value of all that the trials log."""
+    header, rows = table(summary)
+    names = logged_names(summary)
+    for trial in summary.trials:
+        if trial.number in rows:
+            last = {f"last_{name}": list(curve.values())[-1] for name, curve in trial.logs.items()}
+            rows[trial.number] |= last
+    output = io.StringIO()
+    lines = csv.DictWriter(output, [*header, *(f"last_{n}" for n in names)], lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(rows.values())
+    return output.getvalue()
+
+
+def render_logs(summary: Summary) -> str:
+    """What the trials log: a line each step of a trial, and a column ``log_*`` each name."""
+    names = logged_names(summary)
+    output = io.StringIO()
+    lines = csv.writer(output, lineterminator="\n")
+    # The prefix keeps them apart from the first two, and from what a spreadsheet would calculate.
+    lines.writerow(["number", "step", *(f"log_{name}" for name in names)])
+    for trial in summary.trials:
+        for step in sorted({int(step) for curve in trial.logs.values() for step in curve}):
+            values = (trial.logs.get(name, {}).get(str(step)) for name in names)
+            lines.writerow([trial.number, step, *values])
+    return output.getvalue()
+
+
+def logged_names(summary: Summary) -> list[str]:
+    """The names that the trials log with."""
+    return list(dict.fromkeys(name for trial in summary.trials for name in trial.logs))
+
+
+def table(summary: Summary) -> tuple[list[str], dict[int, Row]]:
+    """The names of the columns, and the rows by the trials' numbers.
+
+    ``param_*``, ``split*_test_score``, ``mean_``, ``std_`` and ``rank_test_score``.
 
     As in scikit-learn, a split is one fold or repeat, ``std_test_score`` is the population's
     standard deviation over them (n, not n - 1), and equal means share the better rank. The mean is
@@ -35,9 +74,7 @@ def render(summary: Summary) -> str:
     ]  # fmt: skip
     retried = _retried(summary)
     ranks = _ranks(summary)
-    output = io.StringIO()
-    lines = csv.DictWriter(output, header, lineterminator="\n")
-    lines.writeheader()
+    rows: dict[int, Row] = {}
     for trial in summary.trials:
         if trial.number not in retried:
             line = section(
@@ -49,8 +86,8 @@ def render(summary: Summary) -> str:
             if confirmed is not None:
                 told = (confirmed.mean, confirmed.std, len(confirmed.values))
                 line |= dict(zip(_FRESH, told, strict=True))
-            lines.writerow(line)
-    return output.getvalue()
+            rows[trial.number] = line
+    return header, rows
 
 
 def _line(

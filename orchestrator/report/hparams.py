@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from orchestrator.errors import OrchError
 from orchestrator.report.numbers import MOST
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.storable import clean
-from orchestrator.storage.studies import is_retried
+from orchestrator.storage.studies import Curves, is_retried
 
+_LOGS_AT_ONCE = 100  # trials
 _COMPLETE = "complete"  # a file that says that a trial's folder is final
 
 
@@ -54,15 +55,22 @@ class HParamsLogs:
     Args:
         folder: where; made if it is missing.
         spec: the study's spec.
+        read_logs: what the trials of some numbers have logged; None: nothing.
 
     Raises:
         OrchError: TensorBoard is not installed, or the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, spec: StudySpec) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: StudySpec,
+        read_logs: Callable[[Sequence[int]], Mapping[int, Curves]] | None = None,
+    ) -> None:
         without_tensorflow()
         self._folder = folder
         self._spec = spec
+        self._read_logs = read_logs
         self._domains: dict[str, BaseDistribution] = {}
         self._steps_written: dict[int, int] = {}
         try:
@@ -87,23 +95,29 @@ class HParamsLogs:
             if domains.keys() != self._domains.keys():
                 self._domains = domains
                 self._write_experiment()
-            for trial in shown:
-                self._write_trial(trial)
+            due = [trial for trial in shown if not (self._of(trial) / _COMPLETE).exists()]
+            # The logs of thousands are not held in memory at once.
+            for first in range(0, len(due), _LOGS_AT_ONCE):
+                some = due[first : first + _LOGS_AT_ONCE]
+                logs = self._read_logs([trial.number for trial in some]) if self._read_logs else {}
+                for trial in some:
+                    self._write_trial(trial, logs.get(trial.number, {}))
         except OSError as error:
             raise OrchError(f"cannot write in {self._folder}: {error.strerror}") from None
         return len(shown)
 
-    def _write_trial(self, trial: FrozenTrial) -> None:
-        final = self._folder / f"trial-{trial.number:05d}"
-        steps = len(trial.intermediate_values)
-        if (final / _COMPLETE).exists():
-            return
+    def _of(self, trial: FrozenTrial) -> Path:
+        return self._folder / f"trial-{trial.number:05d}"
+
+    def _write_trial(self, trial: FrozenTrial, logs: Curves) -> None:
+        final = self._of(trial)
+        steps = len(trial.intermediate_values) + sum(map(len, logs.values()))
         if not trial.state.is_finished() and self._steps_written.get(trial.number) == steps:
             return
         # Beside the folder that TensorBoard reads, then in its place at once.
         made = Path(tempfile.mkdtemp(prefix=".orch-", dir=self._folder.resolve().parent))
         try:
-            _write_events(made, _events(trial, self._spec))
+            _write_events(made, _events(trial, self._spec, logs))
             if trial.state.is_finished():
                 (made / _COMPLETE).touch()
             shutil.rmtree(final, ignore_errors=True)
@@ -126,32 +140,45 @@ class HParamsLogs:
         _write_events(self._folder, [(datetime.now(UTC).timestamp(), 0, summary)])
 
 
-def _events(trial: FrozenTrial, spec: StudySpec) -> list[tuple[float, int, Any]]:
+def _events(trial: FrozenTrial, spec: StudySpec, logs: Curves) -> list[tuple[float, int, Any]]:
     """A trial's events: wall time in seconds, step, summary."""
     from tensorboard.plugins.hparams import api_pb2
     from tensorboard.plugins.hparams import summary_v2 as api
 
     started, ended = _seconds(trial.datetime_start), _seconds(trial.datetime_complete)
-    metrics = spec.study.metrics
     params = {name: _plain(value) for name, value in trial.params.items()}
     name = f"trial-{trial.number:05d}"
     events = [(started, 0, api.hparams_pb(params, trial_id=name, start_time_secs=started))]
-    # With folds or repeats, each is a training; the metric itself is their mean.
-    several = spec.training.rounds > 1
-    curve = f"{metrics[0]}_of_training" if several else metrics[0]
-    steps = sorted(trial.intermediate_values.items())
-    for place, (step, value) in enumerate(steps, start=1):
-        at = started + (ended - started) * place / len(steps)
-        events.append((at, step, _scalar(curve, value)))
-    if trial.values is not None and (several or not steps or len(metrics) > 1):
-        last = steps[-1][0] if steps else 0
-        for metric, value in zip(metrics, trial.values, strict=True):
-            events.append((ended, last + (metric == curve), _scalar(metric, value)))
+    curves = _curves(trial, spec, logs)
+    steps = sorted({step for curve in curves.values() for step in curve})
+    times = {
+        step: started + (ended - started) * place / len(steps)
+        for place, step in enumerate(steps, start=1)
+    }
+    for step in steps:
+        for tag, curve in curves.items():
+            if step in curve:
+                events.append((times[step], step, _scalar(tag, curve[step])))
+    last = steps[-1] if steps else 0
+    for metric, value in zip(spec.study.metrics, trial.values or (), strict=False):
+        # HParams shows the newest of a metric's values: that must be the trial's.
+        curve = curves.get(metric, {})
+        if not curve or curve[max(curve)] != value:
+            events.append((ended, last + bool(curve), _scalar(metric, value)))
     if trial.state.is_finished():
         failed = trial.state == TrialState.FAIL
         status = api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS
         events.append((ended, 0, _session_end(status, ended)))
     return events
+
+
+def _curves(trial: FrozenTrial, spec: StudySpec, logs: Curves) -> Curves:
+    """What is drawn by step, by TensorBoard's tags: what was reported, then what was logged."""
+    metric = spec.study.metrics[0]
+    # With folds or repeats, each is a training; the metric itself is their mean.
+    reported = metric if spec.training.rounds == 1 else f"{metric}_of_training"
+    curves = {reported: trial.intermediate_values} if trial.intermediate_values else {}
+    return {clean(name): curve for name, curve in ({**logs, **curves}).items()}
 
 
 def _scalar(tag: str, value: float) -> Any:

@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import printable
-from orchestrator.report.confirmation import Confirmed
 from orchestrator.report.numbers import (
     counted,
     duration,
@@ -26,6 +25,7 @@ from orchestrator.report.numbers import (
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary, TrialSummary
 from orchestrator.report.verdict import decision
+from orchestrator.report.winner import Confirmed
 from orchestrator.search.space import count, describe, size
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
@@ -168,7 +168,9 @@ def study_page(database: Database, study: StoredStudy) -> str:
         f"{progress['running']} running, {progress['failed']} failed",
     ]
     if study.data:
-        facts = ", ".join(f"{key} {value}" for key, value in study.data.items())
+        facts = ", ".join(
+            f"{key} {value}" for key, value in study.data.items() if value is not None
+        )
         parts.append(f"# data: {facts}")
     workers = [
         row for row in database.rows("workers_of_study", study_id=study.study_id) if row["live"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.report.figures import gallery
 from orchestrator.report.figures.svg import Figure
 from orchestrator.report.listing import confirmed_table
-from orchestrator.report.numbers import number, percent, retries
+from orchestrator.report.numbers import data_sizes, number, percent, retries
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
 from orchestrator.report.verdict import refit_sentences
@@ -151,11 +151,8 @@ def _again(summary: Summary) -> str:
         f"```toml\n{StudySpec.parse(summary.spec).to_toml().strip()}\n```",
     ]
     if summary.data:
-        data = summary.data
-        lines.append(
-            f"Data: {data['name']}, {data['train']} training, {data['validation']} validation and "
-            f"{data['test']} test examples, SHA-256 `{data['sha256']}`."
-        )
+        name, sha256 = summary.data["name"], summary.data["sha256"]
+        lines.append(f"Data: {name}, {data_sizes(summary.data)} `{sha256}`.")
     packages = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
     lines.append(f"Versions where this report was made: {packages}.")
     return "\n\n".join(lines)

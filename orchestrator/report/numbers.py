@@ -150,3 +150,12 @@ def plus_minus(standard_error: float | None) -> str:
 def params_line(params: Mapping[str, Any]) -> str:
     """``units=64 dropout=0.1``."""
     return " ".join(f"{name}={number(value)}" for name, value in params.items()) or "no parameters"
+
+
+def data_sizes(data: Mapping[str, Any]) -> str:
+    """The sizes of a study's data, and of what its SHA-256 is; what is iterated has no sizes."""
+    words = {"train": "training", "validation": "validation", "test": "test"}
+    sizes = [f"{data[key]} {word}" for key, word in words.items() if data.get(key) is not None]
+    pinned_by = data.get("pinned_by", "arrays")
+    sha256 = "SHA-256" if pinned_by == "arrays" else f"SHA-256 of {pinned_by}"
+    return f"{', '.join(sizes)}; {sha256}" if sizes else sha256

@@ -136,7 +136,8 @@ def points(sections: dict[str, list[Figure]]) -> str:
     return as_script({
         figure.key: [[round(x), round(y), trial] for x, y, trial in figure.points]
         for figures in sections.values()
-        for figure in figures
+        for shown in figures
+        for figure in (shown, *shown.views)
         if figure.points
     })  # fmt: skip
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import optuna
@@ -15,13 +15,19 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.base import facts
 from orchestrator.base.optuna_internals import pareto_front
 from orchestrator.errors import OrchError
-from orchestrator.report.confirmation import read_confirmation, rounds_of, spread
+from orchestrator.report.figures.search import MOST_LOGGED_STEPS, with_drawn_logs
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.pruning import EpochCounter, Epochs, Ladder, Rung
 from orchestrator.report.section import Sections, section
 from orchestrator.report.summary import Best, States, Summary, TrialSummary, WorkerSummary
 from orchestrator.report.verdict import verdict
-from orchestrator.report.winner import choose_winner, read_refit
+from orchestrator.report.winner import (
+    choose_winner,
+    read_confirmation,
+    read_refit,
+    rounds_of,
+    spread,
+)
 from orchestrator.resolve.pins import versions
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
@@ -36,6 +42,7 @@ from orchestrator.storage.studies import (
     is_retried,
     origin_of,
     ranking,
+    read_logs,
 )
 
 if TYPE_CHECKING:
@@ -45,13 +52,20 @@ _NO_EPOCHS = Epochs(trained=0, without_pruning=0, saved_ratio=None)
 
 
 @np.errstate(all="ignore")  # NumPy's error state here is that of the caller's process
-def summarise(database: Database, study: StoredStudy, thorough: bool = False) -> Summary:
+def summarise(
+    database: Database,
+    study: StoredStudy,
+    thorough: bool = False,
+    logs: Literal["none", "drawn", "all"] = "none",
+) -> Summary:
     """Read a study and draw its summary.
 
     Args:
         database: where the study is.
         study: the study; it may be running.
         thorough: with the importances by fANOVA, whether a claim depends on them or not.
+        logs: which trials' logs are read; those of thousands take seconds. ``"drawn"`` are those
+            that the page draws.
 
     Raises:
         StorageError: the database is out of reach.
@@ -79,6 +93,13 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         "The brackets and rungs",
         partial(_rungs, optuna_study, trials, spec, counter.steps),
     ) or ([], {})
+    listed = _trials(bracket_of, trials, spec, origin)
+    best = make("best", "The best trial", partial(_best, trials, spec, counter))
+    if logs != "none":
+        drawn = logs == "drawn"
+        make(
+            "logs", "What the trials log", partial(_add_logs, database, study, listed, best, drawn)
+        )
     summary = Summary(
         study=study.name,
         objective=spec.study.objective,
@@ -88,7 +109,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         pruner=spec.pruner.name if can_run else "unknown",
         budget=spec.study.trials,
         states=_states(trials),
-        best=make("best", "The best trial", partial(_best, trials, spec, counter)),
+        best=best,
         confirmed=confirmed,
         refit=make("refit", "The refit", partial(read_refit, database, study)),
         winner=make("winner", "The winner", partial(choose_winner, trials, study, confirmed)),
@@ -111,7 +132,7 @@ def summarise(database: Database, study: StoredStudy, thorough: bool = False) ->
         spec=spec.document(),
         versions=versions(),
         imported=origin,
-        trials=_trials(bracket_of, trials, spec, origin),
+        trials=listed,
         missing=sections.missing,
     )
     summary.verdict = verdict(summary)
@@ -253,6 +274,28 @@ def _bare_trial(trial: FrozenTrial, spec: StudySpec, line: str) -> TrialSummary:
         ended_seconds=None,
         attributes={},
     )
+
+
+def _add_logs(
+    database: Database,
+    study: StoredStudy,
+    trials: list[TrialSummary],
+    best: Best | None,
+    drawn: bool,
+) -> None:
+    if drawn:
+        numbers = [trial.number for trial in with_drawn_logs(trials, best)]
+        found = read_logs(database, study, numbers, MOST_LOGGED_STEPS)
+    else:
+        found = read_logs(database, study)
+    for trial in trials:
+        trial.logs = {
+            name: {
+                str(step): value if math.isfinite(value) else None
+                for step, value in sorted(curve.items())
+            }
+            for name, curve in found.get(trial.number, {}).items()
+        }
 
 
 def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:

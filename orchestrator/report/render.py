@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
+from orchestrator.base.extras import require
 from orchestrator.base.files import check_writable, write_whole
 from orchestrator.errors import OrchError, UsageError, nearest
 from orchestrator.report import cv_results, markdown, text
@@ -14,8 +15,38 @@ from orchestrator.report.compare import Comparison
 from orchestrator.report.section import Sections, section
 from orchestrator.report.summary import Summary
 
-_FORMS = ("text", "json", "csv", "markdown", "html")
-_SUFFIXES = {".txt": "text", ".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html"}
+
+class Shown(TypedDict):
+    """Which parts of a summary are read; see ``summarise``."""
+
+    thorough: bool
+    logs: Literal["none", "drawn", "all"]
+
+
+# What each form shows: the importances by fANOVA, and which trials' logs.
+_FORMS: dict[str, Shown] = {
+    "text": {"thorough": False, "logs": "none"},
+    "json": {"thorough": True, "logs": "all"},
+    "csv": {"thorough": False, "logs": "all"},
+    "markdown": {"thorough": True, "logs": "drawn"},
+    "html": {"thorough": True, "logs": "drawn"},
+    "parquet": {"thorough": False, "logs": "all"},
+}
+_SUFFIXES = {
+    ".txt": "text", ".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html",
+    ".parquet": "parquet",
+}  # fmt: skip
+
+
+def shown_in(form: str) -> Shown:
+    """What a form shows, as arguments of ``summarise``: no more is read for it.
+
+    Raises:
+        UsageError: the form needs a package that is not installed.
+    """
+    if form == "parquet":
+        require("pyarrow", "parquet", "a report as parquet")
+    return _FORMS[form]
 
 
 def format_of(path: Path | str | None, form: str | None) -> str:
@@ -44,7 +75,12 @@ def render(summary: Summary, form: str, columns: int = 80) -> str:
         summary: what is reported.
         form: one of these.
         columns: how wide text may be.
+
+    Raises:
+        UsageError: parquet is not text.
     """
+    if form == "parquet":
+        raise UsageError("parquet is not text; write it to a file, e.g. trials.parquet")
     if form == "json":
         return _as_json(summary)
     if form == "csv":
@@ -59,24 +95,32 @@ def render(summary: Summary, form: str, columns: int = 80) -> str:
 
 
 def write(summary: Summary, form: str, path: Path) -> list[Path]:
-    """Write the report in UTF-8; each file is either the old one or the whole new one.
+    """Write the report, text in UTF-8; each file is either the old one or the whole new one.
 
     Returns:
-        The figures that Markdown has beside it; none for another form.
+        The files beside it: the figures of Markdown, and of CSV what the trials log.
 
     Raises:
         OrchError: a file cannot be written.
+        UsageError: a package is missing.
     """
-    if form != "markdown":
-        write_file(render(summary, form).encode(), path)
+    start, beside = markdown.figures_start(path), dict[str, str]()
+    if form == "parquet":
+        from orchestrator.report import parquet
+
+        write_file(parquet.content(summary), path)
         return []
-    start = markdown.figures_start(path)
-    figures = markdown.figure_files(summary, start)
-    # The figures first: a report that is there has them.
-    for name, drawing in figures.items():
-        write_file(drawing.encode(), path.with_name(name))
-    write_file(markdown.render(summary, start).encode(), path)
-    return [path.with_name(name) for name in figures]
+    if form == "markdown":
+        beside, content = markdown.figure_files(summary, start), markdown.render(summary, start)
+    else:
+        content = render(summary, form)
+    if form == "csv" and any(trial.logs for trial in summary.trials):
+        beside = {f"{start}logs.csv": cv_results.render_logs(summary)}
+    # Those beside it first: a report that is there has them.
+    for name, part in beside.items():
+        write_file(part.encode(), path.with_name(name))
+    write_file(content.encode(), path)
+    return [path.with_name(name) for name in beside]
 
 
 def render_comparison(comparison: Comparison, form: str, columns: int = 80) -> str:

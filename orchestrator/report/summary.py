@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.base.printed import Printed, columns
-from orchestrator.report.confirmation import CONFIRMS, Confirmation
 from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.numbers import counted, step_word
 from orchestrator.report.pruning import Epochs, Rung
-from orchestrator.report.winner import RefitRecord, Winner, Writable
+from orchestrator.report.winner import CONFIRMS, Confirmation, RefitRecord, Winner, Writable
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
 from orchestrator.storage.studies import IMPORTED, Origin
@@ -73,6 +72,7 @@ class TrialSummary(BaseModel):
         std: over the trial's folds and repeats, as in :class:`Best`.
         retry_of: the number of the first attempt at the same configuration.
         intermediate: the value of each reported step; None where it was not a number.
+        logs: further values of each step, by the name that they were logged with.
         feasible: whether it keeps the study's constraints; None where there are none.
         started_seconds: when it started, counted from the study's first start; None: not yet.
         ended_seconds: when it ended, counted likewise; None: not yet.
@@ -95,6 +95,7 @@ class TrialSummary(BaseModel):
     started_seconds: float | None
     ended_seconds: float | None
     attributes: Writable
+    logs: dict[str, dict[str, float | None]] = {}
 
     @property
     def may_win(self) -> bool:
@@ -175,7 +176,7 @@ class Summary(BaseModel, Printed):
         """Write the report whole, or leave what was there.
 
         Returns:
-            The figures that Markdown has beside it; none for another form.
+            The files beside it: the figures of Markdown, and of CSV what the trials log.
 
         Raises:
             OrchError: a file cannot be written.

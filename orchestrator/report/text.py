@@ -15,6 +15,7 @@ from orchestrator.report.figures.scales import value_range
 from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.numbers import (
     counted,
+    data_sizes,
     duration,
     finite,
     number,
@@ -154,11 +155,8 @@ def _head(summary: Summary, columns: int) -> str:
     if reason:
         lines.append(f"Failed {reason}")
     if summary.data:
-        data = summary.data
-        lines.append(
-            f"Data   {data['name']}: {data['train']} training, {data['validation']} validation, "
-            f"{data['test']} test; SHA-256 {data['sha256'][:12]}"
-        )
+        name, sha256 = summary.data["name"], summary.data["sha256"]
+        lines.append(f"Data   {name}: {data_sizes(summary.data)} {sha256[:12]}")
     lines += [f"Mixed  software on {mismatch}" for mismatch in summary.mismatches]
     return "\n".join(_folded(lines, columns))
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.report.confirmation import CLEAR_PROBABILITY
 from orchestrator.report.numbers import counted, difference, duration, number, percent
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary, TrialSummary, took_part
-from orchestrator.report.winner import Winner
+from orchestrator.report.winner import CLEAR_PROBABILITY, Winner
 
 # A lead of so many standard errors is more than noise, as a rule of thumb.
 _CLEAR_ERRORS = 2.0

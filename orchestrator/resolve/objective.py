@@ -48,8 +48,12 @@ def make_objective(spec: StudySpec) -> Objective:
         repeats=spec.training.repeats,
         folds=spec.training.folds,
         data=spec.data.name,
+        fingerprint=spec.data.fingerprint,
         validation=spec.data.validation,
         options=spec.objective,
+        space=frozenset(spec.space),
+        value=spec.training.value,
+        maximize=spec.study.directions[:1] == ("maximize",),
     )
     try:
         return factory(settings)

@@ -238,11 +238,29 @@ def compare_data(study: StoredStudy, here: Mapping[str, Any] | None) -> None:
     pinned = study.data
     if here == pinned:
         return
+    if pinned and here and here == {**pinned, "pinned_by": "arrays"}:
+        raise StudyFailed(
+            f"study '{study.name}' is of an orch that scaled the arrays of {here['name']} (uint8 "
+            "from 0 to 1, others as float32), and now they reach the model as they are; its trials "
+            "cannot be compared with new ones, so create another study"
+        )
     differences = _differences(pinned or {}, here or {})
     raise StudyFailed(
         f"this machine's data are not those of study '{study.name}' ({differences}); "
-        "bring the same file here, or name it in ORCH_MNIST"
+        f"{_fix(pinned or {})}"
     )
+
+
+def _fix(pinned: Mapping[str, Any]) -> str:
+    """How the same data come here."""
+    pinned_by = str(pinned.get("pinned_by", "arrays"))
+    if pinned.get("name") == "mnist":
+        return "bring the same file here, or name it in ORCH_MNIST"
+    if pinned_by == "arrays":
+        return "bring the same data here"
+    if pinned_by == "fingerprint":
+        return "name the same fingerprint, or create another study"
+    return f"bring {pinned_by.removeprefix('the ')} as it was, or pin the data with a fingerprint"
 
 
 def _differences(pinned: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -25,7 +25,6 @@ from orchestrator.storage.artifacts import check_artifacts
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import NewStudy, StoredStudy, insert
 from orchestrator.training.base import Objective
-from orchestrator.training.registry import default_direction
 
 
 def create(database: Database, spec: StudySpec) -> StoredStudy:
@@ -81,7 +80,7 @@ def _with_metrics(spec: StudySpec, objective: Objective) -> StudySpec:
                 f"unknown metric '{metric}' of the objective {spec.study.objective}; "
                 f"{nearest_of_all(metric, known)}"
             )
-    directions = spec.study.directions or tuple(map(default_direction, metrics))
+    directions = spec.study.directions or tuple(map(objective.direction, metrics))
     if not spec.study.metrics and len(directions) > len(metrics):
         # A function that returns several values may leave them without names.
         metrics = tuple(f"{metrics[0]}_{index}" for index in range(len(directions)))

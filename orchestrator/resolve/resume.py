@@ -84,7 +84,10 @@ def create_or_resume(
 
 # By these the trials so far were measured: others could not be compared with them. A budget is
 # only raised.
-_FIXED = ("study.metric", "study.direction", "study.trials", "data.", "training.folds")
+_FIXED = (
+    "study.metric", "study.direction", "study.trials", "data.", "training.folds",
+    "training.value",
+)  # fmt: skip
 _PLANNED = ("sampler.", "pruner.", "space.", "study.objective")
 
 

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from orchestrator.base.files import home
@@ -17,7 +18,7 @@ from orchestrator.errors import OrchError
 from orchestrator.report.hparams import HParamsLogs, without_tensorflow
 from orchestrator.report.numbers import counted
 from orchestrator.storage.database import Database
-from orchestrator.storage.studies import StoredStudy, open_study, read_trials
+from orchestrator.storage.studies import StoredStudy, open_study, read_logs, read_trials
 
 _START_SECONDS = 90.0
 _POLL_SECONDS = 2.0
@@ -49,7 +50,7 @@ def show_study(
     if serve:
         port = free_port(host, port)
     folder = home() / "tensorboard" / study.name if folder is None else folder
-    logs = HParamsLogs(folder, study.spec)
+    logs = HParamsLogs(folder, study.spec, partial(read_logs, database, study))
     count = logs.write(read_trials(database, study))
     print(f"{counted(count, 'trial')} in {folder}", file=sys.stderr, flush=True)
     with ExitStack() as stack:

@@ -87,7 +87,7 @@ def _plain(key: str, value: Any) -> Any:
         return list(value)
     if key == "data" and not isinstance(value, str):
         if not isinstance(value, Path):
-            raise UsageError("data must be the name of a data set, or the path of a PATH.npz file")
+            raise UsageError("data must be a name, a PATH.npz, or package.module:function here")
         return str(value)
     return value
 

@@ -225,6 +225,11 @@ class TrainingSection(Section):
         default=0, ge=0, lt=2**31, description="Every other seed follows from this one."
     )
 
+    value: Literal["last", "best"] = Field(
+        default="last",
+        description="Which epoch's value a Keras trial returns, and whose model is kept.",
+    )
+
     @field_validator("folds")
     @classmethod
     def _not_one_fold(cls, folds: int) -> int:
@@ -239,10 +244,17 @@ class TrainingSection(Section):
 
 
 class DataSection(Section):
-    """``[data]``: the data set (a name or a PATH.npz) and the examples held out to validate."""
+    """``[data]``: the data set, and the examples held out to validate."""
 
     name: str | None = Field(
-        default=None, description="`mnist`, `digits` or a PATH.npz; else the objective's own."
+        default=None,
+        description="`mnist`, `digits`, a PATH.npz, or a function that returns the data as "
+        "`package.module:function` or `./file.py:function`; else the objective's own.",
+    )
+    fingerprint: str | None = Field(
+        default=None,
+        description="Pins data that have no arrays to compare, e.g. `v2`: other data have another "
+        "one. Else the arrays pin them, or the source of their function's module.",
     )
     validation: int | None = Field(
         default=None,

@@ -20,6 +20,7 @@ from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
+from orchestrator.storage.storable import LARGEST_STEP
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,35 @@ def read_trials(database: Database, study: StoredStudy) -> list[FrozenTrial]:
     """
     optuna_study = optuna.Study(study.name, PostgresStorage(database))
     return optuna_study.get_trials(deepcopy=False)
+
+
+Curves = dict[str, dict[int, float]]  # values by step, by the name that they were logged with
+
+
+def read_logs(
+    database: Database,
+    study: StoredStudy,
+    numbers: Sequence[int] | None = None,
+    most_steps: int = LARGEST_STEP,
+) -> dict[int, Curves]:
+    """What trials have logged, by their numbers; a trial that has logged nothing is missing.
+
+    Args:
+        database: where the study is.
+        study: the study.
+        numbers: of which trials; None: of all.
+        most_steps: of a trial with more, evenly spread ones are read.
+
+    Raises:
+        StorageError: the database is out of reach.
+    """
+    wanted = None if numbers is None else list(numbers)
+    found: dict[int, Curves] = {}
+    for row in database.rows("logged", study_id=study.study_id, numbers=wanted, most=most_steps):
+        curves = found.setdefault(row["number"], {})
+        for name, values in zip(row["names"], zip(*row["rows"], strict=True), strict=True):
+            curves.setdefault(name, {}).update(zip(row["steps"], values, strict=True))
+    return found
 
 
 def find_trial(trials: Sequence[FrozenTrial], number: int, study: str) -> FrozenTrial:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import pydantic
 from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.training.data import Array, DataFacts
+from orchestrator.training.metric_names import direction_of
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,13 @@ class Settings:
         epochs: epochs of a full training.
         repeats: trainings of one trial with different seeds.
         folds: k of k-fold cross-validation; 0: one split.
-        data: a data set's name or a PATH.npz; None: the objective's default.
+        data: a data set's name, a PATH.npz or a function's place; None: the objective's default.
+        fingerprint: pins the data where their content does not; None: it does.
         validation: examples held out of the training set; None: a sixth.
         options: the spec's ``[objective]`` table.
+        space: the parameters that the spec's ``[space]`` table names.
+        value: of which epoch a trial's value is, where it trains epochs.
+        maximize: whether the first metric is maximised.
     """
 
     metrics: tuple[str, ...] = ()
@@ -36,8 +41,12 @@ class Settings:
     repeats: int = 1
     folds: int = 0
     data: str | None = None
+    fingerprint: str | None = None
     validation: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    space: frozenset[str] = frozenset()
+    value: Literal["last", "best"] = "last"
+    maximize: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,13 +55,17 @@ class Refit:
 
     Attributes:
         history: each metric's value after each epoch.
-        test: the metrics on the test set, evaluated once.
+        test: the metrics on the test set, evaluated once; empty: there is no test set.
         save: writes the model.
+        examples: on how many it was trained; None: on all that there are, or nobody knows.
+        validated: whether the validation part was held out here as well.
     """
 
     history: dict[str, list[float]]
     test: dict[str, float]
-    save: Callable[[Path], None]
+    save: Callable[[Path], object]
+    examples: int | None = None
+    validated: bool = False
 
 
 class Trial(Protocol):
@@ -79,9 +92,9 @@ class Trial(Protocol):
 
     def should_prune(self) -> bool: ...
 
-    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]]) -> None: ...
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Array]] | None) -> None: ...
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None: ...
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None: ...
 
     def restore(self) -> tuple[int, dict[str, Array]] | None: ...
 
@@ -177,6 +190,14 @@ class Objective(ABC):
         """
         return None
 
+    def direction(self, metric: str) -> Literal["minimize", "maximize"]:
+        """Whether a metric is minimised or maximised, where the study does not say it.
+
+        Raises:
+            UsageError: that cannot be known.
+        """
+        return direction_of(metric) or "minimize"
+
     def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
         """Whether a parameter exists beside those that are chosen before it.
 
@@ -218,6 +239,14 @@ class Objective(ABC):
         if rounds > 1:
             return rounds
         return self.settings.epochs if self.uses_epochs else None
+
+    def load(self, trial: Trial, path: Path) -> Any:
+        """The model of a file that a trial's ``offer_model`` or :meth:`refit` has written.
+
+        Raises:
+            ObjectiveError: the objective trains no model, or the file does not fit it.
+        """
+        raise ObjectiveError("this objective trains no model, so there is nothing to load")
 
     def refit(self, trial: Trial) -> Refit:
         """Train a trial's parameters on all training data, and evaluate once on the test set.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+Graph = Callable[..., Any]
+Logs = dict[str, Any]  # numbers as float, vectors as arrays
+Nest = Any  # an array or a tensor, or a dict, list or tuple of nests
+
 # Optimizer updates as one TensorFlow operation for each variable.
 #
 # Keras 3 writes an update as a dozen operations, each of which goes over the whole variable in
@@ -27,17 +31,14 @@ Update = Callable[[Any, Any, Any], None]
 
 
 @contextmanager
-def fused_updates(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+def fused_updates(optimizer: keras.optimizers.Optimizer | None) -> Iterator[None]:
     """Within the block, steps that are traced use the fused form, where there is one.
 
     Clipping, weight decay, moving averages and the optimizer's variables stay Keras's own, so that
     checkpoints and saved models do not differ.
-
-    Args:
-        optimizer: built for its variables.
     """
     fused = _fused(optimizer)
-    if fused is None:
+    if optimizer is None or fused is None:
         yield
         return
     optimizer.update_step = fused
@@ -139,17 +140,25 @@ _BY_EXAMPLE = (
 )  # fmt: skip
 
 
-def parts_of(model: keras.Model, batch_size: int, examples: int) -> int:
+def parts_of(model: keras.Model, batch_size: int, data: Nest) -> int:
     """Into how many parts the model's batches may be shared out; 1: not at all.
 
     Args:
-        model: built and compiled.
+        model: compiled.
         batch_size: examples of a step.
-        examples: of an epoch.
+        data: of an epoch, as ``train_step`` takes them.
     """
     parts = min(_threads_side_by_side(), batch_size // SMALLEST_PART)
-    last = examples % batch_size or batch_size
-    return parts if parts > 1 and last >= parts and _is_by_example(model) else 1
+    last = examples_of(data) % batch_size or batch_size
+    may = parts > 1 and last >= parts and _is_pair(data) and _is_by_example(model)
+    return parts if may else 1
+
+
+def _is_pair(data: Nest) -> bool:
+    """Examples and labels, each in one array; without weights."""
+    import keras
+
+    return isinstance(data, tuple) and len(data) == 2 and not any(map(keras.tree.is_nested, data))
 
 
 def _threads_side_by_side() -> int:
@@ -171,7 +180,9 @@ def _is_by_example(model: Any) -> bool:
     operations = getattr(model, "operations", model.layers)
     loss = model.loss
     return (
-        len(model.outputs) == 1
+        model.built
+        and len(model.outputs) == 1
+        and len(model.trainable_weights) > 0
         and (isinstance(loss, str) or getattr(loss, "reduction", None) == "sum_over_batch_size")
         and type(model.optimizer) is not keras.optimizers.LossScaleOptimizer
         and all(type(each) in layers for each in operations)
@@ -211,17 +222,22 @@ def shared_step(model: keras.Model, parts: int) -> Callable[[Any], Any]:
         model.optimizer.apply_gradients(
             zip(map(mean, zip(*gradients, strict=True)), model.trainable_weights, strict=True)
         )
-        return model.compute_metrics(x, y, tf.concat(predicted, 0))
+        whole = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *predicted)
+        return model.compute_metrics(x, y, whole)
 
     return step
 
-
-Logs = dict[str, float]
 
 _ALIGNMENT_BYTES = 64  # what TensorFlow's kernels ask of memory that is not their own
 # Python has a say between calls: signals are handled. Shorter calls would cost.
 _CALL_SECONDS = 1.0
 _FIRST_STEPS = 64
+# These draw from a state inside TensorFlow that nobody can read or set.
+_HIDDEN_RANDOM_STATE = {
+    "Multinomial", "ParameterizedTruncatedNormal", "RandomGamma", "RandomPoissonV2",
+    "RandomShuffle", "RandomStandardNormal", "RandomUniform", "RandomUniformInt",
+    "TruncatedNormal",
+}  # fmt: skip
 
 
 class CompiledEpoch:
@@ -231,53 +247,77 @@ class CompiledEpoch:
     itself. Batches, their order within validation, and the last, smaller one are Keras's.
 
     Args:
-        model: built and compiled, its optimizer built.
+        model: compiled.
         batch_size: examples of a step.
-        end_when_diverged: an epoch ends with the step whose loss is no number.
+        validation_batch_size: examples of a step of the validation.
+        end_when_diverged: an epoch ends with the step whose loss is not a finite number.
         parts: into how many a batch is shared out, each for a thread.
+
+    Attributes:
+        steps: that the last call took.
+        hidden_random: kinds of TensorFlow operations in the training step whose random state
+            cannot be kept; empty before the first step.
     """
 
     def __init__(
-        self, model: keras.Model, batch_size: int, end_when_diverged: bool, parts: int = 1
+        self,
+        model: keras.Model,
+        batch_size: int,
+        validation_batch_size: int,
+        end_when_diverged: bool,
+        parts: int = 1,
     ) -> None:
-        self._model = model
+        self.steps = 0
+        self.hidden_random: set[str] = set()
         self._batch_size = batch_size
+        self._validation_batch_size = validation_batch_size
         step = model.train_step if parts == 1 else shared_step(model, parts)
-        self._train = _over_examples(model, step, batch_size, end_when_diverged, model.optimizer)
-        self._test = _over_examples(model, model.test_step, batch_size, False, None)
-        self._steps = _FIRST_STEPS
 
-    def train(self, x: tf.Tensor, y: tf.Tensor, order: Array) -> Logs:
-        """One epoch.
+        def train_step(data: Nest) -> None:
+            step(data)
+            self.hidden_random |= _operations_here() & _HIDDEN_RANDOM_STATE
+
+        self._train = _over_examples(model, train_step, batch_size, end_when_diverged, fused=True)
+        self._test = _over_examples(
+            model, model.test_step, validation_batch_size, False, fused=False
+        )
+        self._calls = {self._train: _FIRST_STEPS, self._test: _FIRST_STEPS}
+
+    def train(self, data: Nest, order: Array, steps: int | None = None) -> Logs:
+        """One epoch. The metrics are those since they were last reset.
 
         Args:
-            x: the examples, shape (n, ...).
-            y: their labels, shape (n, ...).
+            data: what ``train_step`` takes, with all examples, each of shape (n, ...).
             order: a permutation of 0 to n-1, the order in which they come.
+            steps: end after this many; None: with the last example.
 
         Returns:
-            The model's metrics over the epoch.
+            The model's metrics over the epoch; one of several values is a dictionary.
         """
-        return self._run(self._train, x, y, order)
+        return self._run(self._train, data, order, self._batch_size, steps)
 
-    def validate(self, x: tf.Tensor, y: tf.Tensor) -> Logs:
+    def validate(self, data: Nest, steps: int | None = None) -> Logs:
         """The model's metrics on all examples, in their order. Arguments as of :meth:`train`."""
-        return self._run(self._test, x, y, np.arange(len(x), dtype=np.int32))
+        order = np.arange(examples_of(data), dtype=np.int32)
+        return _flat(self._run(self._test, data, order, self._validation_batch_size, steps))
 
-    def _run(self, graph: Callable[..., Any], x: Any, y: Any, order: Array) -> Logs:
+    def _run(
+        self, graph: Graph, data: Nest, order: Array, batch_size: int, steps: int | None
+    ) -> Logs:
         import tensorflow as tf
 
-        self._model.reset_metrics()
         indices = tf.constant(order)
-        start, going, logs = 0, True, {}
-        while start < len(order) and going:
-            stop = min(start + self._steps * self._batch_size, len(order))
+        end = len(order) if steps is None else min(steps * batch_size, len(order))
+        at, going, logs = 0, True, {}
+        while at < end and going:
+            stop = min(at + self._calls[graph] * batch_size, end)
             began = time.monotonic()
-            logs, going = graph(x, y, indices, tf.constant(start), tf.constant(stop))
+            at, going, logs = graph(data, indices, tf.constant(at), tf.constant(stop))
+            at, going = min(int(at), end), bool(going)
             if time.monotonic() - began < _CALL_SECONDS / 2:
-                self._steps *= 2
-            start = stop
-        return {name: float(value) for name, value in logs.items()}
+                self._calls[graph] *= 2
+        self.steps = -(-at // batch_size)
+        return dict(tf.nest.map_structure(_as_python, logs))
 
 
 def _over_examples(
@@ -285,23 +325,32 @@ def _over_examples(
     step: Callable[[Any], Any],
     batch_size: int,
     end_when_diverged: bool,
-    optimizer: keras.optimizers.Optimizer | None,
-) -> Callable[..., Any]:
-    """A graph that takes steps over ``order[start:stop]``; it is traced at its first call."""
+    fused: bool,
+) -> Graph:
+    """A function that takes steps over ``order[start:stop]``, compiled at its first call."""
     import tensorflow as tf
 
-    def one_step(x: Any, y: Any, batch: Any) -> Any:
-        step((tf.gather(x, batch), tf.gather(y, batch)))
+    def one_step(batch: Nest) -> Any:
+        step(batch)
         if not end_when_diverged:
             return tf.constant(True)
-        return tf.reduce_all(tf.math.is_finite(model.get_metrics_result().get("loss", 0.0)))
+        loss = {metric.name: metric for metric in model.metrics}.get("loss")
+        return (
+            tf.constant(True) if loss is None else tf.reduce_all(tf.math.is_finite(loss.result()))
+        )
 
-    def over_examples(x: Any, y: Any, order: Any, start: Any, stop: Any) -> Any:
+    def over_examples(data: Nest, order: Any, start: Any, stop: Any) -> Any:
+        # Where the last batch is as large as the others, Keras's have a size that a layer may ask
+        # for. Where it is smaller, the size is left open: it needs no second trace.
+        size = batch_size if order.shape[0] % batch_size == 0 else None
+
         def body(at: Any, going: Any) -> Any:
-            batch = order[at : tf.minimum(at + batch_size, stop)]
-            return at + batch_size, one_step(x, y, batch)
+            indices = order[at : tf.minimum(at + batch_size, stop)]
+            indices.set_shape([size])
+            batch = tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), data)
+            return at + batch_size, one_step(batch)
 
-        with contextlib.nullcontext() if optimizer is None else fused_updates(optimizer):
+        with fused_updates(model.optimizer) if fused else contextlib.nullcontext():
             at, going = tf.while_loop(
                 lambda at, going: tf.logical_and(at < stop, going),
                 body,
@@ -309,11 +358,38 @@ def _over_examples(
                 parallel_iterations=1,
             )
         with tf.control_dependencies([at]):
-            return model.get_metrics_result(), going
+            return at, going, model.get_metrics_result()
 
-    # The batch's size is left open: the last, smaller batch needs no second trace.
-    graph: Callable[..., Any] = tf.function(over_examples, autograph=False)
+    graph: Graph = tf.function(over_examples, autograph=False)
     return graph
+
+
+def _operations_here() -> set[str]:
+    """The kinds of operations in the graph that is being traced."""
+    import tensorflow as tf
+
+    graph = tf.compat.v1.get_default_graph()
+    return {operation.type for operation in graph.get_operations()}
+
+
+def _as_python(value: Any) -> Any:
+    array = np.asarray(value)
+    return float(array.item()) if array.size == 1 and array.dtype.kind in "biuf" else array
+
+
+def _flat(logs: Mapping[str, Any]) -> Logs:
+    """Logs as Keras gives them to callbacks: sorted, and those of a metric beside the others."""
+    flat: Logs = {}
+    for name, value in sorted(logs.items()):
+        flat |= _flat(value) if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def examples_of(data: Nest) -> int:
+    """How many examples a nest of arrays or tensors has."""
+    import keras
+
+    return len(keras.tree.flatten(data)[0])
 
 
 def as_tensor(array: Array) -> tf.Tensor:
@@ -322,7 +398,8 @@ def as_tensor(array: Array) -> tf.Tensor:
 
     # A mapped file that several processes share stays shared.
     shareable = (
-        array.flags.c_contiguous
+        array.dtype.kind in "iuf"
+        and array.flags.c_contiguous
         and array.flags.writeable
         and array.ctypes.data % _ALIGNMENT_BYTES == 0
         and array.size > 0

@@ -1,4 +1,4 @@
-"""The handover: an objective that exists only as an object, for this process and its workers.
+"""The handover: objectives and data that exist only as objects, for this process and its workers.
 
 A function from a cell, a script, a closure or a lambda has no name that another process could
 import. Whoever holds it lends it to orch (:func:`lent`), and hands it to worker processes through
@@ -15,7 +15,7 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from typing import Any
 from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Objective
 
+ARRAYS = "arrays:"  # and the start of their digest
 _KERAS_TUNER = "kt:"
 _LARGE_BYTES = 64 * 1024**2
 _LENGTH_BYTES = 8
@@ -32,7 +33,7 @@ _LENGTH_BYTES = 8
 
 @dataclass(frozen=True)
 class Handover:
-    """An objective as an object.
+    """An objective, or a study's data, as an object.
 
     Attributes:
         reference: what a study stores in its place: where it can be imported, or where it is from.
@@ -50,49 +51,70 @@ class Handover:
         attribute = self.reference.rpartition(":")[2].removesuffix("()")
         return attribute.rpartition(".")[2].strip("<>")
 
-    def message(self) -> bytes:
-        """What a worker process reads from its pipe; :func:`read` and :func:`take` undo it.
+    def pickled(self) -> bytes | None:
+        """The object for another process; None: that finds it under the reference.
 
         Raises:
             ObjectiveError: it cannot be pickled; the message names the variable.
         """
-        target = _pickled(self.target) if is_by_value(self.reference) else None
-        if target is not None and len(target) > _LARGE_BYTES:
+        if not is_by_value(self.reference):
+            return None
+        if not callable(self.target) and not isinstance(self.target, Objective):
+            raise ObjectiveError(
+                f"the data are a {self.name}, which cannot be handed to worker processes; give a "
+                "function that makes them, or run with workers=0"
+            )
+        target = _pickled(self.target)
+        if len(target) > _LARGE_BYTES:
             warnings.warn(
                 f"the objective {self.name} holds {len(target) / 1024**2:.0f} MiB, which every "
-                "worker process gets as a copy; store large arrays in a file, and name it with "
-                "data=",
-                stacklevel=4,
+                "worker process gets as a copy; hand large arrays over with data=",
+                stacklevel=5,
             )
-        path = [each or os.getcwd() for each in sys.path]
-        content = pickle.dumps((path, self.reference, self.digest, target))
-        return len(content).to_bytes(_LENGTH_BYTES, "big") + content
+        return target
 
 
-_lent: ContextVar[Handover | None] = ContextVar("orch_objective", default=None)
+def message(handovers: Iterable[Handover]) -> bytes | None:
+    """What a worker process reads from its pipe; :func:`read` and :func:`take` undo it.
+
+    Returns:
+        None: nothing is handed over.
+
+    Raises:
+        ObjectiveError: something cannot be pickled; the message names the variable.
+    """
+    contents = [(each.reference, each.digest, each.pickled()) for each in handovers]
+    if not contents:
+        return None
+    path = [each or os.getcwd() for each in sys.path]
+    content = pickle.dumps((path, contents))
+    return len(content).to_bytes(_LENGTH_BYTES, "big") + content
+
+
+_lent: ContextVar[tuple[Handover, ...]] = ContextVar("orch_handed_over", default=())
 
 
 @contextmanager
-def lent(handover: Handover | None) -> Iterator[None]:
-    """Find this objective under its reference inside the block, in this thread."""
-    token = _lent.set(handover)
+def lent(handovers: Iterable[Handover]) -> Iterator[None]:
+    """Find these under their references inside the block, in this thread."""
+    token = _lent.set(tuple(handovers))
     try:
         yield
     finally:
         _lent.reset(token)
 
 
-def current() -> Handover | None:
-    """What this process was handed, or what is lent to it."""
-    return _lent.get()
+def is_handed_over(reference: str) -> bool:
+    """Whether this process was handed that object, or told that it can import it."""
+    return any(each.reference == reference for each in _lent.get())
 
 
 def find(reference: str) -> Handover | None:
-    """The objective of that reference, where it is handed over by value."""
-    handover = current()
-    if handover is None or handover.reference != reference or not is_by_value(reference):
-        return None
-    return handover
+    """The object of that reference, where it is handed over by value or kept in memory."""
+    for each in _lent.get():
+        if each.reference == reference and each.target is not None and not _is_name(reference):
+            return each
+    return None
 
 
 def read(pipe: int) -> bytes | None:
@@ -106,11 +128,16 @@ def take(content: bytes) -> None:
 
     For a process of ours, after it has imported what it needs itself.
     """
-    path, reference, digest, target = pickle.loads(content)
+    path, contents = pickle.loads(content)
     sys.path[:0] = [path[0]] if path[:1] != sys.path[:1] else []
     sys.path += [folder for folder in path if folder not in sys.path]
-    sys.argv = [reference.rpartition(":")[0]]
-    _lent.set(Handover(reference, None if target is None else pickle.loads(target), digest))
+    sys.argv = [contents[0][0].rpartition(":")[0]]
+    _lent.set(
+        tuple(
+            Handover(reference, None if target is None else pickle.loads(target), digest)
+            for reference, digest, target in contents
+        )
+    )
 
 
 def hand_over(objective: Any) -> Handover:
@@ -137,13 +164,22 @@ def hand_over(objective: Any) -> Handover:
             f"{objective!r} is not a valid objective; give a name, a function of a trial, an "
             "Objective, a HyperModel, or KerasObjective(build_model)"
         )
-    return Handover(prefix + _reference(named), objective, _digest(named))
+    return Handover(prefix + reference_of(named), objective, digest_of(named))
 
 
 def is_by_value(reference: str) -> bool:
     """Whether no other process can import an objective, so that it must be handed over."""
     module, _, attribute = reference.removeprefix(_KERAS_TUNER).rpartition(":")
     return module == "__main__" or "<" in attribute or attribute.endswith("()")
+
+
+def is_arrays(reference: str) -> bool:
+    """Whether it stands for data that Python has handed over, and this machine keeps."""
+    return reference.startswith(ARRAYS)
+
+
+def _is_name(reference: str) -> bool:
+    return not is_by_value(reference) and not is_arrays(reference)
 
 
 def by_value_only(reference: str) -> ObjectiveError:
@@ -155,7 +191,8 @@ def by_value_only(reference: str) -> ObjectiveError:
     )
 
 
-def _reference(target: Any) -> str:
+def reference_of(target: Any) -> str:
+    """Under which name an object is found, or handed over."""
     if isinstance(target, functools.partial):
         return f"{_module_of(target.func)}:{_name_of(target.func)}()"
     owner = target if hasattr(target, "__qualname__") else type(target)
@@ -193,7 +230,8 @@ def _is_hypermodel(objective: Any) -> bool:
     )
 
 
-def _digest(target: Any) -> str | None:
+def digest_of(target: Any) -> str | None:
+    """The SHA-256 of an object's source, or of its code where there is no source."""
     while isinstance(target, functools.partial):
         target = target.func
     owner = inspect.unwrap(target) if isinstance(target, FunctionType | type) else target

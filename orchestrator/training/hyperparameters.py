@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from optuna.distributions import (
@@ -61,7 +62,9 @@ def float_domain(
         if step is None:
             return FloatDistribution(low, high)
         count = int((high - low) / step + 1e-9)
-        return FloatDistribution(low, low + count * step, step=float(step))
+        # In decimals, as they are written: 0.1 + 2 * 0.1 is not 0.3 in binary.
+        last = Decimal(str(low)) + count * Decimal(str(step))
+        return FloatDistribution(low, float(last), step=float(step))
     if sampling == "log" and step is None:
         return FloatDistribution(low, high, log=True)
     return CategoricalDistribution(tuple(_values(low, high, step, sampling)))
@@ -121,12 +124,23 @@ class Parent:
 
 @dataclass(frozen=True)
 class HyperParameter:
-    """One hyperparameter as it was declared."""
+    """One hyperparameter as it was declared.
+
+    Attributes:
+        name: with its scopes.
+        domain: Optuna's.
+        default: KerasTuner's.
+        conditions: under which it exists.
+        kind: KerasTuner's class, e.g. ``Int``.
+        arguments: of that class, beside the name, the default and the conditions.
+    """
 
     name: str
     domain: BaseDistribution
     default: Value
     conditions: tuple[Parent, ...]
+    kind: str
+    arguments: Mapping[str, Any]
 
 
 class HyperParameters:
@@ -162,7 +176,8 @@ class HyperParameters:
         """One of several values; ``ordered`` changes nothing here."""
         first = default if default is not None else values[0]
         domain = CategoricalDistribution(tuple(values))
-        return self._declare(name, domain, first, parent_name, parent_values)
+        arguments = {"values": list(values), "ordered": ordered}
+        return self._declare(name, domain, first, parent_name, parent_values, "Choice", arguments)
 
     def Int(
         self,
@@ -178,7 +193,8 @@ class HyperParameters:
         """A whole number, both ends included; with ``"log"``, ``step`` multiplies."""
         domain = int_domain(name, min_value, max_value, step, sampling)
         first = min_value if default is None else default
-        return self._declare(name, domain, first, parent_name, parent_values)
+        arguments = _range(min_value, max_value, step, sampling)
+        return self._declare(name, domain, first, parent_name, parent_values, "Int", arguments)
 
     def Float(
         self,
@@ -194,7 +210,8 @@ class HyperParameters:
         """A number; with ``"log"``, ``step`` multiplies."""
         domain = float_domain(name, min_value, max_value, step, sampling)
         first = float(min_value if default is None else default)
-        return self._declare(name, domain, first, parent_name, parent_values)
+        arguments = _range(min_value, max_value, step, sampling)
+        return self._declare(name, domain, first, parent_name, parent_values, "Float", arguments)
 
     def Boolean(
         self,
@@ -205,7 +222,7 @@ class HyperParameters:
     ) -> Value:
         """True or false."""
         domain = CategoricalDistribution((False, True))
-        return self._declare(name, domain, default, parent_name, parent_values)
+        return self._declare(name, domain, default, parent_name, parent_values, "Boolean", {})
 
     def Fixed(
         self,
@@ -215,9 +232,9 @@ class HyperParameters:
         parent_values: Any = None,
     ) -> Value:
         """A value that is recorded and not searched."""
-        return self._declare(
-            name, CategoricalDistribution((value,)), value, parent_name, parent_values
-        )
+        domain = CategoricalDistribution((value,))
+        arguments = {"value": value}
+        return self._declare(name, domain, value, parent_name, parent_values, "Fixed", arguments)
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
@@ -290,10 +307,12 @@ class HyperParameters:
         default: Value,
         parent_name: str | None,
         parent_values: Any,
+        kind: str,
+        arguments: Mapping[str, Any],
     ) -> Value:
         if parent_name is not None:
             with self.conditional_scope(parent_name, parent_values):
-                return self._declare(name, domain, default, None, None)
+                return self._declare(name, domain, default, None, None, kind, arguments)
         full = self._full(name)
         if any(condition.name == full for condition in self._conditions):
             raise ValueError(
@@ -302,7 +321,9 @@ class HyperParameters:
             )
         conditions = tuple(self._conditions)
         if not any(each.name == full and each.conditions == conditions for each in self._declared):
-            self._declared.append(HyperParameter(full, domain, default, conditions))
+            self._declared.append(
+                HyperParameter(full, domain, default, conditions, kind, arguments)
+            )
         if not self._holds(conditions):
             return None  # nobody relies on an inactive value
         if full not in self.values:
@@ -316,10 +337,34 @@ class HyperParameters:
         return all(condition.is_active(self.values) for condition in conditions)
 
 
+def _range(low: float, high: float, step: float | None, sampling: str | None) -> dict[str, Any]:
+    return {"min_value": low, "max_value": high, "step": step, "sampling": sampling or "linear"}
+
+
 def hyperparameters_class() -> type[HyperParameters]:
     """:class:`HyperParameters`; where keras_tuner is installed, also an instance of its class."""
     try:
         import keras_tuner
     except ImportError:
         return HyperParameters
-    return type("HyperParameters", (HyperParameters, keras_tuner.HyperParameters), {})
+
+    def get_config(self: HyperParameters) -> dict[str, Any]:
+        """The hyperparameters and their values, as KerasTuner stores them."""
+        return {
+            "space": [{"class_name": each.kind, "config": _config(each)} for each in self.space],
+            "values": dict(self.values),
+        }
+
+    bases = (HyperParameters, keras_tuner.HyperParameters)
+    return type("HyperParameters", bases, {"get_config": get_config})
+
+
+def _config(parameter: HyperParameter) -> dict[str, Any]:
+    """One hyperparameter, as KerasTuner stores it."""
+    conditions = [
+        {"class_name": "Parent", "config": {"name": each.name, "values": list(each.values)}}
+        for each in parameter.conditions
+    ]
+    config = {"name": parameter.name, "conditions": conditions, **parameter.arguments}
+    # A fixed value is its own default.
+    return config if parameter.kind == "Fixed" else {**config, "default": parameter.default}

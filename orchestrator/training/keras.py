@@ -1,14 +1,20 @@
-"""Keras objectives: the base class, its training loop, and the state that lets a training go on."""
+"""Keras objectives: the base class, its training, and how a process gets ready for Keras."""
 
 from __future__ import annotations
 
 import gc
 import importlib.util
-import math
+import json
+import logging
+import os
+import sys
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import optuna
@@ -19,49 +25,29 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.errors import ObjectiveError, OrchError
-from orchestrator.training import fast_fit
+from orchestrator.errors import ObjectiveError, OrchError, UsageError
 from orchestrator.training.base import Objective, Refit, Settings, Trial
 from orchestrator.training.compiled_epoch import SMALLEST_PART
-from orchestrator.training.data import Array, DataFacts, Dataset, Split, load
-from orchestrator.training.metric_names import (
-    PARAMETERS,
-    are_certain,
-    check_metrics,
-    unknown_metric,
-)
-from orchestrator.training.rounds import Rounds, scaled
+from orchestrator.training.data import Array, DataFacts, Dataset
+from orchestrator.training.data_source import DataSource
+from orchestrator.training.fitting import Fitting, Logs, Plan, call_fit
+from orchestrator.training.metric_names import are_certain, check_metrics, direction_of, few
+from orchestrator.training.nest import examples_of, is_stream
+from orchestrator.training.rounds import Rounds, Split
+from orchestrator.training.state import ensure_built
 
 if TYPE_CHECKING:
     import keras
 
+_log = logging.getLogger("orch")
+
 _BATCH_SIZE = 32  # Keras's own
 
 
-def capture_state(model: keras.Model) -> dict[str, Array]:
-    """Copies of everything that training changes: weights, random states, the optimizer's state."""
-    return {
-        f"{index:05d}": np.array(variable.numpy()) for index, variable in enumerate(_state(model))
-    }
-
-
-def restore_state(model: keras.Model, arrays: Mapping[str, Array]) -> None:
-    """Give a newly built model the captured state.
-
-    Raises:
-        ObjectiveError: it is of another model.
-    """
-    variables = _state(model)
-    captured = [arrays[name] for name in sorted(arrays)]
-    shapes = [tuple(variable.shape) for variable in variables]
-    if shapes != [array.shape for array in captured]:
-        raise ObjectiveError("the checkpoint is of another model; has the objective changed?")
-    for variable, array in zip(variables, captured, strict=True):
-        variable.assign(array)
-
-
 def custom_gradients() -> dict[str, Any]:
-    """TensorFlow's registry of gradient functions; empty where a later TensorFlow moved it."""
+    """TensorFlow's registry of gradient functions; empty on another backend, or if it moved."""
+    if "tensorflow" not in sys.modules:
+        return {}
     try:
         from tensorflow.python.framework import ops
 
@@ -82,25 +68,24 @@ def forget_custom_gradients(known: set[str]) -> None:
             del registry[name]
 
 
-def _state(model: keras.Model) -> list[Any]:
-    model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
-
-
 def configure(threads: int | None, small_network: bool = False) -> None:
-    """Import TensorFlow and divide the machine: before the first trial, once a process.
+    """Import Keras and divide the machine: before the first trial, once a process.
+
+    TensorFlow is imported where it is Keras's backend.
 
     Args:
         threads: CPU threads of this process; None: TensorFlow takes all cores.
         small_network: an operation has one thread, and ``threads`` of them run at the same time.
 
     Raises:
-        OrchError: TensorFlow is not installed here.
+        OrchError: Keras's backend is not installed here.
     """
-    if importlib.util.find_spec("tensorflow") is None:
+    backend = _backend()
+    if importlib.util.find_spec(backend) is None:
+        package = {"tensorflow": "TensorFlow", "jax": "JAX"}.get(backend, backend)
         raise OrchError(
-            "a Keras objective needs TensorFlow, which is not installed on this machine; "
-            "pip install tensorflow"
+            f"a Keras objective needs {package}, which is not installed on this machine; "
+            f"pip install {backend}"
         )
     # The import makes a million objects that live as long as the process: looking for garbage
     # among them takes half a second each time, during the import and after every trial.
@@ -108,12 +93,34 @@ def configure(threads: int | None, small_network: bool = False) -> None:
     gc.disable()
     try:
         import keras  # noqa: F401
-        import tensorflow as tf
+
+        if backend == "tensorflow":
+            import tensorflow  # noqa: F401
 
         gc.freeze()
     finally:
         if collects:
             gc.enable()
+    if backend == "tensorflow":
+        _divide(threads, small_network)
+
+
+def _backend() -> str:
+    """The package that Keras is going to compute with, as Keras itself finds it out."""
+    named = os.environ.get("KERAS_BACKEND")
+    home = os.environ.get("KERAS_HOME")
+    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
+    if not named:
+        try:
+            named = json.loads(path.read_text()).get("backend")
+        except (OSError, ValueError, AttributeError):
+            named = None
+    return str(named or "tensorflow")
+
+
+def _divide(threads: int | None, small_network: bool) -> None:
+    import tensorflow as tf
+
     try:
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(1 if small_network else threads)
@@ -130,30 +137,26 @@ class Training:
     """How one trial trains.
 
     Attributes:
-        build: makes the compiled model; called after the seeds are set.
-        fit: trains a model as ``model.fit`` does, with the arguments that it is given, and
-            returns the metrics where it does not report them by its callbacks.
-        epochs: epochs of a full training.
-        metrics: keys of Keras's logs, as ``val_accuracy``, or ``parameters``, the number of
-            weights. The first is reported.
+        plan: the metrics, the epochs, and which of them counts.
+        build: makes the model; called after the seeds are set.
+        fit: trains a model on a split, and tells the reporter, a Keras callback.
         tries_metrics: one more model, built before the first, tells whether there are such metrics.
     """
 
+    plan: Plan
     build: Callable[[], keras.Model]
-    fit: Callable[..., Any]
-    epochs: int
-    metrics: tuple[str, ...]
+    fit: Callable[[keras.Model, Split, Any], Any]
     tries_metrics: bool = False
 
     def run(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
         """Train on one split and report each epoch, or on several and report each of them.
 
         Args:
-            rounds: scaled examples, shape (n, ...), and their labels, shape (n,).
+            rounds: the examples of each training.
             trial: where the values go, and who says when to stop.
 
         Returns:
-            The metrics after the last epoch, averaged over the rounds.
+            The metrics, averaged over the rounds.
 
         Raises:
             optuna.TrialPruned: the pruner stopped the trial, or the loss is no longer a number.
@@ -161,79 +164,84 @@ class Training:
         """
         if len(rounds) > 1:
             return self._run_rounds(rounds, trial)
-        trial.steps = self.epochs
-        epoch, state = trial.restore() or (0, {})
+        trial.steps = self.plan.epochs
+        _, state = trial.restore() or (0, {})
 
-        def after_epoch(epoch: int, values: list[float], model: keras.Model) -> None:
-            trial.report(values[0], epoch)
-            if epoch < self.epochs and trial.should_prune():
+        def set_steps(steps: int) -> None:
+            trial.steps = steps
+
+        def after_epoch(epoch: int, values: list[float] | None, logs: Logs) -> None:
+            trial.log(logs, epoch)
+            if values is not None:
+                trial.report(values[0], epoch)
+            is_last = trial.steps is not None and epoch >= trial.steps
+            if values is not None and not is_last and trial.should_prune():
                 raise optuna.TrialPruned
-            trial.checkpoint(epoch, lambda: capture_state(model))
-            if epoch == self.epochs:
-                trial.offer_model(values[0], model.save)
+            trial.checkpoint(epoch, fitting.capture if fitting.can_resume else None)
 
-        return self._train(rounds[0], 0, trial, epoch, state, after_epoch)
+        fitting = Fitting(self.plan, rounds[0], (trial.seed, 0), after_epoch, set_steps, state)
+        return self._train(fitting, rounds[0], trial, 0, offer=trial.offer_model)
 
     def _run_rounds(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
         trial.steps = len(rounds)
         done, state = trial.restore() or (0, {})
         ended = [list(values) for values in state.pop("rounds", [])]
-        epoch = int(state.pop("epoch", 0))
-
-        def after_epoch(epoch: int, values: list[float], model: keras.Model) -> None:
-            # A round takes its time: it goes on elsewhere from its last epoch, too.
-            trial.checkpoint(len(ended), lambda: {**_rounds(ended, epoch), **capture_state(model)})
 
         for index in range(done, len(rounds)):
-            values = self._train(rounds[index], index, trial, epoch, state, after_epoch)
-            epoch, state = 0, {}
+            values = self._train_round(rounds[index], index, trial, ended, state)
+            state = {}
             ended.append(values)
             trial.report(values[0], index + 1)
             if index + 1 < len(rounds) and trial.should_prune():
                 raise optuna.TrialPruned
-            trial.checkpoint(index + 1, lambda: _rounds(ended, 0))
+            trial.checkpoint(index + 1, lambda: _rounds(ended))
         return [float(mean) for mean in np.mean(ended, axis=0)]
 
-    def _train(
+    def _train_round(
         self,
         split: Split,
         index: int,
         trial: Trial,
-        done: int,
+        ended: list[list[float]],
         state: Mapping[str, Array],
-        after_epoch: Callable[[int, list[float], keras.Model], None],
+    ) -> list[float]:
+        def after_epoch(*_: Any) -> None:
+            # A round takes its time: it resumes elsewhere from its last epoch, too.
+            capture = (lambda: _rounds(ended) | fitting.capture()) if fitting.can_resume else None
+            trial.checkpoint(len(ended), capture)
+
+        seeds = trial.seed, index
+        fitting = Fitting(self.plan, split, seeds, after_epoch, lambda steps: None, state)
+        return self._train(fitting, split, trial, index)
+
+    def _train(
+        self,
+        fitting: Fitting,
+        split: Split,
+        trial: Trial,
+        index: int,
+        offer: Callable[[float, Callable[[Path], None]], None] | None = None,
     ) -> list[float]:
         import keras
 
-        # The order of the examples after a restart is another than that of the first epochs.
-        seed = int(np.random.SeedSequence([trial.seed, index, done]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([trial.seed, index, 0]).generate_state(1)[0])
         gradients = set(custom_gradients())
-        if self.tries_metrics and index == 0 and not state:
+        if self.tries_metrics and index == 0 and not fitting.resumes:
             self._try_metrics(split, seed)
         keras.utils.set_random_seed(seed)
         model = self.build()
-        if state:
-            if not model.built:  # Keras lets a model without an Input wait for its data
-                model.build((None, *split.x_train.shape[1:]))
-            restore_state(model, state)
-        reporter = make_reporter(self.metrics, after_epoch)
+        fitting.attach(model)
         try:
-            returned = self.fit(
-                model,
-                split.x_train,
-                split.y_train,
-                **({"initial_epoch": done} if done else {}),
-                epochs=self.epochs,
-                validation_data=(split.x_validation, split.y_validation),
-                verbose=0,
-                callbacks=[reporter],
-            )
-            if isinstance(returned, Mapping):
-                return [_metric(returned, metric, model) for metric in self.metrics]
-            return list(reporter.last)
+            values = fitting.finish(self.fit(model, split, fitting.reporter))
+            fitting.detach()
+            if offer is not None and fitting.has_trained:
+                offer(values[0], partial(save_model, model))
+            return values
         finally:
             # Keras holds every graph of a process until told otherwise; workers run many trials.
-            del model, reporter
+            fitting.detach()
+            fitting.forget()
+            del model
             keras.backend.clear_session(free_memory=False)
             forget_custom_gradients(gradients)
             gc.collect()
@@ -248,71 +256,90 @@ class Training:
         keras.utils.set_random_seed(seed)
         model = self.build()
         try:
-            check_metrics(model, self.metrics, split.x_validation, split.y_validation)
+            check_metrics(model, self.plan.metrics, split)
         finally:
             del model
             keras.backend.clear_session(free_memory=False)
 
 
-def make_reporter(
-    metrics: Sequence[str], after_epoch: Callable[[int, list[float], keras.Model], None]
-) -> Any:
-    """A Keras callback that reads ``metrics`` after each epoch, and prunes what diverges.
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save a model; where Keras cannot save it whole, its weights.
 
-    It is made in a function so that importing this module does not import Keras.
+    A model that cannot be saved is no reason to lose its trial: then nothing is written.
+    """
+    try:
+        model.save(path)
+        return
+    except OSError:
+        raise
+    except Exception as error:  # whatever the model's own get_config raises
+        reason = " ".join(str(error).split())
+    path.unlink(missing_ok=True)
+    weights = path.with_name(f"{path.stem}.weights.h5")
+    try:
+        model.save_weights(weights)
+    except OSError:
+        raise
+    except Exception as error:
+        _log.warning("the model cannot be saved: %s", " ".join(str(error).split()))
+        return
+    weights.replace(path)
+    _log.info("the model is kept by its weights, because Keras cannot save it whole: %s", reason)
+
+
+def load_model(path: Path, rebuild: Callable[[], keras.Model]) -> keras.Model:
+    """A model that :func:`save_model` has written.
 
     Args:
-        metrics: see :class:`Training`.
-        after_epoch: called with the epoch, from 1, the metrics' values, and the model.
+        path: of the file.
+        rebuild: makes the model anew, with the parameters of its trial, for one that Keras cannot
+            load whole, e.g. of a class without ``get_config``; it is given the saved weights.
+
+    Raises:
+        ObjectiveError: the file does not fit the model.
     """
     import keras
 
-    class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
-        """Keeps the last values."""
-
-        watches_loss = True  # see fast_fit: it looks at the loss of each step in its place
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.last = [math.nan]
-            self.epoch = 0
-
-        def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-            self.epoch = epoch
-
-        def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-            _check_loss(logs or {}, self.epoch)
-
-        def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-            logs = logs or {}
-            _check_loss(logs, epoch)
-            self.last = [_metric(logs, metric, self.model) for metric in metrics]
-            for metric, value in zip(metrics, self.last, strict=True):
-                if not math.isfinite(value):
-                    raise optuna.TrialPruned(
-                        f"diverged: {metric} became {value} in epoch {epoch + 1}"
-                    )
-            after_epoch(epoch + 1, self.last, self.model)
-
-    return Reporter()
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except Exception as error:  # Keras, h5py and zipfile each raise their own
+        _log.debug("%s cannot be loaded whole: %s", path.name, " ".join(str(error).split()))
+    model = rebuild()
+    try:
+        with tempfile.TemporaryDirectory(prefix="orch-") as folder:
+            # Keras tells the two formats apart by the file's name.
+            suffix = ".keras" if zipfile.is_zipfile(path) else ".weights.h5"
+            named = Path(folder) / f"model{suffix}"
+            named.write_bytes(path.read_bytes())
+            model.load_weights(named)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ObjectiveError(f"{path.name} does not fit the model of its trial: {reason}") from None
+    return model
 
 
-def _rounds(ended: list[list[float]], epoch: int) -> dict[str, Array]:
-    return {"rounds": np.array(ended, np.float64), "epoch": np.array(epoch)}
+def evaluate(model: keras.Model, test: Sequence[Any]) -> dict[str, float]:
+    """The metrics on the test set that are one number; none of a model that cannot evaluate.
+
+    Args:
+        model: trained.
+        test: x, and where there are such y and the weights of the examples.
+    """
+    names = ("x", "y", "sample_weight")
+    try:
+        logs = model.evaluate(**dict(zip(names, test, strict=False)), verbose=0, return_dict=True)
+    except (NotImplementedError, ValueError) as error:
+        _log.warning("the model is not evaluated: %s", " ".join(str(error).split())[:200])
+        return {}
+    return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
-def _check_loss(logs: Mapping[str, Any], epoch: int) -> None:
-    loss = float(logs.get("loss", 0.0))
-    if not math.isfinite(loss):
-        raise optuna.TrialPruned(f"diverged: loss became {loss} in epoch {epoch + 1}")
+def _ignore(*_: Any) -> None:
+    """A refit reports to nobody."""
 
 
-def _metric(logs: Mapping[str, Any], metric: str, model: keras.Model) -> float:
-    if metric == PARAMETERS:
-        return float(model.count_params())
-    if metric not in logs:
-        raise unknown_metric(metric, [*logs, PARAMETERS])
-    return float(logs[metric])
+def _rounds(ended: list[list[float]]) -> dict[str, Array]:
+    return {"rounds": np.array(ended, np.float64)}
 
 
 def _largest_batch(space: Mapping[str, BaseDistribution]) -> int:
@@ -360,32 +387,49 @@ class KerasObjective(Objective):
         self._metrics_are_tried = self.known_metrics() is not None or are_certain(self.metrics)
 
     def build(self, trial: Trial) -> keras.Model:
-        """The compiled model of a trial's parameters.
-
-        Returns:
-            A model from images, shape (batch, *image), to class probabilities, shape
-            (batch, classes).
-        """
+        """The model of a trial's parameters, usually compiled."""
         raise ObjectiveError(f"{type(self).__name__} builds no model; define build(self, trial)")
 
     def epochs(self, trial: Trial) -> int:
         """How many epochs one full training of the trial has."""
         return int(trial.params.get("epochs", self.settings.epochs))
 
-    def batch_size(self, trial: Trial) -> int:
-        """How many examples a step of the trial's training has; 32, as Keras, unless searched."""
-        return int(trial.params.get("batch_size", _BATCH_SIZE))
+    def batch_size(self, trial: Trial) -> int | None:
+        """How many examples a step has; None, unless it is searched: what ``fit`` says, or 32."""
+        size = trial.params.get("batch_size")
+        return None if size is None else int(size)
 
-    def fit(self, trial: Trial, model: keras.Model, x: Array, y: Array, **options: Any) -> Any:
-        """Train the model as ``model.fit`` does.
+    def fit(self, trial: Trial, model: keras.Model, *data: Any, **options: Any) -> Any:
+        """Train the model; ``model.fit`` reports each epoch and resumes a lost training.
+
+        Args:
+            trial: the trial.
+            model: from :meth:`build`.
+            data: ``x``, and ``y`` where there is one.
+            options: ``validation_data``, ``callbacks`` and what else the data bring.
 
         Returns:
-            Keras's history, or a dictionary of metrics that were not reported by callbacks.
+            What KerasTuner understands: a history, a dictionary of metrics, a number, or a list of
+            those.
         """
-        return fast_fit.fit(model, x, y, self.batch_size(trial), **options)
+        return model.fit(*data, **options)
+
+    def direction(self, metric: str) -> Literal["minimize", "maximize"]:
+        found = direction_of(metric) or self._direction_by_class(metric)
+        if found is None:
+            raise UsageError(
+                f"nothing tells whether the metric '{metric}' is minimised or maximised; say it, "
+                f"e.g. --direction minimize"
+            )
+        return found
+
+    def _direction_by_class(self, metric: str) -> Literal["minimize", "maximize"] | None:
+        """By the class of the model's metric of that name, where a model can be built for that."""
+        return None
 
     def check(self) -> DataFacts:
-        return self.dataset.facts(self.settings.validation, self.settings.folds)
+        settings = self.settings
+        return self._source.facts(settings.validation, settings.folds, self._checked)
 
     def most_threads(self, space: Mapping[str, BaseDistribution]) -> int | None:
         if not self.small_network:
@@ -396,49 +440,104 @@ class KerasObjective(Objective):
         configure(threads, self.small_network)
 
     def __call__(self, trial: Trial) -> list[float]:
-        tries_metrics = not self._metrics_are_tried and self._has_keras_fit()
+        tries_metrics = not self._metrics_are_tried and not self.has_own_fit
         self._metrics_are_tried = True
+        plan = self._plan(trial)
         return Training(
+            plan=plan,
             build=lambda: self.build(trial),
-            fit=lambda model, x, y, **options: self.fit(trial, model, x, y, **options),
-            epochs=self.epochs(trial),
-            metrics=self.metrics,
+            fit=lambda model, split, reporter: self._fit(trial, model, plan, split, reporter),
             tries_metrics=tries_metrics,
-        ).run(self._rounds, trial)
+        ).run(self.rounds(trial), trial)
 
-    def _has_keras_fit(self) -> bool:
-        """Whether the metrics are those of the model: no fit of the user's adds to them."""
-        return type(self).fit is KerasObjective.fit
+    @property
+    def has_own_fit(self) -> bool:
+        """Whether the user's code fits the model: it may bring metrics and callbacks."""
+        return type(self).fit is not KerasObjective.fit
+
+    def _fit(
+        self, trial: Trial, model: keras.Model, plan: Plan, split: Split, reporter: Any
+    ) -> Any:
+        return call_fit(self.fit, (trial, model), plan, split, reporter)
+
+    def _plan(self, trial: Trial) -> Plan:
+        return Plan(
+            metrics=self.metrics,
+            epochs=self.epochs(trial),
+            batch_size=self.batch_size(trial),
+            best=self.settings.value == "best",
+            maximize=self.settings.maximize,
+            has_own_fit=self.has_own_fit,
+        )
+
+    def load(self, trial: Trial, path: Path) -> keras.Model:
+        def rebuild() -> keras.Model:
+            model = self.build(trial)
+            ensure_built(model, few(self.rounds(trial)[0].x))
+            return model
+
+        return load_model(path, rebuild)
 
     def refit(self, trial: Trial) -> Refit:
         import keras
 
         keras.utils.set_random_seed(trial.seed)
         model = self.build(trial)
-        data = self.dataset
-        history = keras.callbacks.History()
-        self.fit(
-            trial,
-            model,
-            scaled(data.x_train),
-            data.y_train,
-            epochs=self.epochs(trial),
-            verbose=0,
-            callbacks=[history],
-        )
-        test = model.evaluate(scaled(data.x_test), data.y_test, verbose=0, return_dict=True)
+        plan, rounds = self._plan(trial), self.rounds(trial)
+        split = rounds.searched if self.has_own_fit else rounds.for_refit
+        fitting = Fitting(plan, split, (trial.seed, 0), _ignore, _ignore, {})
+        fitting.attach(model)
+        try:
+            fitting.finish(self._fit(trial, model, plan, split, fitting.reporter))
+        finally:
+            fitting.detach()
+        test = rounds.test
         return Refit(
-            history={name: list(map(float, values)) for name, values in history.history.items()},
-            test={name: float(value) for name, value in test.items()},
-            save=model.save,
+            history=fitting.history,
+            test={} if test is None else evaluate(model, test),
+            save=partial(save_model, model),
+            examples=None if is_stream(split.x) else examples_of(split.x, "x"),
+            validated=split.validation_data is not None,
         )
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The whole data set."""
-        return load(self.settings.data or self.default_data)
+        """The whole data set.
+
+        Raises:
+            DataError: it cannot be had, or each trial has its own.
+        """
+        return self._source.whole()
+
+    def rounds(self, trial: Trial) -> Rounds:
+        """The folds and repeats of a trial, on its data."""
+        settings = self.settings
+
+        def make() -> Dataset:
+            return self._source.for_trial(trial)
+
+        is_anew = self._source.takes_trial or self.dataset.is_stream
+        if not is_anew:
+            return self._rounds
+        made = self._checked(make())
+        return Rounds(made, settings.validation, settings.folds, settings.repeats, make)
+
+    def _checked(self, dataset: Dataset | None = None) -> Dataset:
+        """The data, by which the metrics can be measured; a fit of the user's measures as it likes.
+
+        Raises:
+            DataError: they cannot.
+        """
+        dataset = self.dataset if dataset is None else dataset
+        if not self.has_own_fit:
+            dataset.check_metrics(self.metrics)
+        return dataset
 
     @cached_property
     def _rounds(self) -> Rounds:
         settings = self.settings
         return Rounds(self.dataset, settings.validation, settings.folds, settings.repeats)
+
+    @cached_property
+    def _source(self) -> DataSource:
+        return DataSource(self.settings.data or self.default_data, self.settings.fingerprint)

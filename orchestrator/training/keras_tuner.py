@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.distributions import (
     BaseDistribution,
@@ -14,7 +14,7 @@ from optuna.distributions import (
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings, Trial
-from orchestrator.training.data import Array
+from orchestrator.training.fitting import Plan, call_fit
 from orchestrator.training.hyperparameters import (
     Draw,
     HyperParameter,
@@ -24,11 +24,14 @@ from orchestrator.training.hyperparameters import (
     hyperparameters_class,
 )
 from orchestrator.training.keras import KerasObjective
+from orchestrator.training.metric_names import direction_of_class, tested
+from orchestrator.training.rounds import Split
 
 if TYPE_CHECKING:
     import keras
 
 _MOST_BUILDS = 1000
+_MOST = 2**31 - 1
 
 
 class KerasTunerObjective(KerasObjective):
@@ -61,23 +64,42 @@ class KerasTunerObjective(KerasObjective):
         self._hyperparameters: HyperParameters | None = None
 
     def build(self, trial: Trial) -> keras.Model:
-        hyperparameters = hyperparameters_class()(
-            lambda name, domain, default: _suggest(trial, name, domain)
-        )
-        self._hyperparameters = hyperparameters
+        self._hyperparameters = hyperparameters = hyperparameters_of(trial)
         return self._build(hyperparameters)
 
     def epochs(self, trial: Trial) -> int:
-        return self.settings.epochs
+        return self._of_fit(trial, "epochs") or self.settings.epochs
 
-    def fit(self, trial: Trial, model: keras.Model, x: Array, y: Array, **options: Any) -> Any:
+    def batch_size(self, trial: Trial) -> int | None:
+        return self._of_fit(trial, "batch_size")
+
+    def _of_fit(self, trial: Any, name: str) -> int | None:
+        """A parameter that the spec may name although ``build(hp)`` does not: how to fit."""
+        if name not in self.settings.space:
+            return None
+        return int(trial.suggest_int(name, 1, _MOST))  # of the spec's domain
+
+    @property
+    def has_own_fit(self) -> bool:
+        return self._own_fit is not None
+
+    def _fit(
+        self, trial: Trial, model: keras.Model, plan: Plan, split: Split, reporter: Any
+    ) -> Any:
         if self._own_fit is None:
-            return super().fit(trial, model, x, y, **options)
-        returned = self._own_fit(self._hyperparameters, model, x, y, **options)
-        return _metrics(returned, self.metrics[0])
+            return super()._fit(trial, model, plan, split, reporter)
+        return call_fit(self._own_fit, (self._hyperparameters, model), plan, split, reporter)
 
-    def _has_keras_fit(self) -> bool:
-        return self._own_fit is None
+    def _direction_by_class(self, metric: str) -> Literal["minimize", "maximize"] | None:
+        self.prepare()
+        model = self._build(hyperparameters_class()(_preset({})))
+        if tested(model, self._rounds[0]) is None:
+            return None
+        wanted = metric.removeprefix("val_")
+        for each in _flat_metrics(model.metrics):
+            if each.name == wanted or wanted.endswith(f"_{each.name}"):
+                return direction_of_class(each)
+        return None
 
     def declared(self) -> dict[str, BaseDistribution]:
         """Every hyperparameter, found by building the model once for each choice.
@@ -118,6 +140,16 @@ def _choices(parameter: HyperParameter, known: tuple[Parent, ...]) -> list[tuple
     ]
 
 
+def _flat_metrics(metrics: Sequence[Any]) -> list[Any]:
+    """Metrics, and those that a compiled model holds together."""
+    return [one for each in metrics for one in (getattr(each, "metrics", None) or [each])]
+
+
+def hyperparameters_of(trial: Any) -> HyperParameters:
+    """KerasTuner's ``hp`` with the values of a trial."""
+    return hyperparameters_class()(lambda name, domain, default: _suggest(trial, name, domain))
+
+
 def _preset(values: Mapping[str, Value]) -> Draw:
     return lambda name, domain, default: values.get(name, default)
 
@@ -134,28 +166,3 @@ def _suggest(trial: Any, name: str, domain: BaseDistribution) -> Value:
     return float(
         trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
     )
-
-
-def _metrics(returned: Any, metric: str) -> Mapping[str, float] | None:
-    """What a user's fit returned, as KerasTuner understands it; None of a Keras history.
-
-    Raises:
-        ObjectiveError: it is nothing that KerasTuner knows.
-    """
-    if hasattr(returned, "history"):
-        return None  # the values were reported epoch by epoch
-    if isinstance(returned, Mapping):
-        return {str(name): float(value) for name, value in returned.items()}
-    if isinstance(returned, list) and returned:
-        each = [_metrics(one, metric) or {} for one in returned]
-        return {
-            name: sum(one[name] for one in each) / len(each)
-            for name in each[0]
-            if all(name in one for one in each)
-        }
-    try:
-        return {metric: float(returned)}
-    except (TypeError, ValueError):
-        raise ObjectiveError(
-            f"fit returned {returned!r}; return the history, a dictionary of metrics or a number"
-        ) from None

@@ -1,22 +1,57 @@
-"""The names of Keras's logs, known before the first epoch."""
+"""The names of Keras's logs: which exist, and whether they are minimised."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import WrongUse
-from orchestrator.training.data import Array
+from orchestrator.training.nest import is_stream
 
 if TYPE_CHECKING:
     import keras
+
+    from orchestrator.training.rounds import Split
 
 # A metric of the model itself, beside those of Keras's logs.
 PARAMETERS = "parameters"
 _ALWAYS = {"loss", "val_loss", PARAMETERS}
 _EXAMPLES = 8
-_KERAS_LOOP = ("fit", "evaluate", "train_step", "test_step", "test_on_batch", "compute_metrics")
+_KERAS_LOOP = ("evaluate", "train_step", "test_step", "test_on_batch", "compute_metrics")
+
+_SHRINKS = re.compile(
+    r"(^|_)(loss|error|mse|mae|mape|msle|rmse|cross_?entropy|divergence|kld?|poisson|hinge"
+    r"|log_?cosh|false_positives|false_negatives|perplexity|parameters)(_|$)"
+)
+_GROWS = re.compile(
+    r"(^|_)(acc|accuracy|auc|precision|recall|f1|f_?beta|r2|score|io_?u|cosine_similarity"
+    r"|sensitivity|specificity|true_positives|true_negatives)(_|$)"
+)
+
+
+def direction_of(metric: str) -> Literal["minimize", "maximize"] | None:
+    """Whether a metric of this name is minimised or maximised; None: the name does not say it.
+
+    Example:
+        direction_of("val_accuracy")  # "maximize"
+    """
+    if _SHRINKS.search(metric.lower()):
+        return "minimize"
+    return "maximize" if _GROWS.search(metric.lower()) else None
+
+
+def direction_of_class(metric: object) -> Literal["minimize", "maximize"] | None:
+    """Whether an object of Keras's metric classes is minimised or maximised, by its class."""
+    names = [cls.__name__ for cls in type(metric).__mro__]
+    function = getattr(metric, "_fn", None)
+    names += [getattr(function, "__name__", "")]
+    for name in names:
+        found = direction_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
+        if found is not None:
+            return found
+    return None
 
 
 def are_certain(metrics: Iterable[str]) -> bool:
@@ -24,21 +59,42 @@ def are_certain(metrics: Iterable[str]) -> bool:
     return set(metrics) <= _ALWAYS
 
 
-def check_metrics(model: keras.Model, metrics: Iterable[str], x: Array, y: Array) -> None:
-    """Test one batch, to see whether the model reports the metrics.
+def tested(model: keras.Model, split: Split) -> dict[str, Any] | None:
+    """The logs of one tested batch; None: the model or its data cannot be tested so.
 
     The model is changed: a custom layer may draw random numbers, metrics are built. It must not be
-    trained afterwards. Nothing is said where the batch cannot be tested, or the model has a loop of
-    its own.
+    trained afterwards. A model with a loop of its own, and batches that are made anew for each
+    training, are left alone.
+    """
+    if not _has_keras_loop(model):
+        return None
+    if is_stream(split.x):
+        return None
+    try:
+        logs: dict[str, Any] = model.test_on_batch(few(split.x), few(split.y), return_dict=True)
+    except Exception:  # whatever the model or its data raise, the training raises it, too
+        return None
+    return logs
+
+
+def few(x: Any) -> Any:
+    """The first examples of a nest of arrays, or the first batch of what is iterated."""
+    import keras
+
+    if is_stream(x):
+        batch = x[0] if isinstance(x, keras.utils.PyDataset) else next(iter(x))
+        return batch[0] if isinstance(batch, tuple) else batch
+    return keras.tree.map_structure(lambda each: None if each is None else each[:_EXAMPLES], x)
+
+
+def check_metrics(model: keras.Model, metrics: Iterable[str], split: Split) -> None:
+    """Test one batch, to see whether the model reports the metrics; see :func:`tested`.
 
     Raises:
         WrongUse: it does not report one.
     """
-    if not _has_keras_loop(model):
-        return
-    try:
-        logs = model.test_on_batch(x[:_EXAMPLES], y[:_EXAMPLES], return_dict=True)
-    except Exception:  # whatever the model or its data raise, the training raises it, too
+    logs = tested(model, split)
+    if logs is None:
         return
     known = [*logs, *(f"val_{name}" for name in logs), PARAMETERS]
     for metric in metrics:

@@ -10,7 +10,6 @@ import numpy as np
 
 from orchestrator.errors import DataError
 from orchestrator.training.data import Array, Dataset
-from orchestrator.training.rounds import scaled
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,23 @@ def predict(path: Path, dataset: Dataset, count: int, seed: int) -> list[Predict
         DataError: the file is no Keras model, or not one of these data.
     """
     model = _load(path)
-    shape = dataset.x_test.shape[1:]
+    x, y = dataset.x_test, dataset.y_test
+    if not isinstance(x, np.ndarray):
+        raise DataError(f"{dataset.name} has no test set of one array; orch predict needs one")
+    shape = x.shape[1:]
     if tuple(model.input_shape[1:]) != shape:
         raise DataError(
             f"{path} takes examples of shape {tuple(model.input_shape[1:])}, and those of "
             f"{dataset.name} have {shape}"
         )
     random = np.random.default_rng(seed)
-    chosen = random.choice(len(dataset.x_test), size=min(count, len(dataset.x_test)), replace=False)
-    probabilities = model.predict(scaled(dataset.x_test[chosen]), verbose=0)
+    chosen = random.choice(len(x), size=min(count, len(x)), replace=False)
+    probabilities = model.predict(x[chosen], verbose=0)
     return [
         Prediction(
             index=int(index),
-            image=dataset.x_test[index],
-            label=int(dataset.y_test[index]),
+            image=x[index],
+            label=int(y[index]),
             predicted=int(each.argmax()),
             probability=float(each.max()),
         )

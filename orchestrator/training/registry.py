@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from orchestrator.base.references import Reference, nearest
 from orchestrator.errors import ObjectiveError, UnknownObjective
@@ -20,7 +19,6 @@ _BUILT_IN = {
     "quadratic": "orchestrator.training.builtin.quadratic:Quadratic",
 }
 _KERAS_TUNER = "kt:"
-_GROWS_BETTER = re.compile(r"(^|_)(acc|accuracy|auc|precision|recall|f1|r2|score)(_|$)")
 
 
 def find(reference: str) -> Callable[[Settings], Objective]:
@@ -71,11 +69,6 @@ def locate(reference: str) -> Reference:
 def known() -> list[str]:
     """The registered names."""
     return sorted({each.name for each in entry_points(group=ENTRY_POINTS)} | set(_BUILT_IN))
-
-
-def default_direction(metric: str) -> Literal["minimize", "maximize"]:
-    """Accuracies and scores are maximised; losses, errors and anything else minimised."""
-    return "maximize" if _GROWS_BETTER.search(metric.lower()) else "minimize"
 
 
 def _objective_of(target: Any, text: str) -> Callable[[Settings], Objective]:

@@ -13,7 +13,9 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.base.printed import Printed, table_columns
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.report.confirmation import (
+from orchestrator.report.listing import confirmed_table, table
+from orchestrator.report.numbers import percent
+from orchestrator.report.winner import (
     CLEAR_PROBABILITY,
     CONFIRMS,
     Confirmed,
@@ -21,8 +23,6 @@ from orchestrator.report.confirmation import (
     keep_confirmation,
     link_confirmation,
 )
-from orchestrator.report.listing import confirmed_table, table
-from orchestrator.report.numbers import percent
 from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resolve.pins import check_data
 from orchestrator.resolve.queue import queue

@@ -19,7 +19,7 @@ from orchestrator.report.winner import read_winner
 from orchestrator.storage.artifacts import Picture, attach
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, read_trials
-from orchestrator.training.data import Dataset, load
+from orchestrator.training.data import Dataset
 from orchestrator.training.predictions import Prediction, model_summary
 from orchestrator.training.predictions import predict as predict_with
 from orchestrator.winner.models import kept_models
@@ -231,8 +231,11 @@ def _dataset(study: StoredStudy) -> Dataset:
     """The data set of this machine, which is checked to be the study's."""
     if study.data is None:
         raise OrchError(f"study '{study.name}' has no data set to predict")
-    with retraining(study, None):
-        return load(study.spec.data.name or str(study.data["name"]))
+    with retraining(study, None) as (objective, _):
+        dataset = getattr(objective, "dataset", None)
+    if not isinstance(dataset, Dataset):
+        raise OrchError(f"study '{study.name}' has no data set to predict")
+    return dataset
 
 
 @contextmanager

@@ -130,6 +130,8 @@ def _provenance(
         "versions": versions(),
         "history": fitted.history,
         "test": fitted.test,
+        "examples": fitted.examples,
+        "validated": fitted.validated,
     }
 
 
@@ -186,12 +188,29 @@ def refit_page(provenance: Mapping[str, Any], columns: int | None = None) -> str
     ]
     lines = [
         f"trial {provenance['trial']}: {params_line(provenance['params'])}",
-        f"trained on {provenance['data']['train'] + provenance['data']['validation']} examples, "
-        f"validation included, with seed {provenance['seed']}",
+        _training_line(provenance),
         *([table(["epoch", *history], rows, columns)] if history else []),
     ]
     if not provenance["test"]:
+        if not (provenance["data"] or {}).get("test"):
+            lines.append("the data have no test set, so the model has no figure of its own")
         return "\n".join(lines)
     shown = ", ".join(f"{name} {shown_number(value)}" for name, value in provenance["test"].items())
-    lines.append(f"test set ({provenance['data']['test']} examples, evaluated once): {shown}")
+    count = provenance["data"]["test"]
+    size = "" if count is None else f"{count} examples, "
+    lines.append(f"test set ({size}evaluated once): {shown}")
     return "\n".join(lines)
+
+
+def _training_line(provenance: Mapping[str, Any]) -> str:
+    data, seed = provenance["data"] or {}, f"with seed {provenance['seed']}"
+    if provenance.get("validated"):
+        return f"trained as in the search, the validation part held out, {seed}"
+    examples = provenance.get("examples")
+    held_out = data.get("train"), data.get("validation")
+    if examples is None and None not in held_out:
+        examples = sum(each or 0 for each in held_out)
+    if examples is None:
+        return f"trained {seed}"
+    included = "" if examples == data.get("train") else ", validation included,"
+    return f"trained on {examples} examples{included} {seed}"

@@ -170,13 +170,15 @@ class RecordedTrial(HookedTrial):
     def should_prune(self) -> bool:
         return self._pruned_at is not None and max(self.reported, default=0) >= self._pruned_at
 
-    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+    def checkpoint(
+        self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]] | None
+    ) -> None:
         """Stop and go on from here where the record says so.
 
         Raises:
             Restarted: call the objective again.
         """
-        if self._restarts and self._restarts[0][0] == step:
+        if capture is not None and self._restarts and self._restarts[0][0] == step:
             arrays = dict(capture())
             if place(step, arrays) == self._restarts[0]:
                 self._restarts.pop(0)
@@ -186,7 +188,7 @@ class RecordedTrial(HookedTrial):
     def restore(self) -> tuple[int, Arrays] | None:
         return self._state
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         """Nothing is kept."""
 
 

@@ -48,7 +48,7 @@ def main() -> int:
         )
         _leave_on_signals(worker)
         started.append(worker)
-        if handover.current() is None:
+        if not handover.is_handed_over(worker.objective):
             locate(worker.objective).run_from_here()
         worker.run()
     except OrchError as error:

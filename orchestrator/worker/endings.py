@@ -29,6 +29,7 @@ from uuid import UUID
 
 from orchestrator.base.printed import clip
 from orchestrator.errors import FailedTrialError, OrchError, UsageError, WrongUse
+from orchestrator.storage import storable
 from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
 from orchestrator.storage.storable import clean
@@ -111,8 +112,13 @@ def signature_of(error: BaseException) -> str | None:
     if place is not None:
         return f"{kind} {place[0]}:{place[1]}"
     frames = traceback.extract_tb(error.__traceback__)
-    ours = bool(frames) and Path(frames[-1].filename).parent == Path(__file__).parent
+    ours = bool(frames) and _is_check(Path(frames[-1].filename))
     return f"{kind} {words_of(error)}" if ours else None
+
+
+def _is_check(path: Path) -> bool:
+    """Whether a source file is one that checks what an objective hands over."""
+    return path.parent == Path(__file__).parent or path == Path(storable.__file__)
 
 
 def users_line(error: BaseException) -> tuple[str, int] | None:

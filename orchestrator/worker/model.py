@@ -42,7 +42,7 @@ class OfferedModel:
         self._constraints = spec.study.constraints
         self._content: bytes | None = None
 
-    def offer(self, trial: FrozenTrial, value: float, save: Callable[[Path], None]) -> None:
+    def offer(self, trial: FrozenTrial, value: float, save: Callable[[Path], object]) -> None:
         """Take the model, if its trial may be among the best.
 
         Args:
@@ -63,8 +63,14 @@ class OfferedModel:
             return
         with own_files("the model"), tempfile.TemporaryDirectory(prefix="orch-") as folder:
             path = Path(folder) / "model.keras"
-            save(path)
-            self._content = path.read_bytes()
+            try:
+                save(path)
+            except OSError:
+                raise
+            except Exception as error:  # whatever the objective raises; the trial has ended well
+                _log.warning("the model of trial %d cannot be saved: %s", trial.number, error)
+            if path.exists():  # a model that cannot be saved costs the trial nothing else
+                self._content = path.read_bytes()
 
     def store(self, trial: FrozenTrial) -> None:
         """Store what was offered, once the trial is COMPLETE, unless a constraint forbids it."""

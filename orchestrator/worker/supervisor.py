@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 from orchestrator.base import facts
+from orchestrator.base.backoff import Backoff
 from orchestrator.base.files import check_writable, home, remove_old
 from orchestrator.errors import OrchError, StorageError, StorageUnavailable, UsageError
 from orchestrator.storage.claims import Claims, worker_id
@@ -136,7 +137,10 @@ class _Slot:
     index: int
     process: WorkerProcess | None = None
     exit_code: int | None = None
-    crashes: int = 0  # lately, for the pause before the next start
+    # Between crashes; a process that lived long was none of a row.
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
+    )
     fruitless: int = 0  # since a process last died with a trial; those the budget's rules bound
     start_at: float = 0.0
     ending: bool = False  # its process said that it is done; the leases tell whether it was
@@ -326,7 +330,8 @@ class Supervisor:
         if code in _FINAL_CODES:
             slot.ending = True
         else:
-            slot.crashes = 1 if process.seconds > _LONGEST_BACKOFF_SECONDS else slot.crashes + 1
+            if process.seconds > _LONGEST_BACKOFF_SECONDS:
+                slot.backoff.reset()
             slot.fruitless += 1
             slot.start_at = math.inf
         self._owe(slot, process, code, reason, log)
@@ -347,9 +352,9 @@ class Supervisor:
             slot.exit_code = 1
             self.messages.append(f"a worker process {describe_exit(code)} again; given up")
             return
-        # One that died with its trial was ended by that: the next trial need not wait.
-        longest = _LONGEST_BACKOFF_SECONDS if slot.fruitless else _FIRST_BACKOFF_SECONDS
-        wait = min(_FIRST_BACKOFF_SECONDS * 2 ** max(0, slot.crashes - 1), longest)
+        if not slot.fruitless:
+            slot.backoff.reset()  # it died with its trial, which ended that: the next need not wait
+        wait = slot.backoff.next_seconds()
         slot.start_at = time.monotonic() + wait
         self.messages.append(
             f"a worker process {describe_exit(code)}; another starts in {wait:.0f} s"

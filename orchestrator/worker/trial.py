@@ -224,12 +224,13 @@ class Trial(ResumableTrial):
         except StorageUnavailable:
             return False
 
-    def checkpoint(self, step: int, capture: Capture) -> None:
+    def checkpoint(self, step: int, capture: Capture | None) -> None:
         """Offer the state after a step, to resume from it elsewhere.
 
         Args:
             step: the last step in it; its value has been reported.
-            capture: copies the state; called only when a checkpoint is due.
+            capture: copies the state; called only when a checkpoint is due. None: the training
+                cannot resume, and starts anew elsewhere.
 
         Raises:
             TrialLeft: the trial cannot or must not go on here.
@@ -239,12 +240,15 @@ class Trial(ResumableTrial):
             return
         self._checkpoints.check()
         if step == self._pause_after:
-            self._save_and_flush(self._capture(step, capture))
+            if capture is not None:
+                self._save_and_flush(self._capture(step, capture))
             raise TrialPaused
+        if capture is None:
+            return
         if self._checkpoints.are_due() and not self._is_last(step):
             self._checkpoints.save(self.id, self._capture(step, capture))
 
-    def offer_model(self, value: float, save: Callable[[Path], None]) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         """Offer the finished model; it is kept if the trial is among the study's best.
 
         Args:
@@ -265,14 +269,16 @@ class Trial(ResumableTrial):
 
     # Leaving before the end
 
-    def _leave_if_asked(self, step: int, capture: Capture) -> bool:
+    def _leave_if_asked(self, step: int, capture: Capture | None) -> bool:
         """End the trial here when it must. True: it must, but this was its last step."""
         too_long = self._reporter.outage_seconds > self.study.spec.worker.storage_patience
         if not (too_long or self._stop.asked):
             return False
         if self._is_last(step):
             return True
-        state = self._capture(step, capture) if self._objective.checkpoints else None
+        state = None
+        if capture is not None and self._objective.checkpoints:
+            state = self._capture(step, capture)
         if too_long:
             if state is not None:
                 self._save_here(state)

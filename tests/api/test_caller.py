@@ -21,6 +21,7 @@ import pytest
 from conftest import Orch
 
 from orchestrator import Study, create_study, load_study
+from orchestrator.storage.database import Database
 from orchestrator.storage.studies import open_study
 
 SCRIPT = """
@@ -87,7 +88,7 @@ def state_of_process() -> dict[str, Any]:
         "signals": [signal.getsignal(each) for each in handled],
         "loggers": [(each.level, each.handlers[:], each.disabled) for each in loggers],
         "filters": list(warnings.filters),
-        "random": (random.getstate(), np.random.get_state()[1].tolist()),
+        "random": (random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()),
         "errors": np.geterr(),
     }
 
@@ -139,12 +140,12 @@ def test_after_a_fork_the_child_has_a_connection_of_its_own(url: str, name: str)
     assert study.spec.study.trials == 5, "the parent's connection still works"
 
 
-def test_what_on_trial_raises_ends_the_run_and_gives_the_trials_back(url: str, name: str) -> None:
+def test_an_error_in_on_trial_ends_the_run_and_releases_its_trials(url: str, name: str) -> None:
     study = create_study(
         name, "quadratic", storage=url, trials=60, pruner="none", options={"sleep": 0.05}
     )
 
-    def fails(trial: Any) -> None:
+    def fails(trial: object) -> None:
         raise LookupError("of the caller")
 
     with pytest.raises(LookupError, match="of the caller"):
@@ -160,14 +161,16 @@ def shown(url: str, name: str) -> Callable[[], str]:
     return lambda: load_study(name, storage=url)._repr_html_()
 
 
-def test_a_notebook_is_shown_a_frame_without_scripts(shown: Callable[[], str]) -> None:
+def test_a_notebook_shows_the_report_in_a_frame_without_scripts(shown: Callable[[], str]) -> None:
     page = shown()
     assert page.startswith('<iframe sandbox srcdoc="') and page.count("<") == 2
     assert len(page.encode()) <= 200_000 and "2 complete" in page
     assert "&lt;script" not in page
 
 
-def test_a_large_study_is_cut_to_200_kb(url: str, name: str, database: Any) -> None:
+def test_the_notebook_view_of_a_large_study_stays_under_200_kb(
+    url: str, name: str, database: Database
+) -> None:
     study = create_study(name, "quadratic", storage=url, trials=5000, pruner="none")
     study_id = open_study(database, name).study_id
     database.execute(
@@ -184,7 +187,9 @@ def test_a_large_study_is_cut_to_200_kb(url: str, name: str, database: Any) -> N
     assert len(page.encode()) <= 200_000 and "&lt;svg" in page and "3001 complete" in page
 
 
-def test_a_study_that_cannot_be_read_is_a_line_without_its_password(url: str, name: str) -> None:
+def test_a_study_that_cannot_be_read_prints_one_line_without_its_password(
+    url: str, name: str
+) -> None:
     create_study(name, "quadratic", storage=url, trials=2).close()
     from orchestrator.storage.database import Database
 

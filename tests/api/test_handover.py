@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import hypermodels
 import keras_tuner
 import plain_objectives
 import pytest
+from optuna import Trial
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.objective import KerasObjective, Objective
@@ -18,7 +20,7 @@ from orchestrator.training.handover import Handover, hand_over, is_by_value
 
 
 class Callable_:
-    def __call__(self, trial: Any) -> float:
+    def __call__(self, trial: Trial) -> float:
         return 1.0
 
 
@@ -28,16 +30,16 @@ named = Callable_()
 def build_model(hp: Any) -> None: ...
 
 
-def closing(value: float) -> Any:
+def closing(value: float) -> Callable[[Trial], float]:
     return lambda trial: value
 
 
-def reference(target: Any) -> str:
+def reference(target: object) -> str:
     """What is stored, without the name of this module."""
     return hand_over(target).reference.replace(__name__, "here")
 
 
-def test_what_can_be_imported_is_stored_by_its_name() -> None:
+def test_an_importable_objective_is_stored_by_name() -> None:
     assert reference(plain_objectives.fits_in_steps) == "plain_objectives:fits_in_steps"
     assert reference(named) == "here:named"
     assert reference(Callable_) == "here:Callable_"
@@ -48,7 +50,7 @@ def test_what_can_be_imported_is_stored_by_its_name() -> None:
         assert not is_by_value(each)
 
 
-def test_what_cannot_be_imported_is_handed_over_by_value() -> None:
+def test_an_objective_that_cannot_be_imported_is_pickled_by_value() -> None:
     found = [
         reference(closing(1.0)),
         reference(Callable_()),
@@ -63,7 +65,7 @@ def test_what_cannot_be_imported_is_handed_over_by_value() -> None:
     assert hand_over(closing(1.0)).name == "lambda"
 
 
-def test_the_digest_follows_the_source_and_else_the_code() -> None:
+def test_the_digest_follows_the_source_or_without_one_the_code() -> None:
     assert hand_over(closing(1.0)).digest == hand_over(closing(2.0)).digest
 
     def typed(text: str) -> Handover:
@@ -84,7 +86,7 @@ class Net(keras_tuner.HyperModel):  # type: ignore[misc]
     def build(self, hp: Any) -> None: ...
 
 
-def test_keras_objective_wraps_what_builds_a_keras_tuner_model() -> None:
+def test_keras_objective_wraps_a_keras_tuner_hypermodel() -> None:
     for built in (build_model, Net, Net(), hypermodels.WithFit):
         wrapped = KerasObjective(built)
         assert isinstance(wrapped, KerasObjective) and isinstance(wrapped, Objective)
@@ -94,6 +96,6 @@ def test_keras_objective_wraps_what_builds_a_keras_tuner_model() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, {"x": 1}, ["f"]])
-def test_what_is_no_objective_is_refused(wrong: Any) -> None:
+def test_a_value_that_is_not_an_objective_is_refused(wrong: object) -> None:
     with pytest.raises(ObjectiveError, match="is not a valid objective; give a name"):
         hand_over(wrong)

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import Orch
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -42,7 +43,7 @@ class Kernel:
         self._environment = {**orch.environment, "ORCH_STORAGE": url, "IPYTHONDIR": str(folder)}
 
     def start(self) -> None:
-        self.notebook = nbformat.v4.new_notebook()
+        self.notebook = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
         self.client = NotebookClient(self.notebook, timeout=120, kernel_name="python3")
         self.client.create_kernel_manager()
         self.client.start_new_kernel(env=self._environment)
@@ -50,7 +51,7 @@ class Kernel:
 
     def run(self, source: str) -> list[dict[str, Any]]:
         """What a cell shows."""
-        cell = nbformat.v4.new_code_cell(source)
+        cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
         self.notebook.cells.append(cell)
         self.client.execute_cell(cell, len(self.notebook.cells) - 1)
         return list(cell.outputs)
@@ -69,7 +70,9 @@ class Kernel:
 
     @property
     def process(self) -> psutil.Process:
-        return psutil.Process(self.client.km.provisioner.pid)
+        kernel = self.client.km
+        assert kernel is not None and isinstance(kernel.provisioner, LocalProvisioner)
+        return psutil.Process(kernel.provisioner.pid)
 
     def interrupt_when(self, holds: Callable[[], bool]) -> threading.Thread:
         """Press the stop button once something holds, while a cell runs."""
@@ -134,7 +137,7 @@ def test_a_cell_runs_a_study_shows_it_and_is_run_again(kernel: Kernel, name: str
     assert name in table["text/html"] and table["text/html"].startswith("<pre>")
 
 
-def test_nothing_of_a_closure_reaches_the_storage(
+def test_a_closure_never_reaches_the_storage(
     kernel: Kernel, name: str, home: Path, url: str, open_path: Path
 ) -> None:
     kernel.run(f"{create(name)}study.run(workers=2, progress=False)")
@@ -149,7 +152,7 @@ def test_nothing_of_a_closure_reaches_the_storage(
     assert np.full(2, VALUE).tobytes().hex().encode() not in dump
 
 
-def test_a_changed_cell_is_named_and_may_be_taken(kernel: Kernel, name: str) -> None:
+def test_a_changed_cell_is_named_and_can_be_accepted(kernel: Kernel, name: str) -> None:
     kernel.run(f"{create(name, 2)}study.run(workers=1, progress=False)")
     kernel.run("def objective(trial):\n    return trial.suggest_float('x', -5, 5) ** 2 + 100")
     refused = kernel.fails(create(name, 4))
@@ -173,7 +176,7 @@ def test_the_trials_of_zero_workers_print_into_the_cell(kernel: Kernel, name: st
     assert kernel.says("collected") == "[0, 1, 2]"
 
 
-def test_an_interrupted_cell_gives_its_trials_back(
+def test_an_interrupted_cell_releases_its_trials(
     kernel: Kernel, name: str, database: Database
 ) -> None:
     kernel.run(
@@ -194,7 +197,7 @@ def test_an_interrupted_cell_gives_its_trials_back(
     kernel.run("study.delete()")
 
 
-def test_a_kernel_that_is_restarted_in_the_middle_goes_on(
+def test_a_restarted_kernel_continues_its_study(
     kernel: Kernel, name: str, database: Database
 ) -> None:
     slow = "import time\ndef slow(trial):\n    time.sleep(0.3)\n    return trial.suggest_float('x', 0, 1)"

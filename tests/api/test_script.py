@@ -16,6 +16,7 @@ from conftest import Orch
 
 import orchestrator as orch_api
 from orchestrator import NoSuchStudy, OrchError, Study, StudyFailed, UsageError, create_study
+from orchestrator.objective import Trial
 
 HEAVY = {"tensorflow", "keras", "optuna", "psycopg2", "sqlalchemy", "numpy", "pydantic"}
 
@@ -24,7 +25,7 @@ def bowl(trial: optuna.Trial) -> float:
     return (trial.suggest_float("x", -5, 5) - 2) ** 2
 
 
-def test_the_package_itself_loads_nothing_heavy_and_has_all_its_names() -> None:
+def test_importing_the_package_loads_no_heavy_library_and_offers_all_its_names() -> None:
     code = (
         "import sys, orchestrator\n"
         f"assert not {HEAVY!r} & set(sys.modules), sorted({HEAVY!r} & set(sys.modules))\n"
@@ -70,7 +71,7 @@ def made(url: str, name: str) -> Callable[..., Study]:
     return make
 
 
-def test_a_study_runs_and_is_read(made: Callable[..., Study], tmp_path: Path) -> None:
+def test_a_study_runs_and_its_results_are_read(made: Callable[..., Study], tmp_path: Path) -> None:
     told: list[int] = []
     study = made()
     threads = set(threading.enumerate())
@@ -80,7 +81,7 @@ def test_a_study_runs_and_is_read(made: Callable[..., Study], tmp_path: Path) ->
     assert returned is study and study.state == "done"
     assert not set(threading.enumerate()) - threads
     assert sorted(told) == [0, 1, 2, 3] == [trial.number for trial in study.trials]
-    assert study.best.value == min(trial.value for trial in study.trials)
+    assert study.best.value == min(trial.values[0] for trial in study.trials)
     assert study.best_trials(2)[0].number == study.best.number
     assert str(study.best_trials(2)).startswith(f"trial {study.best.number}: value ")
     assert study.to_dataframe()["value_value"].min() == study.best.value
@@ -115,8 +116,8 @@ def test_the_trials_of_zero_workers_run_in_this_process(made: Callable[..., Stud
     assert sorted(told) == [0, 1, 2, 3]
 
 
-def test_an_interrupt_of_zero_workers_gives_the_trial_back(made: Callable[..., Study]) -> None:
-    interrupted = []
+def test_an_interrupt_with_zero_workers_releases_the_trial(made: Callable[..., Study]) -> None:
+    interrupted: list[int] = []
 
     def interrupts_once(trial: optuna.Trial) -> float:
         if trial.number == 1 and not interrupted:
@@ -146,7 +147,7 @@ def test_a_closure_and_a_lambda_run_in_worker_processes(made: Callable[..., Stud
     made(lambda trial: trial.suggest_int("n", 3, 3)).run(workers=1, progress=False)
 
 
-def test_what_cannot_be_pickled_is_named_and_nothing_has_changed(
+def test_an_objective_that_cannot_be_pickled_is_named_and_nothing_changes(
     made: Callable[..., Study],
 ) -> None:
     lock = threading.Lock()
@@ -165,18 +166,18 @@ def test_what_cannot_be_pickled_is_named_and_nothing_has_changed(
     assert study.state == "stopping"
 
 
-def test_a_large_closure_is_warned_of_once(made: Callable[..., Study]) -> None:
+def test_a_large_closure_warns_once(made: Callable[..., Study]) -> None:
     large = np.zeros(9 * 1024**2)
 
     def holds(trial: optuna.Trial) -> float:
-        return bowl(trial) + large[0]
+        return bowl(trial) + float(large[0])
 
     with pytest.warns(UserWarning, match="holds 72 MiB.*data=") as warned:
         made(holds, trials=1).run(workers=1, progress=False)
     assert len(warned) == 1
 
 
-def test_another_process_must_be_handed_the_function(
+def test_another_process_needs_the_function_to_run_the_study(
     made: Callable[..., Study], orch: Orch, url: str, name: str
 ) -> None:
     made(lambda trial: 1.0).close()
@@ -192,7 +193,7 @@ def test_another_process_must_be_handed_the_function(
     assert handed.state == "done" and handed.summary().mismatches
 
 
-def test_a_changed_function_is_named_and_may_be_taken(made: Callable[..., Study]) -> None:
+def test_a_changed_function_is_named_and_can_be_accepted(made: Callable[..., Study]) -> None:
     def objective(trial: optuna.Trial) -> float:
         return bowl(trial)
 
@@ -232,8 +233,8 @@ class Shifted(orch_api.Objective):
     def space(self) -> dict[str, Any]:
         return {"x": optuna.distributions.FloatDistribution(-5, 5)}
 
-    def __call__(self, trial: Any) -> float:
-        return (trial.params["x"] - self.shift) ** 2 + self.settings.epochs
+    def __call__(self, trial: Trial) -> float:
+        return float((trial.params["x"] - self.shift) ** 2 + self.settings.epochs)
 
 
 def test_an_objective_may_be_an_object(made: Callable[..., Study]) -> None:

@@ -18,12 +18,12 @@ def _read(pattern: str) -> str:
     return "".join(file.read_text() for file in (ROOT / "orchestrator").rglob(pattern))
 
 
-def test_every_name_that_the_sql_writes_or_reads_is_in_the_file() -> None:
+def test_every_fact_that_the_sql_uses_is_in_facts_py() -> None:
     names = set(_NAME.findall(_read("*.sql")))
     assert names and names - set(_ALL) == set()
 
 
-def test_every_name_of_the_file_is_used() -> None:
+def test_every_fact_in_facts_py_is_used() -> None:
     python, sql = _read("*.py"), _read("*.sql")
     unused = [
         key

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -52,7 +52,7 @@ def test_a_study_has_its_storage_and_its_row(study: internals.HookedStudy) -> No
     assert isinstance(frozen, internals.FrozenStudy) and internals.study_id_of(frozen) == row
 
 
-def test_a_study_reads_its_trials_anew_once_it_has_forgotten_them(
+def test_a_study_reads_its_trials_again_after_clearing_its_cache(
     study: internals.HookedStudy,
 ) -> None:
     def known() -> int:
@@ -76,11 +76,11 @@ class _Trial(internals.HookedTrial):
         super().__init__(study, trial_id)
         self.calls: list[str] = []
 
-    def suggest(self, name: str, distribution: Any) -> Any:
+    def suggest(self, name: str, distribution: BaseDistribution) -> Any:
         self.calls.append(f"suggest {name}")
         return super().suggest(name, distribution)
 
-    def check_domain(self, name: str, distribution: Any) -> None:
+    def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         self.calls.append(f"check {name}")
         super().check_domain(name, distribution)
 
@@ -108,7 +108,7 @@ def test_every_suggestion_and_decision_goes_through_the_hooks(
         trial.suggest_float("x", 0, 2)
 
 
-def test_a_trial_writes_into_what_this_process_knows_of_it(study: internals.HookedStudy) -> None:
+def test_a_trial_writes_into_its_cached_copy(study: internals.HookedStudy) -> None:
     trial = internals.HookedTrial(study, study.ask()._trial_id)
     trial.suggest_float("x", 0, 1)
     trial.report(0.5, 1)
@@ -132,7 +132,7 @@ def test_a_copied_trial_shares_all_but_its_attributes() -> None:
     assert copied.params is trial.params and copied.value == 1.0
 
 
-def test_a_domain_tells_what_it_contains() -> None:
+def test_a_distribution_says_whether_it_contains_a_value() -> None:
     assert internals.contains(FloatDistribution(0, 1), 0.5)
     assert not internals.contains(FloatDistribution(0, 1), 2.0)
     assert internals.contains(CategoricalDistribution(["a", "b"]), 1)
@@ -142,7 +142,7 @@ def test_a_domain_tells_what_it_contains() -> None:
 # Halving
 
 
-def test_the_rungs_of_a_trial_are_noted_under_optunas_keys(study: internals.HookedStudy) -> None:
+def test_the_rungs_of_a_trial_are_stored_under_optunas_keys(study: internals.HookedStudy) -> None:
     noted = {key for trial in study.trials for key in trial.system_attrs}
     assert noted and all(key.startswith(internals.RUNG) for key in noted)
     assert internals.rung_key(0) in noted and internals.rung_key(0) == f"{internals.RUNG}0"
@@ -150,7 +150,7 @@ def test_the_rungs_of_a_trial_are_noted_under_optunas_keys(study: internals.Hook
         assert internals.rung_of(trial) == len(trial.system_attrs)
 
 
-def test_a_pruners_options_are_those_it_was_made_with() -> None:
+def test_a_pruner_keeps_the_options_it_was_created_with() -> None:
     pruner = optuna.pruners.SuccessiveHalvingPruner(
         min_resource=2, reduction_factor=3, min_early_stopping_rate=1, bootstrap_count=4
     )
@@ -170,7 +170,9 @@ def test_hyperband_has_a_pruner_for_each_bracket(study: internals.HookedStudy) -
     assert brackets <= {0, 1, 2} and len(brackets) > 1
 
 
-def test_hyperbands_auto_waits_for_the_trials_that_tell_it(study: internals.HookedStudy) -> None:
+def test_hyperband_with_auto_waits_for_the_trials_that_determine_its_resource(
+    study: internals.HookedStudy,
+) -> None:
     pruner = optuna.pruners.HyperbandPruner(1, "auto", 3)
     assert internals.bracket_pruners(pruner, study, reads_trials=False) == []
     made = internals.bracket_pruners(pruner, study)
@@ -180,7 +182,7 @@ def test_hyperbands_auto_waits_for_the_trials_that_tell_it(study: internals.Hook
 # The storage
 
 
-def test_the_front_of_several_metrics_is_optunas() -> None:
+def test_the_pareto_front_equals_optunas() -> None:
     study = optuna.create_study(directions=["minimize", "minimize"])
     for values in ([0.0, 3.0], [1.0, 1.0], [2.0, 2.0]):
         study.add_trial(optuna.trial.create_trial(values=values))
@@ -188,7 +190,7 @@ def test_the_front_of_several_metrics_is_optunas() -> None:
     assert [trial.number for trial in front] == [0, 1]
 
 
-def test_the_cached_storage_gives_a_study_without_a_name_optunas_own(tmp_path: Path) -> None:
+def test_the_cached_storage_gives_an_unnamed_study_optunas_default_name(tmp_path: Path) -> None:
     backend = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'a.db'}")
     storage = internals.CachedStorage(backend)
     with warnings.catch_warnings():
@@ -199,7 +201,7 @@ def test_the_cached_storage_gives_a_study_without_a_name_optunas_own(tmp_path: P
     assert storage.get_all_trials(1)[0].state == TrialState.COMPLETE
 
 
-def test_the_storage_in_memory_writes_its_news_to_the_logger_of_that_name(
+def test_the_in_memory_storage_logs_to_the_expected_logger(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = logging.getLogger(internals.IN_MEMORY_LOGGER)
@@ -211,7 +213,7 @@ def test_the_storage_in_memory_writes_its_news_to_the_logger_of_that_name(
     assert "told" in caplog.text
 
 
-def test_an_artifact_store_is_what_optuna_takes_for_one(tmp_path: Path) -> None:
+def test_our_artifact_store_satisfies_optunas_protocol(tmp_path: Path) -> None:
     from optuna.artifacts import FileSystemArtifactStore, _protocol
 
     store: _protocol.ArtifactStore = FileSystemArtifactStore(tmp_path)
@@ -240,7 +242,7 @@ def _reached_into() -> set[str]:
     return private - {"_storage", "_study_id"}  # names of our own classes, too
 
 
-def test_no_other_file_uses_a_private_name_of_optunas() -> None:
+def test_no_other_file_uses_private_names_of_optuna() -> None:
     reached = _reached_into()
     for path in sorted(set(ROOT.rglob("*.py")) - {Path(internals.__file__)}):
         tree = ast.parse(path.read_text())

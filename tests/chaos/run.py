@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -331,7 +332,7 @@ class Chaos:
         return Counter(log.read_text().splitlines()) if log.exists() else Counter()
 
 
-def _quietly(call: Any) -> None:
+def _quietly(call: Callable[[], object]) -> None:
     with contextlib.suppress(psutil.Error):  # it ended by itself meanwhile
         call()
 

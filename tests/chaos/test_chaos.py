@@ -20,7 +20,7 @@ import pytest
                              "--machines", "2", "--processes", "1"]),
     ],
 )  # fmt: skip
-def test_no_promise_is_broken(objective: str, options: list[str]) -> None:
+def test_a_chaos_run_ends_with_zero_violations(objective: str, options: list[str]) -> None:
     script = Path(__file__).parent / "run.py"
     done = subprocess.run(
         [sys.executable, str(script), "--objective", objective, "--limit", "400", *options],

@@ -26,7 +26,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ("orch report x --format h", {"html"}),
     ],
 )
-def test_bash_completes(orch: Orch, line: str, expected: set[str]) -> None:
+def test_bash_completes_commands_and_options(orch: Orch, line: str, expected: set[str]) -> None:
     if shutil.which("bash") is None:
         pytest.skip("needs bash")
     folder = str(Path(orch.command()[0]).parent)

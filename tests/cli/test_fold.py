@@ -14,7 +14,7 @@ def said(*lines: str) -> list[str]:
     return written
 
 
-def test_the_first_is_said_at_once_and_the_count_when_another_comes() -> None:
+def test_the_first_line_is_printed_at_once_and_repeats_are_counted() -> None:
     written: list[str] = []
     fold = Fold(written.append)
     fold.add("waiting")
@@ -26,12 +26,12 @@ def test_the_first_is_said_at_once_and_the_count_when_another_comes() -> None:
     assert written == ["waiting", "… (12 times)", "there again"]
 
 
-def test_the_count_is_said_at_the_end() -> None:
+def test_the_remaining_count_is_printed_at_the_end() -> None:
     assert said("a", "b", "b") == ["a", "b", "… (2 times)"]
     assert said("a", "b", "a") == ["a", "b", "a"]
 
 
-def test_processes_and_attempts_that_say_the_same_are_counted_together() -> None:
+def test_equal_lines_of_different_processes_and_attempts_are_counted_together() -> None:
     lines = [f"[{pid}] waiting for the database: refused" for pid in (17, 18, 17)]
     assert said(*lines) == [lines[0], "… (3 times)"]
     failed = [f"trial {number} FAIL (ValueError: no such layer)" for number in range(4)]

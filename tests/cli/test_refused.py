@@ -261,7 +261,7 @@ def test_a_refused_command_changes_nothing(place: Place, cwd: str, code: int, li
     assert place.state() == before
 
 
-def test_a_mismatch_is_recorded_with_the_budget_that_it_was_allowed_for(place: Place) -> None:
+def test_an_allowed_mismatch_is_recorded_with_its_budget(place: Place) -> None:
     place.made("create g --objective mine:f --trials 2")
     done = place.call("changed", "resume g --add 1 --workers 1 --allow-mismatch")
     assert done.returncode == 0 and "the report will say so" in done.stderr
@@ -269,7 +269,7 @@ def test_a_mismatch_is_recorded_with_the_budget_that_it_was_allowed_for(place: P
     assert len(place.orch.report("g")["mismatches"]) == 1
 
 
-def test_a_write_that_fails_halfway_takes_back_the_ones_before_it(
+def test_a_command_that_fails_halfway_rolls_back_its_earlier_writes(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(place.database, StudySpec.parse({"study": {"name": "h", "objective": "quadratic"}}))
@@ -288,7 +288,7 @@ def test_a_write_that_fails_halfway_takes_back_the_ones_before_it(
     assert place.state() == before
 
 
-def test_of_two_that_add_to_the_budget_at_once_both_count(place: Place) -> None:
+def test_two_concurrent_budget_additions_both_count(place: Place) -> None:
     study = create(
         place.database,
         StudySpec.parse({"study": {"name": "added", "objective": "quadratic", "trials": 3}}),
@@ -312,7 +312,7 @@ def test_of_two_that_add_to_the_budget_at_once_both_count(place: Place) -> None:
         raise_budget(place.database, study, 8)
 
 
-def test_a_winner_is_not_confirmed_on_other_data(
+def test_a_winner_is_not_confirmed_on_different_data(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place.folder / "changed")
@@ -326,7 +326,7 @@ def test_a_winner_is_not_confirmed_on_other_data(
 @pytest.mark.parametrize(
     ("right", "words"), [("SCHEMA public", "database"), ("DATABASE {name}", "schema public")]
 )
-def test_a_role_that_may_not_make_every_table_makes_none(
+def test_a_role_that_cannot_create_every_table_creates_none(
     place: Place, right: str, words: str
 ) -> None:
     assert place.orch.storage is not None

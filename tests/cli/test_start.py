@@ -39,7 +39,7 @@ def test_reading_verbs_never_import_tensorflow(orch: Orch, name: str, verb: str)
 
 
 @pytest.mark.parametrize("module", ["worker.worker", "report.reader"])
-def test_neither_a_worker_nor_a_report_loads_what_it_does_not_use(module: str) -> None:
+def test_workers_and_reports_import_only_what_they_use(module: str) -> None:
     code = (
         f"import sys, orchestrator.{module}\n"
         "unused = {'sqlalchemy', 'alembic', 'boto3', 'google.cloud', 'grpc', 'jinja2'}\n"
@@ -85,7 +85,7 @@ def test_space_prints_the_parameters_the_size_and_the_cost(orch: Orch) -> None:
     assert function.endswith("cost: 20 trials\n"), "it has no epochs"
 
 
-def test_doctor_says_ok_or_the_mend_for_each_check(
+def test_doctor_prints_ok_or_a_fix_for_each_check(
     orch: Orch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORCH_MNIST", "gone.npz")
@@ -98,7 +98,7 @@ def test_doctor_says_ok_or_the_mend_for_each_check(
     assert ended.returncode == (1 if any(line.startswith("MEND") for line in lines) else 0)
 
 
-def test_doctor_names_the_mend_of_a_storage_that_is_down(orch: Orch) -> None:
+def test_doctor_says_how_to_fix_a_storage_that_is_down(orch: Orch) -> None:
     ended = orch("doctor", "--storage", "postgresql://u:secret@127.0.0.1:1/db")
     assert ended.returncode == 1
     assert "MEND  storage" in ended.stdout and "secret" not in ended.stdout

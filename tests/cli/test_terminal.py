@@ -95,13 +95,15 @@ def test_every_verb_prints_plain_signs(orch: Orch, foreign: str, encoding: str) 
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "C"])
-def test_a_run_that_cannot_print_its_names_ends_well(orch: Orch, name: str, encoding: str) -> None:
+def test_a_run_whose_names_the_terminal_cannot_encode_succeeds(
+    orch: Orch, name: str, encoding: str
+) -> None:
     command = ["run", "signs:value", "--study", name, "--trials", "2", "--workers", "1"]
     (stdout,), stderr = printed(orch, encoding, orch.command(*command))
     assert "Trials 2 of 2" in stdout and "2/2 trials" in stderr
 
 
-def test_a_file_is_utf_8_whatever_the_terminal_has(
+def test_files_are_utf_8_whatever_the_terminals_encoding(
     orch: Orch, foreign: str, tmp_path: Path
 ) -> None:
     files = {form: tmp_path / f"report.{form}" for form in ("text", *FORMS)}
@@ -171,7 +173,9 @@ def test_nothing_is_wider_than_the_terminal(
     assert any(line.startswith("study  ") for line in orch.ok("list").splitlines()), "piped, whole"
 
 
-def test_a_page_is_not_poured_into_a_terminal(orch: Orch, foreign: str, tmp_path: Path) -> None:
+def test_an_html_page_is_not_printed_into_a_terminal(
+    orch: Orch, foreign: str, tmp_path: Path
+) -> None:
     verbs = [f"report {foreign} --format html"]
     verbs.append(f"compare {foreign} {foreign}-again --format html")
     lines, stderr = shown(orch, 80, verbs, tmp_path)
@@ -181,7 +185,7 @@ def test_a_page_is_not_poured_into_a_terminal(orch: Orch, foreign: str, tmp_path
         assert (tmp_path / f"{name}.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_live_picture_shows_every_metric(orch: Orch, name: str) -> None:
+def test_the_live_display_shows_every_metric(orch: Orch, name: str) -> None:
     stderr = orch(
         "run", "signs:two", "--study", name, "--metric", "loss", "--metric", "size",
         "--direction", "minimize", "--direction", "maximize", "--trials", "3", "--workers", "1",
@@ -204,7 +208,7 @@ def ascii_home(open_path: Path) -> Iterator[Orch]:
     EmbeddedServer(open_path / "home").stop()
 
 
-def test_a_server_that_is_made_in_the_c_locale_holds_every_script(ascii_home: Orch) -> None:
+def test_a_server_created_in_the_c_locale_stores_every_script(ascii_home: Orch) -> None:
     command = ["run", "signs:value", "--study", "s", "--trials", "1", "--workers", "1"]
     printed(ascii_home, "C", ascii_home.command(*command))
     assert "учёба=" in ascii_home.ok("best", "s")

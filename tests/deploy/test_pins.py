@@ -25,7 +25,7 @@ def tuned(orch: Orch, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return module
 
 
-def test_another_source_is_refused_then_allowed_and_reported(
+def test_a_changed_source_is_refused_and_when_allowed_reported(
     orch: Orch, database: Database, url: str, name: str, tuned: Path
 ) -> None:
     tuned.write_text(_OBJECTIVE.format(high=2))
@@ -47,7 +47,7 @@ def test_another_source_is_refused_then_allowed_and_reported(
     assert len(mismatches) == 1 and "source is another" in mismatches[0]
 
 
-def test_another_version_is_refused_in_one_line(
+def test_a_different_version_is_refused_in_one_line(
     orch: Orch, database: Database, url: str, name: str
 ) -> None:
     orch.ok("create", name, "--objective", "digits", "--trials", "1", "--epochs", "1")
@@ -63,7 +63,7 @@ def test_another_version_is_refused_in_one_line(
     assert "4.9.1" in versions.text and not versions.ok and data.ok
 
 
-def test_a_module_that_the_objective_imports_from_beside_it_is_pinned_too(
+def test_a_local_module_imported_by_the_objective_is_pinned_too(
     orch: Orch, database: Database, url: str, name: str, tuned: Path
 ) -> None:
     helper = tuned.with_name(f"{tuned.stem}_helper.py")
@@ -89,7 +89,7 @@ def _pinned(objective: str) -> set[str]:
     return {key for key in software_of(objective) if key.startswith("module ")}
 
 
-def test_the_modules_beside_are_found_through_each_other_and_nothing_is_run(
+def test_local_modules_are_found_transitively_without_running_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -144,7 +144,7 @@ def test_the_pins_name_the_packages_and_the_source_without_importing_them() -> N
     assert "source" not in software_of("nowhere:function")
 
 
-def test_a_study_of_an_objective_of_ours_from_before_the_move_goes_on(
+def test_a_study_with_a_built_in_objectives_old_module_name_continues(
     orch: Orch, database: Database, name: str
 ) -> None:
     """Schema 6 pinned the files of the package ``objectives``, which is gone."""

@@ -127,7 +127,7 @@ def test_the_worker_role_works_on_studies_and_the_reader_reports_them(lab: Lab, 
         "CREATE OR REPLACE FUNCTION orch.utc_now() RETURNS timestamp LANGUAGE sql AS 'SELECT now()'",
     ],
 )
-def test_the_worker_role_may_not(lab: Lab, study: str, statement: str) -> None:
+def test_the_worker_role_is_denied_everything_else(lab: Lab, study: str, statement: str) -> None:
     with pytest.raises(psycopg2.Error, match=r"permission denied|must be owner|foreign key"):
         lab.sql("orch_worker", statement)
 
@@ -145,12 +145,12 @@ def test_the_worker_role_may_not(lab: Lab, study: str, statement: str) -> None:
         "CREATE TABLE public.mine (a integer)",
     ],
 )
-def test_the_reader_role_may_not(lab: Lab, study: str, statement: str) -> None:
+def test_the_reader_role_is_denied_everything_else(lab: Lab, study: str, statement: str) -> None:
     with pytest.raises(psycopg2.Error, match="permission denied"):
         lab.sql("orch_reader", statement)
 
 
-def test_what_runs_with_its_owners_rights_looks_nowhere_else(lab: Lab, study: str) -> None:
+def test_security_definer_functions_fix_their_search_path(lab: Lab, study: str) -> None:
     """A caller's search_path, or a temporary table of its own, must not stand in for ours."""
     database = Database(lab.admin_url.replace("/postgres?", "/lab?"))
     rows = database.execute(
@@ -177,7 +177,7 @@ def test_what_runs_with_its_owners_rights_looks_nowhere_else(lab: Lab, study: st
     )
 
 
-def test_what_a_role_may_not_is_one_line_with_the_mend(lab: Lab, study: str) -> None:
+def test_a_denied_command_prints_one_line_with_the_fix(lab: Lab, study: str) -> None:
     for role, command in (
         ("orch_worker", ["create", "more", "--objective", "quadratic"]),
         ("orch_reader", ["stop", study]),
@@ -185,14 +185,14 @@ def test_what_a_role_may_not_is_one_line_with_the_mend(lab: Lab, study: str) -> 
         assert "this role may not do that" in lab.orch(role).refused(1, *command), (role, command)
 
 
-def test_the_owner_can_make_the_schema_again_and_delete_studies(lab: Lab) -> None:
+def test_the_owner_can_recreate_the_schema_and_delete_studies(lab: Lab) -> None:
     owner = lab.orch("orch_owner")
     owner.ok("create", "short", "--objective", "quadratic")
     owner.ok("delete", "short", "--yes")
     lab.sql("orch_owner", "ALTER TABLE orch.study ADD COLUMN later integer")
 
 
-def test_passwords_are_private_and_stay_as_they_are_until_new_ones_are_asked_for(
+def test_passwords_are_private_and_stay_until_new_ones_are_requested(
     lab: Lab,
 ) -> None:
     assert stat.S_IMODE(lab.passfile.stat().st_mode) == 0o600
@@ -211,7 +211,7 @@ def test_passwords_are_private_and_stay_as_they_are_until_new_ones_are_asked_for
 
 
 @pytest.mark.parametrize("way", ["PGPASSWORD", "ORCH_PASSWORD_FILE", "service"])
-def test_a_password_is_taken_from_the_environment_a_file_and_a_service(
+def test_a_password_is_read_from_the_environment_a_file_or_a_service(
     lab: Lab, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = lab.passfile.read_text().splitlines()
@@ -235,7 +235,7 @@ def test_a_password_is_taken_from_the_environment_a_file_and_a_service(
     assert "schema in place" in shown and password not in shown
 
 
-def test_the_tables_of_the_grants_are_those_of_optuna() -> None:
+def test_the_grants_cover_exactly_optunas_tables() -> None:
     from optuna.storages._rdb.models import BaseModel
 
     from orchestrator.storage.database import script

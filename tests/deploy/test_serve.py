@@ -76,7 +76,7 @@ def _problem(url: str) -> str:
     return finding.text
 
 
-def test_the_pasted_line_is_all_that_another_machine_needs(serving: Serving) -> None:
+def test_another_machine_joins_with_the_pasted_line_alone(serving: Serving) -> None:
     orch = Path(sys.executable).parent / "orch"
     shown = serving.pasted(f"{orch} db status; {orch} list")
     assert "schema in place" in shown and "no studies yet" in shown
@@ -86,7 +86,7 @@ def test_the_pasted_line_is_all_that_another_machine_needs(serving: Serving) -> 
     assert password.strip().rpartition(":")[2] not in shown + serving.storage
 
 
-def test_large_answers_and_many_connections_pass_the_gate(serving: Serving) -> None:
+def test_large_answers_and_many_connections_pass_the_tls_proxy(serving: Serving) -> None:
     connections = [psycopg2.connect(serving.storage) for _ in range(10)]
     for connection in connections:
         with connection.cursor() as cursor:
@@ -96,7 +96,7 @@ def test_large_answers_and_many_connections_pass_the_gate(serving: Serving) -> N
         connection.close()
 
 
-def test_doctor_says_what_is_wrong_with_the_way_to_the_server(
+def test_doctor_says_why_the_server_cannot_be_reached(
     serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = serving.storage

@@ -106,7 +106,7 @@ def test_verify_full_works_and_a_wrong_certificate_is_refused(
         assert mend in Orch(tmp_path, storage=url).refused(3, "list")
 
 
-def test_a_certificate_of_the_clients_stands_for_a_password(
+def test_a_client_certificate_replaces_a_password(
     server: TlsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin = Orch(tmp_path, storage=server.admin)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_site import Site
+from fault_site import OwnServer
 
 
 @pytest.fixture
-def site(open_path: Path) -> Iterator[Site]:
-    made = Site(open_path / "home")
+def site(open_path: Path) -> Iterator[OwnServer]:
+    made = OwnServer(open_path / "home")
     yield made
     for process in psutil.process_iter(["environ", "name"]):
         mine = (process.info["environ"] or {}).get("ORCH_HOME") == str(made.home)

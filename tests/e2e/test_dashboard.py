@@ -77,7 +77,7 @@ def digits(orch: Orch, name: str, url: str, tmp_path: Path) -> int:
 
 
 @pytest.mark.usefixtures("chromium")
-def test_each_page_of_a_study_of_digits_opens_without_an_error(
+def test_every_dashboard_page_of_a_digits_study_opens_without_an_error(
     orch: Orch, digits: int, name: str, tmp_path: Path
 ) -> None:
     best = orch.report(name)["best"]["number"]
@@ -98,7 +98,7 @@ def test_each_page_of_a_study_of_digits_opens_without_an_error(
             assert (page.errors(), page.refusals()) == ([], []), path
 
 
-def test_the_dashboard_listens_on_this_machine_alone_and_names_a_taken_port(
+def test_the_dashboard_listens_only_on_localhost_and_names_a_used_port(
     served: str, orch: Orch
 ) -> None:
     port = served.rstrip("/").rsplit(":", 1)[1]

@@ -11,7 +11,7 @@ from orchestrator.storage.rdb_storage import make_rdb_storage as rdb_storage
 BUSY_SECONDS = 75
 
 
-def test_a_c_call_of_75_seconds_that_holds_the_gil_keeps_its_trial(
+def test_a_c_call_holding_the_gil_for_75_seconds_keeps_its_trial(
     orch: Orch, url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUSY_SECONDS", str(BUSY_SECONDS))

@@ -44,7 +44,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]
     return changed
 
 
-def test_an_objective_finds_its_process_as_under_plain_optuna(
+def test_an_objective_sees_the_process_that_plain_optuna_gives_it(
     orch: Orch, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(TESTS)
@@ -135,7 +135,7 @@ def test_importing_and_using_orch_changes_nothing_in_a_process(url: str, name: s
 
 
 @pytest.mark.parametrize("objective", ["queries_slowly", "copies"])
-def test_a_user_asks_a_postgresql_of_their_own_as_under_plain_optuna(
+def test_an_objective_queries_its_own_postgresql_as_under_plain_optuna(
     orch: Orch, url: str, name: str, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USERDB", url)
@@ -161,7 +161,7 @@ def f(trial):
 """
 
 
-def test_a_command_hides_what_tensorflow_prints_as_it_starts_and_nothing_else(
+def test_a_command_hides_only_tensorflows_startup_messages(
     orch: Orch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "prints.py").write_text(_PRINTS)
@@ -171,7 +171,7 @@ def test_a_command_hides_what_tensorflow_prints_as_it_starts_and_nothing_else(
     assert done.returncode == 0 and done.stderr == "before\nafter\n"
 
 
-def test_the_garbage_collector_is_as_it_was_after_tensorflow_is_imported() -> None:
+def test_importing_tensorflow_leaves_the_garbage_collector_unchanged() -> None:
     code = (
         "import gc; gc.disable(); from orchestrator.training.keras import configure\n"
         "configure(None); assert not gc.isenabled(); gc.enable(); configure(None); assert gc.isenabled()"

@@ -11,7 +11,7 @@ from conftest import Orch
 HAS_KERAS_TUNER = importlib.util.find_spec("keras_tuner") is not None
 
 
-def test_a_hypermodel_runs_unchanged_and_its_trials_have_what_was_active(
+def test_a_hypermodel_runs_unchanged_and_its_trials_store_the_active_parameters(
     orch: Orch, name: str
 ) -> None:
     orch.ok("run", "kt:hypermodels:build_model", "--study", name, "--data", "digits",
@@ -29,7 +29,7 @@ def test_a_hypermodel_runs_unchanged_and_its_trials_have_what_was_active(
     assert "identical: 2 of 2 values" in orch.ok("replay", name, number)
 
 
-def test_a_hypermodel_with_its_own_fit_returns_what_it_likes(orch: Orch, name: str) -> None:
+def test_a_hypermodels_own_fit_may_return_any_supported_result(orch: Orch, name: str) -> None:
     target = "is_keras_tuners" if HAS_KERAS_TUNER else "build_model"
     orch.ok("run", f"kt:hypermodels:{target}", "--study", name, "--data", "digits",
             "--trials", "1", "--epochs", "1", "--workers", "1")  # fmt: skip
@@ -41,7 +41,7 @@ def test_a_hypermodel_with_its_own_fit_returns_what_it_likes(orch: Orch, name: s
         assert trial["value"] == pytest.approx(max(trial["intermediate"].values()))
 
 
-def test_a_model_without_an_input_goes_on_from_its_checkpoint(orch: Orch, name: str) -> None:
+def test_a_model_without_an_input_resumes_from_its_checkpoint(orch: Orch, name: str) -> None:
     orch.ok(
         "run", "kt:hypermodels:without_input", "--study", name, "--data", "digits",
         "--trials", "5", "--epochs", "4", "--workers", "1", "--set", "pruner.promote=true",
@@ -69,7 +69,7 @@ def test_the_articles_hypermodel_has_the_articles_space(orch: Orch) -> None:
         assert line.split() in [each.split() for each in article.splitlines()], line
 
 
-def test_what_is_no_hypermodel_is_one_line(orch: Orch, name: str) -> None:
+def test_an_invalid_hypermodel_is_refused_in_one_line(orch: Orch, name: str) -> None:
     assert "did you mean 'build_model'" in orch.refused(2, "create", name, "--objective",
                                                         "kt:hypermodels:build_modell")  # fmt: skip
     ended = orch("run", "kt:hypermodels:uncompiled", "--study", name, "--data", "digits",
@@ -79,7 +79,9 @@ def test_what_is_no_hypermodel_is_one_line(orch: Orch, name: str) -> None:
 
 
 @pytest.mark.skipif(not HAS_KERAS_TUNER, reason="keras-tuner is not installed")
-def test_a_finished_project_becomes_a_study(orch: Orch, name: str, tmp_path: Path) -> None:
+def test_a_finished_keras_tuner_project_is_imported_as_a_study(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
     import hypermodels
     import keras_tuner
     from sklearn.datasets import load_digits

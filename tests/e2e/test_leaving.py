@@ -30,7 +30,7 @@ from orchestrator.storage.rdb_storage import make_rdb_storage as rdb_storage
         ),
     ],
 )
-def test_a_process_that_ends_in_a_trial_has_failed_that_attempt(
+def test_a_process_that_exits_during_a_trial_fails_that_attempt(
     orch: Orch, url: str, name: str, objective: str, reason: str
 ) -> None:
     orch.ok(
@@ -49,7 +49,7 @@ def test_a_process_that_ends_in_a_trial_has_failed_that_attempt(
     assert all(reason in trial.user_attrs["orch:reason"] for trial in failed), failed
 
 
-def test_what_a_forked_child_reports_and_notes_arrives(orch: Orch, url: str, name: str) -> None:
+def test_reports_and_attributes_of_a_forked_child_arrive(orch: Orch, url: str, name: str) -> None:
     orch.ok(
         "run", "leaving_objectives:reports_from_a_child", "--study", name, "--trials", "2",
         "--workers", "1", "--pruner", "none", timeout=60,
@@ -77,7 +77,7 @@ def _losses(url: str, trial: optuna.trial.FrozenTrial) -> dict[int, float]:
     return {row["step"]: row["numbers"][0] for row in rows}
 
 
-def test_a_forked_process_that_comes_back_ends_no_trial(orch: Orch, url: str, name: str) -> None:
+def test_a_forked_process_that_returns_ends_no_trial(orch: Orch, url: str, name: str) -> None:
     orch.ok(
         "run", "leaving_objectives:forks_and_returns", "--study", name, "--trials", "2",
         "--workers", "1", timeout=60,
@@ -99,7 +99,7 @@ def test_a_forked_process_that_comes_back_ends_no_trial(orch: Orch, url: str, na
         ("reports_to_a_trial_that_has_ended", "has ended; it cannot be changed"),
     ],
 )
-def test_an_error_of_the_objectives_own_is_a_failed_attempt(
+def test_an_error_raised_by_the_objective_is_a_failed_attempt(
     orch: Orch, url: str, name: str, objective: str, reason: str
 ) -> None:
     orch.ok(
@@ -131,7 +131,7 @@ def test_a_copied_trial_is_the_same_and_numpys_numbers_are_stored(
 @pytest.mark.parametrize(
     "objective", ["has_a_pool", "ends_a_child", "ends_children_at_once", "reads_its_input"]
 )
-def test_what_the_objective_starts_ends_as_it_would_without_us(
+def test_threads_and_processes_of_an_objective_end_as_without_orch(
     orch: Orch, name: str, objective: str
 ) -> None:
     orch.ok(
@@ -141,7 +141,7 @@ def test_what_the_objective_starts_ends_as_it_would_without_us(
     assert orch.report(name)["states"]["complete"] == 2
 
 
-def test_a_call_that_keeps_python_to_itself_keeps_its_trial(
+def test_a_call_that_holds_the_gil_keeps_its_trial(
     orch: Orch, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUSY_SECONDS", "6")
@@ -156,7 +156,7 @@ def test_a_call_that_keeps_python_to_itself_keeps_its_trial(
     assert report["states"]["complete"] == 8 and report["retries"] == 0
 
 
-def test_a_stopped_process_loses_its_trial_and_writes_nothing_when_it_goes_on(
+def test_a_suspended_process_loses_its_trial_and_writes_nothing_when_resumed(
     orch: Orch, url: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = tmp_path / "stopped"

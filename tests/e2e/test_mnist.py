@@ -40,7 +40,7 @@ def test_digits_train_distributed_and_diverging_trials_are_pruned(orch: Orch, na
         assert trial["state"] == "PRUNED" and "diverged" in trial["reason"]
 
 
-def test_a_worker_with_other_data_refuses_to_join_and_says_why(
+def test_a_worker_with_different_data_refuses_to_join_and_says_why(
     orch: Orch, name: str, tmp_path: Path
 ) -> None:
     def write(seed: int) -> None:

@@ -23,7 +23,7 @@ def rows(orch: Orch, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(orch.ok("report", name, "--format", "csv"))))
 
 
-def test_a_grid_over_an_estimator_is_grid_search_cv_to_the_last_digit(
+def test_a_grid_over_an_estimator_equals_grid_search_cv_to_the_last_digit(
     orch: Orch, name: str
 ) -> None:
     from estimators import Svm
@@ -54,7 +54,6 @@ def test_a_grid_over_a_keras_network_ranks_as_grid_search_cv_does(orch: Orch, na
     from sklearn.model_selection import GridSearchCV
 
     from orchestrator.training.data import load
-    from orchestrator.training.rounds import scaled
 
     orch.ok(
         "run", "digits", "--study", name, "--sampler", "grid", "--folds", "3", "--workers", "2",
@@ -80,7 +79,7 @@ def test_a_grid_over_a_keras_network_ranks_as_grid_search_cv_does(orch: Orch, na
         classifier, {"model_kwargs": [{"units": units} for units in (2, 8, 64)]}, cv=3
     )
     # Cloning the classifier loses its fit_kwargs (Keras 3.15).
-    x = scaled(data.x_train).reshape(-1, 64)
+    x = data.x_train.reshape(-1, 64)
     theirs.fit(x, data.y_train, epochs=4, batch_size=64, verbose=0)
     rank = {
         params["model_kwargs"]["units"]: place
@@ -108,7 +107,7 @@ def test_the_report_gives_the_mean_of_the_folds_with_its_standard_error(
     assert "standard error" in orch.ok("report", name)
 
 
-def test_the_wilcoxon_pruner_stops_a_surely_worse_trial_between_folds(
+def test_the_wilcoxon_pruner_stops_a_clearly_worse_trial_between_folds(
     orch: Orch, name: str
 ) -> None:
     orch.ok(
@@ -121,7 +120,7 @@ def test_the_wilcoxon_pruner_stops_a_surely_worse_trial_between_folds(
     assert len(bad["intermediate"]) < 10
 
 
-def test_a_killed_trial_goes_on_within_its_fold(orch: Orch, name: str) -> None:
+def test_a_killed_trial_resumes_within_its_fold(orch: Orch, name: str) -> None:
     orch.ok(
         "run", "user_objectives:DiesInFold", "--study", name, "--trials", "1", "--workers", "1",
         "--folds", "3", "--epochs", "4", "--data", "digits", *SMALL[:2],
@@ -135,7 +134,7 @@ def test_a_killed_trial_goes_on_within_its_fold(orch: Orch, name: str) -> None:
     assert "identical: 3 of 3 values" in orch.ok("replay", name, str(ended["number"]))
 
 
-def test_confirm_retrains_the_best_with_fresh_seeds_and_says_how_sure_it_is(
+def test_confirm_retrains_the_best_with_new_seeds_and_reports_confidence(
     orch: Orch, name: str
 ) -> None:
     orch.ok("run", "digits", "--study", name, "--trials", "3", "--epochs", "1", "--workers", "2",

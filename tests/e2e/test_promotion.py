@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from conftest import Orch
-from fault_site import Site, ended, wait_until
+from fault_site import OwnServer, ended, wait_until
 
 
-def test_promoted_trials_go_on_where_they_stopped(site: Site) -> None:
+def test_promoted_trials_continue_where_they_paused(site: OwnServer) -> None:
     site.create(
         trials=16, pruner__name="hyperband", pruner__promote=True, objective__steps=8,
         objective__sleep=0.02,
@@ -29,7 +29,7 @@ def test_promoted_trials_go_on_where_they_stopped(site: Site) -> None:
             assert trial["value"] == trial["intermediate"]["3"]
 
 
-def test_brackets_survive_killed_workers_and_a_stop(site: Site) -> None:
+def test_brackets_survive_killed_workers_and_a_stop(site: OwnServer) -> None:
     site.create(
         trials=8, pruner__name="hyperband", pruner__promote=True, objective__steps=8,
     )  # fmt: skip
@@ -45,7 +45,7 @@ def test_brackets_survive_killed_workers_and_a_stop(site: Site) -> None:
     assert sum(count - 1 for count in site.trained().values()) <= 2 * lost
 
 
-def test_what_cannot_be_promoted_is_refused(orch: Orch, name: str) -> None:
+def test_promotion_is_refused_where_it_is_impossible(orch: Orch, name: str) -> None:
     promote = ("--set", "pruner.promote=true")
     message = orch.refused(
         2, "create", name, "--objective", "user_objectives:conditional", *promote

@@ -72,9 +72,7 @@ from conftest import Orch
         (2, ["create", "x"], ["--objective"]),
         (2, ["resume", "x", "--trials", "3", "--add", "3"], ["one of them"]),
         (1, ["show", "never-made"], ["no study 'never-made'"]),
-        (1, ["report", "never-made"], ["no study 'never-made'"]),
         (1, ["worker", "never-made"], ["no study 'never-made'"]),
-        (1, ["resume", "never-made"], ["no study 'never-made'"]),
         (2, ["worker", "never-made", "--processes", "0"], ["--processes"]),
         (1, ["run", "digits", "--set", "data.validation=99999"], ["data.validation 99999"]),
         (1, ["run", "digits", "--data", "gone.npz"], ["no file gone.npz"]),
@@ -88,12 +86,9 @@ def test_wrong_use_is_refused_in_one_line(
         assert word in message
 
 
-def test_a_refused_study_leaves_nothing_behind(orch: Orch, name: str) -> None:
-    orch.refused(2, "create", name, "--objective", "quadratic", "--pruner", "nonsense")
-    assert name not in orch.ok("list")
-
-
-def test_a_file_is_held_to_the_same_domains(orch: Orch, name: str, tmp_path: Path) -> None:
+def test_a_spec_file_is_checked_against_the_objectives_domains(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
     file = tmp_path / "study.toml"
     study = f'[study]\nname = "{name}"\nobjective = "digits"\n'
     for space, word in (
@@ -106,7 +101,7 @@ def test_a_file_is_held_to_the_same_domains(orch: Orch, name: str, tmp_path: Pat
     assert name not in orch.ok("list")
 
 
-def test_a_table_may_be_wider_than_the_objectives_domain(orch: Orch, name: str) -> None:
+def test_a_spec_may_widen_the_objectives_domain(orch: Orch, name: str) -> None:
     orch.ok(
         "create", name, "--objective", "digits", "--param", "learning_rate={float=[1e-6,1.0]}",
         "--param", "units={choice=[8,1024]}", "--param", "batch_size={int=[16,512]}",
@@ -130,7 +125,7 @@ def test_debug_shows_the_traceback(orch: Orch) -> None:
     assert "Traceback" in ended.stderr and ended.returncode == 1
 
 
-def test_wrong_use_that_shows_only_in_a_worker_stops_the_study_with_the_known_names(
+def test_wrong_use_found_by_a_worker_stops_the_study_and_names_what_exists(
     orch: Orch, name: str
 ) -> None:
     ended = orch(

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 from conftest import Orch
-from fault_site import Site, ended, wait_until
+from fault_site import OwnServer, ended, wait_until
 
 from orchestrator.search.pruners import PRUNERS
 from orchestrator.search.samplers import SAMPLERS
@@ -70,7 +70,7 @@ def test_a_sampler_learns_from_the_trials_of_its_own_worker(
     assert np.median(values[-15:]) < 25, "random draws have a median near 60"
 
 
-def test_a_grid_runs_each_cell_once_and_ends_by_itself(orch: Orch, name: str) -> None:
+def test_a_grid_runs_each_cell_once_and_then_ends(orch: Orch, name: str) -> None:
     orch.ok("run", "quadratic", "--study", name, "--sampler", "grid", "--workers", "4", *_FINITE)
     whole = orch.report(name)
     assert whole["budget"] == 15 and whole["pruner"] == "none"
@@ -78,7 +78,7 @@ def test_a_grid_runs_each_cell_once_and_ends_by_itself(orch: Orch, name: str) ->
     assert len(cells(whole)) == 15 and set(cells(whole).values()) == {1}
 
 
-def test_a_grid_runs_each_cell_once_though_workers_are_killed(site: Site) -> None:
+def test_a_grid_runs_each_cell_once_although_workers_are_killed(site: OwnServer) -> None:
     site.create(trials=1000, sampler__name="grid", objective__steps=3, space__x={"choice": _EIGHT})
     shell = site.start("worker", "s", "--processes", "2")
     for trained in (3, 9):
@@ -100,7 +100,7 @@ def test_a_grid_with_a_cell_that_always_fails_ends_with_the_others(orch: Orch, n
     assert "done" in orch.ok("list")
 
 
-def test_coordinate_search_is_parallel_resumable_and_ends_by_itself(orch: Orch, name: str) -> None:
+def test_coordinate_search_runs_in_parallel_resumes_and_ends(orch: Orch, name: str) -> None:
     orch.ok("create", name, "--objective", "quadratic", "--sampler", "coordinate",
             "--pruner", "none", "--set", "sampler.points=9")  # fmt: skip
     orch.ok("worker", name, "--processes", "2", "--timeout", "1s")
@@ -155,7 +155,7 @@ def test_several_metrics_give_a_pareto_front(orch: Orch, name: str) -> None:
     assert "cannot be pruned" in message
 
 
-def test_a_network_may_be_searched_for_accuracy_and_size(orch: Orch, name: str) -> None:
+def test_a_network_is_searched_for_accuracy_and_size(orch: Orch, name: str) -> None:
     orch.ok(
         "run", "digits", "--study", name, "--trials", "4", "--workers", "2", "--epochs", "1",
         "--metric", "val_accuracy", "--metric", "parameters",
@@ -168,7 +168,7 @@ def test_a_network_may_be_searched_for_accuracy_and_size(orch: Orch, name: str) 
     assert "value_parameters" in header
 
 
-def test_the_studys_note_is_the_dashboards(orch: Orch, name: str, url: str) -> None:
+def test_the_studys_note_is_shown_by_the_dashboard(orch: Orch, name: str, url: str) -> None:
     import optuna
     from optuna_dashboard._note import get_note_from_system_attrs
 
@@ -178,7 +178,7 @@ def test_the_studys_note_is_the_dashboards(orch: Orch, name: str, url: str) -> N
     assert get_note_from_system_attrs(attributes, None)["body"] == "# The plan"
 
 
-def test_the_best_trial_keeps_the_constraints(orch: Orch, name: str) -> None:
+def test_the_best_trial_satisfies_the_constraints(orch: Orch, name: str) -> None:
     done = orch(
         "run", "user_objectives:constrained", "--study", name, "--trials", "20", "--workers", "2",
         "--pruner", "none", "--set", 'study.constraints=["too_big"]',
@@ -191,7 +191,7 @@ def test_the_best_trial_keeps_the_constraints(orch: Orch, name: str) -> None:
     assert int(named[-1]) == best["number"], "the progress says the same"
 
 
-def test_constraints_of_optuna_count_in_each_command(
+def test_constraints_set_through_optuna_count_in_every_command(
     orch: Orch, name: str, url: str, tmp_path: Path
 ) -> None:
     done = orch(
@@ -200,7 +200,8 @@ def test_constraints_of_optuna_count_in_each_command(
     )  # fmt: skip
     study = optuna.load_study(study_name=name, storage=make_rdb_storage(url))
     best = study.best_trial
-    assert best.params["x"] >= 1 and best.value > min(trial.value for trial in study.trials)
+    assert best.params["x"] >= 1
+    assert best.values[0] > min(trial.values[0] for trial in study.trials)
     assert re.findall(r"best value \S+ \(trial (\d+)", done.stderr)[-1] == str(best.number)
     assert f"Trial {best.number} is the best of 25" in orch.ok("report", name)
     assert orch.report(name)["best"]["number"] == best.number
@@ -238,15 +239,13 @@ def test_a_terminator_ends_the_study_before_its_budget(orch: Orch, name: str) ->
          "every parameter of this space is a choice"),
         (("--sampler", "grid"), "x is continuous"),
         (("--sampler", "bruteforce"), "x is continuous"),
-        (("--sampler", "gird"), "did you mean 'grid'"),
         (("--sampler", "grid", *_FINITE, "--set", "sampler.seed=1"), "grid has no options"),
         (("--folds", "3"), "does not train in folds"),
-        (("--pruner", "wilcoxn"), "did you mean 'wilcoxon'"),
         (("--set", "terminator.name=regrets"), "did you mean 'regret'"),
         (("--set", "pruner.reduction_facto=2"), "did you mean 'reduction_factor'"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_with_the_reason(
+def test_contradictory_options_are_refused_with_the_reason(
     orch: Orch, name: str, options: tuple[str, ...], words: str
 ) -> None:
     assert words in orch.refused(2, "create", name, "--objective", "quadratic", *options)

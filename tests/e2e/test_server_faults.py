@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_site import Site, ended, wait_until
+from fault_site import OwnServer, ended, wait_until
 
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
@@ -84,8 +84,8 @@ def pair(open_path: Path) -> Iterator[tuple[Node, Node]]:
             node.stop("immediate")
 
 
-def test_a_study_goes_on_at_the_other_host_of_the_url_after_a_failover(
-    site: Site, pair: tuple[Node, Node]
+def test_a_study_continues_on_the_urls_second_host_after_a_failover(
+    site: OwnServer, pair: tuple[Node, Node]
 ) -> None:
     primary, standby = pair
     both = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
@@ -107,12 +107,12 @@ def test_a_study_goes_on_at_the_other_host_of_the_url_after_a_failover(
     assert repeated <= 2, "at most the running epoch of each worker"
 
 
-def test_a_server_in_recovery_is_named(site: Site, pair: tuple[Node, Node]) -> None:
+def test_a_server_in_recovery_is_named(site: OwnServer, pair: tuple[Node, Node]) -> None:
     site.storage = pair[1].url
     assert "in recovery" in site.refused(3, "list")
 
 
-def test_a_frozen_server_is_an_outage_like_any_other(site: Site) -> None:
+def test_a_frozen_server_is_an_outage_like_any_other(site: OwnServer) -> None:
     site.create(trials=3)
     shell = site.start("worker", "s")
     wait_until(lambda: sum(site.trained().values()) >= 3)
@@ -134,7 +134,7 @@ def test_a_frozen_server_is_an_outage_like_any_other(site: Site) -> None:
     site.assert_whole(3)
 
 
-def test_a_full_disk_is_waited_for(site: Site, open_path: Path) -> None:
+def test_a_full_disk_is_waited_for(site: OwnServer, open_path: Path) -> None:
     small = open_path / "small"
     small.mkdir()
     mounted = subprocess.run(
@@ -150,7 +150,7 @@ def test_a_full_disk_is_waited_for(site: Site, open_path: Path) -> None:
         subprocess.run(["umount", "-l", str(small)], check=False)
 
 
-def _study_on_a_full_disk(site: Site, small: Path) -> None:
+def _study_on_a_full_disk(site: OwnServer, small: Path) -> None:
     url = site.server.ensure_running()
     owner = site.server.data.stat()
     os.chown(small, owner.st_uid, owner.st_gid)

@@ -72,7 +72,7 @@ def test_every_trial_is_a_session_with_its_hparams_metric_and_status(
     assert groups[3].sessions[0].end_time_secs >= groups[3].sessions[0].start_time_secs
 
 
-def test_the_epochs_are_the_curve_of_the_metric(orch: Orch, name: str, tmp_path: Path) -> None:
+def test_the_metrics_curve_has_a_point_per_epoch(orch: Orch, name: str, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     orch.ok("run", "quadratic", "--study", name, "--trials", "3", "--workers", "1")
@@ -82,6 +82,26 @@ def test_the_epochs_are_the_curve_of_the_metric(orch: Orch, name: str, tmp_path:
         events.Reload()
         curve = {str(each.step): each.value for each in events.Scalars("value")}
         assert curve == pytest.approx(trial["intermediate"], rel=1e-6)
+
+
+def test_all_that_a_trial_logs_is_a_curve_beside_the_metric(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    orch.ok("run", "user_objectives:logs", "--study", name, "--trials", "3", "--workers", "1",
+            "--pruner", "none", "--metric", "score", "--direction", "maximize")  # fmt: skip
+    orch.ok("tensorboard", name, "--logdir", str(tmp_path), "--no-serve")
+    for trial in orch.report(name)["trials"]:
+        events = EventAccumulator(str(tmp_path / f"trial-{trial['number']:05d}"))
+        events.Reload()
+        for tag, curve in {**trial["logs"], "score": trial["intermediate"]}.items():
+            found = {str(each.step): each.value for each in events.Scalars(tag)}
+            assert found == pytest.approx(curve, rel=1e-6), tag
+        assert set(events.Tags()["scalars"]) == {"score", "loss", "learning_rate"}
+    groups = session_groups(tmp_path)
+    shown = sorted(each.metric_values[0].value for each in groups)
+    assert shown == pytest.approx(sorted(t["value"] for t in orch.report(name)["trials"]))
 
 
 def test_live_follows_the_study_to_its_end(orch: Orch, name: str, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _restarts(orch: OldOrch, study: str, number: int) -> str:
     return str(row["value_json"])
 
 
-def test_an_upgrade_beside_busy_workers_fails_no_attempt_and_keeps_nobody_waiting(
+def test_an_upgrade_beside_busy_workers_fails_no_attempt_and_blocks_none(
     server: OldServer,
 ) -> None:
     url = server.restored(6)
@@ -114,7 +114,7 @@ def test_an_upgrade_beside_busy_workers_fails_no_attempt_and_keeps_nobody_waitin
     database.close()
 
 
-def test_workers_of_this_version_work_on_while_its_functions_are_made_again(
+def test_workers_continue_while_the_functions_are_recreated(
     server: OldServer,
 ) -> None:
     """As in an upgrade that their version outlives."""

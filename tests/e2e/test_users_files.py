@@ -55,7 +55,7 @@ def test_an_objective_is_found_whatever_its_file_is_called(
     runs(folder, f"{path.removesuffix('.py').replace('/', '.')}:f", name)
 
 
-def test_an_objective_imports_the_users_own_modules_first(folder: Folder, name: str) -> None:
+def test_an_objective_imports_the_users_modules_first(folder: Folder, name: str) -> None:
     for each in ("objectives", "data", "utils", "test"):
         Path(f"{each}.py").write_text("mine = True\n")
     Path("orchestrator.py").write_text("raise RuntimeError('nobody imports this')\n")
@@ -77,7 +77,7 @@ def test_built_in_objectives_work_beside_files_of_the_same_name(folder: Folder, 
     runs(folder, "quadratic", name)
 
 
-def test_a_file_that_wants_the_name_of_our_package_is_told_so(folder: Folder) -> None:
+def test_a_user_file_named_like_our_package_is_refused(folder: Folder) -> None:
     Path("orchestrator.py").write_text("def f(trial): return 1.0\n")
     line = folder.refused(2, "run", "orchestrator:f", "--study", "clash")
     assert line == (
@@ -98,14 +98,12 @@ def test_a_file_that_wants_the_name_of_our_package_is_told_so(folder: Folder) ->
         ("import orchestrator.training.nothing", "No module named 'orchestrator.training.nothing'"),
     ],
 )
-def test_an_import_of_before_is_answered_with_the_new_name(
-    folder: Folder, line: str, words: str
-) -> None:
+def test_an_outdated_import_names_its_replacement(folder: Folder, line: str, words: str) -> None:
     Path("old.py").write_text(f"{line}\n{OBJECTIVE}")
     assert folder.refused(2, "run", "old:f", "--study", "old").endswith(words)
 
 
-def test_beside_an_objectives_file_of_ones_own_the_old_names_are_answered_too(
+def test_an_outdated_import_beside_a_users_objectives_py_names_its_replacement(
     folder: Folder,
 ) -> None:
     Path("objectives.py").write_text(f"from objectives.base import Objective\n{OBJECTIVE}")
@@ -114,9 +112,7 @@ def test_beside_an_objectives_file_of_ones_own_the_old_names_are_answered_too(
     )
 
 
-def test_a_script_is_named_by_its_path_and_imports_what_lies_beside_it(
-    folder: Folder, name: str
-) -> None:
+def test_a_script_is_given_by_path_and_imports_its_neighbours(folder: Folder, name: str) -> None:
     Path("scripts/lab").mkdir(parents=True)
     Path("scripts/high.py").write_text("HIGH = 1\n")
     Path("scripts/train.py").write_text(
@@ -144,7 +140,7 @@ def test_a_changed_module_beside_a_script_is_refused(folder: Folder, name: str) 
     assert "the module high is another" in folder.refused(1, "worker", name)
 
 
-def test_a_script_sees_no_argument_of_ours_and_its_prints_spoil_no_output(
+def test_a_script_sees_none_of_our_arguments_and_its_prints_corrupt_no_output(
     folder: Folder, name: str
 ) -> None:
     Path("script.py").write_text(

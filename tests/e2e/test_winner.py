@@ -8,10 +8,11 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Orch
+
+from orchestrator.storage.database import Database
 
 
 @pytest.fixture
@@ -41,11 +42,10 @@ def test_refit_trains_on_everything_and_saves_the_model_with_its_provenance(
     assert "trained on 1437 examples" in done.stdout and "360 examples" in done.stdout
 
     from orchestrator.training.data import load
-    from orchestrator.training.rounds import scaled
 
     model = keras.models.load_model(out, safe_mode=True)
     data = load("digits")
-    again = model.evaluate(scaled(data.x_test), data.y_test, verbose=0, return_dict=True)
+    again = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
     assert again["accuracy"] == pytest.approx(provenance["test"]["accuracy"], abs=1e-6)
     report = orch.report(study)
     kept = report["refit"]
@@ -79,7 +79,7 @@ def test_predict_draws_the_digits_and_says_which_are_wrong(
     assert width > 700 and height > 400, "two rows of five"
 
 
-def test_refusals_name_the_mend(orch: Orch, study: str, tmp_path: Path) -> None:
+def test_refused_winner_commands_say_how_to_fix_it(orch: Orch, study: str, tmp_path: Path) -> None:
     assert "must end in .keras" in orch.refused(2, "refit", study, "--out", "model.h5")
     assert "no trial 99" in orch.refused(
         1, "refit", study, "--trial", "99", "--out", str(tmp_path / "m.keras")
@@ -106,9 +106,7 @@ def test_replay_proves_every_value_of_a_complete_and_of_a_pruned_trial(
     assert "no trial 77" in orch.refused(1, "replay", study, "77")
 
 
-def test_replay_says_so_when_a_value_was_tampered_with(
-    orch: Orch, name: str, database: Any
-) -> None:
+def test_replay_detects_a_changed_value(orch: Orch, name: str, database: Database) -> None:
     orch.ok("run", "quadratic", "--study", name, "--trials", "1", "--workers", "1")
     database.execute(
         "UPDATE trial_intermediate_values v SET intermediate_value = intermediate_value + 0.5 "
@@ -121,7 +119,7 @@ def test_replay_says_so_when_a_value_was_tampered_with(
     assert "equal within 1" in orch.ok("replay", name, "0", "--tolerance", "1")
 
 
-def test_a_refitted_estimator_is_a_joblib_file_with_its_provenance_beside(
+def test_refit_saves_an_estimator_as_joblib_with_its_provenance(
     orch: Orch, name: str, tmp_path: Path
 ) -> None:
     import joblib

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(("version", "exact"), [("2.10", "2.10.1"), ("3.6", "3.6.2")])
-def test_an_older_optunas_storage(orch: Orch, name: str, version: str, exact: str) -> None:
+def test_a_storage_of_an_older_optuna_is_imported(
+    orch: Orch, name: str, version: str, exact: str
+) -> None:
     path = CASES / f"optuna-{version}.db"
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     orch.ok("import", "optuna", f"sqlite:///{path}", name, "--study", "one")
@@ -32,12 +34,12 @@ def test_an_older_optunas_storage(orch: Orch, name: str, version: str, exact: st
     assert orch.report(f"{name}-two")["direction"] == ["minimize", "maximize"]
 
 
-def test_a_damaged_storage(orch: Orch, name: str) -> None:
+def test_a_damaged_storage_is_refused_in_one_line(orch: Orch, name: str) -> None:
     message = orch.refused(1, "import", "optuna", str(CASES / "optuna-damaged.db"), name)
     assert "is damaged in table trial_user_attributes; nothing was written" in message
 
 
-def test_projects_of_killed_and_diverged_searches(orch: Orch, name: str) -> None:
+def test_projects_of_killed_and_diverged_searches_are_imported(orch: Orch, name: str) -> None:
     folder = CASES / "kerastuner-"
     done = orch("import", "kerastuner", f"{folder}one-empty", name)
     assert "trial_0001" in done.stderr and len(orch.report(name)["trials"]) == 3

@@ -69,7 +69,7 @@ def test_a_read_only_study_says_where_it_comes_from(
     assert "steps run" in orch.ok("report", name)
 
 
-def test_with_an_objective_the_report_is_whole(
+def test_a_study_imported_with_an_objective_has_a_full_report(
     orch: Orch, name: str, source: str, tmp_path: Path
 ) -> None:
     orch.ok("import", "optuna", source, name, "--objective", "user_objectives:not_a_number")
@@ -78,12 +78,14 @@ def test_with_an_objective_the_report_is_whole(
         assert "tpe with none" in shown, form
         assert "9 trials imported from Optuna" in shown, form
         assert "ended from outside" not in shown and "paused, then pruned" not in shown, form
-    shown = forms(orch, name, tmp_path)
-    assert "To do it again" in shown["markdown"] and "Who trained what" in shown["html"]
-    assert "orch confirm" in shown["text"]
+    whole = forms(orch, name, tmp_path)
+    assert "To do it again" in whole["markdown"] and "Who trained what" in whole["html"]
+    assert "orch confirm" in whole["text"]
 
 
-def test_what_cannot_run_is_refused_and_unchanged(orch: Orch, name: str, source: str) -> None:
+def test_commands_that_need_an_objective_are_refused_and_change_nothing(
+    orch: Orch, name: str, source: str
+) -> None:
     orch.ok("import", "optuna", source, name)
     for command in (["resume", name, "--add", "2"], ["confirm", name]):
         message = orch.refused(2, *command)
@@ -91,7 +93,7 @@ def test_what_cannot_run_is_refused_and_unchanged(orch: Orch, name: str, source:
     assert orch.report(name)["budget"] == 9
 
 
-def test_a_study_that_waits_from_its_first_trial_proposes_no_worker(
+def test_the_report_of_an_imported_waiting_study_proposes_no_worker(
     orch: Orch, name: str, tmp_path: Path
 ) -> None:
     source = f"sqlite:///{tmp_path / 'waiting.db'}"
@@ -101,7 +103,7 @@ def test_a_study_that_waits_from_its_first_trial_proposes_no_worker(
     assert "No trial has run yet." in text and "orch worker" not in text
 
 
-def test_an_attribute_of_the_sources_own_makes_no_confirmation(
+def test_a_sources_own_attribute_is_not_taken_for_a_confirmation(
     orch: Orch, name: str, tmp_path: Path
 ) -> None:
     source = f"sqlite:///{tmp_path / 'confirms.db'}"

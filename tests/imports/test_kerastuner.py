@@ -42,7 +42,7 @@ class Project:
         """Write a trial; its file. NaN is written as KerasTuner does."""
         number = f"{self._trials:04d}"
         self._trials += 1
-        observed = [] if score is None else [{"value": [score], "step": step}]
+        observed: list[dict[str, Any]] = [] if score is None else [{"value": [score], "step": step}]
         metrics = {
             "val_accuracy": {"direction": "max", "observations": observed},
             "val_loss": {
@@ -50,7 +50,7 @@ class Project:
                 "observations": [{**each, "value": [2 * each["value"][0]]} for each in observed],
             },
         }
-        document = {
+        document: dict[str, Any] = {
             "trial_id": number,
             "hyperparameters": {
                 "space": _SPACE,
@@ -101,7 +101,7 @@ def test_a_damaged_trial_is_left_out_with_a_warning(
     assert whole["best"]["number"] == 1
 
 
-def test_a_training_that_diverged_has_failed(orch: Orch, name: str, project: Project) -> None:
+def test_a_diverged_training_is_imported_as_failed(orch: Orch, name: str, project: Project) -> None:
     for score in (0.5, float("nan"), 0.7, float("nan"), 0.6):
         project.add(score)
     whole = imported(orch, name, project)
@@ -142,8 +142,13 @@ def test_a_project_without_a_score_is_refused(orch: Orch, name: str, project: Pr
 
 def test_hyperbands_epochs_and_promotions_are_read(orch: Orch, name: str, project: Project) -> None:
     project.write_oracle({"max_epochs": 9, "factor": 3, "hyperband_iterations": 1})
-    tuner = {"tuner/epochs": 3, "tuner/initial_epoch": 0, "tuner/bracket": 1, "tuner/round": 0}
-    again = {"tuner/epochs": 9, "tuner/initial_epoch": 3, "tuner/round": 1}
+    tuner: dict[str, Any] = {
+        "tuner/epochs": 3,
+        "tuner/initial_epoch": 0,
+        "tuner/bracket": 1,
+        "tuner/round": 0,
+    }
+    again: dict[str, Any] = {"tuner/epochs": 9, "tuner/initial_epoch": 3, "tuner/round": 1}
     project.add(0.7, step=2, **tuner)
     project.add(0.74, step=1, **tuner)
     project.add(0.8, step=7, **(tuner | again | {"tuner/trial_id": "0001"}))
@@ -159,7 +164,7 @@ def test_hyperbands_epochs_and_promotions_are_read(orch: Orch, name: str, projec
     assert "12 epochs trained." in text and "after 9 epochs" in text
 
 
-def test_times_that_kerastuner_does_not_write_are_unknown(
+def test_times_that_keras_tuner_does_not_store_are_unknown(
     orch: Orch, name: str, project: Project
 ) -> None:
     for score in (0.5, 0.6, 0.7):

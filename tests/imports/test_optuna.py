@@ -50,7 +50,7 @@ def old(tmp_path: Path) -> str:
     return url
 
 
-def test_an_imported_study_has_every_trial_with_all_its_facts(
+def test_an_imported_study_has_every_trial_in_full(
     orch: Orch, name: str, url: str, old: str
 ) -> None:
     orch.ok("import", "optuna", old, name)
@@ -72,7 +72,7 @@ def test_an_imported_study_has_every_trial_with_all_its_facts(
     assert "imported without an objective" in orch.refused(2, "resume", name, "--add", "1")
 
 
-def test_with_an_objective_the_study_goes_on(orch: Orch, name: str, old: str) -> None:
+def test_a_study_imported_with_an_objective_continues(orch: Orch, name: str, old: str) -> None:
     orch.ok("import", "optuna", old, name, "--objective", "user_objectives:not_a_number")
     orch.ok("resume", name, "--add", "1", "--workers", "1")
     whole = orch.report(name)
@@ -89,7 +89,9 @@ def test_a_journal_file_is_read_too(orch: Orch, name: str, tmp_path: Path) -> No
     assert len(orch.report(name)["trials"]) == 3
 
 
-def test_what_cannot_be_read_is_one_line(orch: Orch, name: str, old: str, tmp_path: Path) -> None:
+def test_an_unreadable_source_is_refused_in_one_line(
+    orch: Orch, name: str, old: str, tmp_path: Path
+) -> None:
     missing = tmp_path / "missing.db"
     assert "no file" in orch.refused(2, "import", "optuna", f"sqlite:///{missing}", name)
     assert not missing.exists()
@@ -140,7 +142,9 @@ def test_every_trial_keeps_its_number_and_its_times(
     assert whole["trials"][1]["seconds"] == pytest.approx(duration.total_seconds(), abs=0.002)
 
 
-def test_with_an_objective_what_waits_is_run(orch: Orch, name: str, tmp_path: Path) -> None:
+def test_waiting_trials_of_a_study_imported_with_an_objective_run(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
     source = f"sqlite:///{tmp_path / 'waiting.db'}"
     study = optuna.create_study(storage=source, direction="maximize")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
@@ -176,7 +180,7 @@ def test_a_storage_of_optuna_2_is_read_from_an_upgraded_copy(
     assert orch.report(name)["imported"]["version"] == "2.10.1"
 
 
-def test_reading_leaves_the_processs_loggers_as_they_are(tmp_path: Path) -> None:
+def test_importing_leaves_the_processs_loggers_unchanged(tmp_path: Path) -> None:
     source = make_storage(tmp_path / "two.db")
     mine, root = logging.getLogger("of.somebody"), logging.getLogger()
 
@@ -189,7 +193,7 @@ def test_reading_leaves_the_processs_loggers_as_they_are(tmp_path: Path) -> None
     assert state() == before
 
 
-def test_notes_metric_names_and_constraints_come_along(
+def test_notes_metric_names_and_constraints_are_imported(
     orch: Orch, name: str, url: str, tmp_path: Path
 ) -> None:
     source = f"sqlite:///{tmp_path / 'facts.db'}"
@@ -216,9 +220,7 @@ def test_notes_metric_names_and_constraints_come_along(
 
 
 @pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
-def test_choices_of_several_types_stay_what_they_are(
-    orch: Orch, name: str, url: str, tmp_path: Path
-) -> None:
+def test_choices_keep_their_types(orch: Orch, name: str, url: str, tmp_path: Path) -> None:
     choices: list[Any] = [None, True, 1, 1.0, "1", False, 0, float("inf")]
     source = f"sqlite:///{tmp_path / 'choices.db'}"
     study = optuna.create_study(storage=source)
@@ -235,7 +237,7 @@ def test_choices_of_several_types_stay_what_they_are(
     orch.ok("report", name)
 
 
-def test_domains_that_changed_between_trials_come_over(
+def test_domains_that_changed_between_trials_are_imported(
     orch: Orch, name: str, url: str, tmp_path: Path
 ) -> None:
     source = f"sqlite:///{tmp_path / 'changed.db'}"
@@ -256,7 +258,7 @@ def test_domains_that_changed_between_trials_come_over(
     assert "Pareto front" in orch.ok("report", name)
 
 
-def test_a_file_in_use_is_read_without_a_change(
+def test_a_file_in_use_is_read_without_changing_it(
     orch: Orch, name: str, tmp_path: Path, old: str
 ) -> None:
     path = tmp_path / "old.db"
@@ -277,7 +279,9 @@ def test_a_file_in_use_is_read_without_a_change(
     database.close()
 
 
-def test_a_damaged_file_is_one_line(orch: Orch, name: str, tmp_path: Path, old: str) -> None:
+def test_a_damaged_file_is_refused_in_one_line(
+    orch: Orch, name: str, tmp_path: Path, old: str
+) -> None:
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as database:
         (page,) = database.execute(
@@ -300,7 +304,9 @@ def test_a_damaged_file_is_one_line(orch: Orch, name: str, tmp_path: Path, old: 
     assert name not in orch.ok("list")
 
 
-def test_another_programs_database_is_left_alone(orch: Orch, name: str, tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_not_changed(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mail.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE letters (text)")
@@ -364,7 +370,9 @@ def test_an_interrupted_import_leaves_nothing(
     assert [trial.value for trial in copy_of(name, url).trials] == list(range(300))
 
 
-def test_what_postgresql_cannot_store_is_named(orch: Orch, name: str, tmp_path: Path) -> None:
+def test_values_that_postgresql_cannot_store_are_named(
+    orch: Orch, name: str, tmp_path: Path
+) -> None:
     source = f"sqlite:///{tmp_path / 'steps.db'}"
     study = optuna.create_study(storage=source)
     study.add_trial(optuna.create_trial(value=1.0, intermediate_values={1_700_000_000_000: 1.0}))
@@ -372,7 +380,9 @@ def test_what_postgresql_cannot_store_is_named(orch: Orch, name: str, tmp_path: 
     assert "trial 0 reports a value at step 1700000000000" in message
 
 
-def test_names_from_the_source_are_text(orch: Orch, name: str, url: str, tmp_path: Path) -> None:
+def test_names_from_the_source_are_shown_as_text(
+    orch: Orch, name: str, url: str, tmp_path: Path
+) -> None:
     source, red = f"sqlite:///{tmp_path / 'red.db'}", "\x1b[31mred"
     for study_name in (red, "plain"):
         study = optuna.create_study(storage=source, study_name=study_name)
@@ -392,7 +402,7 @@ def test_names_from_the_source_are_text(orch: Orch, name: str, url: str, tmp_pat
         assert "\x1b" not in shown, command
 
 
-def test_redis_without_its_package_is_one_line(orch: Orch, name: str) -> None:
+def test_redis_without_its_package_is_refused_in_one_line(orch: Orch, name: str) -> None:
     if importlib.util.find_spec("redis"):
         pytest.skip("the package redis is installed")
     message = orch.refused(1, "import", "optuna", "redis://127.0.0.1:1", name)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_site import Site
+from fault_site import OwnServer
 
 
 @pytest.fixture
-def site(open_path: Path) -> Iterator[Site]:
+def site(open_path: Path) -> Iterator[OwnServer]:
     """Engines take no embedded server, whoever starts it; this one is named by its URL."""
-    made = Site(open_path / "home")
+    made = OwnServer(open_path / "home")
     made.storage = made.server.ensure_running()
     yield made
     made.server.stop()

@@ -18,7 +18,7 @@ def _validate(manifest: dict[str, Any]) -> None:
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_the_dry_run_is_a_job_of_the_current_schema(orch: Orch) -> None:
+def test_the_dry_run_prints_a_valid_kubernetes_job(orch: Orch) -> None:
     text = orch.ok(
         "launch", "kubernetes", "mlp", "--workers", "8", "--image", "lab/orch:1", "--cpus", "4",
         "--gpus", "1", "--memory", "8Gi", "--namespace", "tuning", "--dry-run",
@@ -36,7 +36,7 @@ def test_the_dry_run_is_a_job_of_the_current_schema(orch: Orch) -> None:
     assert "value" not in container["env"][0], "the URL comes from a Secret"
 
 
-def test_a_wrong_manifest_does_not_pass_the_schema() -> None:
+def test_the_schema_rejects_a_wrong_manifest() -> None:
     manifest = Kubernetes(None).manifest(Job("mlp"), 2)
     manifest["spec"]["podFailurePolicy"]["rules"][0]["action"] = 3
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -44,12 +44,12 @@ def test_a_wrong_manifest_does_not_pass_the_schema() -> None:
 
 
 @pytest.mark.parametrize("study", ["mlp", "MNIST_mlp.v2", "a" * 100])
-def test_each_study_has_a_name_that_kubernetes_takes(study: str) -> None:
+def test_each_studys_job_has_a_valid_and_distinct_kubernetes_name(study: str) -> None:
     assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?", job_name(study))
     assert job_name(study) != job_name(study + "x")
 
 
-def test_without_kubectl_one_line_says_where_to_get_it(
+def test_without_kubectl_one_line_says_how_to_install_it(
     orch: Orch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 from e2e.test_server_faults import free_port
-from fault_site import Site, wait_until
+from fault_site import OwnServer, wait_until
 from launch.ray_cluster import RayCluster, need_ray
 
 
 @pytest.fixture
-def cluster(open_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
+def cluster(
+    open_path: Path, site: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RayCluster]:
     """Two nodes."""
     need_ray()
-    # A worker has the environment of its node, and Site's objective writes there.
+    # A worker has the environment of its node, and OwnServer's objective writes there.
     monkeypatch.setenv("STEPS_LOG", site.environment["STEPS_LOG"])
     made = RayCluster(open_path)
     monkeypatch.setenv("RAY_ADDRESS", made.address)
@@ -28,17 +30,19 @@ def cluster(open_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Ite
     made.close()
 
 
-def _states(site: Site) -> list[str]:
+def _states(site: OwnServer) -> list[str]:
     """Each actor's state, as ``orch launch status`` says it."""
     return [line.split()[1] for line in site.ok("launch", "status", "ray", "s").splitlines()]
 
 
-def _at_work(site: Site) -> list[str]:
+def _at_work(site: OwnServer) -> list[str]:
     """The workers that run a trial, as the study has them."""
     return [each["worker"] for each in site.report()["trials"] if each["state"] == "RUNNING"]
 
 
-def test_actors_keep_the_budget_though_a_node_is_killed(site: Site, cluster: RayCluster) -> None:
+def test_ray_actors_keep_the_budget_when_a_node_is_killed(
+    site: OwnServer, cluster: RayCluster
+) -> None:
     site.create(trials=30, objective__sleep=0.3)
     assert "2 actors" in site("launch", "ray", "s", "--workers", "2").stderr
     assert "launch scale ray s" in site.refused(2, "launch", "ray", "s", "--workers", "2")
@@ -57,7 +61,7 @@ def test_actors_keep_the_budget_though_a_node_is_killed(site: Site, cluster: Ray
     assert len(report["workers"]) == 3, "the lost actor was started again"
 
 
-def test_scale_logs_and_cancel_see_to_the_actors(site: Site, cluster: RayCluster) -> None:
+def test_scale_logs_and_cancel_manage_the_ray_actors(site: OwnServer, cluster: RayCluster) -> None:
     site.create(trials=50, objective__steps=10_000)  # no trial ends by itself meanwhile
     site.ok("launch", "ray", "s", "--workers", "1")
     wait_until(lambda: _states(site) == ["RUNNING"] and len(_at_work(site)) == 1, 90)
@@ -78,7 +82,7 @@ def test_scale_logs_and_cancel_see_to_the_actors(site: Site, cluster: RayCluster
 
 
 def test_without_a_cluster_one_line_says_how_to_start_one(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if importlib.util.find_spec("ray") is None:
         assert "pip install 'optuna-orchestrator[ray]'" in site.refused(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Orch
-from fault_site import Site, wait_until
+from fault_site import OwnServer, wait_until
 from launch.slurm_cluster import SlurmCluster, need_slurm
 
 
@@ -46,7 +46,7 @@ def _tasks_at_work(cluster: SlurmCluster) -> list[str]:
 
 
 def test_an_array_survives_requeue_and_its_time_limit_with_an_exact_budget(
-    site: Site, cluster: SlurmCluster
+    site: OwnServer, cluster: SlurmCluster
 ) -> None:
     # Of so many steps that hardly anybody is told to leave in a trial's last one.
     site.create(trials=12, objective__sleep=0.07, objective__steps=40)
@@ -69,7 +69,7 @@ def test_an_array_survives_requeue_and_its_time_limit_with_an_exact_budget(
     assert "goes on after step" in site.ok("launch", "logs", "slurm", "s")
 
 
-def test_cancel_gives_the_running_trials_back(site: Site, cluster: SlurmCluster) -> None:
+def test_cancel_releases_the_running_trials(site: OwnServer, cluster: SlurmCluster) -> None:
     site.create(trials=50, objective__steps=10_000)  # no trial ends by itself meanwhile
     site.ok("launch", "slurm", "s", "--workers", "2")
     wait_until(lambda: len({x for x, _ in site.trained()}) == 2, 90)
@@ -82,14 +82,14 @@ def test_cancel_gives_the_running_trials_back(site: Site, cluster: SlurmCluster)
 
 
 def test_without_slurm_one_line_says_what_to_install(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: OwnServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.create(trials=1)
     monkeypatch.setenv("PATH", "/nowhere")
     assert "apt install slurm-client" in site.refused(2, "launch", "slurm", "s", "--workers", "1")
 
 
-def test_the_embedded_server_of_another_machine_is_no_storage_for_a_cluster(orch: Orch) -> None:
+def test_a_cluster_is_refused_with_the_embedded_server_of_another_machine(orch: Orch) -> None:
     assert "orch db serve" in orch.refused(2, "launch", "slurm", "s", "--workers", "1")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -38,10 +40,10 @@ class Notebook:
     def restore(self) -> tuple[int, dict[str, Any]] | None:
         return None if self._done is None else (self._done, {})
 
-    def checkpoint(self, step: int, capture: Any) -> None:
+    def checkpoint(self, step: int, capture: Callable[[], Mapping[str, Any]]) -> None:
         pass
 
-    def offer_model(self, value: float, save: Any) -> None:
+    def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         raise AssertionError("it has no model")
 
     def set_user_attr(self, key: str, value: Any) -> None:
@@ -65,7 +67,7 @@ def test_the_values_shrink_to_the_result_at_the_last_step() -> None:
     assert sorted(trial.reports.values(), reverse=True) == list(trial.reports.values())
 
 
-def test_the_pruner_ends_it_before_the_last_step_only() -> None:
+def test_the_pruner_ends_a_quadratic_trial_only_before_its_last_step() -> None:
     early, late = Notebook(4, 0, prune_at=2), Notebook(4, 0, prune_at=5)
     with pytest.raises(optuna.TrialPruned):
         quadratic()(early)
@@ -73,13 +75,13 @@ def test_the_pruner_ends_it_before_the_last_step_only() -> None:
     assert quadratic()(late) == 13
 
 
-def test_a_retry_goes_on_after_the_checkpoint() -> None:
+def test_a_retry_resumes_after_the_checkpoint() -> None:
     trial = Notebook(4, 0, done=3)
     assert quadratic()(trial) == 13
     assert list(trial.reports) == [4, 5]
 
 
-def test_it_fails_as_often_as_it_is_told() -> None:
+def test_the_quadratic_fails_as_often_as_configured() -> None:
     with pytest.raises(RuntimeError, match="failure_rate"):
         quadratic(failure_rate=1)(Notebook(0, 0))
     objective = quadratic(failure_rate=0.5, steps=1)

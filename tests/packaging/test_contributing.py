@@ -55,7 +55,7 @@ def _in_the_copy(changed: Changed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(changed.source)  # python -m looks there first
 
 
-def test_the_added_sampler_draws(changed: Changed, name: str) -> None:
+def test_the_sampler_that_contributing_adds_draws(changed: Changed, name: str) -> None:
     changed.ok("run", "quadratic", "--study", name, "--sampler", "nsga3", "--trials", "3",
                "--workers", "1")  # fmt: skip
     assert "nsga3" in changed.ok("report", name, "--format", "json")
@@ -65,13 +65,13 @@ def test_the_added_sampler_draws(changed: Changed, name: str) -> None:
     )  # fmt: skip
 
 
-def test_the_added_data_set_is_pinned(changed: Changed, name: str) -> None:
+def test_the_data_set_that_contributing_adds_is_pinned(changed: Changed, name: str) -> None:
     changed.ok("create", name, "--objective", "digits", "--data", "iris")
     shown = changed.ok("show", name)
     assert "iris" in shown and "100" in shown
 
 
-def test_the_added_launcher_has_its_verb(changed: Changed) -> None:
+def test_the_launcher_that_contributing_adds_has_its_command(changed: Changed) -> None:
     script = changed.ok("launch", "pbs", "mlp", "--workers", "3", "--cpus", "2", "--dry-run")
     assert "#PBS -J 1-3" in script and "exec orch worker mlp --processes 1" in script
     assert "qstat is not on this machine" in changed.refused(2, "launch", "status", "pbs", "mlp")

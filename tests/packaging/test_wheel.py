@@ -95,9 +95,7 @@ def installed(wheel: Path) -> Iterator[Installed]:
         run(environment / "bin" / "orch", "db", "stop", cwd=folder, ORCH_HOME=str(home))
 
 
-def test_the_wheel_carries_every_file_of_the_packages_and_the_examples(
-    source: Path, wheel: Path
-) -> None:
+def test_the_wheel_contains_every_package_file_and_example(source: Path, wheel: Path) -> None:
     carried = set(zipfile.ZipFile(wheel).namelist())
     packages = {
         str(path.relative_to(source)).replace("objectives/", "orchestrator/_objectives/")
@@ -117,7 +115,9 @@ def test_the_wheel_carries_every_file_of_the_packages_and_the_examples(
     }  # fmt: skip
 
 
-def test_the_command_says_its_version_and_is_not_the_repositorys(installed: Installed) -> None:
+def test_the_installed_command_prints_its_version_and_is_not_the_checkouts(
+    installed: Installed,
+) -> None:
     line = installed.ok("--version").strip()
     python = ".".join(map(str, sys.version_info[:3]))
     assert line == f"orch 7.8.9.post1.dev2+g0123abc (Python {python}, Optuna {version('optuna')})"
@@ -144,7 +144,7 @@ def test_a_study_runs_and_is_reported(installed: Installed) -> None:
     assert pins == "7.8.9"
 
 
-def test_a_users_own_objectives_file_is_what_is_imported(
+def test_a_users_own_objectives_py_is_imported(
     installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -162,7 +162,7 @@ def test_an_example_of_the_wheel_is_found_where_the_page_says(installed: Install
     assert "grid" in installed.ok("show", "hparams")
 
 
-def test_the_version_is_the_tags_and_without_one_the_fallback(source: Path, tmp_path: Path) -> None:
+def test_the_version_comes_from_the_tag_or_the_fallback(source: Path, tmp_path: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("needs git")
     root = tmp_path / "orch"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Orch
 
-_BLOCKED = ("tensorflow", "keras", "grpc", "cryptography", "cmaes", "torch")
+_BLOCKED = ("tensorflow", "keras", "grpc", "cryptography", "cmaes", "torch", "pyarrow")
 # To Python's own finder these packages are not installed; it runs in the workers, too.
 _BLOCKER = f"""
 import sys
@@ -53,9 +53,11 @@ def test_a_study_without_keras_runs_and_is_reported(bare: Bare, name: str, tmp_p
     assert "quadratic" in page.read_text()
     bare.ok("compare", name, f"{name}f")
     assert "units" in bare.ok("space", "mnist")
+    line = bare.refused(2, "report", name, "--format", "parquet")
+    assert line.endswith("needs pyarrow; pip install 'optuna-orchestrator[parquet]'")
 
 
-def test_a_keras_study_can_be_stored_and_its_worker_leaves_with_one_line(
+def test_without_keras_a_keras_study_is_stored_and_its_worker_stops_with_one_line(
     bare: Bare, name: str
 ) -> None:
     bare.ok("create", name, "--objective", "digits", "--trials", "2", "--epochs", "1")
@@ -78,7 +80,7 @@ def test_a_keras_study_can_be_stored_and_its_worker_leaves_with_one_line(
         (("run", "quadratic", "--sampler", "gp"), "gp"),
     ],
 )
-def test_what_needs_an_extra_names_it_in_one_line(
+def test_commands_without_their_extra_name_it_in_one_line(
     bare: Bare, command: tuple[str, ...], extra: str
 ) -> None:
     assert f"pip install 'optuna-orchestrator[{extra}]'" in bare.refused(2, *command)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import Page, opened
-from studies import Made, searched, store
+from report.studies import Made, searched, store
 
 from orchestrator.report.reader import summarise
 from orchestrator.report.summary import Summary

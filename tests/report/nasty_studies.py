@@ -13,7 +13,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from studies import Made, store
+from report.studies import Made, store
 
 from orchestrator.storage.database import Database
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, open_study
 from orchestrator.storage.studies import insert as insert_study
 from orchestrator.storage.trial_cache import stored_number
-from orchestrator.training.registry import default_direction
+from orchestrator.training.metric_names import direction_of
 
 SPACE: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-5, 1e-1, log=True),
@@ -44,13 +44,14 @@ class Made:
     values: Sequence[float] = ()
     curve: Sequence[float] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    logs: Mapping[str, Sequence[float]] = field(default_factory=dict)  # from step 1 on
 
 
 def store(
     database: Database,
     name: str,
     trials: Sequence[Made],
-    space: dict[str, BaseDistribution] = SPACE,
+    space: Mapping[str, BaseDistribution] = SPACE,
     **study: Any,
 ) -> StoredStudy:
     """Create the study of ``quadratic`` and write its trials, each a second long."""
@@ -59,7 +60,7 @@ def store(
     tables = {"pruner": study.pop("pruner")} if "pruner" in study else {}
     metric = study.pop("metric", None)
     if isinstance(metric, str):
-        study.setdefault("direction", default_direction(metric))
+        study.setdefault("direction", direction_of(metric) or "minimize")
     document = {
         "study": {"name": name, "objective": "quadratic", "trials": max(1, len(trials)), **study},
         "sampler": sampler,
@@ -118,6 +119,14 @@ def store(
                     "orch:seconds": 1.0,
                     **trial.attributes,
                 }.items()
+            ),
+        )
+        insert(
+            "INSERT INTO orch.logged (trial_id, step, names, numbers) VALUES %s",
+            (
+                (i, step, list(trial.logs), list(numbers))
+                for i, trial in pairs
+                for step, numbers in enumerate(zip(*trial.logs.values(), strict=True), 1)
             ),
         )
         for worker in WORKERS:

@@ -12,10 +12,9 @@ import jsonschema
 import pytest
 from conftest import Orch
 
-from orchestrator.report.confirmation import read_confirmation
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render
-from orchestrator.report.winner import read_winner
+from orchestrator.report.winner import read_confirmation, read_winner
 from orchestrator.storage.database import Database, script
 from orchestrator.storage.studies import open_study, raise_budget, read_trials
 from orchestrator.winner.confirm import confirm_study
@@ -86,7 +85,7 @@ def test_a_confirmation_names_the_winner_in_every_form(
     assert found is not None and found.number == good, "orch refit takes it"
 
 
-def test_the_result_outlives_the_study_that_found_it_and_says_what_came_since(
+def test_a_confirmation_outlives_its_study_and_names_later_trials(
     orch: Orch, searched: str, database: Database
 ) -> None:
     confirm(orch, searched)
@@ -132,7 +131,7 @@ def test_the_report_of_a_confirming_study_proposes_no_confirmation_of_it(
     assert "orch confirm" not in verdict and "leads" not in verdict
 
 
-def test_a_confirmation_of_other_trials_or_of_a_deleted_study_is_not_taken_up(
+def test_a_confirmation_of_other_trials_or_of_a_deleted_study_is_ignored(
     orch: Orch, searched: str
 ) -> None:
     confirm(orch, searched)

@@ -114,7 +114,7 @@ def _without_ages(page: str) -> str:
         ("kt:mine_anywhere:build_model", ["--data", "digits", "--epochs", "2"], "epoch"),
     ],
 )
-def test_every_page_is_the_same_where_the_users_module_is_gone(
+def test_every_page_is_the_same_without_the_users_module(
     user: User, name: str, tmp_path: Path, objective: str, options: list[str], unit: str
 ) -> None:
     Path("mine_anywhere.py").write_text(_MODULE)
@@ -137,7 +137,7 @@ def test_every_page_is_the_same_where_the_users_module_is_gone(
     assert ("rate" if unit == "epoch" else "x") in there["space {0}"]
 
 
-def test_a_doctor_needs_no_objective_where_a_study_has_no_data(
+def test_doctor_needs_no_objective_for_a_study_without_data(
     user: User, name: str, url: str
 ) -> None:
     Path("mine_anywhere.py").write_text(_MODULE)
@@ -175,7 +175,7 @@ def test_the_upgrade_fills_in_what_follows_from_the_spec(
     assert upgraded.facts.space is None
 
 
-def test_of_an_older_study_the_rest_is_filled_in_by_a_worker_and_by_resume(
+def test_a_worker_and_resume_complete_the_facts_of_an_older_study(
     user: User, database: Database, name: str
 ) -> None:
     Path("mine_anywhere.py").write_text(_MODULE)

@@ -10,7 +10,7 @@ from typing import Any
 import choice_objectives
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from studies import Made, store
+from report.studies import Made, store
 
 from orchestrator.report.compare import compare
 from orchestrator.report.hparams import HParamsLogs
@@ -39,7 +39,7 @@ def stored(database: Database, name: str, choices: list[Any], trials: int = 24) 
 
 @pytest.mark.parametrize("kind", choice_objectives.RETURNED)
 @pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
-def test_every_form_of_a_report_takes_them(
+def test_every_report_format_shows_choices_of_every_type(
     database: Database, name: str, tmp_path: Path, kind: str
 ) -> None:
     study = stored(database, name, choice_objectives.RETURNED[kind])
@@ -62,7 +62,7 @@ def test_every_form_of_a_report_takes_them(
 
 
 @pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
-def test_each_choice_has_a_band_of_its_own_in_the_figures(database: Database, name: str) -> None:
+def test_each_choice_has_its_own_band_in_the_figures(database: Database, name: str) -> None:
     choices = choice_objectives.RETURNED["not_finite"]
     page = render(summarise(database, stored(database, name, choices)), "html")
     assert all(f">{each}</text>" in page for each in ("nan", "inf", "-inf"))

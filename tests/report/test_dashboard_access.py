@@ -18,7 +18,7 @@ import psutil
 import pytest
 from conftest import Orch
 from prometheus_client.parser import text_string_to_metric_families
-from studies import searched, store
+from report.studies import searched, store
 
 from orchestrator.storage.artifacts import Picture, attach
 from orchestrator.storage.database import Database
@@ -85,7 +85,7 @@ def guarded(home: Path) -> Iterator[tuple[str, str, str, int]]:
         yield f"http://127.0.0.1:{port[1]}/", metrics[1], password[1], process.pid
 
 
-def test_off_this_machine_a_password_is_made_and_needed(
+def test_a_dashboard_reachable_from_outside_generates_and_requires_a_password(
     guarded: tuple[str, str, str, int],
 ) -> None:
     address, _, password, pid = guarded
@@ -114,7 +114,7 @@ def test_read_only_refuses_every_write_and_changes_nothing(
     assert [each["study_name"] for each in after] == [each["study_name"] for each in before]
 
 
-def test_the_metrics_are_those_of_the_report(
+def test_the_metrics_endpoint_agrees_with_the_report(
     guarded: tuple[str, str, str, int], orch: Orch
 ) -> None:
     found = metrics_of(ask(guarded[1])[1].decode())
@@ -148,9 +148,7 @@ def test_a_local_dashboard_needs_no_password_unless_one_is_given(
     assert "cannot read" in orch.refused(1, "dashboard", "--password-file", str(tmp_path / "none"))
 
 
-def test_the_dashboard_shows_the_verdict_artifacts_and_attributes_in_plain_words(
-    orch: Orch, stored: Database
-) -> None:
+def test_the_dashboard_shows_verdict_artifacts_and_attributes(orch: Orch, stored: Database) -> None:
     study = open_study(stored, "report-many")
     for content in (b"old", b"new"):
         attach(stored, study, 72, [Picture("digits.png", "image/png", content)])
@@ -177,7 +175,7 @@ def test_the_dashboard_shows_the_verdict_artifacts_and_attributes_in_plain_words
         assert ask(where) == (200, b"new")
 
 
-def test_a_deleted_study_leaves_no_picture_behind(orch: Orch, stored: Database, name: str) -> None:
+def test_deleting_a_study_removes_its_images(orch: Orch, stored: Database, name: str) -> None:
     study = store(stored, name, searched(1))
     attach(
         stored, study, 0, [Picture("a.png", "image/png", b"x"), Picture("b.png", "image/png", b"y")]

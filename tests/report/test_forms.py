@@ -28,7 +28,7 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_json_is_as_the_published_schema_says(
+def test_the_json_report_matches_the_published_schema(
     summary_of: Callable[[str], Summary], name: str
 ) -> None:
     published = json.loads(SCHEMA.read_text())
@@ -36,7 +36,7 @@ def test_the_json_is_as_the_published_schema_says(
     jsonschema.validate(json.loads(render(summary_of(f"report-{name}"), "json")), published)
 
 
-def test_the_published_schema_is_the_one_that_orch_prints() -> None:
+def test_the_published_schema_is_what_orch_prints() -> None:
     assert schema() == SCHEMA.read_text()
 
 
@@ -55,7 +55,7 @@ def test_the_text_draws_the_history_and_the_curves(
     assert re.search(r"^ +\d+  [▁▂▃▄▅▆▇█]{9}$", text, re.M)
 
 
-def test_markdown_has_its_figures_beside_it(
+def test_a_markdown_report_writes_its_figures_beside_it(
     summary_of: Callable[[str], Summary], tmp_path: Path
 ) -> None:
     path = tmp_path / "report.md"
@@ -71,7 +71,9 @@ def test_markdown_has_its_figures_beside_it(
     assert "![" not in printed and printed.startswith("# report-many\n\nSo far, trial ")
 
 
-def test_what_a_user_named_is_not_read_as_markup(summary_of: Callable[[str], Summary]) -> None:
+def test_user_supplied_names_are_escaped_in_every_format(
+    summary_of: Callable[[str], Summary],
+) -> None:
     hostile = summary_of("report-hostile")
     printed = render(hostile, "markdown")
     assert "\\<b>score" in printed and "</script>" not in printed
@@ -91,7 +93,7 @@ def test_csv_has_a_line_for_each_configuration(
     assert float(first["mean_test_score"]) == report["best"]["value"]
 
 
-def test_an_infinite_value_wins_nowhere(summary_of: Callable[[str], Summary]) -> None:
+def test_an_infinite_value_is_best_in_no_format(summary_of: Callable[[str], Summary]) -> None:
     none = summary_of("report-infinite")
     assert none.best is None and none.ranked() == []
     assert none.verdict[0] == "None of the 3 complete trials has a finite value."
@@ -99,14 +101,14 @@ def test_an_infinite_value_wins_nowhere(summary_of: Callable[[str], Summary]) ->
     assert one.best is not None and one.best.number == one.ranked()[0].number == 1
 
 
-def test_rungs_that_each_process_finds_for_itself_are_left_out(
+def test_rungs_that_depend_on_each_process_are_omitted(
     summary_of: Callable[[str], Summary],
 ) -> None:
     summary = summary_of("report-auto")
     assert summary.rungs == [] and summary.trials[0].bracket == 0
 
 
-def test_what_pruning_saved_is_said_once_and_of_a_function_in_steps(
+def test_savings_by_pruning_are_shown_once_and_in_steps_for_a_function(
     summary_of: Callable[[str], Summary],
 ) -> None:
     many = summary_of("report-many")
@@ -125,7 +127,7 @@ def test_what_pruning_saved_is_said_once_and_of_a_function_in_steps(
     assert verdict(silent)[-1].startswith("It took ")
 
 
-def test_a_second_with_the_same_value_is_not_led_by_nothing(
+def test_a_tie_for_the_best_value_reports_no_lead(
     summary_of: Callable[[str], Summary],
 ) -> None:
     many = summary_of("report-many").model_copy(deep=True)
@@ -136,7 +138,7 @@ def test_a_second_with_the_same_value_is_not_led_by_nothing(
     assert many.ranked()[0].number == best
 
 
-def test_workers_that_followed_each_other_are_not_told_as_if_side_by_side(
+def test_consecutive_workers_are_not_reported_as_parallel(
     summary_of: Callable[[str], Summary],
 ) -> None:
     many = summary_of("report-many")
@@ -153,7 +155,7 @@ def test_workers_that_followed_each_other_are_not_told_as_if_side_by_side(
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "html"])
-def test_every_form_says_why_a_trial_failed_and_who_took_part_with_other_software(
+def test_every_format_says_why_a_trial_failed_and_which_workers_had_different_software(
     summary_of: Callable[[str], Summary], form: str
 ) -> None:
     many = summary_of("report-many").model_copy(
@@ -168,7 +170,7 @@ def test_every_form_says_why_a_trial_failed_and_who_took_part_with_other_softwar
     assert "relu" in one.partition("activation")[2], "of a single trial, all parameters"
 
 
-def test_the_best_of_a_study_without_one_says_why_there_is_none(
+def test_orch_best_says_why_a_study_has_no_best_trial(
     summary_of: Callable[[str], Summary],
 ) -> None:
     failed = best_page(summary_of("report-failed"), 1)
@@ -179,7 +181,7 @@ def test_the_best_of_a_study_without_one_says_why_there_is_none(
         assert "complete yet" not in render(summary_of(f"report-{name}"), "text")
 
 
-def test_a_trial_that_its_bracket_pruned_was_not_ended_from_outside(
+def test_a_trial_pruned_by_its_bracket_is_not_reported_as_ended_externally(
     summary_of: Callable[[str], Summary],
 ) -> None:
     many = summary_of("report-many").model_copy(deep=True)
@@ -189,7 +191,7 @@ def test_a_trial_that_its_bracket_pruned_was_not_ended_from_outside(
     assert "ended from outside" not in drawn.body
 
 
-def test_the_verdict_counts_no_parameter_that_the_best_trial_does_not_have(
+def test_the_verdict_counts_only_parameters_of_the_best_trial(
     summary_of: Callable[[str], Summary],
 ) -> None:
     many = summary_of("report-many").model_copy(deep=True)
@@ -200,7 +202,7 @@ def test_the_verdict_counts_no_parameter_that_the_best_trial_does_not_have(
     assert "further parameter" not in verdict(many)[0]
 
 
-def test_the_command_prints_the_report_that_the_tests_ask_for(orch: Orch) -> None:
+def test_orch_report_prints_what_the_test_helper_reads(orch: Orch) -> None:
     printed = json.loads(orch.ok("report", "report-many", "--format", "json"))
     asked = orch.report("report-many")
     for report in (printed, asked):

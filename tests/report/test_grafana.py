@@ -25,7 +25,7 @@ def test_every_metric_of_the_dashboard_is_served(stored: Database) -> None:
     assert served & {"orch_trials", "orch_live_workers", "orch_epoch_seconds"} <= asked
 
 
-def test_a_duration_that_nobody_knows_hides_no_metric(orch: Orch, url: str, name: str) -> None:
+def test_an_unknown_duration_hides_no_metric(orch: Orch, url: str, name: str) -> None:
     orch.ok("run", "quadratic", "--study", name, "--trials", "2", "--workers", "1")
     # As an import writes it of a trial whose end nobody knows.
     Database(url).execute(
@@ -40,7 +40,7 @@ def test_a_duration_that_nobody_knows_hides_no_metric(orch: Orch, url: str, name
     assert found["orch_storage_up"] == 1 and found["orch_epoch_seconds"] > 0
 
 
-def test_a_storage_that_is_away_is_a_metric_and_counts_as_one_outage() -> None:
+def test_an_unreachable_storage_is_a_metric_and_one_outage() -> None:
     registry = CollectorRegistry()
     StudyMetrics(Database("postgresql://nobody@127.0.0.1:1/none"), None, registry)
     for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
-from studies import Made, store
+from report.studies import Made, store
 
 from orchestrator.report import ped_anova
 from orchestrator.report.importance import Importances, assess
@@ -24,7 +24,7 @@ Objective = Callable[[optuna.Trial], float]
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Any:
+def quiet() -> Iterator[None]:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
@@ -53,7 +53,7 @@ def valley(trial: optuna.Trial) -> float:
 
 
 @pytest.mark.parametrize("sampler", [TPESampler(seed=1), RandomSampler(seed=1)])
-def test_on_a_symmetric_bowl_no_parameter_is_said_to_matter_most(sampler: BaseSampler) -> None:
+def test_on_a_symmetric_bowl_no_parameter_is_called_most_important(sampler: BaseSampler) -> None:
     found = assessed(searched(bowl, 515, sampler))
     assert found.claim.parameter is None and found.claim.trials == 515
     low, high = found.claim.intervals["x"]
@@ -62,7 +62,7 @@ def test_on_a_symmetric_bowl_no_parameter_is_said_to_matter_most(sampler: BaseSa
 
 
 @pytest.mark.parametrize("count", [2, 5, 12, 19])
-def test_fewer_than_twenty_trials_tell_nothing(count: int) -> None:
+def test_importance_needs_at_least_twenty_trials(count: int) -> None:
     found = assessed(searched(valley, count, RandomSampler(seed=count)), thorough=True)
     assert found.claim.parameter is None and found.shares == {} == found.fanova
     assert found.claim.reason == (
@@ -87,7 +87,7 @@ def test_a_parameter_that_dominates_is_named_with_its_interval() -> None:
     assert found.fanova is not None and next(iter(found.fanova)) == "x"
 
 
-def test_where_the_methods_disagree_nothing_is_claimed() -> None:
+def test_disagreeing_methods_claim_nothing() -> None:
     def split(trial: optuna.Trial) -> float:
         # The good trials are those of a small y; most of the variance is of x, among the bad.
         x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
@@ -100,7 +100,10 @@ def test_where_the_methods_disagree_nothing_is_claimed() -> None:
 
 
 def grid_of(
-    function: Callable[[Any, Any], float], repeats: int = 1, gamma: Any = (1, 2, 3), c: Any = "abcd"
+    function: Callable[[Any, Any], float],
+    repeats: int = 1,
+    gamma: Iterable[Any] = (1, 2, 3),
+    c: Iterable[Any] = "abcd",
 ) -> optuna.Study:
     space = {"gamma": list(gamma), "C": list(c)}
 
@@ -116,21 +119,21 @@ def grid_of(
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_in_a_full_grid_the_share_is_exact(repeats: int) -> None:
+def test_importance_of_a_full_grid_is_exact(repeats: int) -> None:
     found = assessed(grid_of(lambda gamma, c: float(gamma), repeats))
     assert found.shares == {"gamma": 1.0, "C": 0.0}
     assert found.claim.parameter == "gamma" and found.claim.method == "analysis of variance"
     assert found.claim.intervals == {} and found.claim.together == 0
 
 
-def test_in_a_full_grid_the_shares_are_those_of_the_analysis_of_variance() -> None:
+def test_importance_of_a_full_grid_equals_the_analysis_of_variance() -> None:
     # Main effects of variance 2/3 * 9 and 1.25, no interaction.
     found = assessed(grid_of(lambda gamma, c: 3.0 * gamma + "abcd".index(c)))
     whole = 9 * 2 / 3 + 1.25
     assert found.shares == {"gamma": round(6 / whole, 4), "C": round(1.25 / whole, 4)}
 
 
-def test_in_a_full_grid_ties_and_interactions_claim_nothing() -> None:
+def test_ties_and_interactions_in_a_full_grid_claim_nothing() -> None:
     even = assessed(grid_of(lambda a, b: float(a + b), gamma=(1, 2, 3), c=(1, 2, 3)))
     assert even.shares == {"gamma": 0.5, "C": 0.5} and even.claim.parameter is None
     either = assessed(grid_of(lambda a, b: float(a == b), gamma=(1, 2), c=(1, 2)))
@@ -140,7 +143,7 @@ def test_in_a_full_grid_ties_and_interactions_claim_nothing() -> None:
     assert flat.shares == {} and flat.claim.reason is None
 
 
-def test_a_grid_with_a_missing_cell_is_no_full_grid() -> None:
+def test_a_grid_with_a_missing_cell_is_not_treated_as_full() -> None:
     study = grid_of(lambda gamma, c: math.inf if (gamma, c) == (1, "a") else float(gamma))
     found = assessed(study)
     assert found.claim.method is None and found.claim.trials == 11
@@ -149,7 +152,7 @@ def test_a_grid_with_a_missing_cell_is_no_full_grid() -> None:
     assert assessed(part).claim.method is None, "the space has a third value"
 
 
-def test_whole_numbers_that_memory_could_not_list_are_told_of() -> None:
+def test_importance_of_a_huge_integer_domain_is_computed_without_listing_it() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(
         lambda trial: trial.suggest_int("ids", 0, 10**12) + trial.suggest_int("n", 1, 3), 30
@@ -157,10 +160,13 @@ def test_whole_numbers_that_memory_could_not_list_are_told_of() -> None:
     assert set(assessed(study).shares) == {"ids", "n"}
 
 
+LISTS: list[Any] = [[64, 64], [128]]  # Optuna takes them, and warns; its types do not
+
+
 def awkward(trial: optuna.Trial) -> float:
     kind = trial.suggest_categorical("kind", ["a", "b", "c"])
     trial.suggest_float("fixed", 1, 1)
-    trial.suggest_categorical("layers", [[64, 64], [128]])
+    trial.suggest_categorical("layers", LISTS)
     step = trial.suggest_float("step", 0, 1, step=0.25)
     count = trial.suggest_int("count", 1, 1000, log=True)
     rate = trial.suggest_float("rate", 1e-5, 1, log=True)
@@ -174,7 +180,7 @@ def awkward(trial: optuna.Trial) -> float:
 
 @pytest.mark.parametrize("count", [1, 3, 24, 80])
 @pytest.mark.filterwarnings("ignore:Choices for a categorical")
-def test_conditional_fixed_and_infinite_ones_are_borne(count: int) -> None:
+def test_importance_handles_conditional_fixed_and_infinite_values(count: int) -> None:
     found = assessed(searched(awkward, count, RandomSampler(seed=2)), thorough=True)
     assert "fixed" not in found.shares
     assert all(map(math.isfinite, found.shares.values()))
@@ -194,7 +200,7 @@ def usual(trial: optuna.Trial) -> float:
 
 @pytest.mark.parametrize("count", [3, 7, 20, 61, 200])
 @pytest.mark.filterwarnings("ignore:Some regimes", "ignore:Target and region")
-def test_the_arrays_say_what_optunas_ped_anova_says(count: int) -> None:
+def test_our_ped_anova_equals_optunas(count: int) -> None:
     study = searched(usual, count, TPESampler(seed=count))
     expected = optuna.importance.get_param_importances(study)
     losses = np.array([trial.value for trial in study.trials])
@@ -211,17 +217,17 @@ def test_the_arrays_say_what_optunas_ped_anova_says(count: int) -> None:
     assert found == pytest.approx([expected[name] for name in names], abs=1e-12)
 
 
-def test_it_says_the_same_each_time_and_changes_nothing_for_others() -> None:
+def test_importance_is_deterministic_and_changes_no_global_state() -> None:
     study = searched(valley, 60, RandomSampler(seed=1))
-    state, filters = np.random.get_state(), list(warnings.filters)
+    state, filters = np.random.get_state(legacy=False), list(warnings.filters)
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.DEBUG)
     first, second = assessed(study, True), assessed(study, True)
     assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
     optuna.logging.set_verbosity(level)
     assert first == second
-    after = np.random.get_state()
-    assert (state[1] == after[1]).all() and state[2:] == after[2:]
+    after = np.random.get_state(legacy=False)
+    np.testing.assert_equal(after, state)
     assert warnings.filters == filters
 
 

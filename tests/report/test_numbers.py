@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
-from studies import Made, store
+from report.studies import Made, store
 
 from orchestrator.base.printed import rounded
 from orchestrator.report.compare import compare
@@ -37,15 +37,17 @@ PARAMETERS, VALUE = 497_970_123, 1_234_567.0
         (float("nan"), "nan"),
     ],
 )
-def test_a_number_has_the_digits_that_matter_and_a_whole_one_all(value: float, shown: str) -> None:
+def test_a_number_is_shown_with_significant_digits_and_an_integer_in_full(
+    value: float, shown: str
+) -> None:
     assert number(value) == shown
 
 
-def test_a_difference_of_whole_numbers_is_whole() -> None:
+def test_a_difference_of_integers_is_an_integer() -> None:
     assert rounded(1_234_568.0 - VALUE, 2) == "1" and rounded(169_977.0, 2) == "169977"
 
 
-def test_a_domain_says_its_ends_exactly() -> None:
+def test_a_domain_shows_its_bounds_exactly() -> None:
     assert describe(IntDistribution(1_000_000, 900_000_001)) == "1000000 to 900000001"
     assert describe(IntDistribution(3_000_001, 3_000_001)) == "3000001 (fixed)"
     assert describe(FloatDistribution(1e-5, 2_000_001.0)) == "1e-05 to 2000001"
@@ -60,13 +62,13 @@ def test_a_domain_says_its_ends_exactly() -> None:
         (1e300, 1e299, "1e300"),
     ],
 )
-def test_a_tick_differs_from_its_neighbours(value: float, step: float | None, shown: str) -> None:
+def test_adjacent_ticks_have_different_labels(value: float, step: float | None, shown: str) -> None:
     assert short(value, step) == shown
     words = [word for _, word in Linear(1_000_000, 1_000_400, 0, 100, whole=True).ticks()]
     assert len(set(words)) == len(words)
 
 
-def test_every_form_has_whole_numbers_exactly(database: Database, name: str) -> None:
+def test_every_format_shows_integers_exactly(database: Database, name: str) -> None:
     space = {"parameters": IntDistribution(1, 1_000_000_000)}
     studies = [
         store(
@@ -76,7 +78,7 @@ def test_every_form_has_whole_numbers_exactly(database: Database, name: str) -> 
                 Made("COMPLETE", {"parameters": PARAMETERS + at}, [VALUE + step * at])
                 for at in range(3)
             ],
-            space,  # type: ignore[arg-type] - a mapping is enough
+            space,
         )
         for each, step in ((name, 1), (f"{name}-beside", 2))
     ]

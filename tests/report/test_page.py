@@ -55,7 +55,7 @@ def show(page: Page, path: Path, **taste: Any) -> str:
 
 
 @pytest.mark.parametrize("name", _CASES)
-def test_each_kind_of_study_renders_without_a_complaint_or_a_request(
+def test_the_page_of_every_kind_of_study_loads_without_errors_or_requests(
     page: Page, open_report: Callable[..., str], name: str, as_file: Path
 ) -> None:
     sentence, figures = _CASES[name]
@@ -73,7 +73,7 @@ def test_each_kind_of_study_renders_without_a_complaint_or_a_request(
     assert as_file.stat().st_size < 10_000_000
 
 
-def test_the_page_says_what_the_json_says(orch: Orch, page: Page, as_file: Path) -> None:
+def test_the_page_agrees_with_the_json_report(orch: Orch, page: Page, as_file: Path) -> None:
     report = orch.report("report-many")
     orch.ok("report", "report-many", "--format", "html", "--out", str(as_file))
     text = show(page, as_file)
@@ -105,7 +105,7 @@ def test_the_page_says_what_the_json_says(orch: Orch, page: Page, as_file: Path)
         )
 
 
-def test_the_pointer_names_a_trial_and_the_table_finds_it(
+def test_hovering_a_point_names_its_trial_and_clicking_finds_it_in_the_table(
     page: Page, open_report: Callable[..., str]
 ) -> None:
     open_report("report-many")
@@ -136,7 +136,7 @@ def test_the_pointer_names_a_trial_and_the_table_finds_it(
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_no_serious_fault(
+def test_axe_finds_no_serious_accessibility_violation(
     page: Page, open_report: Callable[..., str], dark: bool
 ) -> None:
     open_report("report-many", dark=dark)
@@ -151,7 +151,7 @@ def test_axe_finds_no_serious_fault(
     assert serious == []
 
 
-def test_a_printed_page_is_light_and_leaves_the_long_table_out(
+def test_a_printed_page_is_light_and_omits_the_long_table(
     page: Page, open_report: Callable[..., str]
 ) -> None:
     open_report("report-many", dark=True)

@@ -11,9 +11,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import NoReturn
 
 import jsonschema
 import numpy as np
@@ -21,11 +22,11 @@ import optuna
 import pytest
 from browser import Page
 from conftest import Orch
-from nasty_studies import KINDS, MOST, store_nasty
 from optuna.storages import BaseStorage
 from optuna_dashboard import get_note
-from studies import searched, store
-from test_dashboard_access import ask, served
+from report.nasty_studies import KINDS, MOST, store_nasty
+from report.studies import searched, store
+from report.test_dashboard_access import ask, served
 
 import orchestrator.report.figures as gallery_module
 import orchestrator.report.listing as listing_module
@@ -33,7 +34,6 @@ import orchestrator.report.reader as summary_module
 import orchestrator.report.text as text_module
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.report.compare import compare, permutation_p
-from orchestrator.report.confirmation import probability_best
 from orchestrator.report.figures import gallery
 from orchestrator.report.figures.scales import Linear, Log, scale_of
 from orchestrator.report.listing import best_page
@@ -41,11 +41,13 @@ from orchestrator.report.numbers import deviation, difference, mean, median, sha
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, schema
 from orchestrator.report.section import section
-from orchestrator.report.summary import Summary
+from orchestrator.report.summary import Summary, TrialSummary
+from orchestrator.report.winner import probability_best
 from orchestrator.serve import dashboard as notes
 from orchestrator.storage.database import Database
+from orchestrator.storage.rdb_storage import open_optuna_storage
 from orchestrator.storage.schema import prepare
-from orchestrator.storage.studies import open_study
+from orchestrator.storage.studies import StoredStudy, open_study
 
 FORMS = ("text", "json", "csv", "markdown", "html")
 # Choices that no float holds have no place in Optuna's own figures either.
@@ -64,7 +66,7 @@ def nasty(url: str) -> Database:
 
 
 @pytest.fixture(params=["warn", "raise"])
-def numpy_errors(request: pytest.FixtureRequest) -> Any:
+def numpy_errors(request: pytest.FixtureRequest) -> Iterator[None]:
     """NumPy's error state as a user's module may have left it."""
     with np.errstate(all=request.param):
         yield
@@ -76,7 +78,7 @@ def summary_of(database: Database, kind: str) -> Summary:
 
 @pytest.mark.usefixtures("numpy_errors")
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_a_study_holds_its_report_is_whole(nasty: Database, kind: str) -> None:
+def test_the_report_of_any_nasty_study_is_complete(nasty: Database, kind: str) -> None:
     summary = summary_of(nasty, kind)
     made = {form: render(summary, form) for form in FORMS}
     assert summary.missing == {}
@@ -92,7 +94,7 @@ def test_whatever_a_study_holds_its_report_is_whole(nasty: Database, kind: str) 
 
 @pytest.mark.usefixtures("numpy_errors")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "pareto"])
-def test_whatever_studies_hold_they_can_be_compared(nasty: Database, kind: str) -> None:
+def test_any_nasty_studies_can_be_compared(nasty: Database, kind: str) -> None:
     one = summary_of(nasty, kind)
     other = one.model_copy(update={"study": "nasty-other", "spec": {**one.spec, "study": {}}})
     for form in ("text", "json", "html"):
@@ -100,13 +102,13 @@ def test_whatever_studies_hold_they_can_be_compared(nasty: Database, kind: str) 
         assert "nasty-other" in made and "cannot be shown" not in made
 
 
-def test_a_difference_over_all_that_a_float_holds_is_tested() -> None:
+def test_differences_across_the_whole_float_range_are_tested() -> None:
     with np.errstate(all="raise"):
         assert permutation_p([MOST] * 4, [-MOST] * 4) == permutation_p([1.0] * 4, [-1.0] * 4)
         assert probability_best({1: [MOST, MOST / 2], 2: [-MOST, -MOST / 2]}, True)[1] > 0.5
 
 
-def test_the_page_of_huge_values_is_drawn_and_its_script_works(
+def test_the_page_of_a_study_with_huge_values_works(
     nasty: Database, page: Page, tmp_path: Path
 ) -> None:
     for kind in KINDS:
@@ -118,7 +120,7 @@ def test_the_page_of_huge_values_is_drawn_and_its_script_works(
         assert rows == min(20, len(summary_of(nasty, kind).trials)), kind
 
 
-def test_a_study_over_all_that_a_float_holds_has_its_right_best_and_importance(
+def test_a_study_across_the_whole_float_range_has_the_right_best_and_importance(
     nasty: Database,
 ) -> None:
     summary = summary_of(nasty, "huge")
@@ -129,11 +131,11 @@ def test_a_study_over_all_that_a_float_holds_has_its_right_best_and_importance(
     assert sum(summary.importances.values()) == pytest.approx(1, abs=0.001)
 
 
-def test_of_a_full_grid_of_huge_values_the_shares_are_exact(nasty: Database) -> None:
+def test_importance_of_a_full_grid_of_huge_values_is_exact(nasty: Database) -> None:
     assert summary_of(nasty, "grid").importances == {"x": 1.0, "y": 0.0}
 
 
-def test_values_out_of_their_range_are_drawn_and_count_as_the_nearest(nasty: Database) -> None:
+def test_values_outside_their_domain_are_drawn_and_count_for_importance(nasty: Database) -> None:
     summary = summary_of(nasty, "outside")
     assert summary.importance_claim.parameter == "x" and summary.importances_fanova
     drawn = next(
@@ -172,7 +174,7 @@ def test_places_on_an_axis_hold_over_all_floats() -> None:
     assert difference(MOST, -MOST) == "3.6e+308" and difference(1.0, 3.0) == "2"
 
 
-def broken(*_: object) -> Any:
+def broken(*_: object) -> NoReturn:
     raise OverflowError("cannot convert float infinity to integer")
 
 
@@ -195,8 +197,8 @@ LINE = "cannot be shown (OverflowError: cannot convert float infinity to integer
         (gallery_module, "history", "markdown"),
     ],
 )
-def test_a_section_that_breaks_has_its_line_and_the_rest_is_there(
-    nasty: Database, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, form: str
+def test_a_failing_section_is_replaced_by_one_line_and_the_rest_is_complete(
+    nasty: Database, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, form: str
 ) -> None:
     whole = {each: render(summary_of(nasty, "healthy"), each) for each in FORMS}
     monkeypatch.setattr(module, name, broken)
@@ -216,7 +218,7 @@ def _with_figures(summary: Summary) -> str:
     return render_markdown(summary, "report-")
 
 
-def test_the_text_says_what_is_missing_once(
+def test_the_text_report_names_a_missing_part_once(
     nasty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(summary_module, "assess", broken)
@@ -226,7 +228,7 @@ def test_the_text_says_what_is_missing_once(
     assert re.search(r"is the best of 80", text)
 
 
-def test_a_trial_with_facts_that_cannot_be_read_keeps_its_value(
+def test_a_trial_with_unreadable_attributes_keeps_its_value(
     nasty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, read = summary_of(nasty, "healthy"), summary_module._seconds
@@ -242,7 +244,7 @@ def test_a_trial_with_facts_that_cannot_be_read_keeps_its_value(
     assert summary.trials[8].reason is not None and LINE in summary.trials[8].reason
 
 
-def test_why_a_section_is_missing_is_logged_for_who_debugs(
+def test_the_reason_for_a_missing_section_is_logged_at_debug_level(
     nasty: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(summary_module, "assess", broken)
@@ -254,7 +256,7 @@ def test_why_a_section_is_missing_is_logged_for_who_debugs(
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable("away"), KeyboardInterrupt(), SystemExit(3)])
-def test_no_storage_and_ctrl_c_are_no_matter_of_a_section(error: BaseException) -> None:
+def test_lost_storage_and_ctrl_c_pass_through_a_section(error: BaseException) -> None:
     def fail() -> str:
         raise error
 
@@ -263,14 +265,14 @@ def test_no_storage_and_ctrl_c_are_no_matter_of_a_section(error: BaseException) 
     assert issubclass(StorageUnavailable, StorageError)
 
 
-def test_the_best_page_leaves_out_only_the_trial_that_cannot_be_written(
+def test_orch_best_omits_only_the_trial_that_cannot_be_formatted(
     nasty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     summary = summary_of(nasty, "healthy")
     first, second = best_page(summary, 2).splitlines()[:2]
     line = listing_module._best_line
 
-    def break_the_first(told: Summary, trial: Any) -> str:
+    def break_the_first(told: Summary, trial: TrialSummary) -> str:
         return broken() if trial.number == summary.ranked()[0].number else line(told, trial)
 
     monkeypatch.setattr(listing_module, "_best_line", break_the_first)
@@ -278,14 +280,14 @@ def test_the_best_page_leaves_out_only_the_trial_that_cannot_be_written(
     assert LINE in made[0] and made[1] == second != first
 
 
-def test_a_note_that_fails_costs_no_other_study_its_own(
+def test_a_failing_note_does_not_stop_the_notes_of_other_studies(
     nasty: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two nasty studies and one healthy one; one verdict fails as a whole, one note too."""
-    storage: BaseStorage = notes.open_optuna_storage(url)
-    summarise_one, write = notes.summarise, notes.write_note
+    storage: BaseStorage = open_optuna_storage(url)
+    summarise_one, write = summarise, notes.write_note
 
-    def fail_for_huge(database: Database, study: Any) -> Summary:
+    def fail_for_huge(database: Database, study: StoredStudy) -> Summary:
         return broken() if study.name == "nasty-huge" else summarise_one(database, study)
 
     def fail_for_tiny(database: Database, storage: BaseStorage, name: str) -> bool:
@@ -304,7 +306,7 @@ def test_a_note_that_fails_costs_no_other_study_its_own(
 def _note(storage: BaseStorage, name: str, wanted: str) -> str:
     deadline, study = time.monotonic() + 60, optuna.Study(name, storage)
     while True:
-        note = get_note(study)
+        note: str = get_note(study)
         if wanted in note:
             return note
         assert time.monotonic() < deadline, note
@@ -335,7 +337,7 @@ def objective(trial):
 """
 
 
-def test_a_run_whose_module_lets_numpy_raise_ends_with_its_report(
+def test_a_run_whose_module_makes_numpy_raise_still_prints_its_report(
     orch: Orch, name: str, tmp_path: Path
 ) -> None:
     objective = objectives_of(tmp_path)(_OBJECTIVE)
@@ -362,7 +364,7 @@ for line in sys.argv[1:]:
 """
 
 
-def test_every_verb_that_shows_a_study_shows_nasty_ones(
+def test_every_command_that_shows_a_study_shows_nasty_ones(
     orch: Orch, nasty: Database, tmp_path: Path
 ) -> None:
     commands = ["list"]
@@ -382,12 +384,12 @@ def test_every_verb_that_shows_a_study_shows_nasty_ones(
     assert re.findall("^done: (.*)$", done.stdout, re.M) == commands
 
 
-def test_the_dashboard_notes_every_study_beside_nasty_ones(orch: Orch, nasty: Database) -> None:
+def test_the_dashboard_writes_notes_for_nasty_studies_too(orch: Orch, nasty: Database) -> None:
     with served(orch, "dashboard", "--port", "0", "--metrics-port", "0", lines=2) as (_, said):
         address, metrics = re.findall(r"http://\S+", said)
         studies = json.loads(ask(f"{address}api/studies")[1])["study_summaries"]
         ids = {each["study_name"]: each["study_id"] for each in studies}
-        storage = notes.open_optuna_storage(nasty.url)
+        storage = open_optuna_storage(nasty.url)
         for kind, best in (("huge", 40), ("choices", 40), ("healthy", 80)):
             assert f"nasty-{kind}" in ids
             assert _note(storage, f"nasty-{kind}", f"is the best of {best}")
@@ -417,7 +419,7 @@ main()
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])
-def test_the_exit_code_of_a_run_is_that_of_what_it_trained(
+def test_a_broken_report_does_not_change_a_runs_exit_code(
     orch: Orch, name: str, module: str, function: str, shown: str, debug: bool
 ) -> None:
     command = ["run", "quadratic", "--study", name, "--trials", "4", "--pruner", "none"]
@@ -431,7 +433,7 @@ def test_the_exit_code_of_a_run_is_that_of_what_it_trained(
     assert ("in broken" in done.stderr) == debug, "the traceback is there for who asks"
 
 
-def test_a_run_that_failed_exits_1_though_its_report_breaks(orch: Orch, name: str) -> None:
+def test_a_failed_run_exits_1_even_if_its_report_breaks(orch: Orch, name: str) -> None:
     script = _BROKEN_RUN.format(module="study", function="summarise")
     done = subprocess.run(
         [
@@ -445,7 +447,7 @@ def test_a_run_that_failed_exits_1_though_its_report_breaks(orch: Orch, name: st
 
 
 @pytest.mark.parametrize("method", ["news", "headline", "read"])
-def test_a_display_that_breaks_stops_no_run(orch: Orch, name: str, method: str) -> None:
+def test_a_failing_live_display_does_not_stop_a_run(orch: Orch, name: str, method: str) -> None:
     script = _BROKEN_RUN.format(
         module="report.progress", function=f"ProgressReader.{method}"
     ).replace("def broken", "whole = module.ProgressReader.read\ndef broken", 1)

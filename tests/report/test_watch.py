@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from conftest import Orch
-from studies import store
+from report.studies import store
 
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import stop
 
 
-def test_watch_follows_a_study_that_runs_elsewhere_and_reports_at_its_end(
-    orch: Orch, name: str
-) -> None:
+def test_watch_follows_a_study_run_elsewhere_and_prints_its_report(orch: Orch, name: str) -> None:
     orch.ok("create", name, "--objective", "quadratic", "--trials", "4")
     watching = orch.start("watch", name)
     orch.ok("worker", name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -41,7 +41,7 @@ def decisions(study: optuna.Study, rounds: list[tuple[int, float, int]]) -> list
     running: dict[int, tuple[optuna.Trial, int]] = {}
     found = []
     for slot, value, steps in rounds:
-        trial, step = running.pop(slot, None) or (study.ask(), 0)
+        trial, step = running.pop(slot) if slot in running else (study.ask(), 0)
         trial.report(value, step + steps)
         found.append(trial.should_prune())
         if found[-1]:
@@ -57,12 +57,12 @@ def decisions(study: optuna.Study, rounds: list[tuple[int, float, int]]) -> list
 @pytest.mark.parametrize(("theirs", "ours", "options"), PRUNERS)
 @settings(max_examples=40, deadline=None)
 @given(rounds=ROUNDS)
-def test_it_decides_as_optuna_does(
+def test_our_pruners_decide_as_optunas_do(
     rounds: list[tuple[int, float, int]],
-    theirs: Any,
-    ours: Any,
+    theirs: type[optuna.pruners.BasePruner],
+    ours: type[optuna.pruners.BasePruner],
     options: dict[str, Any],
-    direction: str,
+    direction: Literal["minimize", "maximize"],
 ) -> None:
     made = []
     for storage, pruner in ((InMemoryStorage(), theirs), (ChangeReadingStorage(), ours)):
@@ -74,7 +74,7 @@ def test_it_decides_as_optuna_does(
     assert made[0] == made[1]
 
 
-def test_what_will_be_noted_is_known_before_the_pruner_is_asked() -> None:
+def test_the_rungs_to_store_are_known_before_the_pruner_decides() -> None:
     pruner = halving.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
     study = optuna.create_study(storage=ChangeReadingStorage(), pruner=pruner)
     trial = study.ask()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from orchestrator.errors import UsageError
 from orchestrator.search.plans.coordinate import CoordinatePlan
 from orchestrator.search.plans.grid import GridPlan
-from orchestrator.search.plans.plan import Configuration, Plan
+from orchestrator.search.plans.plan import Configuration, ConfigurationPlan
 
 SPACE: dict[str, BaseDistribution] = {
     "layers": IntDistribution(1, 2),
@@ -36,7 +36,7 @@ def second_layer(name: str, chosen: Mapping[str, Any]) -> bool:
     return name != "width_2" or chosen["layers"] == 2
 
 
-def ended(configuration: Configuration, value: float | None) -> FrozenTrial:
+def ended(configuration: Mapping[str, Any], value: float | None) -> FrozenTrial:
     state = TrialState.PRUNED if value is None else TrialState.COMPLETE
     queued = {"fixed_params": configuration}
     return create_trial(state=state, value=value, system_attrs=queued)
@@ -47,7 +47,9 @@ def open_trial(configuration: Configuration) -> FrozenTrial:
     return create_trial(state=TrialState.WAITING, system_attrs=queued)
 
 
-def carry_out(plan: Plan, value: Any) -> list[Configuration]:
+def carry_out(
+    plan: ConfigurationPlan, value: Callable[[Configuration], float | None]
+) -> list[Configuration]:
     """Run a plan to its end; ``value`` says what a configuration is worth."""
     trials: list[FrozenTrial] = []
     while stage := plan.next(trials):
@@ -56,33 +58,33 @@ def carry_out(plan: Plan, value: Any) -> list[Configuration]:
     return [trial.system_attrs["fixed_params"] for trial in trials]
 
 
-def test_a_grid_is_every_combination_with_the_last_parameter_fastest() -> None:
+def test_a_grid_has_every_combination_and_varies_the_last_parameter_fastest() -> None:
     cells = GridPlan(SPACE, always).next([])
     assert len(cells) == 8 and GridPlan(SPACE, always).size() == 8
     assert cells[0] == {"layers": 1, "width": 8, "width_2": 8}
     assert cells[1] == {"layers": 1, "width": 8, "width_2": 16}
 
 
-def test_an_inactive_parameter_makes_no_cells() -> None:
+def test_an_inactive_parameter_adds_no_cells() -> None:
     cells = GridPlan(SPACE, second_layer).next([])
     assert len(cells) == 2 + 4
     assert {"layers": 1, "width": 16} in cells
 
 
-def test_a_grid_queues_each_cell_once_whatever_was_tried_before() -> None:
+def test_a_grid_queues_each_untried_cell_once() -> None:
     plan = GridPlan(SPACE, always)
-    by_hand = {"layers": 2, "width": 16, "width_2": 8}
+    by_hand: Configuration = {"layers": 2, "width": 16, "width_2": 8}
     left = plan.next([ended(by_hand, 1.0)])
     assert len(left) == 7 and by_hand not in left
     assert plan.next([ended(cell, None) for cell in plan.next([])]) == []
 
 
-def test_a_grid_of_a_continuous_domain_is_refused_with_the_mend() -> None:
+def test_a_grid_over_a_continuous_domain_is_refused_with_the_fix() -> None:
     with pytest.raises(UsageError, match=r"rate is continuous.*rate = \{ choice = \[0, 1\] \}"):
         GridPlan({"rate": FloatDistribution(0.0, 1.0)}, always)
 
 
-def test_a_grid_that_memory_could_not_hold_is_refused_at_once() -> None:
+def test_a_grid_too_large_for_memory_is_refused_at_once() -> None:
     wide: dict[str, BaseDistribution] = {"ids": IntDistribution(0, 10**12)}
     with pytest.raises(UsageError, match="1,000,000,000,001 cells is above the limit"):
         GridPlan(wide, always)
@@ -118,18 +120,18 @@ def test_coordinate_tunes_one_parameter_at_a_time_and_keeps_its_best() -> None:
     assert tried[-1]["z"] == 1e-2 and len(tried) == 5 + 2 + 4 == coordinate().size()
 
 
-def test_plans_pass_over_trials_that_were_enqueued_with_lists() -> None:
+def test_plans_ignore_trials_that_were_enqueued_with_lists() -> None:
     enqueued = ended({"x": [1, 2], "y": {"a": [3]}, "width": [8]}, 0.0)
     assert coordinate().next([enqueued]) == coordinate().next([])
     assert len(GridPlan(SPACE, always).next([enqueued])) == 8
 
 
-def test_coordinate_knows_the_direction() -> None:
+def test_coordinate_search_follows_the_direction() -> None:
     tried = carry_out(coordinate(maximize=True), worth)
     assert tried[-1]["x"] == -4 and tried[-1]["y"] == 1
 
 
-def test_order_values_start_and_rounds_are_the_users() -> None:
+def test_coordinate_search_uses_the_given_order_values_start_and_rounds() -> None:
     plan = coordinate(order=["y", "x"], values={"x": [0, 1]}, start={"z": 0.001}, rounds=2)
     tried = carry_out(plan, worth)
     assert [each["y"] for each in tried[:3]] == [1, 2, 3]
@@ -145,7 +147,7 @@ def test_a_pruned_value_is_never_the_best() -> None:
     assert tried[-1]["x"] in (0, 4)
 
 
-def test_a_value_that_breaks_a_constraint_is_never_the_best() -> None:
+def test_an_infeasible_value_is_never_the_best() -> None:
     space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 2), "y": IntDistribution(0, 1)}
     plan = CoordinatePlan(space, always, {}, False, ["memory"])
     trials = []
@@ -156,7 +158,7 @@ def test_a_value_that_breaks_a_constraint_is_never_the_best() -> None:
     assert plan.next(trials) == [{"x": 1, "y": 0}]
 
 
-def test_a_value_whose_trial_set_a_constraint_above_0_is_never_the_best() -> None:
+def test_a_value_with_an_optuna_constraint_above_0_is_never_the_best() -> None:
     space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 2), "y": IntDistribution(0, 1)}
     plan = CoordinatePlan(space, always, {}, False)
     trials = []
@@ -179,12 +181,12 @@ def test_a_value_whose_trial_set_a_constraint_above_0_is_never_the_best() -> Non
         ({"rounds": 0}, "sampler.rounds"),
     ],
 )
-def test_a_fault_in_the_options_is_named(options: dict[str, Any], words: str) -> None:
+def test_an_invalid_plan_option_is_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words.replace(".", r"\.")):
         coordinate(**options)
 
 
-def test_a_coordinate_plan_spans_all_that_a_float_holds() -> None:
+def test_a_coordinate_plan_spans_the_whole_float_range() -> None:
     most = sys.float_info.max
     space: dict[str, BaseDistribution] = {
         "x": FloatDistribution(-most, most),
@@ -194,6 +196,6 @@ def test_a_coordinate_plan_spans_all_that_a_float_holds() -> None:
         plan = CoordinatePlan(space, always, {"points": 5}, maximize=False)
     first = [each["x"] for each in plan.next([])]
     assert first == [pytest.approx(part * most) for part in (-1, -0.5, 0, 0.5, 1)]
-    trials = [ended(each, abs(each["x"])) for each in plan.next([])]
-    rates = [each["rate"] for each in plan.next(trials)]
+    trials = [ended(each, abs(float(each["x"]))) for each in plan.next([])]
+    rates = [float(each["rate"]) for each in plan.next(trials)]
     assert rates == sorted(rates) and all(5e-324 <= rate <= most for rate in rates)

@@ -17,7 +17,7 @@ EIGHT = Brackets(most=8, least=1, factor=3)
 
 
 @pytest.mark.parametrize(("most", "factor"), [(8, 3), (9, 3), (27, 3), (100, 4), (16, 2), (1, 3)])
-def test_sizes_and_epochs_are_keras_tuners(most: int, factor: int) -> None:
+def test_bracket_sizes_and_epochs_equal_keras_tuners(most: int, factor: int) -> None:
     keras_tuner = pytest.importorskip("keras_tuner", reason="keras-tuner is not installed")
     oracle = keras_tuner.oracles.HyperbandOracle(
         objective=keras_tuner.Objective("val_accuracy", "max"), max_epochs=most, factor=factor
@@ -54,7 +54,7 @@ def test_a_trial_that_cannot_win_is_promoted_last() -> None:
     assert step.promote == [0, 4], "whose attribute is not set yet may still win"
 
 
-def test_the_best_of_a_paused_bracket_go_on_and_the_others_end() -> None:
+def test_the_best_of_a_paused_bracket_are_promoted_and_the_others_end() -> None:
     paused = [trial(n, value) for n, value in enumerate([0.5, 0.9, 0.1, 0.7, 0.3])]
     step = PromotionPlan(EIGHT, maximize=True).step(paused, budget=20)
     assert (step.promote, sorted(step.prune), step.queue) == ([1, 3], [0, 2, 4], [])
@@ -63,26 +63,26 @@ def test_the_best_of_a_paused_bracket_go_on_and_the_others_end() -> None:
 
 
 @pytest.mark.parametrize("maximize", [True, False])
-def test_a_paused_trial_without_a_number_comes_last(maximize: bool) -> None:
+def test_a_paused_trial_without_a_numeric_value_ranks_last(maximize: bool) -> None:
     paused = [trial(n, value) for n, value in enumerate([0.5, math.nan, 0.5, 0.5, 0.5])]
     paused[2].intermediate_values.clear()
     step = PromotionPlan(EIGHT, maximize=maximize).step(paused, budget=20)
     assert step.promote == [0, 3] and set(step.prune) == {1, 2, 4}
 
 
-def test_while_one_of_a_bracket_still_trains_the_next_bracket_is_queued() -> None:
+def test_the_next_bracket_is_queued_while_the_current_one_still_trains() -> None:
     some = [trial(0, 0.5), trial(1, 0.9, paused=False)]
     step = PromotionPlan(EIGHT, maximize=True).step(some, budget=20)
     assert not step.promote and not step.prune
     assert [attributes for _, attributes in step.queue] == [{BRACKET: 1, ROUND: 0}] * 3
 
 
-def test_the_first_bracket_is_the_one_with_the_most_rounds_whatever_their_number() -> None:
+def test_the_first_bracket_has_the_most_rounds() -> None:
     step = PromotionPlan(Brackets(most=27, least=1, factor=3), maximize=True).step([], budget=100)
     assert [attributes for _, attributes in step.queue] == [{BRACKET: 0, ROUND: 0}] * 27
 
 
-def test_rounds_start_with_one_epoch_and_keep_a_third_unless_the_options_say_otherwise() -> None:
+def test_rounds_start_with_one_epoch_and_keep_a_third_by_default() -> None:
     promoting = {"name": "hyperband", "promote": True}
     document = {"study": {"name": "a", "objective": "digits"}, "pruner": promoting}
     assert build_brackets(StudySpec.parse(document), 8) == EIGHT
@@ -93,13 +93,13 @@ def test_rounds_start_with_one_epoch_and_keep_a_third_unless_the_options_say_oth
     assert build_brackets(StudySpec.parse({"study": document["study"]}), 8) is None
 
 
-def test_no_more_is_queued_than_the_budget_has() -> None:
+def test_no_more_trials_are_queued_than_the_budget_allows() -> None:
     plan = PromotionPlan(EIGHT, maximize=True)
     assert len(plan.step([], budget=4).queue) == 4
     assert not plan.step([trial(n, 0.5, paused=False) for n in range(4)], budget=4)
 
 
-def test_a_trial_is_paused_at_the_end_of_its_round_and_trains_to_its_end_in_the_last() -> None:
+def test_a_trial_pauses_after_its_round_and_finishes_in_the_last_round() -> None:
     assert pause_after(trial(0, 0.0), EIGHT) == 3
     assert pause_after(trial(0, 0.0, round_=1), EIGHT) is None
 
@@ -118,7 +118,7 @@ def test_a_trial_is_paused_at_the_end_of_its_round_and_trains_to_its_end_in_the_
         ({"promote": True, "min_resource": 9}, "above the 8 epochs"),
     ],
 )
-def test_a_fault_in_the_options_is_named(options: dict[str, Any], words: str) -> None:
+def test_an_invalid_plan_option_is_named(options: dict[str, Any], words: str) -> None:
     document = {
         "study": {"name": "a", "objective": "digits"},
         "pruner": {"name": "hyperband", **options},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import optuna
 import pytest
 
@@ -12,7 +10,7 @@ from orchestrator.spec.model import StudySpec
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])
-def test_with_constraints_a_draw_is_that_of_plain_optuna(name: str) -> None:
+def test_a_draw_with_constraints_equals_plain_optunas(name: str) -> None:
     spec = StudySpec.parse(
         {
             "study": {"name": "s", "objective": "quadratic", "trials": 9, "constraints": ["n"]},
@@ -32,11 +30,11 @@ def test_with_constraints_a_draw_is_that_of_plain_optuna(name: str) -> None:
     assert drawn[0] == drawn[1]
 
 
-def _constrained(trial: Any) -> float:
+def _constrained(trial: optuna.Trial) -> float:
     value = _objective(trial)
     trial.set_constraint("n", trial.params["n"] - 50)
     return value
 
 
-def _objective(trial: Any) -> float:
+def _objective(trial: optuna.Trial) -> float:
     return float(trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 0, 100))

@@ -41,7 +41,7 @@ def store(
 
 
 @pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 3 * 1024 * 1024 + 17])
-def test_what_was_written_is_read(store: ArtifactStore, name: str, size: int) -> None:
+def test_a_written_artifact_reads_back(store: ArtifactStore, name: str, size: int) -> None:
     content = np.random.default_rng(0).bytes(size)
     store.write(name, io.BytesIO(content))
     assert store.open_reader(name).read() == content
@@ -50,13 +50,13 @@ def test_what_was_written_is_read(store: ArtifactStore, name: str, size: int) ->
         store.open_reader(name)
 
 
-def test_what_was_never_written_is_not_found(store: ArtifactStore) -> None:
+def test_a_missing_artifact_is_not_found(store: ArtifactStore) -> None:
     with pytest.raises(ArtifactNotFound):
         store.open_reader("never")
     remove_artifacts(store, ["never"])  # and nobody minds
 
 
-def test_above_the_cap_nothing_is_stored(database: Database, name: str) -> None:
+def test_an_artifact_above_the_limit_is_not_stored(database: Database, name: str) -> None:
     store = PostgresArtifactStore(database, limit_bytes=10)
     with pytest.raises(ArtifactTooLarge, match=r"raise worker\.artifact_limit_mb"):
         store.write(name, io.BytesIO(b"12345678901"))
@@ -64,7 +64,7 @@ def test_above_the_cap_nothing_is_stored(database: Database, name: str) -> None:
         store.open_reader(name)
 
 
-def test_a_write_that_breaks_off_leaves_nothing(database: Database, name: str) -> None:
+def test_an_interrupted_write_leaves_nothing(database: Database, name: str) -> None:
     store = PostgresArtifactStore(database, limit_bytes=10_000_000)
     database.execute(
         "CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -83,7 +83,7 @@ def test_a_write_that_breaks_off_leaves_nothing(database: Database, name: str) -
         store.open_reader(name)
 
 
-def test_a_missing_chunk_is_noticed(database: Database, name: str) -> None:
+def test_a_missing_chunk_is_detected(database: Database, name: str) -> None:
     store = PostgresArtifactStore(database, limit_bytes=10_000_000)
     store.write(name, io.BytesIO(bytes(3 * 1024 * 1024)))
     database.execute(
@@ -93,7 +93,7 @@ def test_a_missing_chunk_is_noticed(database: Database, name: str) -> None:
         store.open_reader(name)
 
 
-def test_a_folder_never_shows_half_a_file(tmp_path: Path) -> None:
+def test_a_folder_store_never_shows_a_partial_file(tmp_path: Path) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("pulled the plug")

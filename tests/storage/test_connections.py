@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import psutil
 import psycopg2
@@ -29,10 +29,12 @@ from orchestrator.storage.url import addresses, hosts_of
 
 
 @pytest.fixture(autouse=True)
-def the_usual_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "_answer_seconds", 30.0)
+def the_usual_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    connect.answer_within(30)
     for variable in ("PGHOST", "PGPORT", "PGSERVICE", "PGCONNECT_TIMEOUT"):
         monkeypatch.delenv(variable, raising=False)
+    yield
+    connect.answer_within(30)
 
 
 @contextlib.contextmanager
@@ -49,12 +51,16 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+Handler = Callable[[int, FrameType | None], object]
+SetAlarm = Callable[[float, Handler], None]
+
+
 @pytest.fixture
-def alarm() -> Iterator[Callable[[float, Any], None]]:
+def alarm() -> Iterator[SetAlarm]:
     """Sends this process a signal in a moment, for a handler."""
     before = signal.getsignal(signal.SIGALRM)
 
-    def set_alarm(seconds: float, handler: Any) -> None:
+    def set_alarm(seconds: float, handler: Handler) -> None:
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -70,7 +76,7 @@ def interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_statement_closes_its_connection(url: str, alarm: Any) -> None:
+def test_an_interrupted_statement_closes_its_connection(url: str, alarm: SetAlarm) -> None:
     database = Database(url)
     before = database.execute("SELECT pg_backend_pid() AS pid")
     alarm(0.3, interrupt)
@@ -81,7 +87,7 @@ def test_an_interrupted_statement_closes_its_connection(url: str, alarm: Any) ->
     database.close()
 
 
-def test_an_interrupted_transaction_is_rolled_back(database: Database, alarm: Any) -> None:
+def test_an_interrupted_transaction_is_rolled_back(database: Database, alarm: SetAlarm) -> None:
     database.execute("CREATE TABLE IF NOT EXISTS interrupted (n integer)")
     alarm(0.3, interrupt)
     with pytest.raises(KeyboardInterrupt), database.transaction():
@@ -91,14 +97,16 @@ def test_an_interrupted_transaction_is_rolled_back(database: Database, alarm: An
     database.execute("DROP TABLE interrupted")
 
 
-def test_a_signal_whose_handler_returns_ends_no_wait(database: Database, alarm: Any) -> None:
+def test_a_signal_whose_handler_returns_does_not_interrupt_a_query(
+    database: Database, alarm: SetAlarm
+) -> None:
     came: list[int] = []
     alarm(0.2, lambda signum, frame: came.append(signum))
     assert database.execute("SELECT pg_sleep(0.6) IS NULL AS slept") == [{"slept": False}]
     assert came == [signal.SIGALRM]
 
 
-def test_a_descriptor_may_have_any_number(url: str) -> None:
+def test_connections_work_with_descriptors_above_1024(url: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 1200:
         pytest.skip("needs 1200 open files")
@@ -118,7 +126,7 @@ def test_a_descriptor_may_have_any_number(url: str) -> None:
             assert cursor.fetchone() == (1,)
 
 
-def test_a_password_is_hashed_on_a_connection_of_ours(url: str) -> None:
+def test_a_password_can_be_hashed_on_our_connections(url: str) -> None:
     connection = connect.connect(url)
     assert encrypt_password("p", "u", connection, "scram-sha-256").startswith("SCRAM-SHA-256$")
     connection.close()
@@ -127,7 +135,7 @@ def test_a_password_is_hashed_on_a_connection_of_ours(url: str) -> None:
 # Connecting
 
 
-def test_a_silent_host_is_passed_over_for_the_next(url: str, silent: int) -> None:
+def test_a_silent_host_is_skipped_for_the_next(url: str, silent: int) -> None:
     connect.answer_within(4)
     both = url.replace("?host=", "?host=127.0.0.1,").replace("&port=", f"&port={silent},")
     database = Database(both)
@@ -136,7 +144,7 @@ def test_a_silent_host_is_passed_over_for_the_next(url: str, silent: int) -> Non
     database.close()
 
 
-def test_a_server_that_says_nothing_is_waited_for_as_long_as_one_may(
+def test_a_silent_server_is_waited_for_until_the_connect_timeout(
     silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"postgresql://u@127.0.0.1:{silent}/d"
@@ -157,7 +165,7 @@ def test_a_server_that_says_nothing_is_waited_for_as_long_as_one_may(
         Database(url).execute("SELECT 1")
 
 
-def test_an_interrupted_connecting_leaves_nothing_open(silent: int, alarm: Any) -> None:
+def test_an_interrupted_connecting_leaves_nothing_open(silent: int, alarm: SetAlarm) -> None:
     mine = psutil.Process()
     before = mine.num_fds()
     alarm(0.3, interrupt)
@@ -166,7 +174,7 @@ def test_an_interrupted_connecting_leaves_nothing_open(silent: int, alarm: Any) 
     assert mine.num_fds() == before
 
 
-def test_a_name_server_that_says_nothing_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_name_server_does_not_block_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
 
     def never(*arguments: object, **options: object) -> list[object]:
@@ -193,7 +201,7 @@ def test_the_addresses_of_a_name_are_tried_in_turn() -> None:
         Database("postgresql://u@localhost:1,127.0.0.1:2/d").execute("SELECT 1")
 
 
-def test_the_hosts_of_a_url_are_those_that_libpq_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hosts_of_a_url_are_parsed_as_by_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
     def seen(url: str) -> list[tuple[str, ...]]:
         return [tuple(host.values()) for host in hosts_of(url)]
 
@@ -236,7 +244,7 @@ def frozen(server: EmbeddedServer) -> Iterator[None]:
                 process.resume()
 
 
-def test_optunas_own_storage_waits_no_longer_than_ours(open_path: Path) -> None:
+def test_optunas_storage_waits_no_longer_than_ours(open_path: Path) -> None:
     server = EmbeddedServer(open_path / "home")
     url = server.ensure_running()
     try:
@@ -259,7 +267,7 @@ def test_optunas_own_storage_waits_no_longer_than_ours(open_path: Path) -> None:
         server.stop()
 
 
-def test_the_watchdog_cuts_only_what_is_ours_and_too_slow(url: str) -> None:
+def test_the_watchdog_closes_only_our_own_slow_connections(url: str) -> None:
     ours = connect_watched(url)
     theirs = psycopg2.connect(url)
     connect.answer_within(0.3)
@@ -283,7 +291,7 @@ def test_the_watchdog_cuts_only_what_is_ours_and_too_slow(url: str) -> None:
     quick.close()
 
 
-def test_a_watched_connection_leaves_no_descriptor(url: str) -> None:
+def test_a_watched_connection_leaks_no_descriptor(url: str) -> None:
     mine = psutil.Process()
     connect_watched(url).close()
     before = mine.num_fds()
@@ -294,5 +302,5 @@ def test_a_watched_connection_leaves_no_descriptor(url: str) -> None:
     assert mine.num_fds() == before
 
 
-def test_no_callback_of_the_process_is_set() -> None:
+def test_connecting_sets_no_process_wide_callback() -> None:
     assert psycopg2.extensions.get_wait_callback() is None

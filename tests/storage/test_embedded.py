@@ -24,7 +24,7 @@ def own_home(open_path: Path) -> Iterator[Path]:
     EmbeddedServer(folder).stop()
 
 
-def test_it_outlives_the_command_that_started_it_until_db_stop(own_home: Path) -> None:
+def test_the_embedded_server_runs_until_db_stop(own_home: Path) -> None:
     orch = Orch(own_home)
     orch.ok("db", "start")
     pid = EmbeddedServer(own_home).pid()
@@ -35,7 +35,7 @@ def test_it_outlives_the_command_that_started_it_until_db_stop(own_home: Path) -
     assert "orch db start" in orch.refused(3, "db", "status")
 
 
-def test_commands_that_start_it_at_the_same_moment_do_not_fight(own_home: Path) -> None:
+def test_concurrent_commands_start_one_embedded_server(own_home: Path) -> None:
     orch = Orch(own_home)
     starting = [orch.start("list") for _ in range(4)]
     ends = [(each.communicate(timeout=120), each.returncode) for each in starting]
@@ -48,7 +48,7 @@ def test_commands_that_start_it_at_the_same_moment_do_not_fight(own_home: Path) 
     assert len(running) == 1
 
 
-def test_a_killed_server_is_recovered_with_what_was_committed(own_home: Path) -> None:
+def test_a_killed_server_recovers_all_committed_data(own_home: Path) -> None:
     orch = Orch(own_home)
     orch.ok("create", "kept", "--objective", "quadratic")
     pid = EmbeddedServer(own_home).pid()
@@ -58,7 +58,7 @@ def test_a_killed_server_is_recovered_with_what_was_committed(own_home: Path) ->
     assert EmbeddedServer(own_home).pid() != pid
 
 
-def test_a_stale_pid_file_with_another_programs_number_is_recovered(own_home: Path) -> None:
+def test_a_stale_pid_file_naming_another_program_is_recovered(own_home: Path) -> None:
     orch = Orch(own_home)
     orch.ok("db", "start")
     pid_file = own_home / "postgres" / "postmaster.pid"
@@ -82,19 +82,19 @@ def test_a_half_written_pid_file_is_recovered(own_home: Path) -> None:
     orch.ok("list")
 
 
-def test_a_start_that_broke_off_in_initdb_is_made_anew(own_home: Path) -> None:
+def test_an_interrupted_initdb_is_repeated(own_home: Path) -> None:
     (own_home / "postgres").mkdir(parents=True)
     (own_home / "postgres" / "half").write_text("")
     Orch(own_home).ok("list")
     assert list(own_home.glob("postgres.incomplete-*"))
 
 
-def test_a_home_that_cannot_be_written_is_one_line_and_exit_code_3(tmp_path: Path) -> None:
+def test_an_unwritable_home_prints_one_line_and_exits_3(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     message = Orch(tmp_path / "file" / "home").refused(3, "list")
     assert "ORCH_HOME" in message
 
 
-def test_two_homes_are_two_servers(own_home: Path, home: Path) -> None:
+def test_two_homes_have_two_servers(own_home: Path, home: Path) -> None:
     Orch(home).ok("create", "only-here", "--objective", "quadratic")
     assert "only-here" not in Orch(own_home).ok("list")

@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.base.files import write_whole
 
 
-def test_a_file_has_the_rights_that_the_users_umask_gives(tmp_path: Path) -> None:
+def test_a_file_has_the_permissions_of_the_users_umask(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         write_whole(tmp_path / "report.html", b"for everybody")

@@ -42,7 +42,7 @@ def _kept_functions() -> set[str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_upgraded_schema_is_as_a_fresh_one_but_for_the_functions_kept_for_a_version(
+def test_an_upgraded_schema_equals_a_new_one_except_for_kept_functions(
     server: OldServer, fresh: dict[tuple[str, str], str], version: int
 ) -> None:
     database = Database(server.restored(version))
@@ -56,7 +56,7 @@ def test_an_upgraded_schema_is_as_a_fresh_one_but_for_the_functions_kept_for_a_v
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_upgrade_says_what_it_ran_and_a_second_one_runs_nothing(
+def test_the_upgrade_prints_what_it_ran_and_a_second_one_runs_nothing(
     server: OldServer, version: int
 ) -> None:
     url = server.restored(version)
@@ -78,7 +78,7 @@ def test_a_new_database_has_all_numbered_migrations(server: OldServer) -> None:
     database.close()
 
 
-def test_on_an_older_schema_of_a_shared_server_each_verb_says_who_must_run_what(
+def test_on_an_older_shared_schema_each_command_says_who_must_run_the_upgrade(
     server: OldServer,
 ) -> None:
     url = server.restored(7)
@@ -104,7 +104,7 @@ def test_the_embedded_server_is_upgraded_by_the_first_command_that_writes() -> N
         assert "paused" in orch.ok("list")
 
 
-def test_whoever_does_not_own_the_schema_is_told_who_does_and_changes_nothing(
+def test_only_the_schemas_owner_can_upgrade_it_and_others_are_told_who_that_is(
     server: OldServer,
 ) -> None:
     url = server.restored(6)
@@ -115,7 +115,7 @@ def test_whoever_does_not_own_the_schema_is_told_who_does_and_changes_nothing(
     assert objects(Database(url)) == before
 
 
-def test_a_reading_verb_makes_nothing_on_a_shared_server(server: OldServer) -> None:
+def test_a_reading_command_creates_nothing_on_a_shared_server(server: OldServer) -> None:
     url = server.new()
     before = objects_of_public(url)
     line = server.orch(url).refused(3, "list")
@@ -132,7 +132,7 @@ def objects_of_public(url: str) -> list[str]:
     return sorted(row["name"] for row in rows)
 
 
-def test_the_upgrade_runs_as_the_owner_and_its_workers_may_work_at_once(server: OldServer) -> None:
+def test_workers_can_work_right_after_the_owner_upgrades(server: OldServer) -> None:
     url = server.restored(6)
     server.orch(f"{url}&options=-crole%3Dorch_owner").ok("db", "upgrade")
     worker = server.orch(f"{url}&options=-crole%3Dorch_worker")
@@ -140,7 +140,7 @@ def test_the_upgrade_runs_as_the_owner_and_its_workers_may_work_at_once(server: 
     assert worker.report("recorded")["states"]["complete"] > 0
 
 
-def test_a_worker_of_version_6_in_the_middle_of_a_trial_ends_it_and_is_told_to_leave(
+def test_a_version_6_worker_finishes_its_trial_after_the_upgrade_and_is_told_to_stop(
     server: OldServer,
 ) -> None:
     url = server.restored(6)
@@ -164,7 +164,7 @@ def test_a_worker_of_version_6_in_the_middle_of_a_trial_ends_it_and_is_told_to_l
     assert row["left_at"] is not None
 
 
-def test_a_worker_of_version_6_fails_an_attempt_after_the_upgrade(server: OldServer) -> None:
+def test_a_version_6_worker_can_fail_an_attempt_after_the_upgrade(server: OldServer) -> None:
     url = server.restored(6)
     worker = RecordedWorker(url)
     worker.start()
@@ -177,9 +177,7 @@ def test_a_worker_of_version_6_fails_an_attempt_after_the_upgrade(server: OldSer
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_old_trials_hold_is_read_by_optuna_after_the_upgrade(
-    server: OldServer, version: int
-) -> None:
+def test_optuna_reads_old_trials_after_the_upgrade(server: OldServer, version: int) -> None:
     url = server.restored(version)
     prepare(Database(url))
     models = [trial for trial in _trials(url, "models") if _models_of(url, trial)]
@@ -214,7 +212,7 @@ def _plain(url: str) -> str:
 # Beside others
 
 
-def test_an_upgrade_waits_for_no_lock_longer_than_its_timeout_and_tries_again(
+def test_an_upgrade_retries_after_its_lock_timeout(
     server: OldServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.restored(6)
@@ -238,7 +236,7 @@ def test_an_upgrade_waits_for_no_lock_longer_than_its_timeout_and_tries_again(
     blocker.close()
 
 
-def test_two_upgrades_at_once_run_each_migration_once(server: OldServer) -> None:
+def test_two_concurrent_upgrades_run_each_migration_once(server: OldServer) -> None:
     url = server.restored(6)
     ran: list[str] = []
     both = [threading.Thread(target=lambda: ran.extend(prepare(Database(url)))) for _ in range(2)]
@@ -249,7 +247,7 @@ def test_two_upgrades_at_once_run_each_migration_once(server: OldServer) -> None
     assert sorted(ran) == sorted(migrations.migrations_from(6))
 
 
-def test_an_upgrade_that_was_cut_off_is_taken_up(
+def test_an_interrupted_upgrade_is_continued(
     server: OldServer, fresh: dict[tuple[str, str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.restored(6)
@@ -267,7 +265,7 @@ def _cut_off(database: Database) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_call_that_began_before_the_new_functions_finds_what_it_needs(server: OldServer) -> None:
+def test_a_call_started_before_the_new_functions_finishes(server: OldServer) -> None:
     """What nobody calls any more is dropped after the last transaction that may still call it."""
     url = server.restored(6)
     old = psycopg2.connect(url)

@@ -33,10 +33,7 @@ DOMAIN = FloatDistribution(0.0, 1.0)
 # Connections
 
 
-def test_no_statement_is_waited_for_without_an_end(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connect, "_answer_seconds", 30.0)
+def test_every_statement_has_a_timeout(url: str) -> None:
     database = Database(url)
     assert database.execute("SELECT 1 AS one") == [{"one": 1}]
     connect.answer_within(0.2)
@@ -61,7 +58,7 @@ def test_the_password_is_read_from_a_file_unless_the_url_has_one(
         Database(url).execute("SELECT 1")
 
 
-def test_a_fault_of_the_statement_is_no_outage(url: str) -> None:
+def test_an_error_in_a_statement_is_not_treated_as_an_outage(url: str) -> None:
     database = Database(url)
     before = database.execute("SELECT pg_backend_pid() AS pid")
     with pytest.raises(StorageError) as refused:
@@ -77,7 +74,7 @@ def test_a_fault_of_the_statement_is_no_outage(url: str) -> None:
     other.close()
 
 
-def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
+def test_a_transaction_is_all_or_nothing(database: Database) -> None:
     database.execute("CREATE TEMP TABLE noted (n integer)")
     with database.transaction():
         database.execute("INSERT INTO noted VALUES (1)")
@@ -103,7 +100,7 @@ def server(open_path: Path) -> Iterator[EmbeddedServer]:
     server.stop()
 
 
-def test_a_server_that_cannot_start_or_answer_is_one_line(
+def test_a_server_that_cannot_start_or_answer_is_reported_in_one_line(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "START_PATIENCE_SECONDS", 0.0)
@@ -168,7 +165,7 @@ def test_the_home_is_the_users_data_folder_unless_it_is_named(
 # Files and stores
 
 
-def test_a_file_is_as_it_was_when_it_cannot_be_replaced(tmp_path: Path) -> None:
+def test_a_file_stays_unchanged_when_it_cannot_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.mkdir()
     with pytest.raises(OSError):
@@ -176,7 +173,7 @@ def test_a_file_is_as_it_was_when_it_cannot_be_replaced(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_store_that_cannot_be_opened_names_the_mend(
+def test_an_artifact_store_that_cannot_be_opened_says_how_to_fix_it(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -222,7 +219,7 @@ def study_id(storage: PostgresStorage, name: str) -> Iterator[int]:
     storage.delete_study(study_id)
 
 
-def test_a_workers_storage_writes_its_own_trial_in_memory_and_others_at_once(
+def test_worker_storage_buffers_its_own_trial_and_writes_others_at_once(
     storage: PostgresStorage, database: Database, study_id: int
 ) -> None:
     outbox = Kept()
@@ -262,7 +259,7 @@ def type_of_another_kind() -> Any:
     return IntDistribution(0, 3)
 
 
-def test_what_came_a_moment_ago_is_not_asked_for_again(
+def test_recent_changes_are_not_queried_again(
     storage: PostgresStorage,
     database: Database,
     study_id: int,
@@ -286,7 +283,7 @@ def row_of(trial_id: int, number: int, state: str, rung: str | None = None) -> l
     return [trial_id, number, state, *[None] * 6, noted]
 
 
-def test_a_view_of_another_server_starts_anew_and_keeps_the_workers_own_trial() -> None:
+def test_a_cache_from_another_server_is_reset_but_keeps_the_workers_trial() -> None:
     cache, first, second = TrialCache(), Position("1", "70"), Position("2", "60")
     rows = [row_of(7, 0, "COMPLETE", "0.5"), row_of(8, 1, "RUNNING"), row_of(9, 2, "RUNNING")]
     cache.take(Changes(first, rows, is_whole=True))
@@ -309,7 +306,7 @@ def test_a_view_of_another_server_starts_anew_and_keeps_the_workers_own_trial() 
     assert cache.position == second and len(cache.trials()) == 2
 
 
-def test_a_pruner_forgets_rungs_that_a_crash_has_lost() -> None:
+def test_a_pruner_forgets_rungs_lost_in_a_crash() -> None:
     cache, index = TrialCache(), RungIndex()
     rows = [row_of(7, 0, "COMPLETE", "0.5"), row_of(8, 1, "RUNNING", "0.25")]
     cache.take(Changes(Position("1"), rows, is_whole=True))
@@ -322,7 +319,7 @@ def test_a_pruner_forgets_rungs_that_a_crash_has_lost() -> None:
     assert index.others(0, "completed_rung_0", number=9) == [0.5]
 
 
-def test_a_workers_storage_answers_for_other_studies_as_the_storage_does(
+def test_worker_storage_answers_for_other_studies_like_the_plain_storage(
     storage: PostgresStorage, database: Database, study_id: int, name: str
 ) -> None:
     here = WorkerStorage(database, study_id)

@@ -79,7 +79,7 @@ def shown(trials: Sequence[FrozenTrial], but: Sequence[str] = ()) -> list[dict[s
         "intermediate_values", "datetime_start", "datetime_complete", "_trial_id",
     )  # fmt: skip
 
-    def word(value: Any) -> str:
+    def word(value: object) -> str:
         return repr(dict(sorted(value.items())) if isinstance(value, dict) else value)
 
     return [
@@ -87,7 +87,7 @@ def shown(trials: Sequence[FrozenTrial], but: Sequence[str] = ()) -> list[dict[s
     ]
 
 
-def test_each_shows_what_the_other_wrote(
+def test_optunas_storage_and_ours_read_each_others_writes(
     study_id: int, database: Database, theirs: BaseStorage
 ) -> None:
     ours = PostgresStorage(database)
@@ -101,9 +101,7 @@ def test_each_shows_what_the_other_wrote(
         assert shown([first], ["number", "_trial_id"]) == shown([second], ["number", "_trial_id"])
 
 
-def test_a_trial_begins_now_and_only_the_first_to_set_a_waiting_one_running_has_it(
-    study_id: int, database: Database
-) -> None:
+def test_only_the_first_to_start_a_waiting_trial_gets_it(study_id: int, database: Database) -> None:
     storage = PostgresStorage(database)
     trial_id = storage.create_new_trial(study_id)
     begun = storage.get_trial(trial_id).datetime_start
@@ -115,7 +113,7 @@ def test_a_trial_begins_now_and_only_the_first_to_set_a_waiting_one_running_has_
     assert not storage.set_trial_state_values(waiting, TrialState.RUNNING)
 
 
-def test_a_parameter_keeps_its_kind_within_a_study_and_only_there(
+def test_a_parameter_keeps_its_domain_type_within_one_study(
     study_id: int, database: Database, url: str
 ) -> None:
     storage, number, word = (
@@ -133,7 +131,7 @@ def test_a_parameter_keeps_its_kind_within_a_study_and_only_there(
     storage.delete_study(other_study)
 
 
-def test_times_are_the_local_ones_as_optuna_shows_them(
+def test_times_are_local_as_in_optuna(
     study_id: int, database: Database, theirs: BaseStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Asia/Kolkata")
@@ -152,7 +150,7 @@ def test_times_are_the_local_ones_as_optuna_shows_them(
         time.tzset()
 
 
-def test_a_sync_reads_only_what_has_changed(study_id: int, url: str, theirs: BaseStorage) -> None:
+def test_a_sync_reads_only_changes(study_id: int, url: str, theirs: BaseStorage) -> None:
     for _ in range(30):
         theirs.create_new_trial(study_id, TEMPLATES[0])
     running = theirs.create_new_trial(study_id, TEMPLATES[3])
@@ -183,7 +181,7 @@ class NoOutbox:
     def write_system_attribute(self, key: str, value: str) -> None: ...
 
 
-def test_a_worker_misses_nothing_that_is_committed_late(study_id: int, url: str) -> None:
+def test_a_sync_sees_changes_that_are_committed_late(study_id: int, url: str) -> None:
     """A transaction that began before a look and ends after it, beside a younger one."""
     late, early, reading = Database(url), Database(url), Database(url)
     storage = PostgresStorage(early)
@@ -203,7 +201,7 @@ def test_a_worker_misses_nothing_that_is_committed_late(study_id: int, url: str)
         each.close()
 
 
-def test_a_workers_own_trial_is_newer_here_than_what_comes_of_it(
+def test_a_workers_own_trial_is_not_overwritten_by_a_sync(
     study_id: int, database: Database
 ) -> None:
     storage = PostgresStorage(database)
@@ -220,9 +218,7 @@ def test_a_workers_own_trial_is_newer_here_than_what_comes_of_it(
     assert list(here.get_all_trials(study_id)[0].params) == ["rate", "kind"]
 
 
-def test_what_a_transaction_notes_by_hand_hides_nothing_else(
-    study_id: int, database: Database
-) -> None:
+def test_a_manual_change_note_hides_no_other_change(study_id: int, database: Database) -> None:
     storage = PostgresStorage(database)
     first, second = (storage.create_new_trial(study_id) for _ in range(2))
     since = storage.trial_cache(study_id).position
@@ -245,7 +241,7 @@ def test_what_a_transaction_notes_by_hand_hides_nothing_else(
     assert changed() == [first], "and so is the next transaction"
 
 
-def test_what_every_trial_calls_keeps_its_plans(database: Database) -> None:
+def test_hot_queries_keep_their_plans(database: Database) -> None:
     rows = database.execute(
         "SELECT proname AS name FROM pg_proc WHERE pronamespace = 'orch'::regnamespace "
         "AND proconfig @> '{plan_cache_mode=force_generic_plan,enable_seqscan=off,"
@@ -256,7 +252,7 @@ def test_what_every_trial_calls_keeps_its_plans(database: Database) -> None:
     }  # fmt: skip
 
 
-def test_plain_optuna_workers_and_ours_at_once_agree(
+def test_plain_optuna_workers_and_ours_can_share_a_study(
     study_id: int, database: Database, url: str, theirs: BaseStorage
 ) -> None:
     name = theirs.get_study_name_from_id(study_id)
@@ -346,7 +342,7 @@ def make_call(storage: BaseStorage, study_id: int, made: list[int], call: tuple[
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(calls=st.lists(CALLS, max_size=20), looks=st.sets(st.integers(0, 19), max_size=3))
-def test_any_calls_give_the_same_trials_as_in_memory(
+def test_any_sequence_of_calls_equals_the_in_memory_storage(
     database: Database, calls: list[tuple[Any, ...]], looks: set[int]
 ) -> None:
     memory, ours = InMemoryStorage(), PostgresStorage(database)

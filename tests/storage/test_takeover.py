@@ -78,7 +78,7 @@ def server(request: pytest.FixtureRequest, open_path: Path) -> Iterator[Embedded
     server.stop()
 
 
-def test_its_user_reaches_it_by_the_printed_url_and_nobody_else_can_enter(
+def test_only_its_user_can_reach_the_embedded_server(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orch = Orch(server.folder)
@@ -137,7 +137,7 @@ def older(open_path: Path) -> Iterator[EmbeddedServer]:
     server.stop()
 
 
-def test_an_older_server_that_others_reach_is_refused_until_it_is_started_again(
+def test_an_older_server_open_to_others_is_refused_until_restarted(
     older: EmbeddedServer, open_path: Path, stranger: SystemUser
 ) -> None:
     shared = open_path / "shared"
@@ -153,7 +153,9 @@ def test_an_older_server_that_others_reach_is_refused_until_it_is_started_again(
     assert "I am in" not in _attempt(stranger, url) + _attempt(stranger, _url(older))
 
 
-def test_an_older_server_with_a_private_socket_asks_from_now_on(older: EmbeddedServer) -> None:
+def test_an_older_server_with_a_private_socket_starts_asking_for_a_password(
+    older: EmbeddedServer,
+) -> None:
     _start_as_before(older, older.data)
     pid = older.pid()
     Orch(older.folder).ok("list")
@@ -161,7 +163,7 @@ def test_an_older_server_with_a_private_socket_asks_from_now_on(older: EmbeddedS
     assert not any("trust" in line.split() for line in _rules(older))
 
 
-def test_rules_of_an_administrator_stay_and_those_that_trust_ask() -> None:
+def test_an_administrators_rules_stay_but_trust_rules_ask_for_a_password() -> None:
     text = (
         "# local all all trust\nlocal all orch_worker scram-sha-256\nlocal lab postgres,me trust\n"
         "hostssl all all 10.0.0.0 255.0.0.0 trust\nhost all all ::1/128 md5\n"
@@ -201,7 +203,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("make", "words"), HOSTILE)
-def test_a_folder_that_somebody_made_before_is_refused_and_named(
+def test_a_socket_folder_owned_by_another_user_is_refused_and_named(
     older: EmbeddedServer, make: Callable[[Path], None], words: str
 ) -> None:
     folder = Path(parse_dsn(_url(older))["host"])
@@ -213,7 +215,7 @@ def test_a_folder_that_somebody_made_before_is_refused_and_named(
 
 
 @pytest.mark.parametrize(("make", "words"), HOSTILE)
-def test_a_folder_in_tmp_that_somebody_made_before_is_refused_and_named(
+def test_a_socket_folder_in_tmp_owned_by_another_user_is_refused_and_named(
     older: EmbeddedServer,
     tmp_path: Path,
     make: Callable[[Path], None],
@@ -236,7 +238,7 @@ def test_a_folder_in_tmp_that_somebody_made_before_is_refused_and_named(
             call()
 
 
-def test_a_private_runtime_folder_takes_the_socket_of_a_long_home(
+def test_a_long_home_puts_its_socket_into_the_private_runtime_folder(
     older: EmbeddedServer, open_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = open_path / "runtime"  # a short path, as the system's is
@@ -253,7 +255,7 @@ def test_a_private_runtime_folder_takes_the_socket_of_a_long_home(
         probe.bind(str(made / ".s.PGSQL.5432"))
 
 
-def test_a_home_that_was_removed_and_made_again_keeps_its_new_server(older: EmbeddedServer) -> None:
+def test_a_recreated_home_keeps_its_new_server(older: EmbeddedServer) -> None:
     old, before = older.pid(), _url(older)
     assert old is not None
     shutil.rmtree(older.folder)
@@ -290,7 +292,7 @@ def test_an_interrupted_first_start_leaves_nothing(
         server.stop()
 
 
-def test_two_users_have_their_servers_at_the_same_time(
+def test_two_users_run_their_servers_at_the_same_time(
     open_path: Path, stranger: SystemUser
 ) -> None:
     mine, theirs = Orch(open_path / "mine"), open_path / "theirs"
@@ -314,7 +316,7 @@ def test_two_users_have_their_servers_at_the_same_time(
 
 
 @_AS_ROOT
-def test_no_parent_folder_is_opened_for_roots_server(open_path: Path) -> None:
+def test_roots_server_opens_no_parent_folder(open_path: Path) -> None:
     parent = open_path / "parent"
     parent.mkdir()
     parent.chmod(0o700)
@@ -329,7 +331,7 @@ def test_no_parent_folder_is_opened_for_roots_server(open_path: Path) -> None:
 
 
 @_AS_ROOT
-def test_programs_that_are_installed_where_only_root_may_enter_are_copied(
+def test_server_programs_that_only_root_can_reach_are_copied(
     open_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = EmbeddedServer(open_path / "home")
@@ -349,7 +351,7 @@ def test_programs_that_are_installed_where_only_root_may_enter_are_copied(
 
 
 @_AS_ROOT
-def test_root_without_an_open_home_has_its_data_in_var_lib(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_with_a_closed_home_keeps_its_data_in_var_lib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORCH_HOME", raising=False)
     with open_folder() as folder:
         monkeypatch.setenv("HOME", str(folder))

@@ -51,7 +51,7 @@ def test_no_raw_password_before_the_host_is_shown(
 
 
 @given(schemes, users, passwords(), hosts, queries)
-def test_an_encoded_password_alone_is_hidden_and_the_rest_stays_to_be_seen(
+def test_only_the_encoded_password_is_hidden(
     scheme: str, user: str, password: str, host: str, query: str
 ) -> None:
     masked = mask(f"{scheme}://{user}:{quote(password, safe='')}@{host}/lab{query}")
@@ -112,18 +112,18 @@ def test_no_password_of_a_url_without_its_scheme_is_shown(password: str, start: 
         ("nonsense", "nonsense"),
     ],
 )  # fmt: skip
-def test_what_is_not_secret_is_shown(url: str, masked: str) -> None:
+def test_text_that_is_not_secret_is_shown(url: str, masked: str) -> None:
     assert mask(url) == masked == mask(masked)
 
 
 @given(st.text(st.sampled_from("ab:/?#@%&= '\\*postgresql://password=")) | st.text())
-def test_masking_twice_is_masking_once(text: str) -> None:
+def test_masking_twice_changes_nothing(text: str) -> None:
     assert mask(mask(text)) == mask(text)
 
 
 @given(users, passwords("#? ~$:;,+&='\"!()[]\\"), hosts, queries)
 @example("u", "p#w?x y", "h", "")
-def test_a_raw_password_that_libpq_takes_is_the_same_for_all(
+def test_a_raw_password_that_libpq_accepts_means_the_same_everywhere(
     user: str, password: str, host: str, query: str
 ) -> None:
     url = f"postgresql://{user}:{password}@{host}/lab{query}"
@@ -139,7 +139,7 @@ def test_a_raw_password_that_libpq_takes_is_the_same_for_all(
 @example("u:p@h/d?user=a@b&password=p w")
 @example("u:%a1@h/d")
 @example("u:\udca1@h/d")
-def test_a_url_that_is_taken_means_what_it_means_to_libpq(rest: str) -> None:
+def test_an_accepted_url_means_the_same_as_in_libpq(rest: str) -> None:
     url = f"postgresql://{rest}"
     try:
         whole = normalise(url)
@@ -161,7 +161,7 @@ def test_a_refused_url_says_how_to_write_it_and_shows_no_password(password: str)
 
 
 @given(passwords(), st.booleans())
-def test_text_of_others_loses_the_password(password: str, encoded: bool) -> None:
+def test_passwords_are_removed_from_third_party_messages(password: str, encoded: bool) -> None:
     url = f"postgresql://u:{quote(password, safe='') if encoded else password}@db.lab/lab"
     words = f'failed with "{password}", with {quote(password, safe="")} and with {url}'
     assert not _shows(hide(words, url))
@@ -173,7 +173,7 @@ def test_a_short_password_does_not_spoil_the_text_around_it() -> None:
     )
 
 
-def test_a_bucket_takes_no_keys_that_a_study_would_keep() -> None:
+def test_a_bucket_url_with_credentials_is_refused() -> None:
     with pytest.raises(Exception, match=r"s3://KEY:\*\*\*@bucket") as refused:
         check_artifacts("s3://KEY:geheim@bucket")
     assert "geheim" not in str(refused.value)

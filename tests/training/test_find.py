@@ -9,7 +9,8 @@ from conftest import Orch
 
 from orchestrator.errors import ObjectiveError, UnknownObjective
 from orchestrator.training.base import Objective, Settings
-from orchestrator.training.registry import default_direction, find, known
+from orchestrator.training.metric_names import direction_of
+from orchestrator.training.registry import find, known
 
 
 def test_the_built_in_objectives_are_known() -> None:
@@ -26,14 +27,18 @@ def test_the_built_in_objectives_are_known() -> None:
         ("auc", "maximize"),
         ("val_loss", "minimize"),
         ("mean_absolute_error", "minimize"),
-        ("value", "minimize"),
+        ("val_label_accuracy", "maximize"),
+        ("mean_io_u_1", "maximize"),
+        ("val_total_loss", "minimize"),
+        ("accuracy_loss", "minimize"),
+        ("value", None),
     ],
 )
-def test_the_direction_follows_from_the_metric(metric: str, direction: str) -> None:
-    assert default_direction(metric) == direction
+def test_name_of_a_metric_says_its_direction(metric: str, direction: str | None) -> None:
+    assert direction_of(metric) == direction
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_an_unknown_objective_suggests_the_nearest_name() -> None:
     with pytest.raises(UnknownObjective, match="did you mean 'mnist'"):
         find("mnits")
 
@@ -59,7 +64,7 @@ def test_a_module_that_cannot_be_used_is_one_clear_error(
     assert "\n" not in str(caught.value)
 
 
-def test_a_function_is_called_with_the_very_trial(
+def test_a_function_receives_the_trial_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "users_identity.py").write_text("def same(trial): return trial\n")
@@ -70,7 +75,7 @@ def test_a_function_is_called_with_the_very_trial(
     assert (objective.space(), objective.steps(), objective.metrics) == ({}, None, ("value",))
 
 
-def test_a_package_of_the_users_own_adds_an_objective(tmp_path: Path, home: Path) -> None:
+def test_an_installed_package_can_add_an_objective(tmp_path: Path, home: Path) -> None:
     """As an installed distribution would: a module and its entry point."""
     (tmp_path / "my_bowls.py").write_text(
         "from orchestrator.training.builtin.quadratic import Quadratic\nclass Bowl(Quadratic): pass\n"

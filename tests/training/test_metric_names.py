@@ -10,7 +10,7 @@ import pytest
 from notebook import Notebook
 
 from orchestrator.errors import WrongUse
-from orchestrator.objective import KerasObjective, Settings
+from orchestrator.objective import KerasObjective, Settings, Trial
 from orchestrator.training.keras_tuner import KerasTunerObjective
 
 
@@ -26,7 +26,7 @@ class Small(KerasObjective):
     builds = 0
     units = 0
 
-    def build(self, trial: Any) -> Any:
+    def build(self, trial: Trial) -> Any:
         import keras
 
         class Noise(keras.layers.Layer):  # type: ignore[misc]
@@ -50,7 +50,7 @@ class Small(KerasObjective):
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 
-    def epochs(self, trial: Any) -> int:
+    def epochs(self, trial: Trial) -> int:
         return 2
 
 
@@ -68,7 +68,7 @@ def test_an_unknown_metric_is_refused_before_the_first_epoch(metrics: tuple[str,
     assert not trial.reports
 
 
-def test_the_training_is_bit_for_bit_the_same_with_and_without_the_look() -> None:
+def test_checking_metric_names_leaves_the_training_bit_identical() -> None:
     trials = Keeping(), Keeping()
     looking, not_looking = (Small(Settings(epochs=2)) for _ in trials)
     not_looking._metrics_are_tried = True
@@ -83,7 +83,7 @@ def test_the_training_is_bit_for_bit_the_same_with_and_without_the_look() -> Non
         assert array.tobytes() == second[name].tobytes(), name
 
 
-def test_it_looks_once_and_only_where_it_can_tell_anything() -> None:
+def test_metric_names_are_checked_once_and_only_when_useful() -> None:
     Small.builds = 0
     objective = Small(Settings(epochs=2))
     for _ in range(2):
@@ -92,7 +92,7 @@ def test_it_looks_once_and_only_where_it_can_tell_anything() -> None:
     assert Small.builds == 4
 
 
-def test_a_model_with_a_test_of_its_own_is_asked_after_its_first_epoch() -> None:
+def test_a_model_with_its_own_test_step_is_checked_after_its_first_epoch() -> None:
     import keras
 
     class OwnTest(keras.Model):  # type: ignore[misc]
@@ -107,7 +107,7 @@ def test_a_model_with_a_test_of_its_own_is_asked_after_its_first_epoch() -> None
             return {**super().test_step(data), "own": keras.ops.ones(())}
 
     class Own(Small):
-        def build(self, trial: Any) -> Any:
+        def build(self, trial: Trial) -> Any:
             model = OwnTest()
             model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
             return model
@@ -120,9 +120,9 @@ def test_a_model_with_a_test_of_its_own_is_asked_after_its_first_epoch() -> None
     assert not trial.reports
 
 
-def test_a_fit_of_the_users_may_return_other_metrics() -> None:
+def test_a_users_fit_may_return_other_metrics() -> None:
     def build(hp: Any) -> Any:
-        return Small(Settings()).build(None)
+        return Small(Settings()).build(Notebook())
 
     class WithFit:
         def build(self, hp: Any) -> Any:
@@ -138,9 +138,9 @@ def test_a_fit_of_the_users_may_return_other_metrics() -> None:
         KerasTunerObjective(build, Settings(metrics=("f1",), data="digits"))(Keeping())
 
 
-def test_what_the_look_cannot_do_is_left_to_the_training() -> None:
+def test_errors_in_the_metric_check_are_left_to_the_training() -> None:
     class Broken(Small):
-        def build(self, trial: Any) -> Any:
+        def build(self, trial: Trial) -> Any:
             import keras
 
             model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(10)])
@@ -151,7 +151,7 @@ def test_what_the_look_cannot_do_is_left_to_the_training() -> None:
         Broken(Settings(metrics=("foo",), epochs=1))(Keeping())
 
 
-def test_a_retry_that_goes_on_from_a_checkpoint_does_not_look() -> None:
+def test_a_retry_from_a_checkpoint_skips_the_metric_check() -> None:
     class Fixed(Small):
         units = 16
 

@@ -16,7 +16,7 @@ from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings
 from orchestrator.training.builtin.digits import Digits
 from orchestrator.training.builtin.network import network
-from orchestrator.training.keras import capture_state, restore_state
+from orchestrator.training.state import capture_state, restore_model
 
 
 def build(objective: Digits, **changes: Any) -> Any:
@@ -35,14 +35,14 @@ def test_validation_accuracy_is_reported_after_every_epoch_and_returned() -> Non
     assert value == trial.reports[4] > 0.8
 
 
-def test_the_pruner_ends_the_training() -> None:
+def test_the_pruner_stops_the_training() -> None:
     trial = Notebook(prune_at=2)
     with pytest.raises(optuna.TrialPruned):
         Digits(Settings(epochs=50))(trial)
     assert list(trial.reports) == [1, 2]
 
 
-def test_a_trial_that_has_trained_every_epoch_is_not_pruned_any_more() -> None:
+def test_a_fully_trained_trial_is_not_pruned() -> None:
     trial = Notebook(prune_at=2)
     assert Digits(Settings(epochs=2))(trial) == [trial.reports[2]]
 
@@ -72,7 +72,7 @@ def test_the_same_seed_trains_to_the_same_values() -> None:
     assert first.reports == second.reports != other.reports
 
 
-def test_the_graphs_of_a_trial_are_gone_after_it() -> None:
+def test_the_graphs_of_a_trial_are_freed_after_it() -> None:
     """TensorFlow's registry of gradients would keep them: a worker grew by 8 MiB a trial."""
     from tensorflow.python.framework.func_graph import FuncGraph
 
@@ -87,7 +87,7 @@ def test_the_graphs_of_a_trial_are_gone_after_it() -> None:
     assert graphs() == after_one
 
 
-def test_a_training_goes_on_from_a_checkpoint_where_it_stood() -> None:
+def test_training_resumes_exactly_from_a_checkpoint() -> None:
     first = Notebook()
     first.keep_at = 3
     Digits(Settings(epochs=4))(first)
@@ -105,7 +105,7 @@ def test_a_checkpoint_holds_the_weights_and_the_optimizers_state() -> None:
     objective(trial)
     assert trial.kept is not None
     fresh = build(objective)
-    restore_state(fresh, trial.kept[1])
+    restore_model(fresh, trial.kept[1])
     again = capture_state(fresh)
     assert all(np.array_equal(again[key], trial.kept[1][key]) for key in again)
     assert fresh.optimizer.iterations.numpy() == -(-1198 // 64)
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
     objective = Digits(Settings())
     state = capture_state(build(objective))
     with pytest.raises(ObjectiveError, match="another model"):
-        restore_state(build(objective, units=32), state)
+        restore_model(build(objective, units=32), state)
 
 
 def test_an_interruption_passes_through_keras_unharmed() -> None:

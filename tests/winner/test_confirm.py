@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from orchestrator.report.confirmation import CONFIRMS, confirmed, probability_best
+from orchestrator.report.winner import CONFIRMS, confirmed, probability_best
 
 
 def fresh(number: int, value: float) -> FrozenTrial:
@@ -20,11 +20,11 @@ def original(number: int, value: float) -> FrozenTrial:
     return trial
 
 
-def test_the_interval_is_students() -> None:
+def test_the_interval_is_students_t() -> None:
     values = [0.90, 0.92, 0.94, 0.96]
     (found,) = confirmed([original(7, 0.99)], [fresh(7, value) for value in values], True)
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert [found.low, found.high] == pytest.approx([low, high])
     assert found.searched_value == 0.99 and found.mean == pytest.approx(0.93)
 
 
@@ -43,12 +43,12 @@ def test_a_retraining_that_violates_a_constraint_does_not_count() -> None:
     assert [(each.number, each.values) for each in found] == [(2, [0.3]), (1, [0.1]), (3, [])]
 
 
-def test_two_equal_configurations_are_each_best_with_one_half() -> None:
+def test_two_equal_configurations_are_each_best_with_probability_one_half() -> None:
     found = probability_best({1: [1.0, 2.0, 3.0], 2: [1.0, 2.0, 3.0]}, True)
     assert found[1] == pytest.approx(0.5, abs=0.01) and sum(found.values()) == pytest.approx(1)
 
 
-def test_the_probability_is_that_of_the_posterior_of_the_difference() -> None:
+def test_the_probability_is_the_posterior_of_the_difference() -> None:
     first, second = [0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.5]
     found = probability_best({1: first, 2: second}, maximize=False)
     random = np.random.default_rng(1)
@@ -63,5 +63,5 @@ def test_equal_values_without_any_spread_share_the_probability() -> None:
     assert found == {1: 0.5, 2: 0.5, 3: 0.0}
 
 
-def test_nothing_is_said_of_a_single_value() -> None:
+def test_a_single_value_has_no_interval() -> None:
     assert probability_best({1: [0.5], 2: [0.5, 0.6]}, True) == {}

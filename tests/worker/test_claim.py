@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from optuna.trial import TrialState
+from worker.workplace import take
 
 from orchestrator.resolve.resolve import create
 from orchestrator.search.plans.plan import Step
@@ -67,13 +68,7 @@ def attributes(database: Database, trial_id: int | None) -> dict[str, Any]:
     return {row["key"]: row["value"] for row in rows}
 
 
-def take(claims: Claims) -> int:
-    claim = claims.claim()
-    assert claim.outcome == "trial" and claim.trial_id is not None, claim
-    return claim.trial_id
-
-
-def test_no_more_trials_are_given_out_than_the_budget_has(
+def test_no_more_trials_are_claimed_than_the_budget_allows(
     make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study(trials=2)
@@ -85,7 +80,7 @@ def test_no_more_trials_are_given_out_than_the_budget_has(
     assert third.claim().outcome == "wait", "the second trial may still fail"
 
 
-def test_claims_at_the_same_moment_share_out_exactly_the_budget(
+def test_concurrent_claims_share_exactly_the_budget(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study(trials=25)
@@ -110,7 +105,7 @@ def test_claims_at_the_same_moment_share_out_exactly_the_budget(
     assert numbers == list(range(25)), "numbers are Optuna's: 0, 1, 2, … without a gap"
 
 
-def test_a_finished_trial_carries_its_value_and_attributes(
+def test_a_finished_trial_has_its_value_and_attributes(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study()
@@ -129,7 +124,7 @@ def test_a_finished_trial_carries_its_value_and_attributes(
     ), "nothing is overwritten"
 
 
-def test_an_end_writes_again_only_what_is_not_known_to_have_arrived(
+def test_finishing_a_trial_resends_only_unacknowledged_writes(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     claims = make_worker(make_study(trials=3))
@@ -163,7 +158,7 @@ def test_a_write_behind_a_lost_one_is_not_counted(
         assert rows[0]["serial"] == counted
 
 
-def test_what_an_end_and_its_claim_have_changed_is_told_once(
+def test_changes_from_a_finish_and_its_claim_are_returned_once(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study(trials=5)
@@ -192,7 +187,7 @@ def test_what_an_end_and_its_claim_have_changed_is_told_once(
     assert changes is not None and [row[0] for row in changes.rows] == [first.trial_id]
 
 
-def test_a_trial_that_is_handed_out_again_comes_with_what_has_changed(
+def test_a_trial_claimed_again_comes_with_its_changes(
     make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     """It has not changed since, and yet who asks again may not have read the first answer."""
@@ -221,7 +216,7 @@ def test_infinite_values_are_stored_as_optuna_stores_them(
     assert [trial.value for trial in loaded.trials] == [float("inf"), float("-inf")]
 
 
-def test_a_silent_workers_trial_is_taken_back_and_retried_with_its_parameters(
+def test_a_silent_workers_trial_is_reclaimed_and_retried_with_its_parameters(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study()
@@ -238,7 +233,7 @@ def test_a_silent_workers_trial_is_taken_back_and_retried_with_its_parameters(
     assert [(row["param_name"], row["param_value"]) for row in params] == [("x", 4.5)]
 
 
-def test_a_worker_that_returns_too_late_cannot_write(
+def test_a_worker_that_returns_after_its_lease_expired_cannot_write(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study()
@@ -253,7 +248,7 @@ def test_a_worker_that_returns_too_late_cannot_write(
     assert "no sign of life" in attributes(database, trial)["orch:reason"]
 
 
-def test_a_trial_that_was_ended_through_optuna_takes_no_more_values(
+def test_a_trial_ended_through_optuna_accepts_no_more_values(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     claims = make_worker(make_study())
@@ -270,7 +265,7 @@ def test_a_trial_that_was_ended_through_optuna_takes_no_more_values(
     assert [(row["step"], row["value"]) for row in values] == [(1, 0.5)]
 
 
-def test_signs_of_life_keep_a_trial(make_study: MakeStudy, make_worker: MakeWorker) -> None:
+def test_heartbeats_keep_a_trial(make_study: MakeStudy, make_worker: MakeWorker) -> None:
     study = make_study(trials=1)
     alive, other = make_worker(study), make_worker(study)
     trial = take(alive)
@@ -281,7 +276,7 @@ def test_signs_of_life_keep_a_trial(make_study: MakeStudy, make_worker: MakeWork
     assert alive.finish(trial, "COMPLETE", [1.0], {})
 
 
-def test_a_configuration_is_tried_max_retries_times_more_and_then_recorded(
+def test_a_failing_configuration_is_retried_max_retries_times_then_recorded(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study(max_retries=2)
@@ -297,7 +292,7 @@ def test_a_configuration_is_tried_max_retries_times_more_and_then_recorded(
     assert "orch:retry_of" not in attributes(database, fresh)
 
 
-def test_a_success_between_failures_starts_the_count_anew(
+def test_a_success_resets_the_failure_count(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study(trials=9, max_retries=0, max_failures=2)
@@ -313,7 +308,7 @@ def test_a_success_between_failures_starts_the_count_anew(
     take(claims)
 
 
-def test_a_given_back_trial_is_the_same_attempt_without_its_values(
+def test_a_released_trial_is_the_same_attempt_without_its_values(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study()
@@ -329,7 +324,7 @@ def test_a_given_back_trial_is_the_same_attempt_without_its_values(
     assert rows == [] and "orch:retry_of" not in attributes(database, trial)
 
 
-def test_an_enqueued_trial_goes_before_a_fresh_one(
+def test_an_enqueued_trial_is_claimed_before_a_new_one(
     url: str, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     import optuna
@@ -354,7 +349,7 @@ def planned(database: Database, name: str) -> Iterator[StoredStudy]:
     delete(database, study)
 
 
-def test_of_two_plans_at_one_stage_the_second_is_too_late(
+def test_only_the_first_of_two_plans_for_a_stage_is_stored(
     database: Database, planned: StoredStudy, make_worker: MakeWorker
 ) -> None:
     first, second = make_worker(planned), make_worker(planned)
@@ -371,7 +366,7 @@ def test_of_two_plans_at_one_stage_the_second_is_too_late(
     assert second.claim().outcome == "trial", "what was queued meanwhile keeps the study open"
 
 
-def test_an_exhausted_study_is_done_and_can_be_taken_up_again(
+def test_an_exhausted_study_is_done_and_can_be_resumed(
     database: Database, planned: StoredStudy, make_worker: MakeWorker
 ) -> None:
     claims = make_worker(planned)
@@ -382,7 +377,7 @@ def test_an_exhausted_study_is_done_and_can_be_taken_up_again(
     assert claims.claim().outcome == "plan"
 
 
-def test_a_paused_trial_is_passed_over_until_it_is_promoted(
+def test_a_paused_trial_is_not_claimed_until_promoted(
     database: Database, planned: StoredStudy, make_worker: MakeWorker
 ) -> None:
     claims = make_worker(planned)
@@ -419,7 +414,7 @@ def test_a_paused_trial_is_passed_over_until_it_is_promoted(
     assert [row["trial_id"] for row in constraints] == [held[1]], "the promoted one sets it anew"
 
 
-def test_a_stopped_study_gives_out_nothing_until_it_is_taken_up_again(
+def test_a_stopped_study_gives_no_trials_until_resumed(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study()
@@ -430,7 +425,7 @@ def test_a_stopped_study_gives_out_nothing_until_it_is_taken_up_again(
     take(claims)
 
 
-def test_a_higher_budget_gives_out_more(
+def test_a_higher_budget_allows_more_claims(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study(trials=1)
@@ -458,7 +453,7 @@ def test_two_studies_never_disturb_each_other(
     delete(database, two)
 
 
-def test_a_deleted_study_is_gone_for_its_workers(
+def test_workers_see_that_their_study_was_deleted(
     database: Database, make_worker: MakeWorker, name: str
 ) -> None:
     document = {"study": {"name": name, "objective": "quadratic"}}
@@ -470,7 +465,7 @@ def test_a_deleted_study_is_gone_for_its_workers(
     assert not claims.finish(trial, "COMPLETE", [1.0], {})
 
 
-def test_bytes_that_were_stored_and_never_recorded_go_after_a_day(
+def test_unrecorded_artifact_bytes_are_deleted_after_a_day(
     database: Database, make_study: MakeStudy, make_worker: MakeWorker
 ) -> None:
     study = make_study()

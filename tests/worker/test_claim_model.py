@@ -280,7 +280,7 @@ class ClaimModel(RuleBasedStateMachine):
         return mine if mine is not None else next(iter(self.trials), None)
 
 
-def test_the_claim_and_the_lease_do_what_a_simple_model_does(url: str) -> None:
+def test_the_claim_and_the_lease_behave_like_a_simple_model(url: str) -> None:
     database = Database(url)
     prepare(database)
     # A server that has just started takes nothing back before a grace period has passed.
@@ -291,7 +291,7 @@ def test_the_claim_and_the_lease_do_what_a_simple_model_does(url: str) -> None:
     )
     database.close()
     ClaimModel.url = url
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         ClaimModel,
         settings=settings(
             max_examples=int(os.environ.get("ORCH_MODEL_EXAMPLES", "40")),

@@ -6,15 +6,18 @@ from typing import Any
 
 import optuna
 import pytest
+from worker.workplace import SetFunction, Workplace
 
 from orchestrator.errors import UsageError
 from orchestrator.worker.suggestion import Words
+
+SIZES: list[Any] = [[16], [16, 8]]  # Optuna takes them, and warns; its types do not
 
 
 def suggests(trial: optuna.Trial) -> float:
     trial.suggest_categorical("kind", ["flat", "deep"])
     trial.suggest_categorical("batch", [32, 64])
-    trial.suggest_categorical("sizes", [[16], [16, 8]])
+    trial.suggest_categorical("sizes", SIZES)
     trial.suggest_int("units", 8, 64)
     return trial.suggest_float("rate", 0.1, 1.0)
 
@@ -34,8 +37,8 @@ def suggests(trial: optuna.Trial) -> float:
         ({"sizes": {"choice": [1, 2]}}, ["space.sizes must be a list"]),
     ],
 )
-def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(
-    place: Any, function: Any, space: dict[str, Any], words: list[str]
+def test_a_domain_that_the_function_cannot_use_stops_the_study_in_its_first_trial(
+    place: Workplace, function: SetFunction, space: dict[str, Any], words: list[str]
 ) -> None:
     steps = []
 
@@ -57,8 +60,8 @@ def test_what_a_function_cannot_take_stops_the_study_in_its_first_trial(
 
 # Backwards: a name that stands in the user's code might be suggested in another trial.
 @pytest.mark.parametrize("eman", ["stinuqqz", "tinuqz", "tarqz"])
-def test_a_name_that_the_functions_code_cannot_make_stops_the_study(
-    place: Any, function: Any, eman: str
+def test_a_parameter_name_that_the_function_never_uses_stops_the_study(
+    place: Workplace, function: SetFunction, eman: str
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         return trial.suggest_float("zqrate", 0, 1) * trial.suggest_int("zqunits", 1, 9)
@@ -84,8 +87,8 @@ def test_a_name_that_the_functions_code_cannot_make_stops_the_study(
         {"kind": "flat", "batch": 64, "units": 9, "rate": 1},
     ],
 )
-def test_what_a_function_can_take_may_be_wider_than_its_own(
-    place: Any, function: Any, space: dict[str, Any]
+def test_the_spec_may_widen_a_functions_domain(
+    place: Workplace, function: SetFunction, space: dict[str, Any]
 ) -> None:
     function(suggests)
     place.create("hooked:plain", trials=2, space=space)
@@ -93,7 +96,9 @@ def test_what_a_function_can_take_may_be_wider_than_its_own(
     assert [trial.state.name for trial in place.trials()] == ["COMPLETE"] * 2
 
 
-def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(place: Any, function: Any) -> None:
+def test_suggest_float_returns_a_float_for_an_integer_domain(
+    place: Workplace, function: SetFunction
+) -> None:
     def run(trial: optuna.Trial) -> float:
         drawn = [trial.suggest_float(name, 0.0, 9.0) for name in ("rate", "decay", "one")]
         assert [type(value) for value in drawn] == [float] * 3
@@ -107,8 +112,8 @@ def test_a_float_of_a_whole_domain_is_a_float_as_its_call_says(place: Any, funct
         assert type(trial.params["rate"]) is int and trial.value == trial.params["rate"]
 
 
-def test_a_parameter_of_some_trials_alone_is_warned_of_once(
-    place: Any, function: Any, caplog: pytest.LogCaptureFixture
+def test_a_parameter_used_only_by_some_trials_warns_once(
+    place: Workplace, function: SetFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         if trial.number == 3:
@@ -141,7 +146,9 @@ def test_a_parameter_of_some_trials_alone_is_warned_of_once(
         ("this is no Python", "", "units"),
     ],
 )
-def test_the_names_that_code_can_make(source: str, makes: str, does_not: str) -> None:
+def test_possible_parameter_names_are_found_in_the_functions_code(
+    source: str, makes: str, does_not: str
+) -> None:
     words = Words([source])
     assert not makes or words.can_make(makes)
     assert not words.can_make(does_not)

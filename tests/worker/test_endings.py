@@ -5,27 +5,24 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from fault_site import wait_until
 from optuna.trial import TrialState
+from worker.workplace import SetAfterStep, SetFunction, Workplace, take
 
 from orchestrator.errors import StudyFailed, UsageError
 from orchestrator.objective import FailedTrialError
 from orchestrator.storage.artifacts import PostgresArtifactStore
-from orchestrator.storage.claims import Claims, Failure
+from orchestrator.storage.claims import Failure
 from orchestrator.storage.studies import open_study, reopen
+from orchestrator.worker.trial import Trial
 
 
-def take(claims: Claims) -> int:
-    claim = claims.claim()
-    assert claim.outcome == "trial" and claim.trial_id is not None, claim
-    return claim.trial_id
-
-
-def states(place: Any) -> list[str]:
+def states(place: Workplace) -> list[str]:
     return [trial.state.name for trial in place.trials()]
 
 
@@ -33,8 +30,8 @@ def states(place: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), SystemExit("no licence"), MemoryError("full")])
-def test_an_exception_costs_one_attempt_whatever_it_is(
-    place: Any, function: Any, error: BaseException
+def test_any_exception_costs_one_attempt(
+    place: Workplace, function: SetFunction, error: BaseException
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         if trial.number < 2:
@@ -53,8 +50,8 @@ def test_an_exception_costs_one_attempt_whatever_it_is(
 # Certain to come again
 
 
-def test_a_configuration_that_the_objective_gives_up_is_not_tried_again(
-    place: Any, function: Any
+def test_a_configuration_that_the_objective_gives_up_is_not_retried(
+    place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         if trial.number == 0:
@@ -73,12 +70,12 @@ def test_a_configuration_that_the_objective_gives_up_is_not_tried_again(
     "mistake",
     [lambda trial: trial.params.typo, lambda trial: None, lambda trial: sys.exit("usage: train")],
 )
-def test_a_mistake_in_the_objective_ends_the_study_after_max_failures_attempts(
-    place: Any, function: Any, mistake: Callable[[Any], Any]
+def test_a_bug_in_the_objective_ends_the_study_after_max_failures_attempts(
+    place: Workplace, function: SetFunction, mistake: Callable[[optuna.Trial], object]
 ) -> None:
     attempts = []
 
-    def run(trial: optuna.Trial) -> Any:
+    def run(trial: optuna.Trial) -> object:
         attempts.append(trial.number)
         return mistake(trial)
 
@@ -90,8 +87,8 @@ def test_a_mistake_in_the_objective_ends_the_study_after_max_failures_attempts(
     assert set(states(place)) == {"FAIL"}
 
 
-def test_failures_at_different_lines_are_tried_again(place: Any, function: Any) -> None:
-    failed = []
+def test_failures_at_different_lines_are_retried(place: Workplace, function: SetFunction) -> None:
+    failed: list[int] = []
 
     def run(trial: optuna.Trial) -> float:
         if "orch:attempt" in trial.user_attrs or len(failed) == 2:
@@ -107,7 +104,7 @@ def test_failures_at_different_lines_are_tried_again(place: Any, function: Any) 
     assert sorted(states(place)) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
 
 
-def test_out_of_memory_at_one_line_is_tried_again(place: Any, function: Any) -> None:
+def test_out_of_memory_is_retried(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         if "orch:attempt" not in trial.user_attrs:
             raise MemoryError
@@ -119,7 +116,9 @@ def test_out_of_memory_at_one_line_is_tried_again(place: Any, function: Any) -> 
     assert sorted(states(place)) == ["COMPLETE"] * 3 + ["FAIL"] * 3
 
 
-def test_the_first_attempts_of_two_configurations_decide_and_no_retries(place: Any) -> None:
+def test_first_attempts_of_two_configurations_decide_whether_the_code_is_broken(
+    place: Workplace,
+) -> None:
     """A retry that fails as its first attempt did says nothing about other configurations."""
     place.create(trials=1, worker={"max_retries": 2, "max_failures": 9})
     claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
@@ -134,8 +133,8 @@ def test_the_first_attempts_of_two_configurations_decide_and_no_retries(place: A
     assert row["failures_in_row"] == 2, "each configuration once"
 
 
-def test_a_doubtful_retry_lets_one_fresh_configuration_go_first_where_both_have_room(
-    place: Any,
+def test_a_doubtful_retry_waits_for_one_new_configuration_if_the_budget_allows(
+    place: Workplace,
 ) -> None:
     place.create(trials=3, worker={"max_retries": 2, "max_failures": 9})
     claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
@@ -151,7 +150,7 @@ def test_a_doubtful_retry_lets_one_fresh_configuration_go_first_where_both_have_
     assert place.trials()[3]._trial_id == third, "the budget has no room for a fresh one beside it"
 
 
-def test_what_turns_out_to_be_certain_ends_the_retries_that_wait_for_it(place: Any) -> None:
+def test_a_certain_failure_cancels_the_waiting_retries(place: Workplace) -> None:
     place.create(trials=3, worker={"max_retries": 3, "max_failures": 9})
     claims, typo = place.claims(), Failure("failed", "ValueError train.py:7")
     assert claims.fail(take(claims), "no such layer", {}, typo)
@@ -166,40 +165,42 @@ def test_what_turns_out_to_be_certain_ends_the_retries_that_wait_for_it(place: A
 # Lost
 
 
-def test_ten_lost_leases_of_a_configuration_cost_nothing_and_then_an_attempt_each(
-    place: Any,
+def test_ten_lost_leases_are_free_and_later_ones_cost_an_attempt(
+    place: Workplace,
 ) -> None:
     place.create(worker={"max_retries": 1, "max_failures": 1})
     claims = place.claims()
     for loss in range(12):
-        assert open_study(place.site.database, place.name).state == "open", loss
+        assert open_study(place.database, place.name).state == "open", loss
         take(claims)
         place.lose_the_lease()
     trials = place.trials()
     attempts = [trial.user_attrs.get("orch:attempt", 1) for trial in trials]
     assert attempts == [1] * 11 + [2]
     assert trials[-1].user_attrs["orch:losses"] == 11
-    assert open_study(place.site.database, place.name).state == "failed"
+    assert open_study(place.database, place.name).state == "failed"
 
 
 # Wrong use
 
 
-def test_wrong_use_stops_the_study_at_once_and_the_trial_waits(place: Any, function: Any) -> None:
+def test_wrong_use_stops_the_study_at_once_and_the_trial_waits(
+    place: Workplace, function: SetFunction
+) -> None:
     function(lambda trial: [1.0, 2.0])
     place.create("hooked:plain", trials=20, worker={"max_retries": 3})
     other = place.worker()
     with pytest.raises(UsageError, match=r"2 values, and the study has 1 metrics") as raised:
         place.worker().run()
     assert states(place) == ["WAITING"], "no attempt"
-    study = open_study(place.site.database, place.name)
+    study = open_study(place.database, place.name)
     assert study.state == "failed" and "2 values" in (study.reason or "")
     with pytest.raises(UsageError) as told:
         other.run()
     assert str(told.value) == str(raised.value), "the same words, so that they are said once"
 
     function(lambda trial: 1.0)
-    reopen(place.site.database, study)
+    reopen(place.database, study)
     place.worker().run()
     assert states(place) == ["COMPLETE"] * 20
 
@@ -208,7 +209,7 @@ def test_wrong_use_stops_the_study_at_once_and_the_trial_waits(place: Any, funct
 
 
 def test_a_full_disk_ends_the_worker_and_costs_no_attempt(
-    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+    place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noticed: list[bool] = []
 
@@ -229,9 +230,11 @@ def test_a_full_disk_ends_the_worker_and_costs_no_attempt(
     assert "orch:attempt" not in place.only().user_attrs
 
 
-def test_a_disk_that_takes_no_model_ends_the_worker(place: Any, function: Any) -> None:
-    def run(trial: Any) -> float:
-        def save(path: Any) -> None:
+def test_a_disk_too_full_for_a_model_ends_the_worker(
+    place: Workplace, function: SetFunction
+) -> None:
+    def run(trial: Trial) -> float:
+        def save(path: Path) -> None:
             # As h5py says it.
             raise OSError(
                 "Can't write data (errno = 28, error message = 'No space left on device')"
@@ -248,8 +251,8 @@ def test_a_disk_that_takes_no_model_ends_the_worker(place: Any, function: Any) -
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_a_gpu_that_is_gone_ends_the_worker_before_the_first_step_alone(
-    place: Any, function: Any, steps: int
+def test_a_lost_gpu_ends_the_worker_only_before_the_first_step(
+    place: Workplace, function: SetFunction, steps: int
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         for step in range(steps):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
 from optuna.trial import TrialState
+from worker.workplace import Workplace, take
 
 from orchestrator.errors import StorageError
 from orchestrator.resolve.resolve import create
@@ -23,35 +23,29 @@ LOST = "UPDATE orch.lease SET renewed_at = renewed_at - interval '1 hour'"
 
 
 @pytest.fixture
-def impatient(place: Any) -> Iterator[Database]:
+def impatient(place: Workplace) -> Iterator[Database]:
     """A connection that does not wait for another's lock."""
-    database = Database(place.site.url)
+    database = Database(place.url)
     database.execute("SET lock_timeout = '500ms'")
     yield database
     database.close()
 
 
 @pytest.fixture
-def other(place: Any) -> Iterator[Database]:
+def other(place: Workplace) -> Iterator[Database]:
     """One more connection."""
-    database = Database(place.site.url)
+    database = Database(place.url)
     yield database
     database.close()
 
 
-def take(claims: Claims) -> int:
-    claim = claims.claim()
-    assert claim.outcome == "trial" and claim.trial_id is not None, claim
-    return claim.trial_id
-
-
-def joined(database: Database, place: Any) -> Claims:
+def joined(database: Database, place: Workplace) -> Claims:
     claims = Claims(database, place.study.study_id, uuid4())
     claims.join("impatient")
     return claims
 
 
-def test_a_server_that_was_down_takes_nothing_back_for_one_grace_period(place: Any) -> None:
+def test_a_restarted_server_reclaims_nothing_for_one_grace_period(place: Workplace) -> None:
     """A year: this server has not run for so long."""
     place.create(worker={"grace_seconds": 31_536_000})
     take(place.claims())
@@ -60,12 +54,12 @@ def test_a_server_that_was_down_takes_nothing_back_for_one_grace_period(place: A
     assert place.only().state == TrialState.RUNNING
 
 
-def test_a_claim_takes_back_the_lost_trials_of_its_own_study(place: Any) -> None:
+def test_a_claim_reclaims_only_lost_trials_of_its_own_study(place: Workplace) -> None:
     place.create(worker=GRACE)
     take(place.claims())
     document = {"study": {"name": f"{place.name}-b", "objective": "quadratic"}, "worker": GRACE}
-    study = create(place.site.database, StudySpec.parse(document))
-    silent, beside = (Claims(place.site.database, study.study_id, uuid4()) for _ in range(2))
+    study = create(place.database, StudySpec.parse(document))
+    silent, beside = (Claims(place.database, study.study_id, uuid4()) for _ in range(2))
     for claims in (silent, beside):
         claims.join("beside")
     lost = take(silent)
@@ -74,11 +68,11 @@ def test_a_claim_takes_back_the_lost_trials_of_its_own_study(place: Any) -> None
     assert place.only().state == TrialState.RUNNING
     take(place.claims())
     assert [trial.state for trial in place.trials()] == [TrialState.FAIL, TrialState.RUNNING]
-    delete(place.site.database, study)
+    delete(place.database, study)
 
 
-def test_a_lease_that_is_just_being_renewed_is_not_waited_for(
-    place: Any, impatient: Database, other: Database
+def test_a_claim_does_not_wait_for_a_lease_being_renewed(
+    place: Workplace, impatient: Database, other: Database
 ) -> None:
     place.create(worker=GRACE)
     take(place.claims())
@@ -88,10 +82,10 @@ def test_a_lease_that_is_just_being_renewed_is_not_waited_for(
         assert joined(impatient, place).claim().outcome == "wait"
 
 
-def test_a_trial_that_was_ended_through_optuna_keeps_its_end(place: Any) -> None:
+def test_a_trial_that_was_ended_through_optuna_keeps_its_end(place: Workplace) -> None:
     place.create(worker=GRACE, trials=2)
     trial_id = take(place.claims())
-    storage = PostgresStorage(place.site.database)
+    storage = PostgresStorage(place.database)
     storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
     place.execute(LOST)
     take(place.claims())
@@ -99,8 +93,8 @@ def test_a_trial_that_was_ended_through_optuna_keeps_its_end(place: Any) -> None
     assert len(place.execute("SELECT * FROM orch.lease")) == 1
 
 
-def test_an_end_waits_for_whoever_holds_the_study(
-    place: Any, impatient: Database, other: Database
+def test_ending_a_trial_waits_for_the_studys_lock(
+    place: Workplace, impatient: Database, other: Database
 ) -> None:
     """One order of locks everywhere: the study, then its trials."""
     place.create(worker={"heartbeat_seconds": 10})
@@ -108,20 +102,21 @@ def test_an_end_waits_for_whoever_holds_the_study(
     trial_id = take(claims)
     with other.transaction():
         other.execute("SELECT orch.lock_study(%(id)s)", {"id": place.study.study_id})
-        for end in (
+        ends: list[Callable[[], object]] = [
             lambda: claims.finish(trial_id, "COMPLETE", [1.0], {}),
             lambda: claims.fail(trial_id, "", {}),
             lambda: claims.release(trial_id),
             lambda: claims.pause(trial_id),
             lambda: claims.resume(trial_id, 0),
-        ):
+        ]
+        for end in ends:
             with pytest.raises(StorageError, match="lock timeout"):
                 end()
     assert claims.finish(trial_id, "COMPLETE", [1.0], {})
 
 
-def test_an_end_waits_for_a_value_that_is_being_written(
-    place: Any, impatient: Database, other: Database
+def test_ending_a_trial_waits_for_a_value_being_written(
+    place: Workplace, impatient: Database, other: Database
 ) -> None:
     place.create(worker={"heartbeat_seconds": 10})
     claims = joined(impatient, place)
@@ -132,7 +127,7 @@ def test_an_end_waits_for_a_value_that_is_being_written(
             claims.finish(trial_id, "COMPLETE", [1.0], {})
 
 
-def test_nobody_writes_to_another_ones_trial(place: Any) -> None:
+def test_a_worker_cannot_write_to_another_workers_trial(place: Workplace) -> None:
     place.create(trials=2)
     mine, other = place.claims(), place.claims()
     trial_id = take(mine)
@@ -149,7 +144,7 @@ def test_nobody_writes_to_another_ones_trial(place: Any) -> None:
     assert mine.checkpoints(trial_id) == []
 
 
-def test_who_ended_a_trial_is_told_so_again_and_nobody_else(place: Any) -> None:
+def test_only_the_worker_that_ended_a_trial_can_repeat_its_end(place: Workplace) -> None:
     place.create()
     mine, other = place.claims(), place.claims()
     trial_id = take(mine)
@@ -160,7 +155,7 @@ def test_who_ended_a_trial_is_told_so_again_and_nobody_else(place: Any) -> None:
     assert other.claim().outcome == "done"
 
 
-def test_a_claim_that_is_asked_again_is_a_sign_of_life(place: Any) -> None:
+def test_a_repeated_claim_renews_the_lease(place: Workplace) -> None:
     place.create(worker={"grace_seconds": 31_536_000})
     claims = place.claims()
     trial_id = take(claims)
@@ -175,18 +170,16 @@ def test_a_claim_that_is_asked_again_is_a_sign_of_life(place: Any) -> None:
         assert row["age"].days == 0
 
 
-def test_a_trial_that_has_ended_is_not_given_out_again(place: Any) -> None:
+def test_an_ended_trial_is_not_claimed_again(place: Workplace) -> None:
     """Its lease may outlive it: somebody ended it through Optuna's own interface."""
     place.create(trials=2)
     claims = place.claims()
     trial_id = take(claims)
-    PostgresStorage(place.site.database).set_trial_state_values(
-        trial_id, TrialState.COMPLETE, [1.0]
-    )
+    PostgresStorage(place.database).set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
     assert take(claims) != trial_id
 
 
-def test_a_schema_of_another_version_gives_out_nothing(place: Any) -> None:
+def test_a_schema_of_another_version_gives_no_trials(place: Workplace) -> None:
     place.create()
     claims = place.claims()
     place.execute("UPDATE orch.schema_version SET version = 99")
@@ -198,7 +191,7 @@ def test_a_schema_of_another_version_gives_out_nothing(place: Any) -> None:
     take(claims)
 
 
-def test_a_worker_that_claims_again_or_ends_a_trial_has_not_left(place: Any) -> None:
+def test_a_worker_that_claims_or_ends_a_trial_counts_as_active_again(place: Workplace) -> None:
     place.create()
     claims = place.claims()
     left = "SELECT left_at FROM orch.worker WHERE study_id = %(study)s"
@@ -210,17 +203,17 @@ def test_a_worker_that_claims_again_or_ends_a_trial_has_not_left(place: Any) -> 
     assert place.execute(left) == [{"left_at": None}]
 
 
-def test_a_study_whose_time_is_up_gives_out_nothing(place: Any) -> None:
+def test_a_study_past_its_timeout_gives_no_trials(place: Workplace) -> None:
     place.create(trials=3, study={"timeout": "1h"})
     claims = place.claims()
     claims.finish(take(claims), "COMPLETE", [1.0], {})
     place.execute("UPDATE orch.study SET opened_at = opened_at - interval '2 hours'")
     assert claims.claim().outcome == "timeout"
-    reopen(place.site.database, place.study)
+    reopen(place.database, place.study)
     take(claims)
 
 
-def test_the_first_of_two_queued_trials_is_taken_first(place: Any) -> None:
+def test_queued_trials_are_claimed_in_order(place: Workplace) -> None:
     place.create(trials=3)
     claims = place.claims()
     assert claims.advance(0, [({"x": 0.1}, {}), ({"x": 0.2}, {})])
@@ -228,7 +221,9 @@ def test_the_first_of_two_queued_trials_is_taken_first(place: Any) -> None:
     assert claimed == sorted(claimed)
 
 
-def test_a_retry_goes_on_from_the_newest_checkpoint_and_keeps_what_led_to_it(place: Any) -> None:
+def test_a_retry_resumes_from_the_newest_checkpoint_and_keeps_its_values(
+    place: Workplace,
+) -> None:
     place.create(worker={"max_retries": 2})
     claims = place.claims()
     trial_id = take(claims)
@@ -251,13 +246,14 @@ def test_a_retry_goes_on_from_the_newest_checkpoint_and_keeps_what_led_to_it(pla
     assert place.trials()[1].system_attrs == {} and not place.trials()[1].intermediate_values
 
 
-def test_an_end_leaves_no_checkpoint_and_an_account_of_the_worker(place: Any) -> None:
+def test_ending_a_trial_removes_its_checkpoint_and_credits_the_worker(place: Workplace) -> None:
     place.create(trials=3, worker={"max_retries": 0, "max_failures": 3})
     claims = place.claims()
-    for end in (
+    ends: list[Callable[[int], bool]] = [
         lambda trial: claims.finish(trial, "COMPLETE", [1.0], {}),
         lambda trial: claims.fail(trial, "on purpose", {}),
-    ):
+    ]
+    for end in ends:
         trial_id = take(claims)
         assert claims.save_checkpoint(trial_id, 1, f"made-{trial_id}", "0", Writes())[0]
         assert end(trial_id)
@@ -267,7 +263,7 @@ def test_an_end_leaves_no_checkpoint_and_an_account_of_the_worker(place: Any) ->
     assert row == {"trials": 2, "busy": True}
 
 
-def test_a_plan_prunes_what_waits_by_the_last_value_that_is_a_number(place: Any) -> None:
+def test_a_plan_prunes_paused_trials_with_their_last_numeric_value(place: Workplace) -> None:
     place.create(trials=3)
     claims = place.claims()
     held = take(claims)
@@ -283,7 +279,7 @@ def test_a_plan_prunes_what_waits_by_the_last_value_that_is_a_number(place: Any)
     assert "orch:paused" not in first.system_attrs
 
 
-def test_so_many_models_are_kept_as_were_asked_for(place: Any) -> None:
+def test_keep_models_limits_the_kept_models(place: Workplace) -> None:
     place.create(trials=4)
     claims = place.claims()
     fallen = []
@@ -301,13 +297,13 @@ def test_so_many_models_are_kept_as_were_asked_for(place: Any) -> None:
     assert noted == ["artifacts:model-1.0", "artifacts:model-2.0"]
 
 
-def test_as_many_failures_in_a_row_as_were_allowed_end_the_study(place: Any) -> None:
+def test_max_failures_in_a_row_end_the_study(place: Workplace) -> None:
     place.create(trials=9, worker={"max_retries": 1, "max_failures": 2})
     claims = place.claims()
     for attempts in range(1, 5):
-        assert open_study(place.site.database, place.name).state == "open", attempts
+        assert open_study(place.database, place.name).state == "open", attempts
         assert claims.fail(take(claims), f"failure {attempts}", {})
-    assert open_study(place.site.database, place.name).state == "failed"
+    assert open_study(place.database, place.name).state == "failed"
     claim = claims.claim()
     assert claim.outcome == "failed"
     assert claim.reason == "2 configurations in a row failed; the last: failure 4"

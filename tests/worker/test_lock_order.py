@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
+from worker.workplace import Workplace, take
 
 from orchestrator.errors import StorageError
 from orchestrator.resolve.resolve import create
@@ -134,12 +135,12 @@ def test_a_study_is_deleted_under_busy_workers_without_a_deadlock(
 
 @pytest.mark.parametrize("call", ["claim", "write", "renew", "finish", "fail", "release", "pause",
                                   "resume", "save", "stop_misused"])  # fmt: skip
-def test_who_only_knows_a_workers_id_cannot_act_for_it(place: Any, call: str) -> None:
+def test_knowing_a_workers_id_is_not_enough_to_act_for_it(place: Workplace, call: str) -> None:
     """Everybody may read the id; the token is nowhere in the database."""
     place.create(trials=2)
     claims = place.claims()
-    trial_id = claims.claim().trial_id
-    forged = Claims(place.site.database, place.study.study_id, claims.worker_id)
+    trial_id = take(claims)
+    forged = Claims(place.database, place.study.study_id, claims.worker_id)
     [row] = place.execute("SELECT worker_id FROM orch.lease WHERE study_id = %(study)s")
     assert UUID(row["worker_id"]) == claims.worker_id != claims.token
     done: dict[str, Callable[[], Any]] = {

@@ -13,20 +13,21 @@ import optuna
 import pytest
 from fault_site import wait_until
 from optuna.trial import TrialState
+from worker.workplace import SetAfterStep, SetFunction, StoreStudy, Workplace, take
 
 import orchestrator as orch
 from orchestrator.errors import PatienceExceeded, StudyFailed
-from orchestrator.objective import Trial
 from orchestrator.storage.claims import Claims, Writes
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import delete
+from orchestrator.worker.trial import Trial
 from orchestrator.worker.worker import Worker, WorkerOptions
 
 Logged = dict[int, dict[int, dict[str, float]]]
 NASTY = ["", "val_loss", "<b>&", "=1+1", "../x", "a\nb", "ключ", "x" * 512]
 
 
-def logged(place: Any) -> Logged:
+def logged(place: Workplace) -> Logged:
     """By trial's number and step."""
     rows = place.execute(
         "SELECT number, step, names, numbers FROM orch.logged JOIN trials USING (trial_id) "
@@ -40,10 +41,10 @@ def logged(place: Any) -> Logged:
 
 
 @pytest.fixture
-def run(place: Any, function: Callable[[Callable[[Any], Any]], None]) -> Callable[..., Logged]:
+def run(place: Workplace, function: SetFunction) -> Callable[..., Logged]:
     """Runs a function as the only trial of a study; returns what it has logged."""
 
-    def run_function(act: Callable[[Any], Any], **sections: Any) -> Logged:
+    def run_function(act: Callable[[Trial], object], **sections: Any) -> Logged:
         function(act)
         place.create("hooked:plain", **sections)
         place.worker().run()
@@ -53,12 +54,12 @@ def run(place: Any, function: Callable[[Callable[[Any], Any]], None]) -> Callabl
 
 
 def test_every_name_and_number_is_stored_as_it_was_logged(
-    place: Any, run: Callable[..., Logged]
+    place: Workplace, run: Callable[..., Logged]
 ) -> None:
-    numbers = [0.1, 0, -1e300, math.inf, -math.inf, math.nan, np.float32(0.5), True]
+    numbers: list[Any] = [0.1, 0, -1e300, math.inf, -math.inf, math.nan, np.float32(0.5), True]
     given = dict(zip(NASTY, numbers, strict=True))
 
-    def log(trial: Any) -> float:
+    def log(trial: Trial) -> float:
         orch.log(trial, given, 1)
         trial.report(0.5, 1)
         return 0.5
@@ -71,9 +72,13 @@ def test_every_name_and_number_is_stored_as_it_was_logged(
 def test_an_array_is_logged_element_by_element_and_a_mapping_by_its_keys(
     run: Callable[..., Logged], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def log(trial: Any) -> float:
-        logs = {"f1": np.array([0.25, 0.5]), "one": np.array([2.0]), "by": {"a": 1, "b": [2, 3]}}
-        trial.log({**logs, "matrix": np.zeros((50, 50))}, 1)
+    def log(trial: Trial) -> float:
+        logs: dict[str, Any] = {
+            "f1": np.array([0.25, 0.5]),
+            "one": np.array([2.0]),
+            "by": {"a": 1, "b": [2, 3]},
+        }
+        trial.log(logs | {"matrix": np.zeros((50, 50))}, 1)
         return 0.5
 
     assert run(log) == {
@@ -87,8 +92,10 @@ def test_a_name_that_cannot_be_stored_is_made_storable(run: Callable[..., Logged
     assert found == {0: {1: {"a\ufffdb": 1, "y" * 512: 2, "3": 3}}}
 
 
-def test_the_later_value_of_a_name_counts_and_the_others_stay(run: Callable[..., Logged]) -> None:
-    def log(trial: Any) -> float:
+def test_a_later_log_of_a_name_overwrites_it_and_keeps_the_others(
+    run: Callable[..., Logged],
+) -> None:
+    def log(trial: Trial) -> float:
         trial.log({"loss": 3, "lr": 0.1}, 1)
         trial.report(0.5, 1)
         trial.report(0.5, 2)
@@ -110,8 +117,8 @@ def test_the_later_value_of_a_name_counts_and_the_others_stay(run: Callable[...,
         ({"loss": 1}, "one", "supposed to be an int"),
     ],
 )
-def test_what_is_not_a_number_fails_the_attempt_and_is_named(
-    place: Any, run: Callable[..., Logged], metrics: Any, step: Any, reason: str
+def test_a_logged_value_that_is_not_a_number_fails_the_attempt_and_is_named(
+    place: Workplace, run: Callable[..., Logged], metrics: Any, step: Any, reason: str
 ) -> None:
     with pytest.raises(StudyFailed, match=re.escape(reason)):
         run(lambda trial: trial.log(metrics, step))
@@ -129,7 +136,7 @@ def test_under_plain_optuna_logging_does_nothing() -> None:
     assert study.trials[0].user_attrs == {} == study.trials[0].system_attrs
 
 
-def test_an_objective_of_ones_own_logs_too(place: Any, after_step: Any) -> None:
+def test_a_custom_objective_class_can_log(place: Workplace, after_step: SetAfterStep) -> None:
     def act(trial: Trial, step: int) -> None:
         trial.log({"twice": 2 * step}, step)
 
@@ -140,7 +147,7 @@ def test_an_objective_of_ones_own_logs_too(place: Any, after_step: Any) -> None:
 
 
 def test_logs_travel_with_their_steps_value(
-    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+    place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the pruner waits for a value, its logs cost no round trip of their own."""
     sent: list[tuple[list[int], list[int]]] = []
@@ -150,7 +157,7 @@ def test_logs_travel_with_their_steps_value(
         sent.append((list(writes.values), [step for step, _ in writes.logs]))
         return write(claims, trial_id, writes, **options)
 
-    def run(trial: Any) -> float:
+    def run(trial: Trial) -> float:
         trial.suggest_float("x", 0, 1)
         for step in (1, 3, 9):
             trial.log({"loss": 1 / step}, step)
@@ -168,12 +175,12 @@ def test_logs_travel_with_their_steps_value(
     assert sorted(step for steps, _ in with_values for step in steps) == [1, 3, 9]
 
 
-def test_what_a_trial_logs_without_a_report_arrives_with_a_heartbeat(
-    place: Any, function: Any
+def test_logs_without_a_report_arrive_with_a_heartbeat(
+    place: Workplace, function: SetFunction
 ) -> None:
     seen: list[Logged] = []
 
-    def run(trial: Any) -> float:
+    def run(trial: Trial) -> float:
         trial.log({"loss": 0.5}, 7)
         wait_until(lambda: logged(place) != {})
         seen.append(logged(place))
@@ -188,10 +195,10 @@ def test_what_a_trial_logs_without_a_report_arrives_with_a_heartbeat(
 # Leases, retries, outages
 
 
-def test_who_does_not_hold_the_lease_logs_nothing(place: Any) -> None:
+def test_a_worker_without_the_lease_cannot_log(place: Workplace) -> None:
     place.create()
     holder, other = place.claims(), place.claims()
-    trial = holder.claim().trial_id
+    trial = take(holder)
     logs = Writes(logs={(1, "loss"): 0.5})
     assert other.write(trial, logs) == (False, None)
     assert logged(place) == {}
@@ -205,8 +212,10 @@ def test_who_does_not_hold_the_lease_logs_nothing(place: Any) -> None:
     assert logged(place) == {0: {1: {"loss": 0.5}}}
 
 
-def test_a_retry_keeps_what_was_logged_up_to_its_checkpoint(place: Any, after_step: Any) -> None:
-    def act(trial: Any, step: int) -> None:
+def test_a_retry_keeps_the_logs_up_to_its_checkpoint(
+    place: Workplace, after_step: SetAfterStep
+) -> None:
+    def act(trial: Trial, step: int) -> None:
         trial.log({"loss": 1 / step, "attempt": 1 + (trial.number == 1)}, step)
         if trial.number == 0 and step == 3:
             place.wait_until_saved(2)
@@ -223,8 +232,10 @@ def test_a_retry_keeps_what_was_logged_up_to_its_checkpoint(place: Any, after_st
     assert [logs["loss"] for logs in found[1].values()] == [1, 1 / 2, 1 / 3, 1 / 4]
 
 
-def test_a_retry_from_the_start_logs_all_anew(place: Any, function: Any) -> None:
-    def run(trial: Any) -> float:
+def test_a_retry_from_the_start_discards_earlier_logs(
+    place: Workplace, function: SetFunction
+) -> None:
+    def run(trial: Trial) -> float:
         trial.log({"attempt": trial.number}, 1)
         trial.report(0.5, 1)
         if trial.number == 0:
@@ -238,10 +249,10 @@ def test_a_retry_from_the_start_logs_all_anew(place: Any, function: Any) -> None
     assert logged(place) == {0: {1: {"attempt": 0}, 2: {"attempt": 0}}, 1: {1: {"attempt": 1}}}
 
 
-def test_a_trial_that_was_given_back_keeps_what_was_logged_up_to_its_checkpoint(
-    place: Any, after_step: Any
+def test_a_released_trial_keeps_the_logs_up_to_its_checkpoint(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         trial.log({"step": step}, step)
         trial.log({"late": step}, step + 1)
         if step == 2:
@@ -256,15 +267,15 @@ def test_a_trial_that_was_given_back_keeps_what_was_logged_up_to_its_checkpoint(
     assert [logs.get("step") for logs in logged(place)[0].values()] == [1, 2, 3, 4, None]
 
 
-def test_what_is_logged_while_the_database_is_away_arrives_once_it_answers(
-    place: Any, after_step: Any
+def test_logs_during_an_outage_arrive_when_the_database_answers(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         trial.log({"step": step}, step)
         if step == 1:
-            place.site.goes_away()
+            place.own.goes_away()
         if step == 4:
-            place.site.comes_back()
+            place.own.comes_back()
 
     after_step(act)
     place.create()
@@ -272,14 +283,14 @@ def test_what_is_logged_while_the_database_is_away_arrives_once_it_answers(
     assert logged(place) == {0: {step: {"step": step} for step in (1, 2, 3, 4)}}
 
 
-def test_what_the_database_could_not_take_is_kept_on_the_disk_with_its_trial(
-    place: Any, after_step: Any
+def test_undelivered_logs_are_saved_to_disk_with_their_trial(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         trial.log({"step": step, "none": math.nan}, step)
         if step == 2:
             place.wait_until_arrived(trial)
-            place.site.goes_away()
+            place.own.goes_away()
             trial.log({"late": step}, step)
             wait_until(lambda: trial._reporter.outage_seconds > 0.3)
 
@@ -288,7 +299,7 @@ def test_what_the_database_could_not_take_is_kept_on_the_disk_with_its_trial(
     mine = uuid4()
     with pytest.raises(PatienceExceeded):
         place.worker(mine).run()
-    place.site.comes_back()
+    place.own.comes_back()
     assert "late" not in logged(place)[0].get(2, {})
     after_step(lambda trial, step: trial.log({"step": step}, step))
     place.worker(mine).run()
@@ -298,14 +309,14 @@ def test_what_the_database_could_not_take_is_kept_on_the_disk_with_its_trial(
     assert math.isnan(found[1]["none"]) and found[2]["late"] == 2
 
 
-def test_after_an_outage_that_lost_them_they_are_sent_again(place: Any, after_step: Any) -> None:
-    def act(trial: Any, step: int) -> None:
+def test_logs_lost_in_a_crash_are_sent_again(place: Workplace, after_step: SetAfterStep) -> None:
+    def act(trial: Trial, step: int) -> None:
         trial.log({"step": step}, step)
         if step == 3:
             place.wait_until_arrived(trial)
             place.execute("DELETE FROM orch.logged")
-            place.site.goes_away()
-            place.site.comes_back()
+            place.own.goes_away()
+            place.own.comes_back()
 
     after_step(act)
     place.create()
@@ -313,7 +324,7 @@ def test_after_an_outage_that_lost_them_they_are_sent_again(place: Any, after_st
     assert logged(place) == {0: {step: {"step": step} for step in (1, 2, 3, 4)}}
 
 
-def test_they_go_with_their_study(database: Database, store_study: Any) -> None:
+def test_logs_are_deleted_with_their_study(database: Database, store_study: StoreStudy) -> None:
     study = store_study("user_objectives:logs", trials=2)
     Worker(database.url, study.name, WorkerOptions(uuid4())).run()
     count = "SELECT count(*) AS n FROM orch.logged JOIN trials USING (trial_id)"

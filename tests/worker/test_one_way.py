@@ -11,9 +11,11 @@ from typing import Any
 
 import hooked
 import pytest
+from worker.workplace import SetAfterStep, Workplace
 
 from orchestrator.errors import StudyFailed
 from orchestrator.worker import worker as worker_module
+from orchestrator.worker.trial import Trial
 
 FOLDER = Path(worker_module.__file__).parent
 WORKER = str(FOLDER / "worker.py")
@@ -47,12 +49,12 @@ class CallsBack:
 
 @pytest.mark.parametrize("leaves", [False, True])
 def test_nothing_in_a_trial_calls_the_worker_back(
-    place: Any, after_step: Any, leaves: bool
+    place: Workplace, after_step: SetAfterStep, leaves: bool
 ) -> None:
     place.create(trials=3, pruner={"name": "hyperband", "max_resource": 4})
     worker, profiler = place.worker(), CallsBack()
 
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if leaves and step == 2:
             worker.stop.asked = True
         if not leaves and trial.number == 1:
@@ -68,7 +70,7 @@ def test_nothing_in_a_trial_calls_the_worker_back(
     assert profiler.found == set()
 
 
-def _run(worker: Any, profiler: CallsBack) -> None:
+def _run(worker: worker_module.Worker, profiler: CallsBack) -> None:
     threading.setprofile(profiler)  # for the threads that it starts
     sys.setprofile(profiler)
     try:
@@ -76,4 +78,4 @@ def _run(worker: Any, profiler: CallsBack) -> None:
             worker.run()
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)

@@ -77,7 +77,7 @@ def forgetful(open_path: Path) -> Iterator[Forgetful]:
 
 
 @pytest.mark.parametrize("crash", [Forgetful.crash, Forgetful.one_backend_crashes])
-def test_a_view_starts_anew_after_a_crash(forgetful: Forgetful, crash: object) -> None:
+def test_a_trial_cache_is_reset_after_a_server_crash(forgetful: Forgetful, crash: object) -> None:
     assert callable(crash)
     claims, reader = forgetful.claims, PostgresStorage(forgetful.database)
     trial_id = claims.claim().trial_id
@@ -109,7 +109,7 @@ def test_a_view_starts_anew_after_a_crash(forgetful: Forgetful, crash: object) -
     assert {row[0]: row[2] for row in following.changes.rows}[trial_id] == "COMPLETE"
 
 
-def test_a_view_stays_while_the_server_does(forgetful: Forgetful) -> None:
+def test_a_trial_cache_stays_while_the_server_runs(forgetful: Forgetful) -> None:
     first = forgetful.claims.claim(Position()).changes
     assert first is not None and first.is_whole
     another = Claims(Database(forgetful.database.url), forgetful.study_id, uuid4())

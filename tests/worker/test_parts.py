@@ -16,6 +16,7 @@ import numpy as np
 import psycopg2
 import pytest
 from fault_site import wait_until
+from worker.workplace import Workplace
 
 from orchestrator.base.backoff import Backoff, Stop, retry
 from orchestrator.errors import PatienceExceeded, StorageError, StorageUnavailable
@@ -31,7 +32,7 @@ from orchestrator.worker.supervisor import Crew, Supervisor
 
 
 @pytest.fixture
-def claimed(place: Any) -> tuple[Claims, int]:
+def claimed(place: Workplace) -> tuple[Claims, int]:
     place.create()
     claims = place.claims()
     trial_id = claims.claim().trial_id
@@ -41,18 +42,18 @@ def claimed(place: Any) -> tuple[Claims, int]:
 
 @contextmanager
 def reporter_of(
-    place: Any, claims: Claims, heartbeat_seconds: float = 1000.0
+    place: Workplace, claims: Claims, heartbeat_seconds: float = 1000.0
 ) -> Iterator[Reporter]:
     """A reporter at work, on a connection of its own."""
-    database, study_id = Database(place.site.url), place.study.study_id
+    database, study_id = Database(place.url), place.study.study_id
     beside = Claims(database, study_id, claims.token)
     with Reporter(beside, WorkerStorage(database, study_id), heartbeat_seconds) as reporter:
         yield reporter
     database.close()
 
 
-def test_what_the_database_can_never_take_is_raised_at_the_report(
-    place: Any, claimed: tuple[Claims, int]
+def test_a_value_that_the_database_cannot_store_raises_at_the_report(
+    place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
     with reporter_of(place, claims) as reporter:
@@ -68,8 +69,8 @@ def test_what_the_database_can_never_take_is_raised_at_the_report(
             reporter.send(2, 0.5)
 
 
-def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
-    place: Any, claimed: tuple[Claims, int]
+def test_an_idle_reporters_heartbeats_keep_the_lease_and_notice_its_loss(
+    place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
     renewed = "SELECT renewed_at FROM orch.lease WHERE study_id = %(study)s"
@@ -87,7 +88,9 @@ def test_an_idle_reporters_beats_keep_the_lease_and_notice_its_loss(
         assert not reporter.lost
 
 
-def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
+def test_an_acknowledged_attribute_is_not_sent_again(
+    place: Workplace, claimed: tuple[Claims, int]
+) -> None:
     claims, trial_id = claimed
     with reporter_of(place, claims, heartbeat_seconds=0.02) as reporter:
         reporter.start_trial(trial_id)
@@ -106,16 +109,18 @@ def test_a_note_that_has_arrived_is_not_sent_again(place: Any, claimed: tuple[Cl
     assert (trial.intermediate_values, trial.system_attrs) == ({1: 0.5}, {"a": 2})
 
 
-def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Claims, int]) -> None:
+def test_everything_is_sent_again_after_an_outage(
+    place: Workplace, claimed: tuple[Claims, int]
+) -> None:
     claims, trial_id = claimed
     with reporter_of(place, claims, heartbeat_seconds=0.2) as reporter:
         reporter.start_trial(trial_id)
         assert reporter.send(1, 0.5) and reporter.send(2, 0.25)
-        place.site.goes_away()
+        place.own.goes_away()
         assert not reporter.send(3, 0.125)
         assert reporter.undelivered(trial_id).values == {1: 0.5, 2: 0.25, 3: 0.125}
         assert reporter.outage_seconds > 0
-        place.site.comes_back()
+        place.own.comes_back()
         # As after a crash of the server that lost what it had not waited for.
         place.execute("DELETE FROM trial_intermediate_values")
         place.execute("UPDATE orch.lease SET serial = 0")
@@ -126,7 +131,7 @@ def test_after_an_outage_everything_is_sent_again(place: Any, claimed: tuple[Cla
     assert place.only().intermediate_values == {1: 0.5, 2: 0.25, 3: 0.125}
 
 
-def test_what_is_written_anew_while_it_is_sent_is_sent_again() -> None:
+def test_an_attribute_overwritten_while_sending_is_sent_again() -> None:
     sent = Writes({1: float("nan")}, {"x": (0.5, "{}")}, {"a": "1"}, {"b": "1"})
     mine = sent.copy()
     mine.user_attributes["a"] = "2"
@@ -141,13 +146,13 @@ def test_what_is_written_anew_while_it_is_sent_is_sent_again() -> None:
     assert not Writes()
 
 
-def checkpoints_of(place: Any, claims: Claims, trial_id: int, **options: Any) -> Checkpoints:
+def checkpoints_of(place: Workplace, claims: Claims, trial_id: int, **options: Any) -> Checkpoints:
     """Beside a reporter that has one value to deliver, and whose thread does not run."""
-    reporter = Reporter(claims, WorkerStorage(place.site.database, place.study.study_id), 1000.0)
+    reporter = Reporter(claims, WorkerStorage(place.database, place.study.study_id), 1000.0)
     reporter.start_trial(trial_id)
     reporter.post(9, 0.5)
     defaults = {
-        "store": open_artifacts("postgresql", place.site.database, 8),
+        "store": open_artifacts("postgresql", place.database, 8),
         "saved": SavedTrials(place.name),
         "least_seconds": 0,
     }
@@ -155,7 +160,7 @@ def checkpoints_of(place: Any, claims: Claims, trial_id: int, **options: Any) ->
 
 
 def test_two_checkpoints_are_kept_and_the_older_ones_removed(
-    place: Any, claimed: tuple[Claims, int]
+    place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
     checkpoints = checkpoints_of(place, claims, trial_id)
@@ -170,8 +175,8 @@ def test_two_checkpoints_are_kept_and_the_older_ones_removed(
     assert newest is not None and newest.step == 3 and newest.arrays["a"] == [3]
 
 
-def test_a_checkpoint_without_the_lease_leaves_nothing(
-    place: Any, claimed: tuple[Claims, int]
+def test_a_checkpoint_without_a_lease_stores_nothing(
+    place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
     claims.release(trial_id)
@@ -182,8 +187,8 @@ def test_a_checkpoint_without_the_lease_leaves_nothing(
     assert checkpoints.load_newest(trial_id) is None
 
 
-def test_a_checkpoint_is_due_when_its_time_has_come(
-    place: Any, claimed: tuple[Claims, int]
+def test_a_checkpoint_is_due_after_its_interval(
+    place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     for least_seconds, due in ((0, True), (1000, False)):
         checkpoints = checkpoints_of(place, *claimed, least_seconds=least_seconds)
@@ -191,25 +196,25 @@ def test_a_checkpoint_is_due_when_its_time_has_come(
         assert checkpoints.are_due() == due
 
 
-def test_a_checkpoint_out_of_reach_is_no_damaged_one(
-    place: Any, claimed: tuple[Claims, int]
+def test_an_unreachable_checkpoint_is_not_treated_as_damaged(
+    place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
     claims.save_checkpoint(trial_id, 1, "made", "0", Writes())
-    other = Database(place.site.url.replace(f"/{place.site.name}?", "/nowhere?"))
+    other = Database(place.url.replace(f"/{place.own.name}?", "/nowhere?"))
     store = open_artifacts("postgresql", other, 8)
     with pytest.raises(StorageUnavailable):
         checkpoints_of(place, claims, trial_id, store=store).load_newest(trial_id)
 
 
-def test_a_model_is_wanted_while_fewer_than_so_many_are_better(
-    place: Any, claimed: tuple[Claims, int]
+def test_a_model_is_kept_while_fewer_than_keep_models_are_better(
+    place: Workplace, claimed: tuple[Claims, int]
 ) -> None:
     claims, trial_id = claimed
     assert claims.is_model_wanted(9.0, 1)
     assert not claims.is_model_wanted(9.0, 0)
     assert claims.finish(trial_id, "COMPLETE", [1.0], {})
-    store = open_artifacts("postgresql", place.site.database, 8)
+    store = open_artifacts("postgresql", place.database, 8)
     store.write("model", io.BytesIO(b"m"))
     assert claims.keep_model(trial_id, "model", "0", 1) == []
     assert not claims.is_model_wanted(9.0, 1) and claims.is_model_wanted(9.0, 2)
@@ -222,10 +227,10 @@ def asked_to_stop() -> Stop:
     return stop
 
 
-def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
-    answers: list[Any] = [StorageUnavailable("away"), 3]
+def test_backoff_uses_none_of_the_processs_random_numbers() -> None:
+    answers: list[Exception | int] = [StorageUnavailable("away"), 3]
 
-    def call() -> Any:
+    def call() -> int:
         if isinstance(answer := answers.pop(0), Exception):
             raise answer
         return answer
@@ -237,12 +242,12 @@ def test_no_wait_of_ours_draws_from_the_random_numbers_of_the_process() -> None:
     assert random.getstate() == before
 
 
-def test_patience_waits_for_the_database_and_not_for_a_fault(
+def test_backoff_retries_outages_but_not_errors(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers: list[Any] = [StorageUnavailable("one\nline"), StorageUnavailable("two"), 3]
+    answers: list[Exception | int] = [StorageUnavailable("one\nline"), StorageUnavailable("two"), 3]
 
-    def call() -> Any:
+    def call() -> int:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -263,7 +268,7 @@ def test_patience_waits_for_the_database_and_not_for_a_fault(
         retry(call, 60)
 
 
-def test_what_is_kept_on_disk_is_whole_or_nothing(
+def test_an_unfinished_trial_is_saved_to_disk_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
@@ -281,7 +286,7 @@ def test_what_is_kept_on_disk_is_whole_or_nothing(
     assert not path.exists()
 
 
-def test_what_nobody_takes_up_is_removed_after_a_month(
+def test_unfinished_trials_on_disk_are_removed_after_a_month(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORCH_HOME", str(tmp_path))
@@ -296,7 +301,7 @@ def test_what_nobody_takes_up_is_removed_after_a_month(
         assert [path.exists() for path in paths] == [False, True, False, True]
 
 
-def test_signing_off_is_seen(place: Any, claimed: tuple[Claims, int]) -> None:
+def test_a_worker_that_signs_off_is_recorded(place: Workplace, claimed: tuple[Claims, int]) -> None:
     claims, trial_id = claimed
     assert claims.leased() == [trial_id] and claims.renew() == {trial_id}
     [row] = place.execute("SELECT name, left_at FROM orch.worker WHERE study_id = %(study)s")
@@ -304,10 +309,10 @@ def test_signing_off_is_seen(place: Any, claimed: tuple[Claims, int]) -> None:
     claims.leave()
     [row] = place.execute("SELECT left_at FROM orch.worker WHERE study_id = %(study)s")
     assert row["left_at"] is not None
-    assert Claims(place.site.database, place.study.study_id, uuid4()).leased() == []
+    assert Claims(place.database, place.study.study_id, uuid4()).leased() == []
 
 
-def test_tensorflows_usual_news_is_not_shown_and_its_errors_are(
+def test_tensorflows_routine_messages_are_hidden_and_its_errors_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     news = (

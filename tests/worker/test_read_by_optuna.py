@@ -8,11 +8,11 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.artifacts import download_artifact, get_all_artifact_meta
-from optuna.artifacts._list_artifact_meta import ArtifactMeta
+from optuna.artifacts import ArtifactMeta, download_artifact, get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import get_note
 from served import served, study_detail
+from worker.workplace import SetFunction, Workplace
 
 from orchestrator.resolve.queue import enqueue
 from orchestrator.serve.dashboard import ReadableStorage, write_note
@@ -20,6 +20,7 @@ from orchestrator.storage.artifacts import Picture, PostgresArtifactStore, attac
 from orchestrator.storage.database import script
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.rdb_storage import make_rdb_storage
+from orchestrator.worker.trial import Trial
 
 PNG = Picture("digits.png", "image/png", b"\x89PNG")
 # Optuna's or the dashboard's; what begins with orch: is ours alone.
@@ -29,16 +30,16 @@ READ_HERE = (
 )  # fmt: skip
 
 
-def plain(place: Any) -> optuna.Study:
+def plain(place: Workplace) -> optuna.Study:
     """The study as plain Optuna loads it."""
-    return optuna.load_study(study_name=place.name, storage=make_rdb_storage(place.site.url))
+    return optuna.load_study(study_name=place.name, storage=make_rdb_storage(place.url))
 
 
 @pytest.fixture
-def written(place: Any, function: Any) -> Any:
+def written(place: Workplace, function: SetFunction) -> Workplace:
     """A study with everything that orch writes: a kept model, each end, a note, a picture."""
 
-    def run(trial: Any) -> float:
+    def run(trial: Trial) -> float:
         trial.suggest_float("x", 0, 1)
         trial.set_constraint("slow", -1.0)
         trial.set_user_attr("too_big", -trial.number)
@@ -58,19 +59,19 @@ def written(place: Any, function: Any) -> Any:
         pruner={"name": "asha", "min_resource": 1, "reduction_factor": 2},
         study={"metric": "loss", "note": "# My plan", "constraints": ["too_big"]},
     )  # fmt: skip
-    database = place.site.database
+    database = place.database
     enqueue(database, place.study, [{"x": 0.125}])
     place.worker().run()
     attach(database, place.study, 0, [PNG])
-    write_note(database, make_rdb_storage(place.site.url), place.name)
+    write_note(database, make_rdb_storage(place.url), place.name)
     enqueue(database, place.study, [{"x": 0.75}])
     return place
 
 
-def test_optuna_reads_every_trial_as_we_do(written: Any) -> None:
+def test_optuna_reads_every_trial_as_we_do(written: Workplace) -> None:
     study = plain(written)
     theirs = study.get_trials()
-    ours = PostgresStorage(written.site.database).get_all_trials(written.study.study_id)
+    ours = PostgresStorage(written.database).get_all_trials(written.study.study_id)
     assert theirs == ours
     states = [trial.state for trial in theirs]
     complete, failed = TrialState.COMPLETE, TrialState.FAIL
@@ -82,8 +83,10 @@ def test_optuna_reads_every_trial_as_we_do(written: Any) -> None:
     assert theirs[1].constraints == {"slow": -1.0}, "an attempt that failed has no end"
 
 
-def test_optuna_reads_the_note_of_a_kept_model(written: Any, tmp_path: Path) -> None:
-    study, store = plain(written), PostgresArtifactStore(written.site.database, 0)
+def test_optuna_reads_the_artifact_record_of_a_kept_model(
+    written: Workplace, tmp_path: Path
+) -> None:
+    study, store = plain(written), PostgresArtifactStore(written.database, 0)
     [meta] = get_all_artifact_meta(study.best_trial, storage=study._storage)
     assert isinstance(meta, ArtifactMeta) and meta.filename == "model.keras"
     path = tmp_path / meta.filename
@@ -93,8 +96,8 @@ def test_optuna_reads_the_note_of_a_kept_model(written: Any, tmp_path: Path) -> 
         assert get_all_artifact_meta(trial, storage=study._storage) == [], "no other is kept"
 
 
-def test_the_dashboard_shows_notes_models_and_pictures(written: Any) -> None:
-    url, study_id = written.site.url, written.study.study_id
+def test_the_dashboard_shows_notes_models_and_pictures(written: Workplace) -> None:
+    url, study_id = written.url, written.study.study_id
     shown = study_detail(url, study_id)
     assert shown["objective_names"] == ["loss"]
     assert shown["note"]["body"].startswith("# My plan\n\n### Verdict\n* Trial 0 is the best")
@@ -110,10 +113,10 @@ def test_the_dashboard_shows_notes_models_and_pictures(written: Any) -> None:
     assert [trial["number"] for trial in shown["best_trials"]] == [0]
 
 
-def test_a_dashboard_that_has_seen_a_trial_shows_a_model_that_is_kept_or_falls_out_later(
-    written: Any,
+def test_an_open_dashboard_shows_models_that_are_kept_or_removed_later(
+    written: Workplace,
 ) -> None:
-    storage, study_id = ReadableStorage(written.site.url), written.study.study_id
+    storage, study_id = ReadableStorage(written.url), written.study.study_id
 
     def shown() -> list[int]:
         """The trials with an artifact, by the list of all and each by itself."""
@@ -137,12 +140,12 @@ def test_a_dashboard_that_has_seen_a_trial_shows_a_model_that_is_kept_or_falls_o
     assert shown() == [0]
 
 
-def test_plain_optuna_takes_a_queued_trial_with_its_values(written: Any) -> None:
+def test_plain_optuna_runs_a_queued_trial_with_its_values(written: Workplace) -> None:
     trial = plain(written).ask()
     assert trial.number == 5 and trial.suggest_float("x", 0, 1) == 0.75
 
 
-def test_optunas_pruner_compares_with_the_rungs_of_our_trials(written: Any) -> None:
+def test_optunas_pruner_uses_the_rungs_of_our_trials(written: Workplace) -> None:
     study = plain(written)
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     verdicts = []
@@ -153,7 +156,7 @@ def test_optunas_pruner_compares_with_the_rungs_of_our_trials(written: Any) -> N
     assert verdicts == [True, False]
 
 
-def test_each_kind_of_attribute_that_we_write_is_read_here(written: Any) -> None:
+def test_every_attribute_that_we_write_is_covered_here(written: Workplace) -> None:
     keys = written.execute(
         "SELECT key FROM trial_system_attributes JOIN trials USING (trial_id) "
         "WHERE study_id = %(study)s UNION "
@@ -165,10 +168,10 @@ def test_each_kind_of_attribute_that_we_write_is_read_here(written: Any) -> None
         assert any(key.startswith(start) for key in found), start
 
 
-def test_the_notes_and_constraints_of_version_6_are_written_as_optuna_reads_them(
-    written: Any,
+def test_notes_and_constraints_of_version_6_are_converted_for_optuna(
+    written: Workplace,
 ) -> None:
-    database, before = written.site.database, plain(written).get_trials()
+    database, before = written.database, plain(written).get_trials()
     for statement in (
         "UPDATE trial_system_attributes SET value_json = value_json::jsonb #>> '{}' "
         "WHERE key LIKE 'artifacts:%'",

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import optuna
 import pytest
+from worker.workplace import SetFunction, Workplace
 
 from orchestrator.errors import OrchError
 from orchestrator.storage.studies import read_trials
-from orchestrator.winner.replay import replay
+from orchestrator.winner.replay import Replay, replay
 
 
-def replayed(place: Any, number: int) -> Any:
-    database, study = place.site.database, place.study
+def replayed(place: Workplace, number: int) -> Replay:
+    database, study = place.database, place.study
     return replay(study, read_trials(database, study), number)
 
 
-def test_without_reports_the_returned_value_is_compared(place: Any, function: Any) -> None:
+def test_replay_compares_the_returned_value_without_reports(
+    place: Workplace, function: SetFunction
+) -> None:
     returned = [0.25, 0.25, 0.75]
     function(lambda trial: returned.pop(0))
     place.create("hooked:plain")
@@ -33,7 +35,9 @@ def test_without_reports_the_returned_value_is_compared(place: Any, function: An
     assert other.verdict(0.5) == "equal within 0.5: the largest difference is 0.5"
 
 
-def test_each_metric_is_compared_and_the_study_is_as_it_was(place: Any, function: Any) -> None:
+def test_replay_compares_each_metric_and_leaves_the_study_unchanged(
+    place: Workplace, function: SetFunction
+) -> None:
     def run(trial: optuna.Trial) -> list[float]:
         # As the first of its study, and once more: nothing had ended before it.
         assert not [each for each in trial.study.trials if each.state.is_finished()]
@@ -46,8 +50,8 @@ def test_each_metric_is_compared_and_the_study_is_as_it_was(place: Any, function
     assert replayed(place, 0).verdict() == "identical: the returned values"
 
 
-def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
-    place: Any, function: Any
+def test_replay_handles_a_trial_that_stopped_its_study_or_now_fails(
+    place: Workplace, function: SetFunction
 ) -> None:
     def stops(trial: optuna.Trial) -> float:
         trial.report(math.nan, 1)
@@ -67,7 +71,7 @@ def test_a_trial_that_stopped_its_study_or_fails_now_is_replayed_so(
         replayed(place, 0)
 
 
-def test_a_function_is_replayed_with_the_domains_of_the_spec(place: Any, function: Any) -> None:
+def test_replay_uses_the_domains_of_the_spec(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         assert isinstance(trial, optuna.Trial)
         assert trial.suggest_categorical("kind", ["flat", "deep"]) == "wide"
@@ -79,7 +83,9 @@ def test_a_function_is_replayed_with_the_domains_of_the_spec(place: Any, functio
     assert replayed(place, 0).verdict() == "identical: the returned value"
 
 
-def test_a_pruned_trial_without_a_value_has_nothing_to_compare(place: Any, function: Any) -> None:
+def test_replay_has_nothing_to_compare_for_a_pruned_trial_without_values(
+    place: Workplace, function: SetFunction
+) -> None:
     def prunes(trial: optuna.Trial) -> float:
         raise optuna.TrialPruned
 

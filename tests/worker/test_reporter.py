@@ -83,21 +83,21 @@ def reported(make_reported: MakeReported) -> Iterator[Reported]:
         yield made
 
 
-def test_a_posted_value_arrives_by_itself(reported: Reported) -> None:
+def test_a_posted_value_is_sent_without_further_calls(reported: Reported) -> None:
     reported.reporter.post(1, 0.5)
     wait_until(lambda: reported.values() == {1: 0.5})
     reported.reporter.post(2, 0.25)
     wait_until(lambda: reported.values() == {1: 0.5, 2: 0.25})
 
 
-def test_a_parameter_arrives_before_any_value(reported: Reported) -> None:
+def test_a_parameter_is_sent_before_any_value(reported: Reported) -> None:
     """So a retry has the same parameters, though its first attempt died before its first report."""
     reported.storage.set_trial_param(reported.trial_id, "x", 0.5, FloatDistribution(0.0, 1.0))
     storage = PostgresStorage(reported.database)
     wait_until(lambda: storage.get_trial(reported.trial_id).params == {"x": 0.5})
 
 
-def test_trials_that_leave_nothing_to_send_put_off_no_heartbeat(
+def test_trials_with_nothing_to_send_do_not_delay_heartbeats(
     make_reported: MakeReported,
 ) -> None:
     reported = make_reported(heartbeat_seconds=0.5)
@@ -111,7 +111,7 @@ def test_trials_that_leave_nothing_to_send_put_off_no_heartbeat(
             reporter.post(2, 0.25)
 
 
-def test_a_closed_trial_sends_nothing_by_itself_and_all_of_it_goes_with_its_end(
+def test_a_closed_trials_pending_writes_go_with_its_end(
     reported: Reported,
 ) -> None:
     reporter = reported.reporter
@@ -123,7 +123,7 @@ def test_a_closed_trial_sends_nothing_by_itself_and_all_of_it_goes_with_its_end(
     assert reported.values() == {1: 1.0}
 
 
-def test_a_posted_value_tells_that_the_lease_is_gone(reported: Reported) -> None:
+def test_a_posted_value_reveals_a_lost_lease(reported: Reported) -> None:
     query = "DELETE FROM orch.lease WHERE trial_id = %(id)s"
     reported.database.execute(query, {"id": reported.trial_id})
     assert not reported.reporter.lost
@@ -132,7 +132,7 @@ def test_a_posted_value_tells_that_the_lease_is_gone(reported: Reported) -> None
     assert reported.values() == {}
 
 
-def test_what_others_did_comes_with_a_value_that_is_decided_about_and_only_then(
+def test_others_changes_come_only_with_a_value_that_needs_a_pruning_decision(
     reported: Reported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
@@ -152,7 +152,7 @@ def test_what_others_did_comes_with_a_value_that_is_decided_about_and_only_then(
     assert reported.reporter.send(3, 0.5) and known() == 4
 
 
-def test_a_value_behind_one_that_the_server_has_lost_is_not_counted(reported: Reported) -> None:
+def test_a_value_after_one_lost_by_the_server_is_not_acknowledged(reported: Reported) -> None:
     """As when a pooler's connections survive a crash of its server, and nobody notices it."""
     reporter = reported.reporter
     assert reporter.send(1, 0.5) and reporter.send(2, 0.25)
@@ -164,7 +164,7 @@ def test_a_value_behind_one_that_the_server_has_lost_is_not_counted(reported: Re
     assert reporter.close_trial().serial == 3, "so the end sends everything again"
 
 
-def test_after_an_outage_that_another_thread_has_met_everything_is_sent_again(
+def test_everything_is_sent_again_after_an_outage_seen_by_another_thread(
     reported: Reported,
 ) -> None:
     """They share a connection: whoever finds it broken opens the next, to a server that crashed."""
@@ -179,7 +179,7 @@ def test_after_an_outage_that_another_thread_has_met_everything_is_sent_again(
     wait_until(lambda: reported.values() == {1: 0.5, 2: 0.25, 3: 0.125})
 
 
-def test_heartbeats_pass_while_a_large_artifact_is_stored(make_reported: MakeReported) -> None:
+def test_heartbeats_continue_while_a_large_artifact_is_stored(make_reported: MakeReported) -> None:
     """On the worker's one connection, from chunk to chunk."""
     reported = make_reported(heartbeat_seconds=0.05)
     store = open_artifacts("postgresql", reported.connection, limit_mb=200)
@@ -195,7 +195,7 @@ def test_heartbeats_pass_while_a_large_artifact_is_stored(make_reported: MakeRep
     assert len(seen) > 3
 
 
-def test_without_a_trial_a_heartbeat_leaves_no_connection_behind(
+def test_a_heartbeat_without_a_trial_leaves_no_open_connection(
     make_reported: MakeReported,
 ) -> None:
     reported = make_reported(heartbeat_seconds=0.1)
@@ -205,7 +205,7 @@ def test_without_a_trial_a_heartbeat_leaves_no_connection_behind(
         wait_until(lambda: reported.connection.connections > 2)
 
 
-def test_a_value_that_needs_no_other_trial_still_prunes(
+def test_a_decision_that_needs_no_other_trial_still_prunes(
     database: Database, store_study: Callable[..., StoredStudy]
 ) -> None:
     """Hyperband prunes a NaN at a rung whatever others have: the value is posted, and decided on."""

@@ -69,7 +69,7 @@ def seven_params(name: str, pruner: str) -> StudySpec:
 
 
 @pytest.mark.parametrize("pruner", ["none", "hyperband"])
-def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
+def test_a_decision_and_an_end_with_the_next_claim_are_one_round_trip_each(
     database: Database, name: str, sent: Counter[str], pruner: str
 ) -> None:
     study = create(database, seven_params(name, pruner))
@@ -92,9 +92,7 @@ def test_a_decision_is_one_round_trip_and_so_is_an_end_with_the_next_claim(
     delete(database, study)
 
 
-def test_a_fresh_trial_is_not_asked_after(
-    database: Database, name: str, sent: Counter[str]
-) -> None:
+def test_a_new_trial_is_not_queried(database: Database, name: str, sent: Counter[str]) -> None:
     """Nobody can have left a checkpoint of it."""
     document = {
         "study": {"name": name, "objective": "hooked:Hooked", "trials": 2},

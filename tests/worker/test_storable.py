@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 from optuna.terminator import report_cross_validation_scores
 from optuna.trial import FrozenTrial
+from worker.workplace import SetFunction, Workplace
 
-from orchestrator.storage import storable
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.rdb_storage import make_rdb_storage
 
@@ -102,7 +103,7 @@ OF_NUMPY: dict[str, Write] = {
 }
 
 
-def run_all(place: Any, function: Any, cases: dict[str, Write]) -> list[FrozenTrial]:
+def run_all(place: Workplace, function: SetFunction, cases: dict[str, Write]) -> list[FrozenTrial]:
     """A trial for each case, in order; the last one ends the study."""
     waiting = list(cases.values())
 
@@ -121,7 +122,7 @@ def run_all(place: Any, function: Any, cases: dict[str, Write]) -> list[FrozenTr
     return trials
 
 
-def run_in_optunas(storage: Any, name: str, cases: dict[str, Write]) -> list[FrozenTrial]:
+def run_in_optunas(storage: BaseStorage, name: str, cases: dict[str, Write]) -> list[FrozenTrial]:
     study = optuna.create_study(
         study_name=f"plain {name}", storage=storage, sampler=optuna.samplers.RandomSampler()
     )
@@ -139,21 +140,23 @@ def run_in_optunas(storage: Any, name: str, cases: dict[str, Write]) -> list[Fro
     return found
 
 
-def test_what_optunas_storage_refuses_is_a_failed_attempt_that_says_what(
-    place: Any, function: Any
+def test_writes_that_optunas_storage_refuses_fail_the_attempt_with_the_reason(
+    place: Workplace, function: SetFunction
 ) -> None:
     cases = {name: write for name, (write, _) in REFUSED.items()}
     trials = run_all(place, function, cases)
-    plain = run_in_optunas(make_rdb_storage(place.site.url), place.name, cases)
+    plain = run_in_optunas(make_rdb_storage(place.url), place.name, cases)
     for (name, (_, reason)), ours, theirs in zip(REFUSED.items(), trials, plain, strict=True):
         assert ours.state.name == theirs.state.name == "FAIL", name
         said = ours.user_attrs["orch:reason"]
         assert reason in said and len(said) < 2_200, (name, said)
 
 
-def test_what_optunas_storage_takes_is_stored_as_there(place: Any, function: Any, url: str) -> None:
+def test_writes_that_optunas_storage_accepts_are_stored_alike(
+    place: Workplace, function: SetFunction, url: str
+) -> None:
     trials = run_all(place, function, STORED)
-    plain = run_in_optunas(make_rdb_storage(place.site.url), place.name, STORED)
+    plain = run_in_optunas(make_rdb_storage(place.url), place.name, STORED)
     for name, ours, theirs in zip(STORED, trials, plain, strict=True):
         assert ours.state.name == theirs.state.name == "COMPLETE", (name, ours.user_attrs)
         assert ours.distributions == theirs.distributions, name
@@ -163,7 +166,7 @@ def test_what_optunas_storage_takes_is_stored_as_there(place: Any, function: Any
 
 
 def test_arrays_and_scalars_of_numpy_are_stored_as_lists_and_numbers(
-    place: Any, function: Any
+    place: Workplace, function: SetFunction
 ) -> None:
     array, numbers, scores = run_all(place, function, OF_NUMPY)
     assert repr(array.user_attrs["array"]) == "[[0.5, nan], [1.0, 2.0]]"
@@ -171,22 +174,21 @@ def test_arrays_and_scalars_of_numpy_are_stored_as_lists_and_numbers(
     assert scores.system_attrs["terminator:cv_scores"] == [0.5, 0.75]
 
 
-def test_an_attribute_that_is_too_large_fails_its_trial_alone(
-    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_too_large_attribute_fails_only_its_trial(
+    place: Workplace, function: SetFunction
 ) -> None:
-    monkeypatch.setattr(storable, "_LARGEST_ATTRIBUTE", 2**20)
-    whole = {"one": notes("large", "x" * 2**21), "none": notes("small", 1)}
+    whole = {"one": notes("large", "x" * 65 * 2**20), "none": notes("small", 1)}
     large, small = run_all(place, function, whole)
-    assert "attribute 'large' has 2 MiB as JSON; at most 1 MiB" in large.user_attrs["orch:reason"]
+    assert "attribute 'large' has 65 MiB as JSON; at most 64 MiB" in large.user_attrs["orch:reason"]
     assert small.state.name == "COMPLETE"
 
 
 @pytest.mark.parametrize("writes_more", [False, True])
-def test_what_only_the_server_finds_too_large_fails_its_trial_alone(
-    place: Any, function: Any, writes_more: bool
+def test_an_attribute_that_only_the_server_rejects_fails_only_its_trial(
+    place: Workplace, function: SetFunction, writes_more: bool
 ) -> None:
     # PostgreSQL's jsonb refuses more levels than its stack takes, as it does more than 256 MiB.
-    place.site.database.execute(REFUSE_WRITES)
+    place.database.execute(REFUSE_WRITES)
 
     def writes(trial: optuna.Trial) -> None:
         trial.suggest_float("x", 0.0, 1.0)
@@ -198,7 +200,7 @@ def test_what_only_the_server_finds_too_large_fails_its_trial_alone(
     try:
         failed, fine = run_all(place, function, {"one": writes, "none": notes("small", 1)})
     finally:
-        place.site.database.execute("DROP TRIGGER refuses ON trial_user_attributes")
+        place.database.execute("DROP TRIGGER refuses ON trial_user_attributes")
     assert failed.user_attrs["orch:reason"].startswith("Unstorable: the storage cannot hold it: ")
     assert failed.params and failed.intermediate_values[1] == 0.5
     assert failed.state.name == "FAIL" and fine.state.name == "COMPLETE"
@@ -215,17 +217,18 @@ CREATE TRIGGER refuses BEFORE INSERT ON trial_user_attributes FOR EACH ROW
 """
 
 
-def test_a_study_and_a_trial_written_from_elsewhere_are_held_to_the_same(place: Any) -> None:
+def test_plain_optuna_writes_to_our_storage_are_checked_alike(place: Workplace) -> None:
     place.create()
-    storage = PostgresStorage(place.site.database)
+    storage = PostgresStorage(place.database)
     study = optuna.Study(place.name, storage)
     trial = optuna.Trial(study, storage.create_new_trial(place.study.study_id))
-    for write in (
+    writes: list[Callable[[], object]] = [
         lambda: study.set_user_attr("n" * 513, 1),
         lambda: study.set_user_attr("a\0b", 1),
         lambda: trial.set_user_attr("\ud83d", 1),
         lambda: trial.report(1.0, 2**31),
         lambda: trial.suggest_float("n" * 513, 0.0, 1.0),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(ValueError, match=r"at most|cannot be stored"):
-            write()  # type: ignore[no-untyped-call]
+            write()

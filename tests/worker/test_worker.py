@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -15,24 +16,27 @@ import hooked
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from fault_site import wait_until
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from worker.workplace import SetAfterStep, SetFunction, Workplace, take
 
 from orchestrator.errors import PatienceExceeded, StorageError, StudyFailed
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
 from orchestrator.storage import worker_storage
-from orchestrator.storage.claims import Claims
+from orchestrator.storage.claims import Claim, Claims
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.studies import delete, open_study, stop
+from orchestrator.storage.trial_cache import Position
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker import planner
 from orchestrator.worker.checkpoints import saved_files
 from orchestrator.worker.endings import abandon
 from orchestrator.worker.seeds import derive
+from orchestrator.worker.trial import Trial
 
 Act = Callable[[Any, int], None]
 
@@ -40,7 +44,7 @@ Act = Callable[[Any, int], None]
 # How a trial ends
 
 
-def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Any) -> None:
+def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Workplace) -> None:
     place.create(trials=2)
     worker = place.worker(threads=3, timeout=600)
     began = time.monotonic()
@@ -67,10 +71,10 @@ def test_a_trial_is_recorded_with_its_values_and_its_worker(place: Any) -> None:
         (ValueError("no such\n layer"), "ValueError: no such layer (test_worker.py, line {line})"),
     ],
 )
-def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
-    place: Any, function: Any, returned: Any, reason: str
+def test_an_invalid_result_is_a_failed_attempt_with_its_reason(
+    place: Workplace, function: SetFunction, returned: object, reason: str
 ) -> None:
-    def run(trial: optuna.Trial) -> Any:
+    def run(trial: optuna.Trial) -> object:
         trial.set_user_attr("noted", 1)
         if isinstance(returned, Exception):
             raise returned
@@ -90,8 +94,8 @@ def test_what_is_no_result_is_a_failed_attempt_with_its_reason(
     assert trial.user_attrs["noted"] == 1, "what it wrote before is there"
 
 
-def test_the_steps_of_a_function_are_those_that_its_trials_report(
-    place: Any, function: Any
+def test_the_steps_of_a_function_are_learned_from_its_trials(
+    place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         for step in range(3):
@@ -103,7 +107,7 @@ def test_the_steps_of_a_function_are_those_that_its_trials_report(
     function(run)
     place.create("hooked:plain", trials=3)
     place.worker().run()
-    database, study = place.site.database, open_study(place.site.database, place.name)
+    database, study = place.database, open_study(place.database, place.name)
     epochs = summarise(database, study).epochs
     assert (epochs.trained, epochs.without_pruning) == (7, 9)
     reader = ProgressReader(database, study, EpochCounter(study))
@@ -111,7 +115,7 @@ def test_the_steps_of_a_function_are_those_that_its_trials_report(
 
 
 def test_a_sampler_that_raises_is_a_failed_attempt(
-    place: Any, monkeypatch: pytest.MonkeyPatch
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def raises(*_: Any) -> None:
         raise ValueError("no such sampler")
@@ -125,8 +129,8 @@ def test_a_sampler_that_raises_is_a_failed_attempt(
     assert trial.user_attrs["orch:seconds"] >= 0
 
 
-def test_each_end_is_a_line_with_its_values_and_why_it_was_pruned(
-    place: Any, function: Any, caplog: pytest.LogCaptureFixture
+def test_each_finished_trial_logs_a_line_with_its_values_and_pruning_reason(
+    place: Workplace, function: SetFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run(trial: optuna.Trial) -> list[float]:
         if trial.number == 1:
@@ -142,10 +146,10 @@ def test_each_end_is_a_line_with_its_values_and_why_it_was_pruned(
     assert lines == ["trial 0 COMPLETE 0.5 0.33333", "trial 1 PRUNED no value (enough)"]
 
 
-def test_what_is_stored_of_a_trial_goes_with_its_end(
-    place: Any, after_step: Any, tmp_path: Path
+def test_the_stored_files_of_a_trial_are_removed_at_its_end(
+    place: Workplace, after_step: SetAfterStep, tmp_path: Path
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if step == 3:
             place.wait_until_saved(2)
             assert list(tmp_path.iterdir())
@@ -156,8 +160,10 @@ def test_what_is_stored_of_a_trial_goes_with_its_end(
     assert place.only().state == TrialState.COMPLETE and not list(tmp_path.iterdir())
 
 
-def test_pruned_trials_keep_their_last_value_and_the_reason(place: Any, function: Any) -> None:
-    def run(trial: optuna.Trial) -> Any:
+def test_pruned_trials_keep_their_last_value_and_the_reason(
+    place: Workplace, function: SetFunction
+) -> None:
+    def run(trial: optuna.Trial) -> object:
         for step, value in [[], [(1, 0.5), (2, 0.25)], [(1, float("nan"))], [(0, 1.0)]][
             trial.number
         ]:
@@ -177,8 +183,8 @@ def test_pruned_trials_keep_their_last_value_and_the_reason(place: Any, function
     ]  # fmt: skip
 
 
-def test_with_several_metrics_nothing_is_pruned(place: Any, function: Any) -> None:
-    def run(trial: optuna.Trial) -> Any:
+def test_with_several_metrics_nothing_is_pruned(place: Workplace, function: SetFunction) -> None:
+    def run(trial: optuna.Trial) -> object:
         trial.report(1.0, 1)
         assert not trial.should_prune()
         if trial.number == 1:
@@ -195,7 +201,9 @@ def test_with_several_metrics_nothing_is_pruned(place: Any, function: Any) -> No
     assert second.state == TrialState.PRUNED and second.values is None
 
 
-def test_a_step_is_reported_once_and_is_not_negative(place: Any, function: Any) -> None:
+def test_a_step_is_reported_once_and_is_not_negative(
+    place: Workplace, function: SetFunction
+) -> None:
     def run(trial: optuna.Trial) -> float:
         trial.report(1.0, 1)
         trial.report(2.0, 1)
@@ -209,7 +217,7 @@ def test_a_step_is_reported_once_and_is_not_negative(place: Any, function: Any) 
     assert place.only().intermediate_values == {1: 1.0}
 
 
-def test_the_specs_domain_stands_in_place_of_the_functions(place: Any, function: Any) -> None:
+def test_the_specs_domain_overrides_the_functions(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         free = trial.suggest_float("free", 0, 1)
         assert trial.suggest_float("free", 0, 1) == free
@@ -221,7 +229,7 @@ def test_the_specs_domain_stands_in_place_of_the_functions(place: Any, function:
     assert 5 <= place.only().params["x"] <= 6 and 0 <= place.only().params["free"] <= 1
 
 
-def test_a_pruner_that_has_seen_enough_ends_a_trial(place: Any, function: Any) -> None:
+def test_the_pruner_ends_a_bad_trial(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         for step in range(1, 5):
             trial.report(trial.number, step)
@@ -237,8 +245,8 @@ def test_a_pruner_that_has_seen_enough_ends_a_trial(place: Any, function: Any) -
     assert [trial.state for trial in place.trials()][2:] == [TrialState.PRUNED] * 4
 
 
-def test_what_others_did_comes_with_the_value_that_is_decided_about(
-    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+def test_others_trials_are_seen_when_a_value_is_decided_about(
+    place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sampler and the pruner find it without a question of their own."""
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
@@ -246,7 +254,7 @@ def test_what_others_did_comes_with_the_value_that_is_decided_about(
 
     def run(trial: optuna.Trial) -> float:
         other = place.claims()
-        other.finish(other.claim().trial_id, "COMPLETE", [1.0], {})
+        other.finish(take(other), "COMPLETE", [1.0], {})
         for step in (1, 2):
             seen.append([each.state for each in trial.study.get_trials(deepcopy=False)])
             trial.report(0.5, step)
@@ -258,8 +266,8 @@ def test_what_others_did_comes_with_the_value_that_is_decided_about(
     assert seen == [[TrialState.RUNNING], [TrialState.RUNNING, TrialState.COMPLETE]]
 
 
-def test_a_rung_is_noted_with_the_value_that_reaches_it(
-    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_rung_is_stored_with_the_value_that_reaches_it(
+    place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others find it when the pruner is asked, not a question later."""
     noted: list[dict[str, Any]] = []
@@ -278,8 +286,8 @@ def test_a_rung_is_noted_with_the_value_that_reaches_it(
     assert noted == [first, first, {**first, "completed_rung_1": 0.5}]
 
 
-def test_a_worker_knows_its_ended_trials_as_the_database_has_them(
-    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_workers_cache_of_ended_trials_equals_the_database(
+    place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps what it wrote itself, and is told the rest where somebody else wrote to a trial."""
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", 1000.0)
@@ -295,7 +303,7 @@ def test_a_worker_knows_its_ended_trials_as_the_database_has_them(
         for step, value in enumerate((0.5, float("inf"), float("nan")), 1):
             trial.report(value, step)
         if trial.number == 1:
-            PostgresStorage(place.site.database).set_trial_user_attr(trial._trial_id, "note", "!")
+            PostgresStorage(place.database).set_trial_user_attr(trial._trial_id, "note", "!")
         if trial.number == 2:
             raise optuna.TrialPruned("enough")
         return float("inf") if trial.number == 3 else 0.5
@@ -313,7 +321,9 @@ def _facts(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {**vars(trial), "intermediate_values": repr(trial.intermediate_values)}
 
 
-def test_the_sampler_reads_the_trials_of_its_own_moment(place: Any, function: Any) -> None:
+def test_the_sampler_sees_the_trials_at_the_time_of_its_draw(
+    place: Workplace, function: SetFunction
+) -> None:
     def run(trial: optuna.Trial) -> float:
         seen.append(len(trial.study._get_trials(deepcopy=False, use_cache=True)))
         return 0.5
@@ -328,10 +338,10 @@ def test_the_sampler_reads_the_trials_of_its_own_moment(place: Any, function: An
 # Leaving, and going on
 
 
-def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
-    place: Any, after_step: Any
+def test_stopped_worker_releases_its_trial_and_the_next_worker_resumes_it(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if step == 2:
             trial.storage.set_trial_system_attr(trial._trial_id, "completed_rung_0", 0.5)
             trial.seconds_before = 1000.0
@@ -358,8 +368,8 @@ def test_who_leaves_gives_the_trial_back_and_the_next_goes_on_from_its_step(
     assert place.execute("SELECT * FROM orch.artifact") == []
 
 
-def test_who_leaves_at_the_last_step_ends_the_trial_with_all_that_it_wrote(
-    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+def test_worker_stopped_at_the_last_step_finishes_the_trial_with_all_its_writes(
+    place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(trials=2)
     leaving = place.worker()
@@ -370,7 +380,9 @@ def test_who_leaves_at_the_last_step_ends_the_trial_with_all_that_it_wrote(
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
-def test_a_function_is_left_after_its_report_and_starts_anew(place: Any, function: Any) -> None:
+def test_stopped_worker_interrupts_a_function_at_its_report_and_the_next_restarts_it(
+    place: Workplace, function: SetFunction
+) -> None:
     def run(trial: optuna.Trial) -> float:
         x = trial.suggest_float("x", 0, 1)
         trial.report(x, 1)
@@ -389,8 +401,10 @@ def test_a_function_is_left_after_its_report_and_starts_anew(place: Any, functio
     assert place.only().value == waiting.params["x"]
 
 
-def test_a_function_that_is_left_at_its_last_step_ends(place: Any, function: Any) -> None:
-    def run(trial: Any) -> float:
+def test_worker_stopped_at_a_functions_last_step_finishes_the_trial(
+    place: Workplace, function: SetFunction
+) -> None:
+    def run(trial: Trial) -> float:
         trial.steps = 1
         leaving.leave()
         trial.report(0.5, 1)
@@ -403,16 +417,16 @@ def test_a_function_that_is_left_at_its_last_step_ends(place: Any, function: Any
     assert place.only().state == TrialState.COMPLETE
 
 
-def test_who_must_leave_does_not_wait_for_a_database_that_is_away(
-    place: Any, monkeypatch: pytest.MonkeyPatch
+def test_stopped_worker_does_not_wait_for_an_unreachable_database(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither when it joins nor when it claims; else it would wait for the whole patience."""
     place.create()
     early, late = place.worker(), place.worker()
     claim = Claims.claim
 
-    def claim_without(claims: Claims, since: Any) -> Any:
-        place.site.goes_away()
+    def claim_without(claims: Claims, since: Position | None) -> Claim:
+        place.own.goes_away()
         late.leave()
         return claim(claims, since)
 
@@ -424,14 +438,14 @@ def test_who_must_leave_does_not_wait_for_a_database_that_is_away(
         early.run()
 
 
-def test_the_next_trial_that_came_with_an_end_is_given_back(
-    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+def test_stopped_worker_releases_the_next_trial_that_it_already_claimed(
+    place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(trials=2)
     leaving = place.worker()
     finish = Claims.finish_and_claim
 
-    def finish_then_leave(*arguments: Any) -> Any:
+    def finish_then_leave(*arguments: Any) -> Claim | None:
         claim = finish(*arguments)
         leaving.leave()
         return claim
@@ -441,8 +455,8 @@ def test_the_next_trial_that_came_with_an_end_is_given_back(
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE, TrialState.WAITING]
 
 
-def test_a_worker_has_one_connection_and_none_while_it_waits_for_work(
-    place: Any, after_step: Any
+def test_a_worker_has_one_connection_and_none_while_idle(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
     others = (
         "SELECT count(*) AS n FROM pg_stat_activity "
@@ -454,7 +468,7 @@ def test_a_worker_has_one_connection_and_none_while_it_waits_for_work(
 
     seen: list[int] = []
 
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if step > 1:
             place.wait_until_saved(step - 1)  # the reporter and the checkpoints are at work, too
         seen.append(connections())
@@ -464,21 +478,23 @@ def test_a_worker_has_one_connection_and_none_while_it_waits_for_work(
     staying = place.worker(stay=True)
     thread = threading.Thread(target=staying.run)
     thread.start()
-    wait_for(lambda: bool(place.trials()) and place.only().state.is_finished())
-    wait_for(lambda: connections() == 0)
+    wait_until(lambda: bool(place.trials()) and place.only().state.is_finished())
+    wait_until(lambda: connections() == 0)
     staying.leave()
     thread.join(30)
     assert not thread.is_alive() and seen == [1] * 4
 
 
-def test_a_worker_whose_time_is_up_takes_no_trial(place: Any) -> None:
+def test_a_worker_past_its_time_limit_claims_no_trial(place: Workplace) -> None:
     place.create()
     place.worker(timeout=0).run()
     assert place.trials() == []
 
 
 @pytest.mark.parametrize("trials", [1, 2])
-def test_who_stays_waits_for_more_budget_or_time(place: Any, after_step: Any, trials: int) -> None:
+def test_a_staying_worker_waits_for_more_budget_or_time(
+    place: Workplace, after_step: SetAfterStep, trials: int
+) -> None:
     late = "UPDATE orch.study SET opened_at = opened_at - interval '2 hours'"
     after_step(lambda trial, step: place.execute(late) if step == 4 else None)
     place.create(trials=trials, study={"timeout": "1h"})
@@ -494,14 +510,16 @@ def test_who_stays_waits_for_more_budget_or_time(place: Any, after_step: Any, tr
     assert not thread.is_alive()
 
 
-def test_a_stopped_study_lets_its_workers_go(place: Any, after_step: Any) -> None:
+def test_workers_leave_a_stopped_study(place: Workplace, after_step: SetAfterStep) -> None:
     place.create(trials=5)
-    after_step(lambda trial, step: stop(place.site.database, place.study))
+    after_step(lambda trial, step: stop(place.database, place.study))
     place.worker().run()
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE]
 
 
-def test_a_worker_leaves_a_schema_that_is_not_its_own(place: Any, after_step: Any) -> None:
+def test_a_worker_leaves_when_the_schema_version_differs(
+    place: Workplace, after_step: SetAfterStep
+) -> None:
     place.create(trials=2)
     after_step(lambda trial, step: place.execute("UPDATE orch.schema_version SET version = 99"))
     try:
@@ -515,15 +533,18 @@ def test_a_worker_leaves_a_schema_that_is_not_its_own(place: Any, after_step: An
 # The lease is gone
 
 
-def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
-    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+def test_a_reclaimed_trial_is_dropped_at_its_next_report(
+    place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    later = itertools.count(4)
+
+    def act(trial: Trial, step: int) -> None:
         if (trial.number, step) == (0, 2):
             place.wait_until_arrived(trial)
             place.lose_the_lease()
         if (trial.number, step) == (0, 3):
-            wait_for(lambda: trial._reporter.lost)
+            while True:  # until it is told that the lease is gone
+                trial.report(0.0, next(later))
 
     place.create(worker={"max_failures": 2}, trials=1)
     after_step(act)
@@ -536,8 +557,8 @@ def test_a_trial_that_was_taken_back_is_dropped_at_its_next_report(
 
 
 @pytest.mark.parametrize("end", ["returns", "fails", "is pruned"])
-def test_a_trial_that_was_taken_back_is_dropped_at_its_end(
-    place: Any, function: Any, end: str, caplog: pytest.LogCaptureFixture
+def test_a_reclaimed_trial_is_dropped_at_its_end(
+    place: Workplace, function: SetFunction, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         if trial.number == 0:
@@ -558,14 +579,14 @@ def test_a_trial_that_was_taken_back_is_dropped_at_its_end(
     assert "dropped" in caplog.text
 
 
-def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
-    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_reclaimed_before_it_starts_does_not_train(
+    place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(worker={"max_failures": 2})
     worker = place.worker()
     claim = Claims.claim
 
-    def claim_and_lose(claims: Claims, since: Any) -> Any:
+    def claim_and_lose(claims: Claims, since: Position | None) -> Claim:
         claimed = claim(claims, since)
         if not hooked.Hooked.trained:
             place.execute("UPDATE orch.lease SET worker_id = %(other)s", other=str(uuid4()))
@@ -583,8 +604,8 @@ def test_a_trial_that_was_taken_back_meanwhile_does_not_go_on(
     assert hooked.Hooked.trained == [] and place.only().state == TrialState.RUNNING
 
 
-def test_a_trial_that_was_taken_back_is_not_paused(place: Any, after_step: Any) -> None:
-    def act(trial: Any, step: int) -> None:
+def test_a_reclaimed_trial_is_not_paused(place: Workplace, after_step: SetAfterStep) -> None:
+    def act(trial: Trial, step: int) -> None:
         if trial.number == 0:
             # The values have arrived, and no heartbeat is due: nothing but the pause can notice.
             place.wait_until_arrived(trial)
@@ -601,27 +622,27 @@ def test_a_trial_that_was_taken_back_is_not_paused(place: Any, after_step: Any) 
     assert first.state == TrialState.FAIL and "orch:paused" not in first.system_attrs
 
 
-def test_a_deleted_study_is_said_once(place: Any, after_step: Any) -> None:
+def test_a_deleted_study_is_logged_once(place: Workplace, after_step: SetAfterStep) -> None:
     place.create(trials=3)
 
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if step == 2:
             place.wait_until_arrived(trial)
-            delete(place.site.database, place.study)
+            delete(place.database, place.study)
 
     after_step(act)
     with pytest.raises(StudyFailed, match="was deleted; this worker ends"):
         place.worker().run()
 
 
-def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
-    place: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_study_deleted_right_after_the_claim_is_logged_once(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.create(trials=3)
     start = WorkerStorage.start_trial
 
-    def delete_before(*arguments: Any) -> Any:
-        delete(place.site.database, place.study)
+    def delete_before(*arguments: Any) -> optuna.trial.FrozenTrial:
+        delete(place.database, place.study)
         return start(*arguments)
 
     monkeypatch.setattr(WorkerStorage, "start_trial", delete_before)
@@ -632,16 +653,16 @@ def test_a_study_that_is_deleted_right_after_the_claim_is_said_once(
 # The database is away
 
 
-def test_training_goes_on_without_the_database_and_every_value_arrives(
-    place: Any, after_step: Any
+def test_training_continues_during_an_outage_and_every_value_arrives(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if step == 1:
-            place.site.goes_away()
+            place.own.goes_away()
         if step == 3:
             assert trial.values == pytest.approx({n: trial.params["x"] + n for n in (1, 2, 3)})
             assert not trial.should_prune()
-            place.site.comes_back()
+            place.own.comes_back()
 
     after_step(act)
     place.create()
@@ -651,14 +672,16 @@ def test_training_goes_on_without_the_database_and_every_value_arrives(
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
-def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
-    place: Any, after_step: Any
+def test_after_storage_patience_the_trial_is_saved_and_the_next_worker_resumes_it(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if step == 2:
-            place.site.goes_away()
+            place.own.goes_away()
         if step > 2:
-            wait_for(lambda: trial._reporter.outage_seconds > 0.3)
+            state = np.array([float(sum(range(1, step + 1)))])
+            while True:  # until its patience is over
+                trial.checkpoint(step, lambda: {"state": state})
 
     after_step(act)
     place.create(worker={"storage_patience": 0.3})
@@ -669,7 +692,7 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     last = trained[-1][1]
     assert last in (2, 3), "on a busy machine the second step itself is beyond the patience"
     assert [path.name for path in saved_files()] == ["trial-0.npz"]
-    place.site.comes_back()
+    place.own.comes_back()
     known: list[dict[int, float]] = []
     after_step(lambda trial, step: known.append(trial.values))
     place.worker(mine).run()
@@ -681,29 +704,29 @@ def test_beyond_its_patience_a_worker_keeps_the_trial_and_the_next_takes_it_up(
     assert not list(saved_files()), "what is kept goes with its trial's end"
 
 
-def test_an_end_that_could_not_be_told_is_told_by_the_next_worker_here(
-    place: Any, after_step: Any
+def test_an_undelivered_result_is_delivered_by_the_next_worker_on_this_machine(
+    place: Workplace, after_step: SetAfterStep
 ) -> None:
-    after_step(lambda trial, step: place.site.goes_away() if step == 4 else None)
+    after_step(lambda trial, step: place.own.goes_away() if step == 4 else None)
     place.create(worker={"storage_patience": 0.3})
     mine = uuid4()
     with pytest.raises(PatienceExceeded, match="the storage is out of reach"):
         place.worker(mine).run()
-    place.site.comes_back()
+    place.own.comes_back()
     place.worker(mine).run()
     assert hooked.Hooked.trained == [(0, step) for step in (1, 2, 3, 4)], "nothing twice"
     trial = place.only()
     assert trial.state == TrialState.COMPLETE and list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
-def test_an_end_of_a_function_that_reported_nothing_is_told_by_the_next_worker_too(
-    place: Any, function: Any
+def test_an_undelivered_result_of_a_function_without_reports_is_delivered_too(
+    place: Workplace, function: SetFunction
 ) -> None:
     calls: list[int] = []
 
     def run(trial: optuna.Trial) -> float:
         calls.append(trial.number)
-        place.site.goes_away()
+        place.own.goes_away()
         return 0.5
 
     function(run)
@@ -711,24 +734,25 @@ def test_an_end_of_a_function_that_reported_nothing_is_told_by_the_next_worker_t
     mine = uuid4()
     with pytest.raises(PatienceExceeded, match="the storage is out of reach"):
         place.worker(mine).run()
-    place.site.comes_back()
+    place.own.comes_back()
     place.worker(mine).run()
     assert calls == [0] and place.only().values == [0.5]
 
 
-def test_what_is_kept_of_other_parameters_is_not_taken_up(
-    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+def test_saved_state_with_different_parameters_is_not_resumed(
+    place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
-    after_step(
-        lambda trial, step: (
-            (place.wait_until_arrived(trial), place.site.goes_away()) if step == 4 else None
-        )
-    )
+    def act(trial: Trial, step: int) -> None:
+        if step == 4:
+            place.wait_until_arrived(trial)
+            place.own.goes_away()
+
+    after_step(act)
     place.create(worker={"storage_patience": 0.3})
     mine = uuid4()
     with pytest.raises(PatienceExceeded):
         place.worker(mine).run()
-    place.site.comes_back()
+    place.own.comes_back()
     after_step(lambda trial, step: None)
     place.execute("UPDATE trial_params SET param_value = 0.987654")
     place.worker(mine).run()
@@ -736,11 +760,11 @@ def test_what_is_kept_of_other_parameters_is_not_taken_up(
     assert "what is kept here has other parameters" in caplog.text
 
 
-def test_a_function_beyond_its_patience_ends_the_worker_and_keeps_nothing(
-    place: Any, function: Any, tmp_path: Path
+def test_after_storage_patience_a_function_saves_nothing(
+    place: Workplace, function: SetFunction, tmp_path: Path
 ) -> None:
-    def run(trial: Any) -> float:
-        place.site.goes_away()
+    def run(trial: Trial) -> float:
+        place.own.goes_away()
         for step in range(1, 1000):
             trial.report(0.5, step)
             time.sleep(0.02)
@@ -753,19 +777,20 @@ def test_a_function_beyond_its_patience_ends_the_worker_and_keeps_nothing(
     assert not (tmp_path / "unfinished").exists()
 
 
-def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
-    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+def test_undelivered_parameters_are_restored_from_disk(
+    place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
-    after_step(
-        lambda trial, step: (
-            (place.wait_until_arrived(trial), place.site.goes_away()) if step == 1 else None
-        )
-    )
+    def act(trial: Trial, step: int) -> None:
+        if step == 1:
+            place.wait_until_arrived(trial)
+            place.own.goes_away()
+
+    after_step(act)
     place.create(worker={"storage_patience": 0.3}, study={"trials": 1})
     mine = uuid4()
     with pytest.raises(PatienceExceeded):
         place.worker(mine).run()
-    place.site.comes_back()
+    place.own.comes_back()
     x = place.only().params["x"]
     place.execute("DELETE FROM trial_intermediate_values")
     place.execute("DELETE FROM trial_params")
@@ -777,22 +802,22 @@ def test_what_was_drawn_and_never_arrived_is_drawn_again_from_the_disk(
     assert place.only().intermediate_values == {step: x + step for step in range(1, 5)}
 
 
-def test_a_pruner_that_cannot_read_lets_the_trial_go_on(
-    place: Any, function: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_continues_if_the_pruner_cannot_read(
+    place: Workplace, function: SetFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_storage, "_FRESH_SECONDS", -1.0)
 
-    def run(trial: Any) -> float:
+    def run(trial: Trial) -> float:
         trial.report(0.5, 1)
         place.wait_until_arrived(trial)
-        place.site.goes_away()
+        place.own.goes_away()
         trial.study.pruner = Reads()
         pruned = trial.should_prune()
-        place.site.comes_back()
+        place.own.comes_back()
         return float(pruned)
 
     class Reads(optuna.pruners.BasePruner):
-        def prune(self, study: optuna.Study, trial: Any) -> bool:
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
             study._storage.get_all_trials(study._study_id, deepcopy=False)
             return True
 
@@ -802,12 +827,12 @@ def test_a_pruner_that_cannot_read_lets_the_trial_go_on(
     assert place.only().value == 0.0
 
 
-def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
-    place: Any, function: Any
+def test_storage_failure_inside_the_objective_ends_the_worker_in_one_line(
+    place: Workplace, function: SetFunction
 ) -> None:
     def run(trial: optuna.Trial) -> float:
         trial.report(0.5, 1)
-        place.site.goes_away()
+        place.own.goes_away()
         trial.study.user_attrs  # noqa: B018 - not waited for: the objective's own question
         return 0.0
 
@@ -817,25 +842,25 @@ def test_a_storage_that_fails_in_the_objective_ends_the_worker_in_one_line(
         place.worker().run()
 
 
-def test_who_ends_at_once_gives_back_what_it_holds(
-    place: Any, caplog: pytest.LogCaptureFixture
+def test_a_worker_stopped_at_once_releases_its_trials(
+    place: Workplace, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.create()
     claims = place.claims()
     assert claims.claim().outcome == "trial"
-    place.site.goes_away()
-    abandon(place.site.url, place.study.study_id, claims.token)
+    place.own.goes_away()
+    abandon(place.url, place.study.study_id, claims.token)
     assert "its trial is taken back after the grace period" in caplog.text
-    place.site.comes_back()
+    place.own.comes_back()
     assert place.only().state == TrialState.RUNNING
-    abandon(place.site.url, place.study.study_id, claims.token)
+    abandon(place.url, place.study.study_id, claims.token)
     assert place.only().state == TrialState.WAITING
 
 
 # What is tried next
 
 
-def test_hyperband_with_promotion_trains_each_step_once(place: Any) -> None:
+def test_hyperband_with_promotion_trains_each_step_once(place: Workplace) -> None:
     place.create(
         trials=8,
         pruner={"name": "hyperband", "promote": True, "reduction_factor": 2},
@@ -851,14 +876,8 @@ def test_hyperband_with_promotion_trains_each_step_once(place: Any) -> None:
     assert place.execute("SELECT * FROM orch.checkpoint") == []
 
 
-def test_a_grid_is_tried_once_and_the_study_is_done(place: Any) -> None:
-    place.create(trials=9, sampler={"name": "grid"}, space={"x": {"choice": [0.25, 0.5, 0.75]}})
-    place.worker().run()
-    assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5, 0.75]
-
-
-def test_a_grid_with_a_cell_that_fails_ends_without_it(
-    place: Any, after_step: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_grid_with_a_failing_cell_ends_without_it(
+    place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile a second worker finds neither work nor an end, and waits."""
     place.create(
@@ -869,17 +888,17 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
     )
     waiting = place.worker()
 
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if trial.number == 0:
             raise ValueError("on purpose")
         if step == 1:
             thread.start()
-            wait_for(lambda: len(asked) == 3)
+            wait_until(lambda: len(asked) == 3)
 
-    asked: list[Any] = []
+    asked: list[Position | None] = []
     claim = Claims.claim
 
-    def claim_and_note(claims: Claims, since: Any) -> Any:
+    def claim_and_note(claims: Claims, since: Position | None) -> Claim:
         if claims.token == waiting.token:
             asked.append(since)
         return claim(claims, since)
@@ -895,21 +914,13 @@ def test_a_grid_with_a_cell_that_fails_ends_without_it(
     assert row["reason"] == "every configuration has been tried"
 
 
-def test_parameters_that_do_not_exist_beside_the_others_are_not_drawn(
-    place: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def is_active(self: Any, name: str, chosen: Any) -> bool:
-        return name == "x" or chosen["x"] > 0.9
-
-    monkeypatch.setattr(hooked.Hooked, "is_active", is_active)
-    domains = {"x": FloatDistribution(0.0, 0.8), "z": FloatDistribution(0.0, 1.0)}
-    monkeypatch.setattr(hooked.Hooked, "space", lambda self: domains)
-    place.create()
+def test_inactive_parameters_are_not_drawn(place: Workplace) -> None:
+    place.create("hooked:Conditional")
     place.worker().run()
     assert list(place.only().params) == ["x"]
 
 
-def test_a_sampler_that_has_tried_everything_ends_the_study(place: Any) -> None:
+def test_a_sampler_that_has_tried_everything_ends_the_study(place: Workplace) -> None:
     place.create(trials=9, sampler={"name": "bruteforce"}, space={"x": {"choice": [0.25, 0.5]}})
     place.worker().run()
     assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5]
@@ -917,7 +928,7 @@ def test_a_sampler_that_has_tried_everything_ends_the_study(place: Any) -> None:
     assert row == {"state": "exhausted", "reason": "every configuration has been tried"}
 
 
-def test_an_objective_that_stops_its_study_is_the_reason(place: Any, function: Any) -> None:
+def test_a_study_stopped_by_its_objective_says_so(place: Workplace, function: SetFunction) -> None:
     def run(trial: optuna.Trial) -> float:
         if trial.number == 2:
             trial.study.stop()
@@ -929,13 +940,13 @@ def test_an_objective_that_stops_its_study_is_the_reason(place: Any, function: A
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE] * 3
     [row] = place.execute("SELECT state, reason FROM orch.study WHERE study_id = %(study)s")
     assert row == {"state": "exhausted", "reason": "the objective called study.stop()"}
-    found = summarise(place.site.database, open_study(place.site.database, place.name)).verdict
+    found = summarise(place.database, open_study(place.database, place.name)).verdict
     assert "No further trial starts: the objective called study.stop()." in found
     assert not any("So far" in sentence for sentence in found)
 
 
 def test_a_terminator_that_cannot_judge_ends_neither_the_worker_nor_the_search(
-    place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def raises(*_: Any) -> bool:
         raise FloatingPointError("overflow encountered in subtract")
@@ -948,7 +959,9 @@ def test_a_terminator_that_cannot_judge_ends_neither_the_worker_nor_the_search(
     assert len(said) == 1 and "overflow encountered in subtract" in said[0]
 
 
-def test_a_terminator_that_expects_no_gain_ends_the_study(place: Any, function: Any) -> None:
+def test_a_terminator_that_expects_no_gain_ends_the_study(
+    place: Workplace, function: SetFunction
+) -> None:
     function(lambda trial: 1.0)
     place.create(
         "hooked:plain", trials=99,
@@ -963,28 +976,32 @@ def test_a_terminator_that_expects_no_gain_ends_the_study(place: Any, function: 
 # Checkpoints and models
 
 
-def test_a_checkpoint_above_the_cap_stops_checkpoints_not_the_trial(
-    place: Any, after_step: Any, function: Any, caplog: pytest.LogCaptureFixture
+def test_a_checkpoint_above_the_limit_stops_checkpoints_not_the_trial(
+    place: Workplace,
+    after_step: SetAfterStep,
+    function: SetFunction,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     place.create(worker={"artifact_limit_mb": 1})
 
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         trial.checkpoint(step, lambda: {"state": np.zeros(200_000)})
-        wait_for(lambda: "no checkpoints for this study" in caplog.text)
+        wait_until(lambda: "no checkpoints for this study" in caplog.text)
 
     after_step(act)
     place.worker().run()
     assert place.only().state == TrialState.COMPLETE
     assert caplog.text.count("no checkpoints for this study") == 1
+    assert caplog.text.count("raise worker.artifact_limit_mb") == 1
 
 
-def test_a_store_that_fails_is_said_once_and_the_trial_ends_well(
-    place: Any, after_step: Any, caplog: pytest.LogCaptureFixture
+def test_a_failing_artifact_store_warns_once_and_the_trial_completes(
+    place: Workplace, after_step: SetAfterStep, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         place.execute("ALTER TABLE IF EXISTS orch.artifact_chunk RENAME TO chunk_away")
         trial.checkpoint(step, lambda: {"state": np.zeros(1)})
-        wait_for(lambda: "a checkpoint was not saved" in caplog.text)
+        wait_until(lambda: "a checkpoint was not saved" in caplog.text)
 
     place.create()
     after_step(act)
@@ -997,9 +1014,9 @@ def test_a_store_that_fails_is_said_once_and_the_trial_ends_well(
 
 
 @pytest.mark.parametrize(("damaged", "trained"), [([3], [3, 4]), ([2, 3], [1, 2, 3, 4])])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    place: Any,
-    after_step: Any,
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
+    place: Workplace,
+    after_step: SetAfterStep,
     caplog: pytest.LogCaptureFixture,
     damaged: list[int],
     trained: list[int],
@@ -1007,7 +1024,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     place.create()
     leaving = place.worker()
 
-    def act(trial: Any, step: int) -> None:
+    def act(trial: Trial, step: int) -> None:
         if step > 1:
             place.wait_until_saved(step - 1)
         if step == 3:
@@ -1032,13 +1049,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert trial.intermediate_values == {each: trial.params["x"] + each for each in (1, 2, 3, 4)}
 
 
-def test_models_of_the_best_are_kept_and_the_others_fall_out(
-    place: Any, function: Any, caplog: pytest.LogCaptureFixture
+def test_models_of_the_best_trials_are_kept_and_others_removed(
+    place: Workplace, function: SetFunction, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = [3.0, 1.0, 2.0, 5.0, 0.5]
     saved: list[float] = []
 
-    def run(trial: Any) -> float:
+    def run(trial: Trial) -> float:
         value = values[trial.number]
 
         def save(path: Path) -> None:
@@ -1065,23 +1082,14 @@ def test_models_of_the_best_are_kept_and_the_others_fall_out(
     assert "the model of trial 4 is not kept" in caplog.text
 
 
-def test_a_model_is_not_worth_a_trial(place: Any, function: Any) -> None:
-    def run(trial: Any) -> float:
-        place.site.goes_away()
+def test_losing_a_model_does_not_fail_the_trial(place: Workplace, function: SetFunction) -> None:
+    def run(trial: Trial) -> float:
+        place.own.goes_away()
         trial.offer_model(1.0, lambda path: path.write_bytes(b""))
-        place.site.comes_back()
+        place.own.comes_back()
         return 1.0
 
     function(run)
     place.create("hooked:plain")
     place.worker().run()
     assert place.only().value == 1.0
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    event = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        event.wait(0.02)
-    raise AssertionError("waited in vain")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.report.figures.scales import Linear, Scale, value_range
-from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.figures.scales import Linear, Log, Scale, value_range
+from orchestrator.report.figures.svg import Drawing, Figure, Frame, polyline
 from orchestrator.report.numbers import counted
-from orchestrator.report.summary import Summary, TrialSummary
+from orchestrator.report.summary import Best, Summary, TrialSummary
 
 _MOST_CURVES = 200  # of each kind; more lines are a carpet
+# What is logged has many figures, of which a page shows one at a time: each is small.
+_MOST_LOGS = 24
+_MOST_LOGGED = 40  # trials of each kind
+MOST_LOGGED_STEPS = 50
+_WIDE = 1000.0  # the highest of a learning rate's values is as many times the lowest
+_STYLES = {"PRUNED": "pruned", "COMPLETE": "complete"}
 
 
 def value_scale(values: Sequence[float], maximize: bool, start: float, end: float) -> Linear:
@@ -68,48 +75,135 @@ def _mark_best(summary: Summary, drawing: Drawing, x: Scale, y: Scale) -> None:
 
 
 def curves(summary: Summary) -> Figure | None:
-    """Each trial's reported values; the pruned ones dimmed, the winner in front."""
+    """Each trial's reported values, and in further views what else the trials log."""
+    reported = _reported_curves(summary)
+    views = [reported] if reported is not None else []
+    names = list(dict.fromkeys(name for trial in summary.trials for name in trial.logs))
+    if reported is not None and summary.rounds == 1 and summary.metrics[0] in names:
+        names.remove(summary.metrics[0])  # it is what is reported
+    shown = with_drawn_logs(summary.trials, summary.best)
+    for index, name in enumerate(names[:_MOST_LOGS]):
+        view = _logged_curves(summary, shown, name)
+        if view is not None:
+            views.append(replace(view, key=f"curves-{index}"))
+    if not views:
+        return None
+    first = replace(views[0], key="curves")
+    left_out = len(names) - _MOST_LOGS
+    if left_out > 0:
+        more = f" {counted(left_out, 'further log')} only in the JSON."
+        first = replace(first, caption=first.caption + more)
+    return replace(first, views=views[1:])
+
+
+def with_drawn_logs(trials: Sequence[TrialSummary], best: Best | None) -> list[TrialSummary]:
+    """The trials whose logs the page draws, the best last."""
+    number = None if best is None else best.number
+    drawn = [
+        trial
+        for state in ("PRUNED", "COMPLETE")
+        for trial in evenly([each for each in trials if each.state == state], _MOST_LOGGED)
+        if trial.number != number
+    ]
+    return drawn + [trial for trial in trials if trial.number == number]
+
+
+def _reported_curves(summary: Summary) -> Figure | None:
+    """The pruned ones dimmed, the winner in front."""
     with_curve = [t for t in summary.trials if t.intermediate]
     if max((len(t.intermediate) for t in with_curve), default=0) < 2 or summary.is_multi_objective:
         return None
-    frame = Frame()
-    finite = [v for t in with_curve for v in t.intermediate.values() if v is not None]
-    steps = [int(step) for t in with_curve for step in t.intermediate]
-    y = value_scale(finite, summary.maximize, frame.y0, frame.y1)
-    x = Linear(min(steps), max(steps), frame.x0, frame.x1, 8, whole=True)
-    drawing = Drawing(frame)
-    drawing.axes(x, y, summary.step, summary.metrics[0])
-    points = []
-    notes = []
-    for state, style in (("PRUNED", "pruned"), ("COMPLETE", "complete")):
+    drawn, notes = [], []
+    for state, style in _STYLES.items():
         members = [t for t in with_curve if t.state == state]
-        drawn = evenly(members, _MOST_CURVES)
-        if len(drawn) < len(members):
-            notes.append(f"{len(drawn)} of {counted(len(members), f'{style} curve')} drawn")
-        lines = [_curve(t, x, y) for t in drawn]
-        path = "".join(
-            "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in line) for line in lines if line
-        )
-        drawing.path(f"line {style}", path)
-        points += [(*line[-1], t.number) for t, line in zip(drawn, lines, strict=True) if line]
-    best = next((t for t in with_curve if summary.best and t.number == summary.best.number), None)
-    if best is not None:
-        line = _curve(best, x, y)
-        drawing.line("best", line)
-        drawing.star(*line[-1])
-        points.append((*line[-1], best.number))
+        some = evenly(members, _MOST_CURVES)
+        if len(some) < len(members):
+            notes.append(f"{len(some)} of {counted(len(members), f'{style} curve')} drawn")
+        drawn += some
     extra = f" {'; '.join(notes)}." if notes else ""
+    lines = {trial.number: trial.intermediate for trial in with_curve}
+    finite = [v for line in lines.values() for v in line.values() if v is not None]
+    return _draw_curves(
+        summary, drawn, lines, summary.metrics[0], value_range(finite, summary.maximize), extra
+    )
+
+
+def _logged_curves(summary: Summary, drawn: list[TrialSummary], name: str) -> Figure | None:
+    lines = {trial.number: _thinned(trial.logs[name]) for trial in drawn if name in trial.logs}
+    finite = sorted(v for line in lines.values() for v in line.values() if v is not None)
+    if not finite:
+        return None
+    notes = []
+    for state, style in _STYLES.items():
+        count = sum(trial.state == state for trial in summary.trials)
+        if count > _MOST_LOGGED:
+            notes.append(f"{_MOST_LOGGED} of {counted(count, f'{style} trial')} drawn")
+    # Nobody says which end is good: the one near which most values lie is shown in full.
+    upwards = finite[-1] - finite[len(finite) // 2] < finite[len(finite) // 2] - finite[0]
+    extra = f" {'; '.join(notes)}." if notes else ""
+    return _draw_curves(summary, drawn, lines, name, value_range(finite, upwards), extra)
+
+
+def _thinned(line: dict[str, float | None]) -> dict[str, float | None]:
+    """At most as many steps as the drawing tells apart, the last among them."""
+    every = -(-len(line) // MOST_LOGGED_STEPS)
+    return (
+        line
+        if every == 1
+        else {**dict(list(line.items())[::every]), **dict(list(line.items())[-1:])}
+    )
+
+
+def _draw_curves(
+    summary: Summary,
+    drawn: Sequence[TrialSummary],
+    lines: Mapping[int, Mapping[str, float | None]],
+    name: str,
+    ends: tuple[float, float],
+    extra: str,
+) -> Figure:
+    """Lines by the trials' numbers; of all of them, those that are drawn."""
+    frame = Frame()
+    steps = [int(step) for line in lines.values() for step in line]
+    finite = [value for line in lines.values() for value in line.values() if value is not None]
+    y = _upright(finite, ends, frame)
+    first, last = min(steps), max(steps)
+    x = Linear(first, last if last > first else first + 1, frame.x0, frame.x1, 8, whole=True)
+    drawing = Drawing(frame)
+    drawing.axes(x, y, summary.step, name)
+    points: list[tuple[float, float, int]] = []
+    for state, style in _STYLES.items():
+        data = ""
+        for trial in drawn:
+            line = _places(lines.get(trial.number, {}), x, y) if trial.state == state else []
+            if line:
+                data += polyline(line)
+                points.append((*line[-1], trial.number))
+        drawing.path(f"line {style}", data)
+    best = summary.best and _places(lines.get(summary.best.number, {}), x, y)
+    if summary.best and best:
+        drawing.line("best", best)
+        drawing.star(*best[-1])
+        points.append((*best[-1], summary.best.number))
+    far = outside(finite, y) if isinstance(y, Linear) else ""
     caption = (
-        f"The {summary.metrics[0]} by {summary.step}: pruned trials are grey, the best is "
-        f"orange.{extra}{outside(finite, y)}"
+        f"The {name} by {summary.step}: pruned trials are grey, the best is orange.{extra}{far}"
     )
     return Figure(
-        "curves", "Learning curves", caption, drawing.body, frame.width, frame.height, points
-    )
+        "curves", "Learning curves", caption, drawing.body, frame.width, frame.height, points,
+        shows=name,
+    )  # fmt: skip
 
 
-def _curve(trial: TrialSummary, x: Scale, y: Scale) -> list[tuple[float, float]]:
-    places = [(x.place(int(step)), y.place(value)) for step, value in trial.intermediate.items()]
+def _upright(finite: Sequence[float], ends: tuple[float, float], frame: Frame) -> Linear | Log:
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    if low > 0 and high / low > _WIDE:
+        return Log(low, high, frame.y0, frame.y1)
+    return Linear(*ends, frame.y0, frame.y1)
+
+
+def _places(line: Mapping[str, float | None], x: Scale, y: Scale) -> list[tuple[float, float]]:
+    places = [(x.place(int(step)), y.place(value)) for step, value in line.items()]
     return [(a, b) for a, b in places if a is not None and b is not None]
 
 

@@ -27,6 +27,8 @@ class Figure:
         body: the SVG's inside; empty where it cannot be drawn, and the caption says why.
         points: ``(x, y, trial number)``, where a trial is to be found in the drawing.
         size: ``"wide"`` needs the width of the page, ``"half"`` and ``"third"`` share it.
+        shows: what is drawn, in a word: the label of the switch where there are views.
+        views: the same figure of something else; the page shows one at a time.
     """
 
     key: str
@@ -37,6 +39,8 @@ class Figure:
     height: float
     points: Sequence[tuple[float, float, int]] = ()
     size: str = "half"
+    shows: str = ""
+    views: Sequence[Figure] = ()
 
     def inline(self) -> str:
         """The drawing as an element of a page that has ``figures.css``."""

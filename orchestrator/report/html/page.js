@@ -56,6 +56,16 @@ function ring(drawing, point) {
   drawing.ring.setAttribute("cy", point[1]);
 }
 
+// A figure with several views shows one; without this script it is the first.
+for (const label of document.querySelectorAll(".switch")) {
+  const select = label.querySelector("select");
+  const views = label.closest("figure").querySelectorAll(".view");
+  const show = () => views.forEach((view, at) => { view.hidden = at !== select.selectedIndex; });
+  select.addEventListener("change", show);
+  label.hidden = false;
+  show(); // a browser keeps the choice when the page is loaded again
+}
+
 let chosen = null;
 function choose(number) {
   if (number === chosen) return;

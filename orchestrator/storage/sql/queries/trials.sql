@@ -22,3 +22,19 @@ WHERE trial_id = %(trial_id)s ORDER BY param_id
 SELECT param_name AS name, (array_agg(distribution_json ORDER BY param_id))[1] AS domain
 FROM trial_params JOIN trials USING (trial_id) WHERE study_id = %(study_id)s
 GROUP BY param_name ORDER BY min(param_id)
+
+-- logged --
+-- What trials have logged, a row for each set of names; of all trials where numbers is NULL. Of a
+-- trial with more than most steps, some that are evenly spread, and the last.
+SELECT l.number, l.names, array_agg(l.step ORDER BY l.step) AS steps,
+       array_agg(l.numbers ORDER BY l.step) AS rows
+FROM (
+    SELECT t.number, o.step, o.names, o.numbers,
+           row_number() OVER (PARTITION BY o.trial_id ORDER BY o.step) AS place,
+           count(*) OVER (PARTITION BY o.trial_id) AS steps
+    FROM orch.logged o JOIN trials t USING (trial_id)
+    WHERE t.study_id = %(study_id)s AND cardinality(o.names) > 0
+      AND (%(numbers)s::integer[] IS NULL OR t.number = ANY (%(numbers)s::integer[]))
+) AS l
+WHERE l.place = l.steps OR (l.place - 1) %% greatest(1, ceil(l.steps::numeric / %(most)s)) = 0
+GROUP BY l.number, l.names ORDER BY l.number, min(l.step)

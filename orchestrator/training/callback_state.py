@@ -1,0 +1,175 @@
+"""The state of Keras callbacks: the plain attributes that changed since their training began.
+
+Nothing is pickled: what a callback holds besides (functions, files, models, objects of the user's
+own classes) is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from orchestrator.training.data import Array
+from orchestrator.training.exact_arrays import unpack
+from orchestrator.training.plain_values import NotPlain, decode, encode
+
+# Keras sets them for each training; BackupAndRestore does for itself what is done here.
+_KERAS_SETS = {"model", "_model", "params", "monitor_op"}
+_WITHOUT_STATE = {"BackupAndRestore", "ProgbarLogger"}
+_BEGIN = "_orch_begin"  # the attribute with the fingerprints of the others
+_KEY = re.compile(r"callback/(\d+)/([^/]+)")
+# Classes whose objects hold nothing that a training would miss, or that nobody can store.
+_OF_LIBRARIES = {"keras", "keras_tuner", "tensorflow", "numpy", "optuna", "orchestrator"}
+
+
+def capture_callbacks(callbacks: Sequence[Any]) -> dict[str, Array]:
+    """What their attributes have become, by position and class: ``callback/0/EarlyStopping``.
+
+    An array of text has the attributes as JSON, and others have the arrays in them.
+    """
+    captured: dict[str, Array] = {}
+    for index, callback in enumerate(_flat(callbacks)):
+        begin = vars(callback).get(_BEGIN, {})
+        key = f"callback/{index}/{type(callback).__name__}"
+        kept: dict[str, Any] = {}
+        lost: list[str] = []
+        for name, value in _attributes(callback):
+            fingerprint, encoded, arrays = _read(name, value)
+            if encoded is NotPlain:
+                if _is_lost(callback, value, begin.get(name) != fingerprint):
+                    lost.append(name)
+            elif begin.get(name) != fingerprint:
+                kept[name] = encoded
+                captured.update({f"{key}/{path}": np.array(each) for path, each in arrays.items()})
+        if kept or lost:
+            captured[key] = np.array(json.dumps({"attributes": kept, "lost": lost}))
+    return captured
+
+
+def restore_callbacks(callbacks: Sequence[Any], arrays: Mapping[str, Array]) -> list[str]:
+    """Set the attributes of callbacks as they were captured: after each ``on_train_begin``.
+
+    Call it for a training that starts from its beginning, too, with no arrays: it notes how the
+    callbacks begin, and what is as it was then is not captured. A path or an array of examples that
+    somebody gave to a callback is so left alone.
+
+    Args:
+        callbacks: as for :func:`capture_state`, in the same order.
+        arrays: what that returned.
+
+    Returns:
+        What could not be restored, in words, e.g. ``callback 2 (MyCallback): tracker``.
+    """
+    flat = list(_flat(callbacks))
+    for callback in flat:
+        if _BEGIN not in vars(callback):
+            begin = {name: _read(name, value)[0] for name, value in _attributes(callback)}
+            vars(callback)[_BEGIN] = begin
+    arrays = unpack({name: array for name, array in arrays.items() if _KEY.match(name)})
+    words = []
+    for key in arrays:
+        match = _KEY.fullmatch(key)
+        if match is None:
+            continue
+        index, name = int(match[1]), match[2]
+        missed = ["all of it"]
+        if index < len(flat) and type(flat[index]).__name__ == name:
+            missed = _restore(flat[index], json.loads(str(arrays[key])), key, arrays)
+        if missed:
+            words.append(f"callback {index + 1} ({name}): {', '.join(missed)}")
+    return words
+
+
+def _restore(
+    callback: Any, state: Mapping[str, Any], key: str, arrays: Mapping[str, Array]
+) -> list[str]:
+    """Returns the names of the attributes that could not be set."""
+    missed = list(state["lost"])
+    own = {name.removeprefix(f"{key}/"): array for name, array in arrays.items()}
+    for name, encoded in state["attributes"].items():
+        current = vars(callback).get(name)
+        try:
+            value = decode(encoded, own, current)
+            if value is not current:
+                setattr(callback, name, value)
+        except Exception:  # a property or a class that refuses it
+            missed.append(name)
+    return missed
+
+
+def _flat(callbacks: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """The callbacks, those in a CallbackList, and those that another one has as attributes."""
+    import keras
+
+    seen = set() if seen is None else seen
+    for callback in keras.tree.flatten(callbacks):
+        if id(callback) in seen or not isinstance(callback, keras.callbacks.Callback):
+            continue
+        seen.add(id(callback))
+        if isinstance(callback, keras.callbacks.CallbackList):
+            yield from _flat(callback.callbacks, seen)
+            continue
+        yield callback
+        for value in list(vars(callback).values()):
+            if isinstance(value, (keras.callbacks.Callback, list, tuple)):
+                yield from _flat(_callbacks_in(value), seen)
+
+
+def _callbacks_in(value: Any) -> list[Any]:
+    import keras
+
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [each for each in values if isinstance(each, keras.callbacks.Callback)]
+
+
+def _attributes(callback: Any) -> Iterator[tuple[str, Any]]:
+    if type(callback).__name__ in _WITHOUT_STATE:
+        return
+    for name, value in list(vars(callback).items()):
+        # Keras turns the sign of min_delta when it sets monitor_op, and would turn it again.
+        is_turned = name == "min_delta" and "monitor_op" in vars(callback)
+        if name not in _KERAS_SETS and name != _BEGIN and not is_turned:
+            yield name, value
+
+
+def _read(name: str, value: Any) -> tuple[str, Any, dict[str, Array]]:
+    """A fingerprint of an attribute, its JSON-able form, and the arrays in it, by their names.
+
+    What is not plain has its identity for a fingerprint, and NotPlain for a form.
+    """
+    try:
+        encoded, arrays = encode(value, name)
+    except NotPlain:
+        length = len(value) if isinstance(value, (list, tuple, dict, set)) else 0
+        return f"{id(value)} {length}", NotPlain, {}
+    digest = hashlib.blake2b(json.dumps(encoded).encode())
+    for array in arrays.values():
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest(), encoded, arrays
+
+
+def _is_lost(callback: Any, value: Any, has_changed: bool) -> bool:
+    """Whether an attribute that is not plain holds what a user would miss."""
+    import keras
+
+    if _root(callback) in _OF_LIBRARIES:
+        return False
+    if isinstance(value, keras.Layer):  # a teacher, an average: not the model that trains
+        layers = callback.model._flatten_layers() if callback.model is not None else []
+        return all(value is not layer for layer in layers)
+    if callable(value):
+        return False
+    root = _root(value)
+    is_users = root not in _OF_LIBRARIES and root not in sys.stdlib_module_names
+    return has_changed or (is_users and bool(getattr(value, "__dict__", None)))
+
+
+def _root(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
