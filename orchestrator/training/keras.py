@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -334,6 +334,14 @@ def evaluate(model: keras.Model, test: Sequence[Any]) -> dict[str, float]:
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
 
 
+def _without_validation(plan: Plan) -> Plan:
+    """The plan with the metrics that a training without validation has."""
+    metrics = tuple(each for each in plan.metrics if not each.startswith("val_"))
+    if metrics == plan.metrics:
+        return plan
+    return replace(plan, metrics=metrics or ("loss",), best=False)
+
+
 def _ignore(*_: Any) -> None:
     """A refit reports to nobody."""
 
@@ -485,6 +493,8 @@ class KerasObjective(Objective):
         model = self.build(trial)
         plan, rounds = self._plan(trial), self.rounds(trial)
         split = rounds.searched if self.has_own_fit else rounds.for_refit
+        if split.validation_data is None and not self.has_own_fit:
+            plan = _without_validation(plan)
         fitting = Fitting(plan, split, (trial.seed, 0), _ignore, _ignore, {})
         fitting.attach(model)
         try:
