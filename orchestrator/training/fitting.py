@@ -124,8 +124,8 @@ class Fitting:
         plans_steps: Callable[[int], None],
         state: Mapping[str, Array],
     ) -> None:
-        self._plan = plan
-        self._split = split
+        self.plan = plan
+        self.split = split
         self._seeds = seeds
         self._after_epoch = after_epoch
         self._plans_steps = plans_steps
@@ -143,6 +143,10 @@ class Fitting:
     def attach(self, model: keras.Model) -> None:
         """Take the place of the model's ``fit``, until :meth:`detach`."""
         self._model = model
+        self.follow(model)
+
+    def follow(self, model: keras.Model) -> None:
+        """Take the place of the ``fit`` of a further model that the user's code makes."""
         model.fit = functools.wraps(type(model).fit)(functools.partial(self._fit, model))
 
     def detach(self) -> None:
@@ -182,6 +186,15 @@ class Fitting:
         self._callbacks, self._best = [], []
         self.reporter._model = None
 
+    def take_best(self) -> None:
+        """Give the model the weights of its best epoch, where that one counts."""
+        if not self.plan.best or self._model is None:
+            return
+        variables = self._model.variables
+        if [tuple(each.shape) for each in variables] == [each.shape for each in self._best]:
+            for variable, array in zip(variables, self._best, strict=True):
+                variable.assign(array)
+
     def finish(self, returned: Any) -> list[float]:
         """The values of the metrics.
 
@@ -193,9 +206,9 @@ class Fitting:
             ObjectiveError: what was returned is nothing that KerasTuner understands.
         """
         said = self._returned(returned)
-        own = self.progress.best if self._plan.best else self.progress.values
+        own = self.progress.best if self.plan.best else self.progress.values
         values = []
-        for index, metric in enumerate(self._plan.metrics):
+        for index, metric in enumerate(self.plan.metrics):
             if metric in said:
                 values.append(said[metric])
             elif own is not None:
@@ -204,8 +217,7 @@ class Fitting:
                 values.append(float(self._model.count_params()))
             else:
                 raise unknown_metric(metric, [*self._names(), *said, PARAMETERS])
-        if self._plan.best:
-            self._take_best()
+        self.take_best()
         return values
 
     @property
@@ -224,7 +236,7 @@ class Fitting:
         progress = self.progress
         given = call.given
         first, epochs = int(given.get("initial_epoch") or 0), given.get("epochs")
-        epochs = self._plan.epochs if epochs is None else int(epochs)
+        epochs = self.plan.epochs if epochs is None else int(epochs)
         resumes = phase == self._ended and progress.trained > 0
         trained = progress.trained if resumes else 0
         self._plans_steps(progress.epochs - trained + max(0, epochs - first))
@@ -236,6 +248,8 @@ class Fitting:
         given |= {"epochs": epochs, "initial_epoch": first + trained}
         given.setdefault("verbose", 0)
         self._add_data(given)
+        if given.get("validation_data") is not None and not can_evaluate(model):
+            del given["validation_data"]
         self._validates_always = given.get("validation_freq", 1) == 1
         self._callbacks = _without(given.get("callbacks"), self.reporter)
         given["callbacks"] = _with_reporter(given.get("callbacks"), self._callbacks, self.reporter)
@@ -251,17 +265,17 @@ class Fitting:
 
     def _add_data(self, given: dict[str, Any]) -> None:
         """What the user's code did not pass on."""
-        if given.get("x") is not self._split.x:
+        if given.get("x") is not self.split.x:
             return
-        is_array = not is_stream(self._split.x)
-        if is_array and given.get("batch_size") is None and self._plan.batch_size is not None:
-            given["batch_size"] = self._plan.batch_size
+        is_array = not is_stream(self.split.x)
+        if is_array and given.get("batch_size") is None and self.plan.batch_size is not None:
+            given["batch_size"] = self.plan.batch_size
         if (
             given.get("validation_data") is None
             and not given.get("validation_split")
-            and self._split.validation_data is not None
+            and self.split.validation_data is not None
         ):
-            given["validation_data"] = self._split.validation_data
+            given["validation_data"] = self.split.validation_data
 
     # What the reporter tells
 
@@ -291,18 +305,18 @@ class Fitting:
         self._after_epoch(progress.epochs, values, _with_rate(logs, model))
 
     def _values(self, logs: Logs, model: Any) -> list[float] | None:
-        missing = [each for each in self._plan.metrics if each not in logs and each != PARAMETERS]
+        missing = [each for each in self.plan.metrics if each not in logs and each != PARAMETERS]
         if missing:
-            if self._plan.has_own_fit or not self._validates_always:
+            if self.plan.has_own_fit or not self._validates_always:
                 return None  # the user's code may return it; it may come with a later epoch
             raise unknown_metric(missing[0], [*logs, PARAMETERS])
         return [
             float(model.count_params()) if each == PARAMETERS else as_number(logs[each], each)
-            for each in self._plan.metrics
+            for each in self.plan.metrics
         ]
 
     def _take(self, values: list[float], model: Any) -> None:
-        for metric, value in zip(self._plan.metrics, values, strict=True):
+        for metric, value in zip(self.plan.metrics, values, strict=True):
             if not math.isfinite(value):
                 raise optuna.TrialPruned(
                     f"diverged: {metric} became {value} in epoch {self.progress.epochs}"
@@ -310,24 +324,17 @@ class Fitting:
         self.progress.values = values
         if self.progress.best is None or self._is_better(values[0], self.progress.best[0]):
             self.progress.best = values
-            if self._plan.best and self._fits is not None:
+            if self.plan.best and self._fits is not None:
                 self._best = [np.array(each.numpy()) for each in model.variables]
 
-    def _take_best(self) -> None:
-        """Give the model the weights of its best epoch."""
-        variables = [] if self._model is None else self._model.variables
-        if [tuple(each.shape) for each in variables] == [each.shape for each in self._best]:
-            for variable, array in zip(variables, self._best, strict=True):
-                variable.assign(array)
-
     def _is_better(self, value: float, than: float) -> bool:
-        return value > than if self._plan.maximize else value < than
+        return value > than if self.plan.maximize else value < than
 
     # What the user's code returned
 
     def _returned(self, returned: Any) -> dict[str, float]:
         if returned is None and self.progress.values is None:
-            names = ", ".join(self._plan.metrics)
+            names = ", ".join(self.plan.metrics)
             raise ObjectiveError(
                 f"fit returned None and no epoch had {names}; return the history, a dictionary "
                 "of metrics or a number"
@@ -342,7 +349,7 @@ class Fitting:
         Raises:
             ObjectiveError: it does not.
         """
-        first = self._plan.metrics[0]
+        first = self.plan.metrics[0]
         if hasattr(returned, "history"):
             return self._of_history(returned.history)
         if isinstance(returned, Mapping):
@@ -364,10 +371,10 @@ class Fitting:
 
     def _of_history(self, history: Mapping[str, Sequence[Any]]) -> dict[str, float]:
         lengths = {len(values) for values in history.values()}
-        first = history.get(self._plan.metrics[0])
+        first = history.get(self.plan.metrics[0])
         place = -1
-        if self._plan.best and first and len(lengths) == 1:
-            place = int(np.argmax(first) if self._plan.maximize else np.argmin(first))
+        if self.plan.best and first and len(lengths) == 1:
+            place = int(np.argmax(first) if self.plan.maximize else np.argmin(first))
         numbers = {name: values[place] for name, values in history.items() if values}
         return {name: float(each) for name, each in numbers.items() if np.ndim(each) == 0}
 
@@ -414,19 +421,16 @@ _KEYWORDS = {
 }  # fmt: skip
 
 
-def call_fit(
-    fit: Callable[..., Any], leading: Sequence[Any], plan: Plan, split: Split, reporter: Any
-) -> Any:
+def call_fit(fit: Callable[..., Any], leading: Sequence[Any], fitting: Fitting) -> Any:
     """Call a user's ``fit`` as KerasTuner calls it, with what its signature takes.
 
     Args:
         fit: e.g. ``HyperModel.fit``.
         leading: its first arguments, e.g. ``hp`` and the model.
-        plan: what the trial's trainings have in common.
-        split: the examples.
-        reporter: the callback that reports each epoch.
+        fitting: the training; its reporter is one of the callbacks.
     """
-    data, keywords = split.fit_arguments()
+    plan, reporter = fitting.plan, fitting.reporter
+    data, keywords = fitting.split.fit_arguments()
     keywords["callbacks"] = [*_without(keywords.get("callbacks"), reporter), reporter]
     parameters = list(inspect.signature(fit).parameters.values())
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
@@ -476,6 +480,15 @@ def make_reporter(fitting: Fitting) -> Any:
             return self  # KerasTuner's users copy the callbacks that they are given
 
     return Reporter()
+
+
+def can_evaluate(model: Any) -> bool:
+    """Whether ``evaluate`` can work; a GAN trains by its own step and cannot be called."""
+    import keras
+
+    names = ("test_step", "call")
+    is_plain = all(getattr(type(model), name) is getattr(keras.Model, name) for name in names)
+    return not is_plain or type(model).train_step is keras.Model.train_step
 
 
 def check_loss(logs: Logs, epochs: int) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -32,7 +32,7 @@ from orchestrator.training.data import Array, DataFacts, Dataset
 from orchestrator.training.data_source import DataSource
 from orchestrator.training.fitting import Fitting, Logs, Plan, call_fit
 from orchestrator.training.metric_names import are_certain, check_metrics, direction_of, few
-from orchestrator.training.nest import examples_of, is_stream
+from orchestrator.training.nest import examples_of, is_stream, map_nest
 from orchestrator.training.rounds import Rounds, Split
 from orchestrator.training.state import ensure_built
 
@@ -139,13 +139,13 @@ class Training:
     Attributes:
         plan: the metrics, the epochs, and which of them counts.
         build: makes the model; called after the seeds are set.
-        fit: trains a model on a split, and tells the reporter, a Keras callback.
+        fit: trains a model, whose ``fit`` is the wrapped one.
         tries_metrics: one more model, built before the first, tells whether there are such metrics.
     """
 
     plan: Plan
     build: Callable[[], keras.Model]
-    fit: Callable[[keras.Model, Split, Any], Any]
+    fit: Callable[[keras.Model, Fitting], Any]
     tries_metrics: bool = False
 
     def run(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
@@ -179,8 +179,9 @@ class Training:
                 raise optuna.TrialPruned
             trial.checkpoint(epoch, fitting.capture if fitting.can_resume else None)
 
-        fitting = Fitting(self.plan, rounds[0], (trial.seed, 0), after_epoch, set_steps, state)
-        return self._train(fitting, rounds[0], trial, 0, offer=trial.offer_model)
+        split = for_keras(rounds[0])
+        fitting = Fitting(self.plan, split, (trial.seed, 0), after_epoch, set_steps, state)
+        return self._train(fitting, trial, 0, offer=trial.offer_model)
 
     def _run_rounds(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
         trial.steps = len(rounds)
@@ -188,7 +189,7 @@ class Training:
         ended = [list(values) for values in state.pop("rounds", [])]
 
         for index in range(done, len(rounds)):
-            values = self._train_round(rounds[index], index, trial, ended, state)
+            values = self._train_round(for_keras(rounds[index]), index, trial, ended, state)
             state = {}
             ended.append(values)
             trial.report(values[0], index + 1)
@@ -212,12 +213,11 @@ class Training:
 
         seeds = trial.seed, index
         fitting = Fitting(self.plan, split, seeds, after_epoch, lambda steps: None, state)
-        return self._train(fitting, split, trial, index)
+        return self._train(fitting, trial, index)
 
     def _train(
         self,
         fitting: Fitting,
-        split: Split,
         trial: Trial,
         index: int,
         offer: Callable[[float, Callable[[Path], None]], None] | None = None,
@@ -227,12 +227,12 @@ class Training:
         seed = int(np.random.SeedSequence([trial.seed, index, 0]).generate_state(1)[0])
         gradients = set(custom_gradients())
         if self.tries_metrics and index == 0 and not fitting.resumes:
-            self._try_metrics(split, seed)
+            self._try_metrics(fitting.split, seed)
         keras.utils.set_random_seed(seed)
         model = self.build()
         fitting.attach(model)
         try:
-            values = fitting.finish(self.fit(model, split, fitting.reporter))
+            values = fitting.finish(self.fit(model, fitting))
             fitting.detach()
             if offer is not None and fitting.has_trained:
                 offer(values[0], partial(save_model, model))
@@ -260,6 +260,28 @@ class Training:
         finally:
             del model
             keras.backend.clear_session(free_memory=False)
+
+
+def for_keras(split: Split) -> Split:
+    """The split with texts as tensors: Keras takes no arrays of them."""
+    return replace(
+        split,
+        x=_with_texts(split.x),
+        y=_with_texts(split.y),
+        validation_data=_with_texts(split.validation_data),
+    )
+
+
+def _with_texts(data: Any) -> Any:
+    return data if is_stream(data) else map_nest(_as_text, data)
+
+
+def _as_text(array: Any) -> Any:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "OSUT":
+        return array
+    import tensorflow as tf
+
+    return tf.constant(array.astype(object), tf.string)
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -449,7 +471,7 @@ class KerasObjective(Objective):
         return Training(
             plan=plan,
             build=lambda: self.build(trial),
-            fit=lambda model, split, reporter: self._fit(trial, model, plan, split, reporter),
+            fit=lambda model, fitting: self._fit(trial, model, fitting),
             tries_metrics=tries_metrics,
         ).run(self.rounds(trial), trial)
 
@@ -458,10 +480,8 @@ class KerasObjective(Objective):
         """Whether the user's code fits the model: it may bring metrics and callbacks."""
         return type(self).fit is not KerasObjective.fit
 
-    def _fit(
-        self, trial: Trial, model: keras.Model, plan: Plan, split: Split, reporter: Any
-    ) -> Any:
-        return call_fit(self.fit, (trial, model), plan, split, reporter)
+    def _fit(self, trial: Trial, model: keras.Model, fitting: Fitting) -> Any:
+        return call_fit(self.fit, (trial, model), fitting)
 
     def _plan(self, trial: Trial) -> Plan:
         return Plan(
@@ -486,18 +506,23 @@ class KerasObjective(Objective):
 
         keras.utils.set_random_seed(trial.seed)
         model = self.build(trial)
-        plan, rounds = self._plan(trial), self.rounds(trial)
-        split = rounds.searched if self.has_own_fit else rounds.for_refit
+        rounds = self.rounds(trial)
+        split = for_keras(rounds.searched if self.has_own_fit else rounds.for_refit)
+        # There may be nothing to validate, and so not all metrics.
+        plan = replace(self._plan(trial), has_own_fit=True)
         fitting = Fitting(plan, split, (trial.seed, 0), _ignore, _ignore, {})
         fitting.attach(model)
         try:
-            fitting.finish(self._fit(trial, model, plan, split, fitting.reporter))
+            self._fit(trial, model, fitting)
+        except optuna.TrialPruned as diverged:
+            raise OrchError(f"the training {diverged}") from None
         finally:
             fitting.detach()
+        fitting.take_best()
         test = rounds.test
         return Refit(
             history=fitting.history,
-            test={} if test is None else evaluate(model, test),
+            test={} if test is None else evaluate(model, _with_texts(test)),
             save=partial(save_model, model),
             examples=None if is_stream(split.x) else examples_of(split.x, "x"),
             validated=split.validation_data is not None,

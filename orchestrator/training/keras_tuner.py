@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.distributions import (
@@ -14,7 +15,7 @@ from optuna.distributions import (
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings, Trial
-from orchestrator.training.fitting import Plan, call_fit
+from orchestrator.training.fitting import Fitting, call_fit
 from orchestrator.training.hyperparameters import (
     Draw,
     HyperParameter,
@@ -25,7 +26,6 @@ from orchestrator.training.hyperparameters import (
 )
 from orchestrator.training.keras import KerasObjective
 from orchestrator.training.metric_names import direction_of_class, tested
-from orchestrator.training.rounds import Split
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +51,8 @@ class KerasTunerObjective(KerasObjective):
     def __init__(self, target: Any, settings: Settings | None = None) -> None:
         super().__init__(settings or Settings())
         self.hypermodel = target
-        hypermodel = target() if isinstance(target, type) else target
+        hypermodel: Any = target() if isinstance(target, type) else target
+        self._instance = hypermodel
         self._build = getattr(hypermodel, "build", hypermodel)
         if not callable(self._build):
             raise ObjectiveError(
@@ -83,12 +84,30 @@ class KerasTunerObjective(KerasObjective):
     def has_own_fit(self) -> bool:
         return self._own_fit is not None
 
-    def _fit(
-        self, trial: Trial, model: keras.Model, plan: Plan, split: Split, reporter: Any
-    ) -> Any:
+    def _fit(self, trial: Trial, model: keras.Model, fitting: Fitting) -> Any:
         if self._own_fit is None:
-            return super()._fit(trial, model, plan, split, reporter)
-        return call_fit(self._own_fit, (self._hyperparameters, model), plan, split, reporter)
+            return super()._fit(trial, model, fitting)
+        with self._followed_builds(fitting):
+            return call_fit(self._own_fit, (self._hyperparameters, model), fitting)
+
+    @contextmanager
+    def _followed_builds(self, fitting: Fitting) -> Iterator[None]:
+        """Within the block, models that the user's ``fit`` builds are part of the training."""
+
+        def build(hp: Any) -> keras.Model:
+            model = self._build(hp)
+            fitting.follow(model)
+            return model
+
+        try:
+            self._instance.build = build
+        except AttributeError:  # an object that takes no attributes
+            yield
+            return
+        try:
+            yield
+        finally:
+            del self._instance.build
 
     def _direction_by_class(self, metric: str) -> Literal["minimize", "maximize"] | None:
         self.prepare()

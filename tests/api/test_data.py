@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Orch
+
+from orchestrator.storage.database import Database
 
 MODULE = """
 import numpy as np
@@ -140,3 +143,22 @@ def test_a_wrong_data_function_is_refused_in_one_line(
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert words in done.stderr
     assert "wrong" not in orch.ok("list")
+
+
+def test_a_study_whose_arrays_were_scaled_does_not_resume(
+    orch: Orch, folder: Path, database: Database
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 4, 4), np.uint8)
+    for name, x in (("bytes", images), ("floats", images / np.float32(255))):
+        np.savez(f"{name}.npz", x_train=x, y_train=np.arange(60) % 3, x_test=x, y_test=x[:, 0, 0])
+        orch.ok("create", name, "--objective", "digits", "--data", f"{name}.npz", "--trials", "1")
+        # As an orch stored it that divided bytes by 255.
+        database.execute(
+            "UPDATE orch.study SET data = data - 'pinned_by' FROM studies "
+            "WHERE studies.study_id = orch.study.study_id AND study_name = %(name)s",
+            {"name": name},
+        )
+    refusal = orch.refused(1, "resume", "bytes", "--workers", "1")
+    assert "create another study" in refusal and "uint8" in refusal
+    assert "pinned_by" not in orch.ok("show", "floats")
+    orch.ok("resume", "floats", "--workers", "1", "--add", "1")

@@ -283,34 +283,6 @@ def test_a_checkpoint_folder_is_used_and_empty_at_the_end(site: OwnServer, tmp_p
     assert list(folder.iterdir()) == []
 
 
-def test_a_valid_file_that_is_not_the_checkpoint_is_skipped(
-    site: OwnServer, tmp_path: Path
-) -> None:
-    folder = tmp_path / "artifacts"
-    site.create(trials=1, worker__artifacts=str(folder))
-    shell = site.start("worker", "s")
-    wait_until(lambda: sum(site.trained().values()) >= 5)
-    site.kill_machine(shell)
-    newest, before = (
-        folder / row["artifact_id"]
-        for row in Database(site.server.ensure_running()).execute(
-            "SELECT artifact_id FROM orch.checkpoint ORDER BY step DESC LIMIT 2"
-        )
-    )
-    newest.write_bytes(before.read_bytes())
-    errors = ended(site.start("worker", "s"))
-    assert errors.count("cannot be used (its checksum is wrong)") == 1
-    assert errors.count("goes on after step") == 1
-    site.assert_whole(1)
-
-
-def test_a_checkpoint_above_the_limit_warns_once_and_training_continues(site: OwnServer) -> None:
-    site.create(trials=1, objective__megabytes=3, worker__artifact_limit_mb=1)
-    errors = ended(site.start("worker", "s"))
-    assert errors.count("raise worker.artifact_limit_mb") == 1
-    site.assert_whole(1)
-
-
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_damaged_checkpoint_is_skipped_and_logged(site: OwnServer, damaged: int) -> None:
     site.create(trials=1)

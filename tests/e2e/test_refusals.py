@@ -72,9 +72,7 @@ from conftest import Orch
         (2, ["create", "x"], ["--objective"]),
         (2, ["resume", "x", "--trials", "3", "--add", "3"], ["one of them"]),
         (1, ["show", "never-made"], ["no study 'never-made'"]),
-        (1, ["report", "never-made"], ["no study 'never-made'"]),
         (1, ["worker", "never-made"], ["no study 'never-made'"]),
-        (1, ["resume", "never-made"], ["no study 'never-made'"]),
         (2, ["worker", "never-made", "--processes", "0"], ["--processes"]),
         (1, ["run", "digits", "--set", "data.validation=99999"], ["data.validation 99999"]),
         (1, ["run", "digits", "--data", "gone.npz"], ["no file gone.npz"]),
@@ -86,11 +84,6 @@ def test_wrong_use_is_refused_in_one_line(
     message = orch.refused(code, *arguments)
     for word in words:
         assert word in message
-
-
-def test_a_refused_study_leaves_nothing_behind(orch: Orch, name: str) -> None:
-    orch.refused(2, "create", name, "--objective", "quadratic", "--pruner", "nonsense")
-    assert name not in orch.ok("list")
 
 
 def test_a_spec_file_is_checked_against_the_objectives_domains(

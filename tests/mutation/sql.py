@@ -38,6 +38,7 @@ TESTS = [
     "test_read_by_optuna.py",
     "test_lock_order.py",
     "test_other_server.py",
+    "test_logs.py",
 ]
 
 
@@ -111,6 +112,7 @@ MUTANTS = [
     Mutant("end_attempt", "failures_in_row >= orch", "failures_in_row > orch"),
     Mutant("end_attempt", "coalesce(orch.attribute(p_trial, 'orch:retry_of'), to_jsonb(v_number))", "to_jsonb(v_number)"),
     Mutant("end_attempt", "UPDATE orch.checkpoint SET trial_id = v_retry WHERE trial_id = p_trial;"),
+    Mutant("end_attempt", "AND step <= orch.last_checkpoint(v_retry)", survives="rewind removes the rest"),
     Mutant("end_attempt", "PERFORM orch.rewind(v_retry, orch.last_checkpoint(v_retry));"),
     Mutant("end_attempt", "DELETE FROM orch.lease WHERE trial_id = p_trial;"),
     Mutant("end_attempt", "PERFORM orch.forget_checkpoints(p_trial);"),
@@ -125,6 +127,8 @@ MUTANTS = [
     Mutant("release", "DELETE FROM orch.lease WHERE trial_id = p_trial;"),
     Mutant("pause", "'orch:paused', 'true'", "'orch:waits', 'true'"),
     Mutant("rewind", "step > p_step", "step >= p_step"),
+    Mutant("rewind", "DELETE FROM orch.logged WHERE trial_id = p_trial AND step > p_step;"),
+    Mutant("merge_logged", "ORDER BY u.place DESC", "ORDER BY u.place"),
     Mutant("rewind", "AND p_step < 0", "AND false"),
     Mutant("end_trial", "FOR NO KEY UPDATE"),
     Mutant("end_trial", "serial >= p_serial", "true"),

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,11 @@ def test_the_pointer_names_a_trial_in_what_is_logged(
 
 def test_a_study_that_only_logs_has_its_curves_too(database: Database, name: str) -> None:
     """Also one of several metrics, of which none can be reported."""
-    logs = {"loss": [3.0, 2.0, 1.0], "constant": [1.0] * 3, "none": [math.nan] * 3}
+    logs: dict[str, Sequence[float]] = {
+        "loss": [3.0, 2.0, 1.0],
+        "constant": [1.0] * 3,
+        "none": [math.nan] * 3,
+    }
     trials = [Made("COMPLETE", PARAMS, [0.5, 1.0], logs=logs)] * 3
     stored = store(
         database, name, trials, metric=["a", "b"], direction=["maximize", "minimize"]
@@ -219,7 +223,7 @@ def test_a_large_study_has_a_small_page(database: Database, name: str) -> None:
     """Of forty trials of each kind fifty steps are read, and the same are drawn of all."""
     trials = [made(number, steps=120) for number in range(200)]
     for trial in trials:
-        trial.logs |= {f"more {n}": trial.curve for n in range(30)}
+        trial.logs = {**trial.logs, **{f"more {n}": trial.curve for n in range(30)}}
     stored = store(database, name, trials, metric="val_accuracy")
     drawn = summarise(database, stored, logs="drawn")
     with_logs = [trial for trial in drawn.trials if trial.logs]

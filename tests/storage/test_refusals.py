@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import uuid
@@ -210,17 +209,6 @@ def test_urls_lose_the_driver_and_show_no_password() -> None:
     masked = mask("postgresql://u:p%40ss@h/d?sslpassword=other&password=third")
     assert not re.search("p%40ss|other|third", masked)
     assert masked.startswith("postgresql://u:***@h/d")
-
-
-def test_environment_password_works_and_stays_hidden(
-    orch: Orch, tcp_server: tuple[int, object]
-) -> None:
-    url = f"postgresql://tuner@127.0.0.1:{tcp_server[0]}/postgres"
-    os.environ["PGPASSWORD"] = "se cret"
-    try:
-        assert "cret" not in _storage(orch, url).ok("db", "status")
-    finally:
-        del os.environ["PGPASSWORD"]
 
 
 def test_home_is_the_default_storage(orch: Orch, home: Path) -> None:

@@ -59,8 +59,8 @@ def test_a_killed_training_continues(
     whole = peer(training)
     log = tmp_path / "epochs"
     report = users.run_and_kill(training, name, log)
-    [trial] = report["trials"]
-    assert report["retries"] == 1 and trial["state"] == "COMPLETE"
+    killed, trial = report["trials"]
+    assert trial["state"] == "COMPLETE" and trial["retry_of"] == killed["number"], report["trials"]
     check_epochs(begun(log), whole["begun"])
     assert list(trial["intermediate"]) == [str(step + 1) for step in range(len(whole["begun"]))]
     if training.fast or training.exact is True:

@@ -16,6 +16,7 @@ import hooked
 import numpy as np
 import optuna
 import pytest
+from fault_site import wait_until
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from worker.workplace import SetAfterStep, SetFunction, Workplace, take
@@ -477,8 +478,8 @@ def test_a_worker_has_one_connection_and_none_while_idle(
     staying = place.worker(stay=True)
     thread = threading.Thread(target=staying.run)
     thread.start()
-    wait_for(lambda: bool(place.trials()) and place.only().state.is_finished())
-    wait_for(lambda: connections() == 0)
+    wait_until(lambda: bool(place.trials()) and place.only().state.is_finished())
+    wait_until(lambda: connections() == 0)
     staying.leave()
     thread.join(30)
     assert not thread.is_alive() and seen == [1] * 4
@@ -875,12 +876,6 @@ def test_hyperband_with_promotion_trains_each_step_once(place: Workplace) -> Non
     assert place.execute("SELECT * FROM orch.checkpoint") == []
 
 
-def test_a_grid_runs_each_cell_once_and_the_study_is_done(place: Workplace) -> None:
-    place.create(trials=9, sampler={"name": "grid"}, space={"x": {"choice": [0.25, 0.5, 0.75]}})
-    place.worker().run()
-    assert sorted(trial.params["x"] for trial in place.trials()) == [0.25, 0.5, 0.75]
-
-
 def test_a_grid_with_a_failing_cell_ends_without_it(
     place: Workplace, after_step: SetAfterStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -898,7 +893,7 @@ def test_a_grid_with_a_failing_cell_ends_without_it(
             raise ValueError("on purpose")
         if step == 1:
             thread.start()
-            wait_for(lambda: len(asked) == 3)
+            wait_until(lambda: len(asked) == 3)
 
     asked: list[Position | None] = []
     claim = Claims.claim
@@ -991,12 +986,13 @@ def test_a_checkpoint_above_the_limit_stops_checkpoints_not_the_trial(
 
     def act(trial: Trial, step: int) -> None:
         trial.checkpoint(step, lambda: {"state": np.zeros(200_000)})
-        wait_for(lambda: "no checkpoints for this study" in caplog.text)
+        wait_until(lambda: "no checkpoints for this study" in caplog.text)
 
     after_step(act)
     place.worker().run()
     assert place.only().state == TrialState.COMPLETE
     assert caplog.text.count("no checkpoints for this study") == 1
+    assert caplog.text.count("raise worker.artifact_limit_mb") == 1
 
 
 def test_a_failing_artifact_store_warns_once_and_the_trial_completes(
@@ -1005,7 +1001,7 @@ def test_a_failing_artifact_store_warns_once_and_the_trial_completes(
     def act(trial: Trial, step: int) -> None:
         place.execute("ALTER TABLE IF EXISTS orch.artifact_chunk RENAME TO chunk_away")
         trial.checkpoint(step, lambda: {"state": np.zeros(1)})
-        wait_for(lambda: "a checkpoint was not saved" in caplog.text)
+        wait_until(lambda: "a checkpoint was not saved" in caplog.text)
 
     place.create()
     after_step(act)
@@ -1097,12 +1093,3 @@ def test_losing_a_model_does_not_fail_the_trial(place: Workplace, function: SetF
     place.create("hooked:plain")
     place.worker().run()
     assert place.only().value == 1.0
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
-    event = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        event.wait(0.02)
-    raise AssertionError("waited in vain")
