@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -342,21 +341,25 @@ class Study:
     def best_model(self) -> Any:
         """The Keras model of the winner, or else of the next best trial whose model was saved.
 
+        A model that Keras cannot load alone, e.g. of a class without ``get_config``, is built again
+        by the study's objective with the trial's parameters, and gets the saved weights.
+
         Example:
             study.best_model().predict(x)
 
         Raises:
-            OrchError: no model was saved, or it is damaged.
+            OrchError: no model was saved, it is damaged, or this machine cannot build it again.
             StorageError: the storage is out of reach.
         """
-        with tempfile.TemporaryDirectory(prefix="orch-") as folder:
-            path = self.write_models(folder)[0]
-            import keras
+        from orchestrator.winner.models import best_model
 
-            return keras.models.load_model(path, safe_mode=True)
+        with self._lent():
+            return best_model(self._database, self._stored(), self.trials, self._winner)
 
     def write_models(self, folder: Path | str, top: int = 1) -> list[Path]:
         """Write the saved models of the best trials, e.g. ``trial-00017.keras``.
+
+        Of a model that Keras cannot save whole, the weights: ``trial-00017.weights.h5``.
 
         Example:
             study.write_models("models", top=3)
@@ -367,9 +370,7 @@ class Study:
         """
         from orchestrator.winner.models import write_models
 
-        ranked = best_of(self.summary(format="text"))
-        winner = ranked[0].number if ranked else None
-        return write_models(self._database, self._stored(), Path(folder), top, winner)
+        return write_models(self._database, self._stored(), Path(folder), top, self._winner)
 
     def to_dataframe(self, *, logs: bool = False) -> Any:
         """The trials as a pandas DataFrame, a row each, with Optuna's own columns.
@@ -637,6 +638,11 @@ class Study:
         from orchestrator.report.page import frame
 
         return frame(self.name, lambda: self.summary(format="text"))
+
+    @property
+    def _winner(self) -> int | None:
+        ranked = best_of(self.summary(format="text"))
+        return ranked[0].number if ranked else None
 
     def _stored(self) -> StoredStudy:
         return open_study(self._database, self.name)

@@ -107,7 +107,9 @@ def best(
     print(study.best_trials(top))
     if models is not None:
         for path in study.write_models(models, top):
-            print(f"{path} is written", file=sys.stderr)
+            is_whole = path.suffix != ".h5"
+            alone = "" if is_whole else ": the weights alone, as Keras cannot save this model whole"
+            print(f"{path} is written{alone}", file=sys.stderr)
 
 
 def space(

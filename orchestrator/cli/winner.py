@@ -44,6 +44,12 @@ def refit(
             file=sys.stderr,
         )
     print(f"{out} is written, with its provenance", file=sys.stderr)
+    if not refitted.is_whole:
+        print(
+            f"{out} holds the weights alone, because Keras cannot save this model whole; "
+            f"orch predict {name} --model {out} builds the model again",
+            file=sys.stderr,
+        )
 
 
 def predict(
@@ -59,9 +65,11 @@ def predict(
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Which ones.")] = 0,
     storage: o.StorageOption = None,
 ) -> None:
-    """Draw random test digits with the model's predictions; wrong ones are marked.
+    """Predict random test examples, and draw them: what the model says beside what is true.
 
-    Of the kept model, the dashboard then shows the picture, a confusion matrix and the layers.
+    Without a test set, validation examples. Classes and labels are shown below images, numbers in a
+    scatter plot, images below their input, and else a table of counts. Of the kept model, the
+    dashboard then shows the picture, a confusion matrix and the layers.
 
     Example: orch predict demo --out digits.png
     """
@@ -70,12 +78,17 @@ def predict(
     study = load_study(name, storage=storage, upgrade=False)
     predictions = study.predict(out, model=model, count=count, seed=seed)
     print(predictions)
-    print(f"{predictions.right} of {len(predictions)} right; drawn in {out}", file=sys.stderr)
+    drawn = len(predictions.missing) < len({each.output for each in predictions})
+    print(f"{predictions.verdict}{f'; drawn in {out}' if drawn else ''}", file=sys.stderr)
+    for reason in predictions.missing[: None if drawn else -1]:
+        print(reason, file=sys.stderr)
     if predictions.trial is not None:
         print(
             f"the dashboard shows it in the artifacts of trial {predictions.trial}",
             file=sys.stderr,
         )
+    if not drawn:
+        raise OrchError(predictions.missing[-1])
 
 
 def confirm(

@@ -328,6 +328,9 @@ def load_model(path: Path, rebuild: Callable[[], keras.Model]) -> keras.Model:
     except Exception as error:  # Keras, h5py and zipfile each raise their own
         _log.debug("%s cannot be loaded whole: %s", path.name, " ".join(str(error).split()))
     model = rebuild()
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:  # its state is in the file as well
+        optimizer.build(model.trainable_variables)
     try:
         with tempfile.TemporaryDirectory(prefix="orch-") as folder:
             # Keras tells the two formats apart by the file's name.

@@ -1,176 +1,127 @@
-"""What the winner's model says of test examples, and their picture."""
+"""What the winner's model says of examples that it was not trained on, and their picture."""
 
 from __future__ import annotations
 
-import io
+import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from optuna.trial import FrozenTrial
+from PIL.Image import Image
 
 from orchestrator.base.printed import Printed
-from orchestrator.errors import OrchError, UsageError
+from orchestrator.errors import DataError, OrchError, UsageError
 from orchestrator.report.render import check_out, write_file
 from orchestrator.report.winner import read_winner
+from orchestrator.search.space import Space
 from orchestrator.storage.artifacts import Picture, attach
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, read_trials
-from orchestrator.training.data import Dataset
-from orchestrator.training.predictions import Prediction, model_summary
-from orchestrator.training.predictions import predict as predict_with
-from orchestrator.winner.models import kept_models
-from orchestrator.winner.retraining import retraining
+from orchestrator.training import handover
+from orchestrator.training.keras import KerasObjective
+from orchestrator.training.outputs import Output
+from orchestrator.training.predictions import (
+    Examples,
+    Prediction,
+    held_out,
+    load_whole,
+    outputs_of,
+    predictions_of,
+    summary_of,
+)
+from orchestrator.winner.models import (
+    KeptModel,
+    kept_models,
+    load_model,
+    recorded_trial,
+    trial_of_model,
+)
+from orchestrator.winner.pictures import (
+    draw_confusion,
+    draw_examples,
+    draw_images,
+    draw_labels,
+    draw_scatter,
+    png,
+)
+from orchestrator.winner.refit import provenance_of
+from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, retraining
+from orchestrator.worker.endings import words_of
 
-Counts = NDArray[np.int_]  # by true class, then predicted class
+_log = logging.getLogger("orch")
 
-_COLUMNS = 5
-_SIDE = 140  # pixels of one digit's square
-_MARGIN = 12
-_TEXT = 44  # pixels of height for the two lines below a digit
-_CELL = 44  # pixels of one count's square
-_RIGHT, _WRONG = (32, 110, 60), (190, 30, 30)
-
-
-def draw_predictions(predictions: Sequence[Prediction], title: str) -> bytes:
-    """A PNG: five digits a row, the prediction under each; wrong ones in a red frame.
-
-    Args:
-        predictions: what to show.
-        title: a line above.
-    """
-    rows = -(-len(predictions) // _COLUMNS)
-    cell_width, cell_height = _SIDE + _MARGIN, _SIDE + _TEXT + _MARGIN
-    size = (_COLUMNS * cell_width + _MARGIN, rows * cell_height + _TEXT + _MARGIN)
-    picture = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(picture)
-    draw.text((_MARGIN, _MARGIN), title, fill="black", font=ImageFont.load_default(18))
-    for place, each in enumerate(predictions):
-        row, column = divmod(place, _COLUMNS)
-        _draw_one(picture, draw, each, _MARGIN + column * cell_width, _TEXT + row * cell_height)
-    output = io.BytesIO()
-    picture.save(output, "PNG")
-    return output.getvalue()
-
-
-def draw_confusion(predictions: Sequence[Prediction]) -> bytes:
-    """A PNG: a row each true class, a column each predicted one; counts, wrong ones in red.
-
-    Args:
-        predictions: one or more.
-    """
-    classes = 1 + max(max(each.label, each.predicted) for each in predictions)
-    counts = np.zeros((classes, classes), dtype=int)
-    for each in predictions:
-        counts[each.label, each.predicted] += 1
-    side = (classes + 1) * _CELL + 2 * _MARGIN
-    picture = Image.new("RGB", (side, side + _TEXT), "white")
-    draw = ImageDraw.Draw(picture)
-    right = int(np.trace(counts))
-    title = f"{right} of {len(predictions)} test examples right"
-    draw.text((_MARGIN, _MARGIN), title, fill="black", font=ImageFont.load_default(16))
-    draw.text(
-        (_MARGIN, _MARGIN + 20), "rows: true, columns: predicted", fill="black",
-        font=ImageFont.load_default(12),
-    )  # fmt: skip
-    for row in range(-1, classes):
-        for column in range(-1, classes):
-            at = (_MARGIN + (column + 1) * _CELL, _TEXT + _MARGIN + (row + 1) * _CELL)
-            _draw_cell(draw, at, row, column, counts)
-    output = io.BytesIO()
-    picture.save(output, "PNG")
-    return output.getvalue()
-
-
-def _draw_cell(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], row: int, column: int, counts: Counts
-) -> None:
-    middle = (at[0] + _CELL // 2, at[1] + _CELL // 2)
-    if row < 0 or column < 0:
-        name = max(row, column)
-        if name >= 0:
-            font = ImageFont.load_default(15)
-            draw.text(middle, str(name), fill="black", font=font, anchor="mm")
-        return
-    count = int(counts[row, column])
-    share = count / max(1, int(counts[row].sum()))
-    strong = _RIGHT if row == column else _WRONG
-    light = tuple(round(255 + (each - 255) * min(1.0, share * 4) ** 0.5) for each in strong)
-    box = (*at, at[0] + _CELL - 2, at[1] + _CELL - 2)
-    draw.rectangle(box, fill=light if count else (245, 245, 245))
-    if count:
-        ink = "white" if share > 0.1 else "black"
-        font = ImageFont.load_default(13)
-        draw.text(middle, str(count), fill=ink, font=font, anchor="mm")
-
-
-def _draw_one(
-    picture: Image.Image, draw: ImageDraw.ImageDraw, each: Prediction, left: int, top: int
-) -> None:
-    pixels = each.image.astype(np.float64)
-    low, high = pixels.min(), pixels.max()
-    dark = 255 - 255 * (pixels - low) / (high - low or 1)
-    digit = Image.fromarray(dark.astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
-    picture.paste(digit.convert("RGB"), (left, top))
-    wrong = each.predicted != each.label
-    colour = _WRONG if wrong else _RIGHT
-    frame = (left - 2, top - 2, left + _SIDE + 1, top + _SIDE + 1)
-    draw.rectangle(frame, outline=colour, width=4 if wrong else 1)
-    line = f"{each.predicted} ({each.probability:.0%})"
-    draw.text((left, top + _SIDE + 4), line, fill=colour, font=ImageFont.load_default(16))
-    if wrong:
-        draw.text(
-            (left, top + _SIDE + 22), f"wrong: it is {each.label}", fill=colour,
-            font=ImageFont.load_default(14),
-        )  # fmt: skip
-
-
-_MOST_CONFUSED = 1000  # test examples of the confusion matrix
-
-
-def predict(
-    database: Database, study: StoredStudy, model: Path | None, count: int, seed: int
-) -> list[Prediction]:
-    """What the model says about ``count`` test examples.
-
-    Args:
-        database: where the study is.
-        study: the study.
-        model: a file of ``orch refit``; None: the winner's model, or the next best that was kept.
-        count: how many examples.
-        seed: which ones.
-
-    Raises:
-        OrchError: there is no model, or it does not fit the study's data.
-    """
-    dataset = _dataset(study)
-    if model is None:
-        with _kept_model(database, study) as (_, path):
-            return predict_with(path, dataset, count, seed)
-    if not model.is_file():
-        raise OrchError(f"no file {model}; make it with: orch refit {study.name} --out {model}")
-    return predict_with(model, dataset, count, seed)
+_MOST_COUNTED = 1000  # examples of a confusion matrix or a scatter plot
 
 
 class Predictions(list[Prediction], Printed):
-    """What the model says of some test examples; prints a line each.
+    """What the model says of some examples; prints a line each.
 
     Attributes:
+        examples: of which data they are, in words.
         trial: the trial whose model the dashboard explains now; None: of none.
+        missing: why an output is not in the picture, a line each.
     """
 
-    trial: int | None = None
+    def __init__(self, found: Sequence[Prediction], examples: str) -> None:
+        super().__init__(found)
+        self.examples = examples
+        self.trial: int | None = None
+        self.missing: list[str] = []
+
+    def of_output(self, output: str | None) -> Predictions:
+        """Those of one output."""
+        return Predictions([each for each in self if each.output == output], self.examples)
 
     @property
     def right(self) -> int:
         """How many are right."""
-        return sum(each.is_right for each in self)
+        return sum(each.is_right is True for each in self)
+
+    @property
+    def verdict(self) -> str:
+        """How many are right, or how far they are off, of which data."""
+        outputs = dict.fromkeys(each.output for each in self)
+        parts = [self._verdict_of(output) for output in outputs]
+        return f"{'; '.join(parts)} ({self.examples})"
+
+    def _verdict_of(self, output: str | None) -> str:
+        found = self.of_output(output)
+        start = "" if output is None else f"{output}: "
+        judged = [each.is_right for each in found if each.is_right is not None]
+        if judged:
+            return f"{start}{sum(judged)} of {len(judged)} right"
+        errors = [each.error for each in found if each.error is not None]
+        if errors:
+            mean = sum(errors) / len(errors)
+            return f"{start}mean absolute difference {mean:.4g} over {len(errors)} examples"
+        return f"{start}{len(found)} examples without labels"
 
     def __str__(self) -> str:
         return "\n".join(map(str, self))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model, and the examples that it is asked about.
+
+    Attributes:
+        model: of Keras.
+        examples: all that may be used.
+        trial: of the kept model; None: a file was named.
+    """
+
+    model: Any
+    examples: Examples
+    trial: int | None
+
+    def answers(self, count: int, seed: int) -> tuple[list[Prediction], list[Output]]:
+        """What it says of as many random examples, one by one and by output."""
+        chosen = self.examples.draw(count, seed)
+        outputs = outputs_of(self.model, chosen)
+        return predictions_of(outputs, chosen), outputs
 
 
 def predict_and_draw(
@@ -181,7 +132,15 @@ def predict_and_draw(
     count: int,
     seed: int,
 ) -> Predictions:
-    """As :func:`predict`, and a picture; of the kept model the dashboard has it as well.
+    """What the model says about ``count`` examples, drawn; the dashboard shows the kept model's.
+
+    Args:
+        database: where the study is.
+        study: the study.
+        out: the picture; None: none is drawn.
+        model: a file of ``orch refit``; None: the winner's model, or the next best that was kept.
+        count: how many examples.
+        seed: which ones.
 
     Raises:
         UsageError: the picture's name does not end in ``.png``.
@@ -191,66 +150,189 @@ def predict_and_draw(
         if out.suffix.lower() != ".png":
             raise UsageError(f"--out {out} must end in .png, as digits.png")
         check_out(out)
-    predictions = Predictions(predict(database, study, model, count, seed))
-    if out is not None:
-        write_file(draw_predictions(predictions, _title(study, predictions)), out)
-        if model is None:
-            predictions.trial, pictures = explain(database, study, predictions)
-            attach(database, study, predictions.trial, pictures)
+    if study.data is None:
+        raise OrchError(f"study '{study.name}' has no data set to predict")
+    if model is not None and not model.is_file():
+        raise OrchError(f"no file {model}; make it with: orch refit {study.name} --out {model}")
+    trials = read_trials(database, study)
+    with retraining(study, None) as (objective, space):
+        opened = _open(database, study, trials, objective, space, model, max(count, _MOST_COUNTED))
+        found, _ = opened.answers(count, seed)
+        predictions = Predictions(found, str(opened.examples))
+        if out is None:
+            return predictions
+        many, outputs = opened.answers(_MOST_COUNTED, 0)
+        summary = summary_of(opened.model)
+    drawn = _draw(study.name, predictions, Predictions(many, predictions.examples), outputs)
+    predictions.missing = drawn.missing
+    if drawn.main:
+        write_file(png(drawn.main), out)
+    if opened.trial is not None:
+        attach(database, study, opened.trial, _shown(drawn, summary))
+        predictions.trial = opened.trial
     return predictions
 
 
-def _title(study: StoredStudy, predictions: Sequence[Prediction]) -> str:
-    right = sum(each.is_right for each in predictions)
-    return f"{study.name}: {right} of {len(predictions)} right"
+def _shown(drawn: _Pictures, summary: str) -> list[Picture]:
+    """What the dashboard shows of a kept model."""
+    parts = {"predictions.png": drawn.main, **drawn.counted}
+    shown = [Picture(name, "image/png", png(each)) for name, each in parts.items() if each]
+    return [*shown, Picture("model.txt", "text/plain; charset=utf-8", summary.encode())]
 
 
-def explain(
-    database: Database, study: StoredStudy, predictions: Sequence[Prediction]
-) -> tuple[int, list[Picture]]:
-    """What the dashboard shows of the best trial's kept model, beside the predictions' picture.
+def _open(
+    database: Database,
+    study: StoredStudy,
+    trials: list[FrozenTrial],
+    objective: Any,
+    space: Space,
+    path: Path | None,
+    count: int,
+) -> _Model:
+    """The model, by its objective where Keras cannot load it alone, and its examples.
 
-    Returns:
-        The trial's number, and the files: the digits, a confusion matrix, the model's summary.
-
-    Raises:
-        OrchError: no model is kept.
+    Args:
+        database: where the study is.
+        study: the study.
+        trials: its trials.
+        objective: the study's.
+        space: of its trials.
+        path: the model's file; None: the kept model.
+        count: how many examples are read at most of what is iterated.
     """
-    with _kept_model(database, study) as (number, path):
-        many = predict_with(path, _dataset(study), _MOST_CONFUSED, 0)
-        summary = model_summary(path)
-    drawn = draw_predictions(predictions, _title(study, predictions))
-    return number, [
-        Picture("digits.png", "image/png", drawn),
-        Picture("confusion.png", "image/png", draw_confusion(many)),
-        Picture("model.txt", "text/plain; charset=utf-8", summary.encode()),
-    ]
-
-
-def _dataset(study: StoredStudy) -> Dataset:
-    """The data set of this machine, which is checked to be the study's."""
-    if study.data is None:
+    if not isinstance(objective, KerasObjective):
         raise OrchError(f"study '{study.name}' has no data set to predict")
-    with retraining(study, None) as (objective, _):
-        dataset = getattr(objective, "dataset", None)
-    if not isinstance(dataset, Dataset):
-        raise OrchError(f"study '{study.name}' has no data set to predict")
-    return dataset
+    winner = read_winner(database, study, trials)
+    if path is None:
+        [kept] = kept_models(database, study, 1, winner.number if winner else None)
+        own = recorded_trial(study, trials, kept.number)
+        model = _of_kept(objective, space, own, kept)
+        return _Model(model, _examples(study, objective, own, count), kept.number)
+    named = _trial_of_file(database, study, trials, path)
+    model = _of_file(objective, space, named, path)
+    trial = named
+    if named is None and winner is not None:  # the data may be made for a trial
+        trial = recorded_trial(study, trials, winner.number)
+        trial.suggest_space(space, objective)
+    return _Model(model, _examples(study, objective, trial, count), None)
 
 
-@contextmanager
-def _kept_model(database: Database, study: StoredStudy) -> Iterator[tuple[int, Path]]:
-    """The winner if its model was kept, else the best trial whose was: number, and model file."""
-    winner = read_winner(database, study, read_trials(database, study))
-    kept = kept_models(database, study, 1, winner.number if winner else None)
-    if not kept:
-        raise OrchError(
-            f"study '{study.name}' has kept no model; make one with: "
-            f"orch refit {study.name} --out model{study.facts.model_suffix or '.keras'}, and name "
-            "it with --model"
-        )
-    content = kept[0].read()
+def _of_kept(objective: KerasObjective, space: Space, trial: RecordedTrial, kept: KeptModel) -> Any:
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:
-        path = Path(folder) / "model.keras"
-        path.write_bytes(content)
-        yield kept[0].number, path
+        path = Path(folder) / f"trial-{kept.number:05d}.keras"
+        path.write_bytes(kept.read())
+        return load_model(objective, space, trial, path)
+
+
+def _trial_of_file(
+    database: Database, study: StoredStudy, trials: list[FrozenTrial], path: Path
+) -> RecordedTrial | None:
+    """The trial of a model's file, by its provenance or its bytes; None: nothing tells it."""
+    facts = provenance_of(path)
+    if facts is not None and isinstance(facts.get("params"), dict) and trials:
+        seen = RecordedStudy(study, trials[0], trials)
+        return RecordedTrial(seen, facts["params"], int(facts["trial"]), int(facts["seed"]))
+    number = trial_of_model(database, study, path.read_bytes())
+    return None if number is None else recorded_trial(study, trials, number)
+
+
+def _of_file(
+    objective: KerasObjective, space: Space, trial: RecordedTrial | None, path: Path
+) -> Any:
+    if trial is not None:
+        return load_model(objective, space, trial, path)
+    try:
+        return load_whole(path)
+    except DataError as error:
+        # Its loss or metrics may be the user's own, and prediction needs neither.
+        _log.debug("the model is loaded without its loss: %s", error)
+        return load_whole(path, compiled=False)
+
+
+def _examples(
+    study: StoredStudy, objective: KerasObjective, trial: RecordedTrial | None, count: int
+) -> Examples:
+    try:
+        return held_out(objective.rounds(trial), _name_of(study), count)  # type: ignore[arg-type]
+    except OrchError:
+        raise
+    except Exception as error:  # whatever the user's data raise
+        raise OrchError(
+            f"the data of study '{study.name}' cannot be read: {type(error).__name__}: "
+            f"{words_of(error)}"
+        ) from error
+
+
+def _name_of(study: StoredStudy) -> str:
+    """The data's name; of arrays that Python has handed over, the start of their digest."""
+    name = str((study.data or {})["name"])
+    return f"arrays {name.partition(':')[2][:12]}" if handover.is_arrays(name) else name
+
+
+@dataclass
+class _Pictures:
+    """What is drawn of all outputs.
+
+    Attributes:
+        main: what the user asked for, an output below the other.
+        counted: what else the dashboard shows, by file name.
+        missing: why an output is not in the main picture, a line each.
+    """
+
+    main: list[Image] = field(default_factory=list)
+    counted: dict[str, list[Image]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, output: Output, shown: Image | None, counted: Image | None, name: str) -> None:
+        """Take the pictures of an output: of the examples shown, and of all that were counted."""
+        if shown is None and counted is None:
+            self.missing.append(_why_missing(output))
+        elif shown is None or counted is None:
+            self.main += [each for each in (shown, counted) if each is not None]
+        else:
+            self.main.append(shown)
+            self.counted.setdefault(name, []).append(counted)
+
+
+def _draw(
+    study: str, predictions: Predictions, many: Predictions, outputs: list[Output]
+) -> _Pictures:
+    """The pictures of each output.
+
+    Args:
+        study: its name.
+        predictions: the examples that are shown.
+        many: those that are counted.
+        outputs: of the counted ones.
+    """
+    pictures = _Pictures()
+    for output in outputs:
+        shown, counted = predictions.of_output(output.name), many.of_output(output.name)
+        title, whole, examples = f"{study}: {shown.verdict}", f"{study}: {counted.verdict}", None
+        if output.kind == "images":
+            pictures.add(output, draw_images(shown, title), None, "")
+            continue
+        if output.kind == "numbers":  # its figures are in the picture
+            whole = ", ".join(filter(None, (study, output.name))) + f": {counted.examples}"
+        elif shown[0].image is not None:
+            examples = draw_examples(shown, title)
+        draw, name = _COUNTED[output.kind]
+        pictures.add(output, examples, draw(output, whole), name)
+    return pictures
+
+
+_COUNTED: dict[str, tuple[Callable[[Output, str], Image | None], str]] = {
+    "classes": (draw_confusion, "confusion.png"),
+    "labels": (draw_labels, "labels.png"),
+    "numbers": (draw_scatter, "scatter.png"),
+}
+
+
+def _why_missing(output: Output) -> str:
+    """Why there is no picture of an output."""
+    name = "the output" if output.name is None else f"the output '{output.name}'"
+    if output.true is None:
+        return f"{name} is not drawn: the data have no labels to compare it with"
+    if output.kind == "numbers":
+        return f"{name} is not drawn: some of its numbers are not finite"
+    return f"{name} is not drawn: it has too many {output.kind}"

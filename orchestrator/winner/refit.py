@@ -28,6 +28,7 @@ from orchestrator.resolve.pins import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Refit
+from orchestrator.winner.models import holds_weights
 from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, retraining
 from orchestrator.worker.seeds import derive
 
@@ -42,11 +43,13 @@ class Refitted(Printed):
         path: the file.
         provenance: study, trial, parameters, seed, data, versions, history and test metrics.
         evaluations: how often this study's test set has now been evaluated.
+        is_whole: whether Keras can load the file alone; else it holds the weights.
     """
 
     path: Path
     provenance: dict[str, Any]
     evaluations: int
+    is_whole: bool = True
 
     def __str__(self) -> str:
         return refit_page(self.provenance, table_columns())
@@ -80,8 +83,14 @@ def refit(
         trial.suggest_space(space, objective)
         fitted = objective.refit(trial)
         provenance = _provenance(study, frozen, seed, fitted)
-        digest = _write(fitted, provenance, out)
-    return Refitted(out, provenance, _record(database, study, provenance, out, digest))
+        content = _write(fitted, provenance, out)
+    evaluations = _record(database, study, provenance, out, content)
+    if content is None:
+        raise OrchError(
+            f"trial {frozen.number} is trained and evaluated (orch report {study.name} has the "
+            f"figures), and {out} is not written: Keras cannot save this model, nor its weights"
+        )
+    return Refitted(out, provenance, evaluations, not holds_weights(content))
 
 
 def _check_out(study: StoredStudy, out: Path) -> None:
@@ -135,16 +144,32 @@ def _provenance(
     }
 
 
-def _write(fitted: Refit, provenance: dict[str, Any], out: Path) -> str:
+def provenance_of(path: Path) -> dict[str, Any] | None:
+    """The provenance inside a model's file, or beside it; None: there is none."""
+    beside = path.with_name(f"{path.name}.json")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                facts = json.loads(archive.read(PROVENANCE))
+        else:
+            facts = json.loads(beside.read_text())
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _write(fitted: Refit, provenance: dict[str, Any], out: Path) -> bytes | None:
     """Put the model in its place, its provenance inside, or beside a file that is no archive.
 
     Returns:
-        The SHA-256 of the file.
+        What is in the file; None: the model cannot be saved.
     """
     facts = json.dumps(provenance, indent=2, default=str)
     with tempfile.TemporaryDirectory(prefix="orch-") as folder:
         made = Path(folder) / f"model{out.suffix}"
         fitted.save(made)
+        if not made.exists():
+            return None
         try:
             if zipfile.is_zipfile(made):
                 with zipfile.ZipFile(made, "a") as archive:
@@ -155,19 +180,23 @@ def _write(fitted: Refit, provenance: dict[str, Any], out: Path) -> str:
             write_whole(out, content)
         except OSError as error:
             raise OrchError(f"cannot write {out}: {error.strerror}") from None
-    return hashlib.sha256(content).hexdigest()
+    return content
 
 
 def _record(
-    database: Database, study: StoredStudy, provenance: dict[str, Any], out: Path, digest: str
+    database: Database,
+    study: StoredStudy,
+    provenance: dict[str, Any],
+    out: Path,
+    content: bytes | None,
 ) -> int:
     """Keep with the study what its report says of the refit: all but what the study has anyway."""
     evaluation = {key: provenance[key] for key in ("trial", "params", "seed", "versions")}
     evaluation |= {
         "value": _stored(provenance["value"]),
         "test": {name: _stored(value) for name, value in provenance["test"].items()},
-        "model": out.name,
-        "sha256": digest,
+        "model": None if content is None else out.name,
+        "sha256": None if content is None else hashlib.sha256(content).hexdigest(),
     }
     row = database.call("record_test_evaluation", study=study.study_id, evaluation=Json(evaluation))
     return count_evaluations(row["evaluations"])
