@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import json
 import logging
 import math
+import textwrap
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,7 @@ import optuna
 from orchestrator.errors import ObjectiveError, WrongUse
 from orchestrator.training import fast_fit
 from orchestrator.training.data import Array
+from orchestrator.training.exact_arrays import pack, unpack
 from orchestrator.training.metric_names import PARAMETERS, few, unknown_metric
 from orchestrator.training.nest import is_stream
 from orchestrator.training.rounds import Split
@@ -34,6 +38,7 @@ _log = logging.getLogger("orch")
 
 _PROGRESS = "fit/progress"
 _BEST = "fit/best/"
+_ENDED = "fit/ended/"
 _LEARNING_RATE = "learning_rate"
 _BATCH_SIZE = 32  # Keras's own
 
@@ -129,7 +134,7 @@ class Fitting:
         self._seeds = seeds
         self._after_epoch = after_epoch
         self._plans_steps = plans_steps
-        self._state = state
+        self._state = unpack(state)
         self.progress = Progress.of(state)
         self._ended = len(self.progress.phases)  # phases that are not trained again
         self._phase = 0
@@ -137,7 +142,8 @@ class Fitting:
         self._fits: Any = None  # the model whose fit is running
         self._callbacks: list[Any] = []  # the user's, of the phase that is running
         self._validates_always = True
-        self._best = [state[name] for name in sorted(state) if name.startswith(_BEST)]
+        self._best = self._stored(_BEST)
+        self._models: dict[int, weakref.ref[Any]] = {}  # by the phase that trained each of them
         self.reporter = make_reporter(self)
 
     def attach(self, model: keras.Model) -> None:
@@ -176,9 +182,25 @@ class Fitting:
 
     def capture(self) -> dict[str, Array]:
         """Everything that the training needs to resume."""
-        best = {f"{_BEST}{index:05d}": array for index, array in enumerate(self._best)}
+        kept = {f"{_BEST}{index:05d}": array for index, array in enumerate(self._best)}
+        for phase, model in self._others().items():
+            for index, variable in enumerate(model.variables):
+                kept[f"{_ENDED}{phase:03d}/{index:05d}"] = np.array(variable.numpy())
         state = capture_state(self._fits, self._callbacks)
-        return {_PROGRESS: self.progress.as_array(), **best, **state}
+        return {_PROGRESS: self.progress.as_array(), **pack(kept), **state}
+
+    def _others(self) -> dict[int, Any]:
+        """The models of phases that have ended, e.g. of an ensemble, while they are in use."""
+        found = {phase: model() for phase, model in self._models.items()}
+        last = {id(model): phase for phase, model in found.items()}
+        return {
+            phase: model
+            for phase, model in found.items()
+            if model is not None and model is not self._fits and last[id(model)] == phase
+        }
+
+    def _stored(self, prefix: str) -> list[Array]:
+        return [self._state[name] for name in sorted(self._state) if name.startswith(prefix)]
 
     def forget(self) -> None:
         """Let go of the model: its memory is wanted for the next one."""
@@ -190,10 +212,7 @@ class Fitting:
         """Give the model the weights of its best epoch, where that one counts."""
         if not self.plan.best or self._model is None:
             return
-        variables = self._model.variables
-        if [tuple(each.shape) for each in variables] == [each.shape for each in self._best]:
-            for variable, array in zip(variables, self._best, strict=True):
-                variable.assign(array)
+        _assign(self._model, self._best)
 
     def finish(self, returned: Any) -> list[float]:
         """The values of the metrics.
@@ -231,7 +250,9 @@ class Fitting:
     def _fit(self, model: Any, *arguments: Any, **keywords: Any) -> Any:
         call = _Call(model, arguments, keywords)
         phase, self._phase = self._phase, self._phase + 1
+        self._models[phase] = weakref.ref(model)
         if phase < self._ended:
+            self._restore_ended(phase, call)
             return _past(model, self.progress.phases[phase])
         progress = self.progress
         given = call.given
@@ -262,6 +283,13 @@ class Fitting:
         _complete(history, progress.history, first)
         progress.history, progress.trained, progress.stopped = {}, 0, False
         return history
+
+    def _restore_ended(self, phase: int, call: _Call) -> None:
+        """Give a model that was trained before the interruption its weights."""
+        arrays = self._stored(f"{_ENDED}{phase:03d}/")
+        if arrays:
+            ensure_built(call.model, few(call.given.get("x")))
+            _assign(call.model, arrays)
 
     def _add_data(self, given: dict[str, Any]) -> None:
         """What the user's code did not pass on."""
@@ -387,13 +415,14 @@ class _Call:
     """One call of ``fit`` with its arguments by name.
 
     Attributes:
+        model: whose ``fit`` is called.
         given: the arguments; may be changed before :meth:`run`.
     """
 
     def __init__(self, model: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         import keras
 
-        self._model = model
+        self.model = model
         self._method = type(model).fit
         self._is_keras = self._method is keras.Model.fit
         kinds = inspect.signature(self._method).parameters.values()
@@ -408,12 +437,12 @@ class _Call:
     def run(self, seeds: tuple[int, ...]) -> Any:
         obstacle = "a fit of the model's own"
         if self._is_keras:
-            obstacle = fast_fit.obstacle(self._model, self.given) or ""
+            obstacle = fast_fit.obstacle(self.model, self.given) or ""
         if not obstacle:
-            return fast_fit.fit(self._model, seeds=seeds, **self.given)
+            return fast_fit.fit(self.model, seeds=seeds, **self.given)
         _log.debug("trains with Keras's own loop because of %s", obstacle)
         keywords = {name: each for name, each in self.given.items() if name not in self._positional}
-        return self._method(self._model, *self._arguments, **keywords)
+        return self._method(self.model, *self._arguments, **keywords)
 
 
 _KEYWORDS = {
@@ -449,10 +478,31 @@ def call_fit(fit: Callable[..., Any], leading: Sequence[Any], fitting: Fitting) 
         is_wanted = each.name == "epochs" or each.default is each.empty
         if each.name in named_too and is_wanted:
             keywords.setdefault(each.name, named_too[each.name])
-    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+    others = next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None)
+    if others is None:
         taken = {each.name for each in parameters}
         keywords = {name: each for name, each in keywords.items() if name in taken}
+    elif _reads(fit, others, "epochs"):
+        keywords.setdefault("epochs", plan.epochs)
     return fit(*leading, *data[:places], **keywords)
+
+
+def _reads(function: Callable[..., Any], keywords: str, name: str) -> bool:
+    """Whether a function looks for a keyword among its others, as in ``kwargs.pop("epochs")``.
+
+    It is then given; one that only passes them on may say ``epochs`` itself beside them.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    reads = (f"{keywords}[{name!r}]", f"{keywords}.pop({name!r}", f"{keywords}.get({name!r}")
+    return any(
+        ast.unparse(node).startswith(reads)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        or (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
+    )
 
 
 def make_reporter(fitting: Fitting) -> Any:
@@ -554,6 +604,14 @@ def _with_reporter(given: Any, callbacks: list[Any], reporter: Any) -> Any:
         reporter.set_model(given.model)
         return given
     return [*callbacks, reporter]
+
+
+def _assign(model: Any, arrays: Sequence[Array]) -> None:
+    """Give a model its variables' values, where they are of such a model."""
+    variables = model.variables
+    if [tuple(each.shape) for each in variables] == [each.shape for each in arrays]:
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
 
 
 def _past(model: Any, history: History) -> Any:
