@@ -54,7 +54,7 @@ long: install  ## the tests that take longest
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(LONG)
 
 users: install  ## trainings as people publish them, by their own tools and by orch
-	$(BIN)/python -m pytest tests/users -rs
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/users -rs
 
 lowest: install  ## the storage's tests with the lowest Optuna allowed, where it is not the locked one
 ifneq ($(LOWEST),$(LOCKED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -220,6 +221,8 @@ class LocalRun:
         def look() -> None:
             nonlocal next_look
             if time.monotonic() >= next_look:
+                if os.environ.get("ORCH_DEBUG"):  # else what workers write stays in their logs
+                    supervisor.messages.extend(supervisor.new_output().splitlines())
                 show(supervisor.messages)
                 ended.tell()
                 next_look = time.monotonic() + _LOOK_SECONDS

@@ -111,7 +111,7 @@ def autoencoder(hp: Any) -> keras.Model:
     return model
 
 
-class VAE(keras.Model):
+class VAE(keras.Model):  # type: ignore[misc]
     """It is given its parts, trains by a step of its own, and has no ``get_config``."""
 
     def __init__(self, encoder: keras.Model, decoder: keras.Model, beta: float) -> None:
@@ -156,7 +156,7 @@ def vae(hp: Any) -> keras.Model:
     return model
 
 
-class Net(keras.Model):
+class Net(keras.Model):  # type: ignore[misc]
     """A subclass without an Input, which Keras can save whole and not load alone."""
 
     def __init__(self, units: int) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,8 +71,8 @@ def check_writable(path: Path) -> None:
 
 
 def remove_old(paths: Iterable[Path], days: float) -> None:
-    """Remove the files that nobody has written for so long."""
+    """Remove the files and folders that were not written for this many days."""
     for path in paths:
         with contextlib.suppress(OSError):  # another process may have been quicker
             if time.time() - path.stat().st_mtime > days * 24 * 3600:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

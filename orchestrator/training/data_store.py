@@ -15,7 +15,7 @@ from orchestrator.training.nest import Array
 
 # Below that, a file is not worth its while.
 _LEAST_BYTES = 16 * 2**20
-_UNUSED_DAYS = 30.0
+UNUSED_DAYS = 30.0
 
 
 def folder() -> Path:
@@ -45,7 +45,7 @@ class Sharing:
         found = _open_same(path, array)
         if found is None:
             with contextlib.suppress(OSError):  # a full or read-only disk: everybody has a copy
-                remove_old(path.parent.glob("*.npy"), _UNUSED_DAYS)
+                remove_old(path.parent.glob("*.npy"), UNUSED_DAYS)
                 write(path, array)
                 found = _open_same(path, array)
         return array if found is None else found

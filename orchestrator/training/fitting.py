@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import logging
 import math
@@ -15,8 +14,8 @@ import numpy as np
 import optuna
 
 from orchestrator.errors import ObjectiveError, WrongUse
-from orchestrator.training import fast_fit
 from orchestrator.training.data import Array
+from orchestrator.training.fit_call import FitCall, can_evaluate, own_callbacks, with_reporter
 from orchestrator.training.metric_names import PARAMETERS, few, unknown_metric
 from orchestrator.training.nest import is_stream
 from orchestrator.training.rounds import Split
@@ -35,7 +34,6 @@ _log = logging.getLogger("orch")
 _PROGRESS = "fit/progress"
 _BEST = "fit/best/"
 _LEARNING_RATE = "learning_rate"
-_BATCH_SIZE = 32  # Keras's own
 
 Logs = Mapping[str, Any]
 History = dict[str, list[Any]]
@@ -229,7 +227,7 @@ class Fitting:
     # A call of model.fit
 
     def _fit(self, model: Any, *arguments: Any, **keywords: Any) -> Any:
-        call = _Call(model, arguments, keywords)
+        call = FitCall(model, arguments, keywords)
         phase, self._phase = self._phase, self._phase + 1
         if phase < self._ended:
             return _past(model, self.progress.phases[phase])
@@ -251,8 +249,8 @@ class Fitting:
         if given.get("validation_data") is not None and not can_evaluate(model):
             del given["validation_data"]
         self._validates_always = given.get("validation_freq", 1) == 1
-        self._callbacks = _without(given.get("callbacks"), self.reporter)
-        given["callbacks"] = _with_reporter(given.get("callbacks"), self._callbacks, self.reporter)
+        self._callbacks = own_callbacks(given.get("callbacks"), self.reporter)
+        given["callbacks"] = with_reporter(given.get("callbacks"), self._callbacks, self.reporter)
         self._fits = model
         try:
             history = call.run(self._seeds if phase == 0 else (*self._seeds, phase))
@@ -383,78 +381,6 @@ class Fitting:
         return {name for history in histories for name in history}
 
 
-class _Call:
-    """One call of ``fit`` with its arguments by name.
-
-    Attributes:
-        given: the arguments; may be changed before :meth:`run`.
-    """
-
-    def __init__(self, model: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-        import keras
-
-        self._model = model
-        self._method = type(model).fit
-        self._is_keras = self._method is keras.Model.fit
-        kinds = inspect.signature(self._method).parameters.values()
-        # A fit(*args, **kwargs) passes its arguments on to Keras's.
-        passes_on = any(each.kind is each.VAR_POSITIONAL for each in kinds)
-        method = keras.Model.fit if passes_on else self._method
-        names = list(inspect.signature(method).parameters)[1:]
-        self.given = {**dict(zip(names, arguments, strict=False)), **keywords}
-        self._arguments = tuple(arguments) if passes_on else ()
-        self._positional = set(names[: len(arguments)]) if passes_on else set()
-
-    def run(self, seeds: tuple[int, ...]) -> Any:
-        obstacle = "a fit of the model's own"
-        if self._is_keras:
-            obstacle = fast_fit.obstacle(self._model, self.given) or ""
-        if not obstacle:
-            return fast_fit.fit(self._model, seeds=seeds, **self.given)
-        _log.debug("trains with Keras's own loop because of %s", obstacle)
-        keywords = {name: each for name, each in self.given.items() if name not in self._positional}
-        return self._method(self._model, *self._arguments, **keywords)
-
-
-_KEYWORDS = {
-    "callbacks", "validation_data", "epochs", "initial_epoch", "verbose", "batch_size",
-}  # fmt: skip
-
-
-def call_fit(fit: Callable[..., Any], leading: Sequence[Any], fitting: Fitting) -> Any:
-    """Call a user's ``fit`` as KerasTuner calls it, with what its signature takes.
-
-    Args:
-        fit: e.g. ``HyperModel.fit``.
-        leading: its first arguments, e.g. ``hp`` and the model.
-        fitting: the training; its reporter is one of the callbacks.
-    """
-    plan, reporter = fitting.plan, fitting.reporter
-    data, keywords = fitting.split.fit_arguments()
-    keywords["callbacks"] = [*_without(keywords.get("callbacks"), reporter), reporter]
-    parameters = list(inspect.signature(fit).parameters.values())
-    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        places = len(data)
-    else:
-        named = [each for each in parameters[len(leading) :] if each.kind is not each.KEYWORD_ONLY]
-        known = {*keywords, *_KEYWORDS}
-        places = sum(each.kind is not each.VAR_KEYWORD for each in named if each.name not in known)
-    named_too = {
-        "epochs": plan.epochs,
-        "initial_epoch": 0,
-        "verbose": 0,
-        "batch_size": plan.batch_size or _BATCH_SIZE,
-    }
-    for each in parameters[len(leading) :]:
-        is_wanted = each.name == "epochs" or each.default is each.empty
-        if each.name in named_too and is_wanted:
-            keywords.setdefault(each.name, named_too[each.name])
-    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
-        taken = {each.name for each in parameters}
-        keywords = {name: each for name, each in keywords.items() if name in taken}
-    return fit(*leading, *data[:places], **keywords)
-
-
 def make_reporter(fitting: Fitting) -> Any:
     """A Keras callback that tells ``fitting`` of each epoch, and prunes what diverges.
 
@@ -480,15 +406,6 @@ def make_reporter(fitting: Fitting) -> Any:
             return self  # KerasTuner's users copy the callbacks that they are given
 
     return Reporter()
-
-
-def can_evaluate(model: Any) -> bool:
-    """Whether ``evaluate`` can work; a GAN trains by its own step and cannot be called."""
-    import keras
-
-    names = ("test_step", "call")
-    is_plain = all(getattr(type(model), name) is getattr(keras.Model, name) for name in names)
-    return not is_plain or type(model).train_step is keras.Model.train_step
 
 
 def check_loss(logs: Logs, epochs: int) -> None:
@@ -536,24 +453,6 @@ def _with_rate(logs: Logs, model: Any) -> Logs:
 
     rate = keras.ops.convert_to_numpy(optimizer.learning_rate)
     return {**logs, _LEARNING_RATE: float(rate)}
-
-
-def _without(callbacks: Any, reporter: Any) -> list[Any]:
-    """The user's own callbacks, as a list."""
-    if callbacks is None:
-        return []
-    listed = getattr(callbacks, "callbacks", callbacks)
-    each = list(listed) if isinstance(listed, list | tuple) else [listed]
-    return [one for one in each if one is not reporter]
-
-
-def _with_reporter(given: Any, callbacks: list[Any], reporter: Any) -> Any:
-    """The callbacks with the reporter as the last."""
-    if hasattr(given, "callbacks"):  # a CallbackList, made for its model
-        given.callbacks = [*callbacks, reporter]
-        reporter.set_model(given.model)
-        return given
-    return [*callbacks, reporter]
 
 
 def _past(model: Any, history: History) -> Any:

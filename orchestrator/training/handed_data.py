@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import pickle
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from orchestrator.base.files import remove_old, write_whole
 from orchestrator.errors import DataError
 from orchestrator.training import data_store
 from orchestrator.training.data_source import as_mapping, sha256_of_data, streams_of
@@ -23,6 +26,8 @@ from orchestrator.training.handover import ARRAYS, Handover, digest_of, referenc
 
 _NAME_DIGITS = 16
 _CONTENT = "content"
+_SUMS = "checksums.json"
+_PART_BYTES = 2**22
 _INFINITE = -1  # tf.data's own
 
 
@@ -60,11 +65,14 @@ def keep(handed: Handover) -> None:
         _touch(folder)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
+    others = [each.parent for each in folder.parent.glob(f"*/{_CONTENT}")]
+    remove_old(others, data_store.UNUSED_DAYS)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="new-"))
     try:
         content = io.BytesIO()
         _pickler(content, temporary).dump((handed.digest, handed.target))
-        (temporary / _CONTENT).write_bytes(content.getvalue())
+        write_whole(temporary / _CONTENT, content.getvalue())
+        write_whole(temporary / _SUMS, json.dumps(_sums(temporary)).encode())
         with contextlib.suppress(FileExistsError, OSError):  # another process may have been quicker
             temporary.rename(folder)
     except OSError as error:
@@ -90,6 +98,8 @@ def read(reference: str) -> tuple[dict[str, Any], str]:
     folder = _folder(reference)
     try:
         with (folder / _CONTENT).open("rb") as file:
+            if json.loads((folder / _SUMS).read_text()) != _sums(folder):
+                raise ValueError("its files are not those that were written")
             digest, found = _Unpickler(file, folder).load()
     except FileNotFoundError:
         raise DataError(
@@ -191,6 +201,19 @@ def _is_dataset(each: Any) -> bool:
 
 def _folder(reference: str) -> Path:
     return data_store.folder() / reference.removeprefix(ARRAYS)
+
+
+def _sums(folder: Path) -> dict[str, int]:
+    """A checksum of each file that :func:`keep` has written."""
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _SUMS:
+            checksum = 0
+            with path.open("rb") as file:
+                while part := file.read(_PART_BYTES):
+                    checksum = zlib.crc32(part, checksum)
+            sums[str(path.relative_to(folder))] = checksum
+    return sums
 
 
 def _touch(folder: Path) -> None:

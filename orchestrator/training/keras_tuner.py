@@ -15,7 +15,8 @@ from optuna.distributions import (
 
 from orchestrator.errors import ObjectiveError
 from orchestrator.training.base import Settings, Trial
-from orchestrator.training.fitting import Fitting, call_fit
+from orchestrator.training.fit_call import call_fit
+from orchestrator.training.fitting import Fitting
 from orchestrator.training.hyperparameters import (
     Draw,
     HyperParameter,

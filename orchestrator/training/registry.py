@@ -16,6 +16,7 @@ ENTRY_POINTS = "orch.objectives"
 _BUILT_IN = {
     "mnist": "orchestrator.training.builtin.mnist:Mnist",
     "digits": "orchestrator.training.builtin.digits:Digits",
+    "cnn": "orchestrator.training.builtin.cnn:Cnn",
     "quadratic": "orchestrator.training.builtin.quadratic:Quadratic",
 }
 _KERAS_TUNER = "kt:"

@@ -66,7 +66,7 @@ def _log_to_our_output() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("[%(process)d] %(message)s"))
     _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
+    _log.setLevel(logging.DEBUG if os.environ.get("ORCH_DEBUG") else logging.INFO)
     _log.propagate = False
 
 

@@ -72,7 +72,8 @@ def test_an_objective_imports_the_users_modules_first(folder: Folder, name: str)
 
 
 def test_built_in_objectives_work_beside_files_of_the_same_name(folder: Folder, name: str) -> None:
-    for each in ("objectives", "mnist", "digits", "quadratic", "network", "random", "orchestrator"):
+    ours = ("mnist", "digits", "cnn", "quadratic", "network", "objectives", "orchestrator")
+    for each in (*ours, "random"):
         Path(f"{each}.py").write_text("raise RuntimeError('nobody imports this')\n")
     runs(folder, "quadratic", name)
 

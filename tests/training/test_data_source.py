@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,7 +129,7 @@ def test_callbacks_are_told_apart_by_what_they_hold() -> None:
 STREAM = "def make():\n    return {'x': iter([]), 'validation_data': (np.ones(2), np.ones(2))%s}"
 
 
-def test_what_is_iterated_is_pinned_by_its_fingerprint_or_its_source(home: Path) -> None:
+def test_streams_are_pinned_by_fingerprint_or_source(home: Path) -> None:
     by_source = from_file(home, STREAM % "").whole()
     assert by_source.pinned_by is not None and by_source.pinned_by.startswith("the source of made_")
     again = from_file(home, (STREAM % "") + "  # changed").whole()
@@ -167,9 +169,26 @@ def test_damaged_data_of_python_are_one_clear_error(home: Path) -> None:
     handed = hand_over_data((X, Y))
     keep(handed)
     [file] = (home / "home" / "data").rglob("0.npy")
-    file.write_bytes(b"")
-    with pytest.raises(DataError, match="hand them over again"):
-        read(handed.reference)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    for damaged in (b"", bytes(content)):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match="hand them over again"):
+            read(handed.reference)
+
+
+def test_data_of_python_are_removed_after_a_month_without_use(home: Path) -> None:
+    old, used = hand_over_data((X, Y)), hand_over_data((X + 1, Y))
+    keep(old)
+    keep(used)
+    month = time.time() - 31 * 24 * 3600
+    for folder in (home / "home" / "data").iterdir():
+        os.utime(folder, (month, month))
+    read(used.reference)
+    keep(hand_over_data((X + 2, Y)))
+    read(used.reference)
+    with pytest.raises(DataError, match="not on this machine"):
+        read(old.reference)
 
 
 def test_a_dataset_of_python_is_saved_once_and_its_line_says_so(
@@ -189,7 +208,7 @@ def test_a_dataset_of_python_is_saved_once_and_its_line_says_so(
     assert whole.sha256 == handed.digest
 
 
-def test_what_never_ends_stays_in_this_process() -> None:
+def test_endless_data_stay_in_this_process() -> None:
     import tensorflow as tf
 
     endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4).repeat()

@@ -300,7 +300,7 @@ def test_every_example_is_seen_once_an_epoch_in_another_order_each(keras_fit: li
     assert each.optimizer.iterations.numpy() == 9 and not keras_fit
 
 
-def test_an_epoch_ends_with_the_step_that_diverged_for_who_watches_the_loss() -> None:
+def test_watching_the_loss_ends_an_epoch_with_the_diverged_step() -> None:
     class Watcher(keras.callbacks.Callback):  # type: ignore[misc]
         watches_loss = True
 
@@ -459,7 +459,7 @@ def test_nests_weights_metrics_of_several_values_and_a_stop_at_an_epochs_begin()
         np.testing.assert_allclose(mine.numpy(), weight.numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_random_state_that_nobody_can_keep_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_random_state_that_cannot_be_saved_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     each = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     each.add(keras.layers.Lambda(lambda x: x + tf.random.normal(tf.shape(x))))
     each.add(keras.layers.Dense(10, "softmax"))

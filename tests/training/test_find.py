@@ -14,7 +14,7 @@ from orchestrator.training.registry import find, known
 
 
 def test_the_built_in_objectives_are_known() -> None:
-    assert {"mnist", "digits", "quadratic"} <= set(known())
+    assert {"mnist", "digits", "cnn", "quadratic"} <= set(known())
     for name in known():
         assert issubclass(find(name), Objective)  # type: ignore[arg-type]
 

@@ -143,7 +143,7 @@ def test_a_class_that_does_not_validate_is_one_line_of_the_log(
     assert "lack 2 of its 3 classes" in record.getMessage()
 
 
-def test_what_is_iterated_is_made_anew_for_each_round() -> None:
+def test_streams_are_made_again_for_each_round() -> None:
     def make() -> Any:
         examples = iter([(X, Y)])
         return {"x": examples, "validation_data": (X, Y), "steps_per_epoch": 1}

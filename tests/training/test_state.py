@@ -187,7 +187,7 @@ def test_a_restored_model_trains_as_the_one_that_was_captured(name: str) -> None
         ),
     ],
 )
-def test_an_optimizer_goes_on(optimizer: Callable[[], Any]) -> None:
+def test_optimizer_state_resumes(optimizer: Callable[[], Any]) -> None:
     def model() -> Any:
         inputs = keras.Input((6,))
         hidden = layers.Dense(4, activation="tanh")(inputs)
@@ -594,7 +594,7 @@ def test_random_generators_of_tensorflow_that_a_model_holds_go_on() -> None:
     assert second.noise.normal(()).numpy() == first.noise.normal(()).numpy()
 
 
-def test_text_goes_through_a_vocabulary_that_is_no_state() -> None:
+def test_text_vocabulary_is_not_part_of_the_state() -> None:
     def model() -> Any:
         text = layers.TextVectorization(output_mode="tf_idf")
         text.adapt(["a b", "b c"])

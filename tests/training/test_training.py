@@ -135,7 +135,7 @@ def test_an_interruption_passes_through_keras_unharmed() -> None:
     [
         "objective",
         "training.keras",
-        *(f"training.builtin.{each}" for each in ("mnist", "digits", "quadratic")),
+        *(f"training.builtin.{each}" for each in ("mnist", "digits", "cnn", "quadratic")),
     ],
 )
 def test_importing_an_objective_does_not_import_tensorflow(module: str) -> None:
@@ -144,3 +144,13 @@ def test_importing_an_objective_does_not_import_tensorflow(module: str) -> None:
         "sys.exit(bool({'tensorflow', 'keras', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("value", ["best", "last"])
+@pytest.mark.parametrize("metrics", [("val_accuracy",), ("val_loss", "parameters")])
+def test_a_refit_needs_no_metric_of_a_validation_that_it_has_not(
+    metrics: tuple[str, ...], value: Any
+) -> None:
+    refit = Digits(Settings(epochs=3, metrics=metrics, value=value)).refit(Notebook())
+    assert refit.examples == 1437 and not refit.validated
+    assert set(refit.history) == {"accuracy", "loss"} and refit.test["accuracy"] > 0.5

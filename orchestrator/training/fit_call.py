@@ -1,0 +1,114 @@
+"""A call of ``fit``: a model's, with its arguments by name, or a user's, as KerasTuner makes it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.training import fast_fit
+
+if TYPE_CHECKING:
+    from orchestrator.training.fitting import Fitting
+
+_log = logging.getLogger("orch")
+
+_BATCH_SIZE = 32  # Keras's own
+_KEYWORDS = {
+    "callbacks", "validation_data", "epochs", "initial_epoch", "verbose", "batch_size",
+}  # fmt: skip
+
+
+class FitCall:
+    """One call of ``fit`` with its arguments by name.
+
+    Attributes:
+        given: the arguments; may be changed before :meth:`run`.
+    """
+
+    def __init__(self, model: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        import keras
+
+        self._model = model
+        self._method = type(model).fit
+        self._is_keras = self._method is keras.Model.fit
+        kinds = inspect.signature(self._method).parameters.values()
+        # A fit(*args, **kwargs) passes its arguments on to Keras's.
+        passes_on = any(each.kind is each.VAR_POSITIONAL for each in kinds)
+        method = keras.Model.fit if passes_on else self._method
+        names = list(inspect.signature(method).parameters)[1:]
+        self.given = {**dict(zip(names, arguments, strict=False)), **keywords}
+        self._arguments = tuple(arguments) if passes_on else ()
+        self._positional = set(names[: len(arguments)]) if passes_on else set()
+
+    def run(self, seeds: tuple[int, ...]) -> Any:
+        obstacle = "a fit of the model's own"
+        if self._is_keras:
+            obstacle = fast_fit.obstacle(self._model, self.given) or ""
+        if not obstacle:
+            return fast_fit.fit(self._model, seeds=seeds, **self.given)
+        _log.debug("trains with Keras's own loop because of %s", obstacle)
+        keywords = {name: each for name, each in self.given.items() if name not in self._positional}
+        return self._method(self._model, *self._arguments, **keywords)
+
+
+def call_fit(fit: Callable[..., Any], leading: Sequence[Any], fitting: Fitting) -> Any:
+    """Call a user's ``fit`` as KerasTuner calls it, with what its signature takes.
+
+    Args:
+        fit: e.g. ``HyperModel.fit``.
+        leading: its first arguments, e.g. ``hp`` and the model.
+        fitting: the training; its reporter is one of the callbacks.
+    """
+    plan, reporter = fitting.plan, fitting.reporter
+    data, keywords = fitting.split.fit_arguments()
+    keywords["callbacks"] = [*own_callbacks(keywords.get("callbacks"), reporter), reporter]
+    parameters = list(inspect.signature(fit).parameters.values())
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        places = len(data)
+    else:
+        named = [each for each in parameters[len(leading) :] if each.kind is not each.KEYWORD_ONLY]
+        known = {*keywords, *_KEYWORDS}
+        places = sum(each.kind is not each.VAR_KEYWORD for each in named if each.name not in known)
+    named_too = {
+        "epochs": plan.epochs,
+        "initial_epoch": 0,
+        "verbose": 0,
+        "batch_size": plan.batch_size or _BATCH_SIZE,
+    }
+    for each in parameters[len(leading) :]:
+        is_wanted = each.name == "epochs" or each.default is each.empty
+        if each.name in named_too and is_wanted:
+            keywords.setdefault(each.name, named_too[each.name])
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        taken = {each.name for each in parameters}
+        keywords = {name: each for name, each in keywords.items() if name in taken}
+    return fit(*leading, *data[:places], **keywords)
+
+
+def own_callbacks(callbacks: Any, reporter: Any) -> list[Any]:
+    """The user's own callbacks, as a list."""
+    if callbacks is None:
+        return []
+    listed = getattr(callbacks, "callbacks", callbacks)
+    each = list(listed) if isinstance(listed, list | tuple) else [listed]
+    return [one for one in each if one is not reporter]
+
+
+def with_reporter(given: Any, callbacks: list[Any], reporter: Any) -> Any:
+    """The callbacks with the reporter as the last."""
+    if hasattr(given, "callbacks"):  # a CallbackList, made for its model
+        given.callbacks = [*callbacks, reporter]
+        reporter.set_model(given.model)
+        return given
+    return [*callbacks, reporter]
+
+
+def can_evaluate(model: Any) -> bool:
+    """Whether ``evaluate`` can work; a GAN trains by its own step and cannot be called."""
+    import keras
+
+    names = ("test_step", "call")
+    is_plain = all(getattr(type(model), name) is getattr(keras.Model, name) for name in names)
+    return not is_plain or type(model).train_step is keras.Model.train_step
