@@ -185,3 +185,30 @@ def own_loss(hp: Any) -> keras.Model:
     model = regression(hp)
     model.compile(keras.optimizers.Adam(0.05), pinball)
     return model
+
+
+def unlabelled() -> dict[str, Any]:
+    """A table without labels."""
+    x = np.random.default_rng(2).normal(size=(200, 4)).astype("float32")
+    return {"x": x[:150], "validation_data": (x[150:], None)}
+
+
+class Outlier(keras.Model):
+    """How unusual a row is, learnt without labels."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.hidden, self.score = layers.Dense(units, activation="tanh"), layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.score(self.hidden(x))
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
+        return ops.mean(ops.square(y_pred - ops.sum(ops.abs(x), -1, keepdims=True)))
+
+
+def outlier(hp: Any) -> keras.Model:
+    """Unlabelled, by :class:`Outlier`."""
+    model = Outlier(hp.Choice("units", [8, 16]))
+    model.compile("adam")
+    return model

@@ -89,7 +89,8 @@ def draw_images(predictions: Sequence[Prediction], title: str) -> Image.Image:
         for row, name in enumerate(names):
             left = label_width + _MARGIN + column * (_SIDE + _MARGIN)
             top = _TEXT + block * height + row * (_SIDE + _MARGIN)
-            picture.paste(_thumbnail(shown[name], like=each.label), (left, top))
+            like = None if name == "example" else each.label
+            picture.paste(_thumbnail(shown[name], like), (left, top))
             if column == 0:
                 _write(draw, (_MARGIN, top + _SIDE // 2), name, 14)
     return picture
@@ -115,7 +116,7 @@ def draw_confusion(output: Output, title: str) -> Image.Image | None:
     np.add.at(counts, (true, predicted), 1)
     cell = max(_SMALLEST_CELL, min(_CELL, 1200 // (len(classes) + 1)))
     side = (len(classes) + 1) * cell + 2 * _MARGIN
-    picture, draw = _canvas(max(side, _width(title)), side + _TEXT, title)
+    picture, draw = _canvas(side, side + _TEXT, title)
     _write(draw, (_MARGIN, _MARGIN + 20), "rows: true, columns: predicted", 12)
     for row in range(-1, len(classes)):
         for column in range(-1, len(classes)):
@@ -150,7 +151,7 @@ def draw_labels(output: Output, title: str) -> Image.Image | None:
     }
     wide = 100
     height = (true.shape[1] + 1) * _CELL + 2 * _MARGIN + _TEXT
-    picture, draw = _canvas(max(5 * wide, _width(title)) + 2 * _MARGIN, height, title)
+    picture, draw = _canvas(5 * wide + 2 * _MARGIN, height, title)
     for column, (name, (counted, strong)) in enumerate(cases.items(), start=1):
         _write(draw, (_MARGIN + column * wide, _TEXT + _MARGIN), name, 14)
         for row, count in enumerate(counted.sum(axis=0)):
@@ -180,7 +181,7 @@ def draw_scatter(output: Output, title: str) -> Image.Image | None:
     figures = ", ".join(f"{name} {value:.4g}" for name, value in figures_of(output).items())
     subtitle = f"{figures}, of {len(true)} examples"
     size = _AXIS + _PLOT + 2 * _MARGIN
-    picture, draw = _canvas(max(size, _width(title)), size + _TEXT, title)
+    picture, draw = _canvas(size, size + _TEXT, title)
     _write(draw, (_MARGIN, _MARGIN + 22), subtitle, 14)
     low, high = _range(true, predicted)
     left, top = _AXIS + _MARGIN, _TEXT + _MARGIN
@@ -229,7 +230,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _canvas(width: int, height: int, title: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    picture = Image.new("RGB", (width, height), "white")
+    picture = Image.new("RGB", (max(width, _width(title)), height), "white")
     draw = ImageDraw.Draw(picture)
     _write(draw, (_MARGIN, _MARGIN), title, 16)
     return picture, draw
