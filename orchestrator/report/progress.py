@@ -17,7 +17,7 @@ from orchestrator.storage.studies import StoredStudy
 
 @dataclass(frozen=True)
 class Progress:
-    """One look at a study. Counts are trials; ``values`` are reported epochs.
+    """One look at a study. Counts are trials; ``values`` are epochs that pruned ones have reported.
 
     ``best_of_metrics`` has the best trial and value of each metric where there are several; the
     other ``best`` are of the first metric.
@@ -83,7 +83,7 @@ class ProgressReader:
             failed=row["failed"],
             running=row["running"],
             workers=live["live"] if live else 0,
-            values=row["values_reported"],
+            values=row["values_of_pruned"],
             best_number=best["number"] if best else None,
             best_value=best["value"] if best else None,
             best_params=section(
@@ -115,9 +115,10 @@ class ProgressReader:
         None where each trial has its own number, or none: a function may report nothing.
         """
         spec = self._study.spec
-        if "epochs" in spec.space or not progress.values or self._counter.is_assumed:
+        searched = "epochs" in spec.space or "epochs" in (progress.best_params or {})
+        if searched or not progress.values or self._counter.is_assumed:
             return None
-        values = max(0, progress.done * self._counter.steps - progress.values)
+        values = max(0, progress.pruned * self._counter.steps - progress.values)
         is_training = spec.training.rounds > 1 and self._counter.has_epochs
         return values * spec.training.epochs if is_training else values
 

@@ -105,7 +105,8 @@ class EpochCounter:
         return 1 if one else self._of_full_training(trial)
 
     def _of_full_trial(self, trial: FrozenTrial) -> int:
-        if self._is_of_kerastuner(trial):
+        # A complete trial was not pruned, though it may have ended early by itself.
+        if self._is_of_kerastuner(trial) or trial.state == TrialState.COMPLETE:
             return self._of_trial(trial)
         searched = _searched(trial)
         if self._training.rounds == 1 and searched is not None:

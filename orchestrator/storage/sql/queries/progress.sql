@@ -9,7 +9,7 @@ SELECT o.budget, o.state, o.reason,
            WHERE a.trial_id = t.trial_id AND a.key = 'orch:retried_as')) AS failed,
        count(*) FILTER (WHERE t.state = 'RUNNING') AS running,
        (SELECT count(*) FROM trial_intermediate_values v JOIN trials tv USING (trial_id)
-        WHERE tv.study_id = o.study_id AND tv.state IN ('COMPLETE', 'PRUNED')) AS values_reported
+        WHERE tv.study_id = o.study_id AND tv.state = 'PRUNED') AS values_of_pruned
 FROM orch.study o LEFT JOIN trials t USING (study_id)
 WHERE o.study_id = %(study_id)s GROUP BY o.study_id
 
