@@ -193,7 +193,7 @@ def unlabelled() -> dict[str, Any]:
     return {"x": x[:150], "validation_data": (x[150:], None)}
 
 
-class Outlier(keras.Model):
+class Outlier(keras.Model):  # type: ignore[misc]
     """How unusual a row is, learnt without labels."""
 
     def __init__(self, units: int) -> None:
