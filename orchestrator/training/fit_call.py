@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import logging
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +26,14 @@ class FitCall:
     """One call of ``fit`` with its arguments by name.
 
     Attributes:
+        model: whose ``fit`` is called.
         given: the arguments; may be changed before :meth:`run`.
     """
 
     def __init__(self, model: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         import keras
 
-        self._model = model
+        self.model = model
         self._method = type(model).fit
         self._is_keras = self._method is keras.Model.fit
         kinds = inspect.signature(self._method).parameters.values()
@@ -45,12 +48,12 @@ class FitCall:
     def run(self, seeds: tuple[int, ...]) -> Any:
         obstacle = "a fit of the model's own"
         if self._is_keras:
-            obstacle = fast_fit.obstacle(self._model, self.given) or ""
+            obstacle = fast_fit.obstacle(self.model, self.given) or ""
         if not obstacle:
-            return fast_fit.fit(self._model, seeds=seeds, **self.given)
+            return fast_fit.fit(self.model, seeds=seeds, **self.given)
         _log.debug("trains with Keras's own loop because of %s", obstacle)
         keywords = {name: each for name, each in self.given.items() if name not in self._positional}
-        return self._method(self._model, *self._arguments, **keywords)
+        return self._method(self.model, *self._arguments, **keywords)
 
 
 def call_fit(fit: Callable[..., Any], leading: Sequence[Any], fitting: Fitting) -> Any:
@@ -81,10 +84,31 @@ def call_fit(fit: Callable[..., Any], leading: Sequence[Any], fitting: Fitting) 
         is_wanted = each.name == "epochs" or each.default is each.empty
         if each.name in named_too and is_wanted:
             keywords.setdefault(each.name, named_too[each.name])
-    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+    others = next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None)
+    if others is None:
         taken = {each.name for each in parameters}
         keywords = {name: each for name, each in keywords.items() if name in taken}
+    elif _reads(fit, others, "epochs"):
+        keywords.setdefault("epochs", plan.epochs)
     return fit(*leading, *data[:places], **keywords)
+
+
+def _reads(function: Callable[..., Any], keywords: str, name: str) -> bool:
+    """Whether a function looks for a keyword among its others, as in ``kwargs.pop("epochs")``.
+
+    It is then given; one that only passes them on may say ``epochs`` itself beside them.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    reads = (f"{keywords}[{name!r}]", f"{keywords}.pop({name!r}", f"{keywords}.get({name!r}")
+    return any(
+        ast.unparse(node).startswith(reads)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        or (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
+    )
 
 
 def own_callbacks(callbacks: Any, reporter: Any) -> list[Any]:

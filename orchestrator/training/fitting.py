@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import optuna
 
 from orchestrator.errors import ObjectiveError, WrongUse
 from orchestrator.training.data import Array
+from orchestrator.training.exact_arrays import pack, unpack
 from orchestrator.training.fit_call import FitCall, can_evaluate, own_callbacks, with_reporter
 from orchestrator.training.metric_names import PARAMETERS, few, unknown_metric
 from orchestrator.training.nest import is_stream
@@ -33,6 +35,7 @@ _log = logging.getLogger("orch")
 
 _PROGRESS = "fit/progress"
 _BEST = "fit/best/"
+_ENDED = "fit/ended/"
 _LEARNING_RATE = "learning_rate"
 
 Logs = Mapping[str, Any]
@@ -127,7 +130,7 @@ class Fitting:
         self._seeds = seeds
         self._after_epoch = after_epoch
         self._plans_steps = plans_steps
-        self._state = state
+        self._state = unpack(state)
         self.progress = Progress.of(state)
         self._ended = len(self.progress.phases)  # phases that are not trained again
         self._phase = 0
@@ -135,7 +138,8 @@ class Fitting:
         self._fits: Any = None  # the model whose fit is running
         self._callbacks: list[Any] = []  # the user's, of the phase that is running
         self._validates_always = True
-        self._best = [state[name] for name in sorted(state) if name.startswith(_BEST)]
+        self._best = self._stored(_BEST)
+        self._models: dict[int, weakref.ref[Any]] = {}  # by the phase that trained each of them
         self.reporter = make_reporter(self)
 
     def attach(self, model: keras.Model) -> None:
@@ -174,9 +178,25 @@ class Fitting:
 
     def capture(self) -> dict[str, Array]:
         """Everything that the training needs to resume."""
-        best = {f"{_BEST}{index:05d}": array for index, array in enumerate(self._best)}
+        kept = {f"{_BEST}{index:05d}": array for index, array in enumerate(self._best)}
+        for phase, model in self._others().items():
+            for index, variable in enumerate(model.variables):
+                kept[f"{_ENDED}{phase:03d}/{index:05d}"] = np.array(variable.numpy())
         state = capture_state(self._fits, self._callbacks)
-        return {_PROGRESS: self.progress.as_array(), **best, **state}
+        return {_PROGRESS: self.progress.as_array(), **pack(kept), **state}
+
+    def _others(self) -> dict[int, Any]:
+        """The models of phases that have ended, e.g. of an ensemble, while they are in use."""
+        found = {phase: model() for phase, model in self._models.items()}
+        last = {id(model): phase for phase, model in found.items()}
+        return {
+            phase: model
+            for phase, model in found.items()
+            if model is not None and model is not self._fits and last[id(model)] == phase
+        }
+
+    def _stored(self, prefix: str) -> list[Array]:
+        return [self._state[name] for name in sorted(self._state) if name.startswith(prefix)]
 
     def forget(self) -> None:
         """Let go of the model: its memory is wanted for the next one."""
@@ -188,10 +208,7 @@ class Fitting:
         """Give the model the weights of its best epoch, where that one counts."""
         if not self.plan.best or self._model is None:
             return
-        variables = self._model.variables
-        if [tuple(each.shape) for each in variables] == [each.shape for each in self._best]:
-            for variable, array in zip(variables, self._best, strict=True):
-                variable.assign(array)
+        _assign(self._model, self._best)
 
     def finish(self, returned: Any) -> list[float]:
         """The values of the metrics.
@@ -229,7 +246,9 @@ class Fitting:
     def _fit(self, model: Any, *arguments: Any, **keywords: Any) -> Any:
         call = FitCall(model, arguments, keywords)
         phase, self._phase = self._phase, self._phase + 1
+        self._models[phase] = weakref.ref(model)
         if phase < self._ended:
+            self._restore_ended(phase, call)
             return _past(model, self.progress.phases[phase])
         progress = self.progress
         given = call.given
@@ -260,6 +279,13 @@ class Fitting:
         _complete(history, progress.history, first)
         progress.history, progress.trained, progress.stopped = {}, 0, False
         return history
+
+    def _restore_ended(self, phase: int, call: FitCall) -> None:
+        """Give a model that was trained before the interruption its weights."""
+        arrays = self._stored(f"{_ENDED}{phase:03d}/")
+        if arrays:
+            ensure_built(call.model, few(call.given.get("x")))
+            _assign(call.model, arrays)
 
     def _add_data(self, given: dict[str, Any]) -> None:
         """What the user's code did not pass on."""
@@ -453,6 +479,14 @@ def _with_rate(logs: Logs, model: Any) -> Logs:
 
     rate = keras.ops.convert_to_numpy(optimizer.learning_rate)
     return {**logs, _LEARNING_RATE: float(rate)}
+
+
+def _assign(model: Any, arrays: Sequence[Array]) -> None:
+    """Give a model its variables' values, where they are of such a model."""
+    variables = model.variables
+    if [tuple(each.shape) for each in variables] == [each.shape for each in arrays]:
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
 
 
 def _past(model: Any, history: History) -> Any:

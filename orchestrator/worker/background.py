@@ -30,7 +30,7 @@ class Background(ABC):
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        _trace: TracebackType | None,
     ) -> None:
         with self._changed:
             self._stopped = True

@@ -86,6 +86,21 @@ def test_fit_that_names_epochs_is_given_those_of_the_study() -> None:
     assert list(trial.reports) == [1, 2]
 
 
+def test_fit_that_looks_for_epochs_among_its_keywords_finds_them() -> None:
+    class Popping:
+        def build(self, hp: Any) -> Any:
+            return small()
+
+        def fit(self, hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+            epochs = kwargs.pop("epochs")
+            return model.fit(*args, epochs=epochs + 1, **kwargs)
+
+    trial = Notebook()
+    settings = Settings(epochs=2, metrics=("val_accuracy",), data="digits")
+    KerasTunerObjective(Popping, settings)(trial)
+    assert list(trial.reports) == [1, 2, 3]
+
+
 def test_fit_without_keywords_resumes_as_any_other() -> None:
     def fit(hp: Any, model: Any, x: Any, y: Any, validation_data: Any) -> Any:
         return model.fit(x, y, validation_data=validation_data, initial_epoch=0)
@@ -123,6 +138,31 @@ def test_epochs_count_through_all_phases() -> None:
     assert list(retry.reports) == [5], "of the finished phase there is its history alone"
     assert retry.reports[5] == pytest.approx(first.reports[5], rel=1e-5)
     assert lengths == [2, 2]
+
+
+def test_models_that_were_trained_before_a_restart_have_their_weights() -> None:
+    class Ensemble:
+        def build(self, hp: Any) -> Any:
+            return small()
+
+        def fit(
+            self, hp: Any, model: Any, x: Any, y: Any, validation_data: Any, **kwargs: Any
+        ) -> Any:
+            models = [model, self.build(hp)]
+            for one in models:
+                one.fit(x, y, validation_data=validation_data, epochs=2, **kwargs)
+            x, y = validation_data
+            averaged = sum(one.predict(x, verbose=0) for one in models)
+            return float(np.mean(np.argmax(averaged, axis=1) == y))
+
+    settings = Settings(metrics=("val_accuracy",), data="digits")
+    first = Notebook()
+    first.keep_at = 3
+    whole = KerasTunerObjective(Ensemble, settings)(first)
+    retry = Notebook()
+    retry.found = first.kept
+    assert KerasTunerObjective(Ensemble, settings)(retry) == whole
+    assert list(retry.reports) == [4]
 
 
 def test_early_stopping_counts_across_a_restart_and_its_model_is_kept() -> None:
