@@ -226,7 +226,8 @@ class Training:
 
         seed = int(np.random.SeedSequence([trial.seed, index, 0]).generate_state(1)[0])
         gradients = set(custom_gradients())
-        if self.tries_metrics and index == 0 and not fitting.resumes:
+        may_come = _may_log(fitting.split.options.get("callbacks"))
+        if self.tries_metrics and index == 0 and not fitting.resumes and not may_come:
             self._try_metrics(fitting.split, seed)
         keras.utils.set_random_seed(seed)
         model = self.build()
@@ -354,6 +355,17 @@ def evaluate(model: keras.Model, test: Sequence[Any]) -> dict[str, float]:
         _log.warning("the model is not evaluated: %s", " ".join(str(error).split())[:200])
         return {}
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+
+def _may_log(callbacks: Any) -> bool:
+    """Whether callbacks may add metrics to the logs: those that are not Keras's own."""
+    import keras
+
+    return any(
+        not type(each).__module__.startswith("keras.")
+        or isinstance(each, keras.callbacks.LambdaCallback)
+        for each in keras.tree.flatten(callbacks or [])
+    )
 
 
 def _ignore(*_: Any) -> None:

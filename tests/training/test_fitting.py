@@ -201,6 +201,7 @@ def test_checkpoint_of_the_epoch_that_stopped_a_training_trains_no_further() -> 
     ("returned", "expected"),
     [
         ({"val_accuracy": 0.25, "other": 1}, 0.25),
+        ({"val_accuracy": [0.5, 0.25], "loss": [2.0, 1.0]}, 0.25),
         (0.5, 0.5),
         (np.float32(0.5), 0.5),
         ([{"val_accuracy": 0.25}, {"val_accuracy": 0.75}], 0.5),
@@ -295,6 +296,12 @@ def test_metric_may_come_with_every_second_epoch() -> None:
     )
     objective(trial)
     assert list(trial.reports) == [2, 4]
+
+
+def test_callback_of_the_data_may_add_the_metric() -> None:
+    trial = Notebook()
+    run(None, trial, epochs=2, metrics=("gap",), data="hypermodels:with_gap")
+    assert list(trial.reports) == [1, 2]
 
 
 def test_metric_of_many_numbers_says_how_to_average_it() -> None:
