@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def build_model(hp: Any) -> keras.Model:
@@ -63,3 +64,17 @@ def without_input(hp: Any) -> keras.Model:
 
 def uncompiled(hp: Any) -> keras.Model:
     return keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten()])
+
+
+class Gap(keras.callbacks.Callback):  # type: ignore[misc]
+    """Adds a metric of its own to the logs."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None
+        logs["gap"] = logs["val_loss"] - logs["loss"]
+
+
+def with_gap() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 200)
+    return {"x": rng.random((200, 8, 8), np.float32), "y": y, "callbacks": [Gap()]}

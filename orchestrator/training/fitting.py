@@ -377,6 +377,8 @@ class Fitting:
         if hasattr(returned, "history"):
             return self._of_history(returned.history)
         if isinstance(returned, Mapping):
+            if all(isinstance(each, list) and each for each in returned.values()):
+                return self._of_history(returned)  # the dictionary of a History
             return {str(name): as_number(value, str(name)) for name, value in returned.items()}
         if isinstance(returned, list | tuple) and returned:
             each = [self._metrics_of(one) for one in returned]

@@ -165,23 +165,32 @@ class Training:
         """
         if len(rounds) > 1:
             return self._run_rounds(rounds, trial)
-        trial.steps = self.plan.epochs
+        # How often a fit of the user's calls model.fit, nobody knows: each epoch may be followed.
+        trial.steps = None if self.plan.has_own_fit else self.plan.epochs
         _, state = trial.restore() or (0, {})
+        last = self.plan.epochs
+        undecided = False  # the last epoch of a call of model.fit may be that of the trial
 
-        def set_steps(steps: int) -> None:
-            trial.steps = steps
+        def begin(epochs: int) -> None:
+            nonlocal last, undecided
+            if undecided and trial.should_prune():
+                raise optuna.TrialPruned
+            last, undecided = epochs, False
+            if not self.plan.has_own_fit:
+                trial.steps = epochs
 
         def after_epoch(epoch: int, values: list[float] | None, logs: Logs) -> None:
+            nonlocal undecided
             trial.log(logs, epoch)
             if values is not None:
                 trial.report(values[0], epoch)
-            is_last = trial.steps is not None and epoch >= trial.steps
-            if values is not None and not is_last and trial.should_prune():
+            undecided = values is not None and epoch >= last
+            if values is not None and not undecided and trial.should_prune():
                 raise optuna.TrialPruned
             trial.checkpoint(epoch, fitting.capture if fitting.can_resume else None)
 
         split = for_keras(rounds[0])
-        fitting = Fitting(self.plan, split, (trial.seed, 0), after_epoch, set_steps, state)
+        fitting = Fitting(self.plan, split, (trial.seed, 0), after_epoch, begin, state)
         return self._train(fitting, trial, 0, offer=trial.offer_model)
 
     def _run_rounds(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
@@ -227,7 +236,8 @@ class Training:
 
         seed = int(np.random.SeedSequence([trial.seed, index, 0]).generate_state(1)[0])
         gradients = set(custom_gradients())
-        if self.tries_metrics and index == 0 and not fitting.resumes:
+        may_come = _may_log(fitting.split.options.get("callbacks"))
+        if self.tries_metrics and index == 0 and not fitting.resumes and not may_come:
             self._try_metrics(fitting.split, seed)
         keras.utils.set_random_seed(seed)
         model = self.build()
@@ -358,6 +368,17 @@ def evaluate(model: keras.Model, test: Sequence[Any]) -> dict[str, float]:
         _log.warning("the model is not evaluated: %s", " ".join(str(error).split())[:200])
         return {}
     return {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+
+
+def _may_log(callbacks: Any) -> bool:
+    """Whether callbacks may add metrics to the logs: those that are not Keras's own."""
+    import keras
+
+    return any(
+        not type(each).__module__.startswith("keras.")
+        or isinstance(each, keras.callbacks.LambdaCallback)
+        for each in keras.tree.flatten(callbacks or [])
+    )
 
 
 def _ignore(*_: Any) -> None:

@@ -73,7 +73,7 @@ def test_fit_may_choose_its_own_number_of_epochs() -> None:
 
     trial = Notebook()
     [value] = run(fit, trial, epochs=5)
-    assert list(trial.reports) == [1, 2] and trial.steps == 2
+    assert list(trial.reports) == [1, 2]
     assert value == trial.reports[2]
 
 
@@ -131,13 +131,37 @@ def test_epochs_count_through_all_phases() -> None:
     first = Notebook()
     first.keep_at = 4
     run(fit, first)
-    assert list(first.reports) == [1, 2, 3, 4, 5] and first.steps == 5
+    assert list(first.reports) == [1, 2, 3, 4, 5]
     retry = Notebook()
     retry.found = first.kept
     run(fit, retry)
     assert list(retry.reports) == [5], "of the finished phase there is its history alone"
     assert retry.reports[5] == pytest.approx(first.reports[5], rel=1e-5)
     assert lengths == [2, 2]
+
+
+def one_epoch_at_a_time(hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+    for _ in range(4):
+        history = model.fit(*args, epochs=1, **kwargs)
+    return history
+
+
+def test_loop_of_fits_of_one_epoch_resumes_and_is_pruned() -> None:
+    first = Notebook()
+    first.keep_at = 2
+    run(one_epoch_at_a_time, first)
+    assert first.steps is None, "no epoch is known to be the last, and goes without a checkpoint"
+    retry = Notebook()
+    retry.found = first.kept
+    run(one_epoch_at_a_time, retry)
+    assert list(retry.reports) == [3, 4]
+    pruned = Notebook(prune_at=2)
+    with pytest.raises(optuna.TrialPruned):
+        run(one_epoch_at_a_time, pruned)
+    assert list(pruned.reports) == [1, 2]
+    completed = Notebook(prune_at=4)
+    run(one_epoch_at_a_time, completed)
+    assert list(completed.reports) == [1, 2, 3, 4], "the last epoch decides nothing"
 
 
 def test_models_that_were_trained_before_a_restart_have_their_weights() -> None:
@@ -201,6 +225,7 @@ def test_checkpoint_of_the_epoch_that_stopped_a_training_trains_no_further() -> 
     ("returned", "expected"),
     [
         ({"val_accuracy": 0.25, "other": 1}, 0.25),
+        ({"val_accuracy": [0.5, 0.25], "loss": [2.0, 1.0]}, 0.25),
         (0.5, 0.5),
         (np.float32(0.5), 0.5),
         ([{"val_accuracy": 0.25}, {"val_accuracy": 0.75}], 0.5),
@@ -295,6 +320,12 @@ def test_metric_may_come_with_every_second_epoch() -> None:
     )
     objective(trial)
     assert list(trial.reports) == [2, 4]
+
+
+def test_callback_of_the_data_may_add_the_metric() -> None:
+    trial = Notebook()
+    run(None, trial, epochs=2, metrics=("gap",), data="hypermodels:with_gap")
+    assert list(trial.reports) == [1, 2]
 
 
 def test_metric_of_many_numbers_says_how_to_average_it() -> None:
