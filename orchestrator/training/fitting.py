@@ -143,7 +143,13 @@ class Fitting:
         self.reporter = make_reporter(self)
 
     def attach(self, model: keras.Model) -> None:
-        """Take the place of the model's ``fit``, until :meth:`detach`."""
+        """Take the place of the model's ``fit``, until :meth:`detach`.
+
+        Raises:
+            WrongUse: it is something else than a model.
+        """
+        if not callable(getattr(model, "fit", None)):
+            raise WrongUse(f"build returned {model!r}; return the model, usually compiled")
         self._model = model
         self.follow(model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,7 +53,7 @@ class KerasTunerObjective(KerasObjective):
     def __init__(self, target: Any, settings: Settings | None = None) -> None:
         super().__init__(settings or Settings())
         self.hypermodel = target
-        hypermodel: Any = target() if isinstance(target, type) else target
+        hypermodel: Any = _made(target) if isinstance(target, type) else target
         self._instance = hypermodel
         self._build = getattr(hypermodel, "build", hypermodel)
         if not callable(self._build):
@@ -145,6 +146,24 @@ class KerasTunerObjective(KerasObjective):
                     found[each.name] = each.domain
                     waiting += _choices(each, wanted)
         return found
+
+
+def _made(cls: type) -> Any:
+    """An object of a HyperModel class.
+
+    Raises:
+        ObjectiveError: its constructor wants arguments.
+    """
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        raise ObjectiveError(
+            f"{cls.__name__} needs arguments ({error}); make the object in its module, e.g. "
+            f"hypermodel = {cls.__name__}(...), and name that: kt:{cls.__module__}:hypermodel"
+        ) from None
+    except ValueError:
+        pass  # a class whose signature cannot be read
+    return cls()
 
 
 def _choices(parameter: HyperParameter, known: tuple[Parent, ...]) -> list[tuple[Parent, ...]]:

@@ -251,6 +251,24 @@ def test_histories_of_models_of_its_own_are_averaged() -> None:
     assert run(fit, Notebook()) == [pytest.approx(np.mean(seen[0]))]
 
 
+def test_build_that_returns_no_model_is_wrong_use() -> None:
+    objective = KerasTunerObjective(lambda hp: None, Settings(data="digits", metrics=("loss",)))
+    with pytest.raises(WrongUse, match="build returned None; return the model"):
+        objective(Notebook())
+
+
+def test_class_that_needs_arguments_says_how_to_name_an_object() -> None:
+    class Sized:
+        def __init__(self, classes: int) -> None:
+            self.classes = classes
+
+        def build(self, hp: Any) -> Any:
+            return small()
+
+    with pytest.raises(ObjectiveError, match=r"Sized needs arguments .*'classes'.*:hypermodel"):
+        KerasTunerObjective(Sized)
+
+
 def test_fit_that_returns_nothing_says_what_it_should_return() -> None:
     with pytest.raises(ObjectiveError, match="fit returned None"):
         run(lambda hp, model, x, y, **kwargs: None, Notebook())
