@@ -216,7 +216,9 @@ class Training:
         ended: list[list[float]],
         state: Mapping[str, Array],
     ) -> list[float]:
-        def after_epoch(*_: Any) -> None:
+        def after_epoch(epoch: int, values: list[float] | None, logs: Logs) -> None:
+            # A round is one step: what its last epoch logged stays.
+            trial.log(logs, len(ended) + 1)
             # A round takes its time: it resumes elsewhere from its last epoch, too.
             capture = (lambda: _rounds(ended) | fitting.capture()) if fitting.can_resume else None
             trial.checkpoint(len(ended), capture)

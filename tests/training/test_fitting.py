@@ -346,6 +346,15 @@ def test_callback_of_the_data_may_add_the_metric() -> None:
     assert list(trial.reports) == [1, 2]
 
 
+def test_each_fold_is_a_step_with_the_logs_of_its_last_epoch() -> None:
+    trial = Notebook()
+    run(None, trial, epochs=2, folds=2)
+    assert list(trial.reports) == list(trial.logs) == [1, 2]
+    for fold, value in trial.reports.items():
+        assert trial.logs[fold]["val_accuracy"] == value
+        assert trial.logs[fold]["learning_rate"] == pytest.approx(0.01)
+
+
 def test_metric_of_many_numbers_says_how_to_average_it() -> None:
     import keras
 
