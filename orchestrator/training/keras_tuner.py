@@ -27,7 +27,12 @@ from orchestrator.training.hyperparameters import (
     hyperparameters_class,
 )
 from orchestrator.training.keras import KerasObjective
-from orchestrator.training.metric_names import direction_of_class, tested
+from orchestrator.training.metric_names import (
+    PARAMETERS,
+    direction_of_class,
+    tested,
+    unknown_metric,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -114,8 +119,12 @@ class KerasTunerObjective(KerasObjective):
     def _direction_by_class(self, metric: str) -> Literal["minimize", "maximize"] | None:
         self.prepare()
         model = self._build(hyperparameters_class()(_preset({})))
-        if tested(model, self._rounds[0]) is None:
+        logs = tested(model, self._rounds[0])
+        if logs is None:
             return None
+        known = [*logs, *(f"val_{name}" for name in logs), PARAMETERS]
+        if metric not in known and not self.has_own_fit:
+            raise unknown_metric(metric, known)
         wanted = metric.removeprefix("val_")
         for each in _flat_metrics(model.metrics):
             if each.name == wanted or wanted.endswith(f"_{each.name}"):

@@ -128,9 +128,14 @@ def test_debug_shows_the_traceback(orch: Orch) -> None:
 def test_wrong_use_found_by_a_worker_stops_the_study_and_names_what_exists(
     orch: Orch, name: str
 ) -> None:
+    unsaid = orch(
+        "create", name, "--objective", "kt:hypermodels:build_model", "--data", "digits",
+        "--metric", "val_acuracy",
+    )  # fmt: skip
+    assert unsaid.returncode == 2 and "did you mean 'val_accuracy'?" in unsaid.stderr
     ended = orch(
         "run", "kt:hypermodels:build_model", "--study", name, "--data", "digits", "--epochs", "1",
-        "--trials", "20", "--workers", "2", "--metric", "val_acuracy",
+        "--trials", "20", "--workers", "2", "--metric", "val_acuracy", "--direction", "maximize",
     )  # fmt: skip
     assert ended.returncode == 2
     told = [line for line in ended.stderr.splitlines() if line.startswith("orch: ")]

@@ -355,8 +355,8 @@ _VERBS = """
 import sys
 import numpy as np
 np.seterr(all="raise")
-from orchestrator.cli import streams
-streams.make_encodable()
+from orchestrator.cli import terminal
+terminal.make_encodable()
 from orchestrator.cli.main import app
 for line in sys.argv[1:]:
     app(line.split(), standalone_mode=False)
