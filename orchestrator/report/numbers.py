@@ -132,7 +132,7 @@ def step_word(has_epochs: bool, rounds: int) -> str:
 
 
 def percent(ratio: float | None) -> str:
-    """``56 %``, or a dash where there is no ratio."""
+    """``56 %``, or a dash without a ratio."""
     return "-" if ratio is None else f"{ratio * 100:.0f} %"
 
 

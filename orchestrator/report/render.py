@@ -116,7 +116,7 @@ def write(summary: Summary, form: str, path: Path) -> list[Path]:
         content = render(summary, form)
     if form == "csv" and any(trial.logs for trial in summary.trials):
         beside = {f"{start}logs.csv": cv_results.render_logs(summary)}
-    # Those beside it first: a report that is there has them.
+    # The files beside it first: once the report exists, they exist, too.
     for name, part in beside.items():
         write_file(part.encode(), path.with_name(name))
     write_file(content.encode(), path)

@@ -174,7 +174,7 @@ class Confirmed(BaseModel):
 
     Attributes:
         number: of the trial in the study that is confirmed.
-        searched_value: its value there; None where that trial is no longer there.
+        searched_value: its value there; None if that trial was deleted.
         values: with each fresh seed.
         mean: of them; None while there are none, or where a training diverged.
         std: sample standard deviation (n - 1); None of fewer than two.

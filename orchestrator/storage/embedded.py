@@ -388,7 +388,7 @@ def check_socket_folder(folder: Path, user: SystemUser) -> None:
     """Check that nobody else can enter a server's socket folder, or put another in its place.
 
     Raises:
-        StorageError: somebody can; the message says how to mend it.
+        StorageError: somebody can; the message says how to fix it.
     """
     for each in (folder.parent, folder) if folder.parent == _of_user(user) else (folder,):
         problem = _socket_problem(each, user)

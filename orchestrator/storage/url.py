@@ -316,7 +316,7 @@ def addresses(host: dict[str, str], seconds: float) -> list[dict[str, str]]:
     """The host once for each of its addresses.
 
     Raises:
-        psycopg2.OperationalError: the name has none, or none is known within so many seconds.
+        psycopg2.OperationalError: the name has no address, or none was found in time.
     """
     name = host.get("host", "")
     if host.get("hostaddr") or not name or name[0] in "/@" or _is_address(name):

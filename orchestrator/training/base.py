@@ -55,7 +55,7 @@ class Refit:
 
     Attributes:
         history: each metric's value after each epoch.
-        test: the metrics on the test set, evaluated once; empty: there is no test set.
+        test: the metrics on the test set, evaluated once; empty without a test set.
         save: writes the model.
         examples: on how many it was trained; None: on all that there are, or nobody knows.
         validated: whether the validation part was held out here as well.

@@ -26,7 +26,7 @@ from orchestrator.training.nest import (
     sha256_of,
 )
 
-# Of a mapping: what is no argument of model.fit, and what is.
+# Keys of a mapping: those of orch, and arguments of model.fit.
 _OWN_KEYS = ("x", "y", "sample_weight", "validation_data", "test_data", "fingerprint")
 _FIT_OPTIONS = (
     "batch_size", "callbacks", "class_weight", "shuffle", "steps_per_epoch", "validation_freq",
@@ -120,7 +120,7 @@ class DataSource:
 
     @cached_property
     def _function(self) -> Callable[..., Any] | None:
-        """The function that makes the data; None: it is no function."""
+        """The function that makes the data; None if the reference names something else."""
         if self._handed is not None:
             return self._handed.target if callable(self._handed.target) else None
         if ":" not in self.reference or handover.is_arrays(self.reference):

@@ -46,10 +46,10 @@ class FitCall:
         self._positional = set(names[: len(arguments)]) if passes_on else set()
 
     def run(self, seeds: tuple[int, ...]) -> Any:
-        obstacle = "a fit of the model's own"
+        obstacle: str | None = "a fit of the model's own"
         if self._is_keras:
-            obstacle = fast_fit.obstacle(self.model, self.given) or ""
-        if not obstacle:
+            obstacle = fast_fit.obstacle(self.model, self.given)
+        if obstacle is None:
             return fast_fit.fit(self.model, seeds=seeds, **self.given)
         _log.debug("trains with Keras's own loop because of %s", obstacle)
         keywords = {name: each for name, each in self.given.items() if name not in self._positional}

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from orchestrator.training.data_source import as_mapping, sha256_of_data, stream
 from orchestrator.training.handover import ARRAYS, Handover, digest_of, reference_of
 
 _NAME_DIGITS = 16
+_NAME = re.compile(f"{ARRAYS}[0-9a-f]{{{_NAME_DIGITS}}}")
 _CONTENT = "content"
 _SUMS = "checksums.json"
 _PART_BYTES = 2**22
@@ -95,6 +97,9 @@ def read(reference: str) -> tuple[dict[str, Any], str]:
     Raises:
         DataError: it is not on this machine.
     """
+    if not _NAME.fullmatch(reference):
+        # It comes from the study: as a path it could lead to any file of this machine.
+        raise DataError(f"'{reference}' does not name data that were handed over in Python")
     folder = _folder(reference)
     try:
         with (folder / _CONTENT).open("rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,16 @@ def test_damaged_data_of_python_are_one_clear_error(home: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(DataError, match="hand them over again"):
             read(handed.reference)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "", "0123456789ABCDEF"])
+def test_name_from_a_study_cannot_lead_outside_the_store(home: Path, name: str) -> None:
+    handed = hand_over_data((X, Y))
+    keep(handed)
+    data = home / "home" / "data"
+    shutil.copytree(data / handed.reference.removeprefix("arrays:"), data.parent / "elsewhere")
+    with pytest.raises(DataError, match="does not name data"):
+        read(f"arrays:{name}")
 
 
 def test_data_of_python_are_removed_after_a_month_without_use(home: Path) -> None:
