@@ -22,7 +22,7 @@ from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.worker.seeds import derive
 
 SEED = 7
-_WORKERS = ("--workers", "2")
+_WORKERS = ("--processes", "2")
 _SECONDS = 300
 _NEWEST_CHECKPOINT = """
     SELECT max(step) AS step FROM orch.checkpoint JOIN trials USING (trial_id)
@@ -57,29 +57,34 @@ class Users(Orch):
             check=False,
         )
 
-    def create(self, training: Training, name: str, trials: int, data: str | None = None) -> None:
-        """A study whose first trial has the training's own parameters."""
-        direction = ("--direction", training.direction) if training.direction else ()
-        self.ok(
-            "create", name, "--objective", f"kt:{training.name}:{training.target}",
-            "--data", data or training.data or f"{training.name}:data",
-            "--metric", training.metric, *direction, "--epochs", str(training.epochs),
-            "--trials", str(trials), "--seed", str(SEED), "--sampler", "random", "--pruner", "none",
-        )  # fmt: skip
-        self.ok("enqueue", name, "--params", as_toml(training.params))
+    def create(
+        self, training: Training, name: str, queue: list[dict[str, Any]], trials: int, data: str
+    ) -> None:
+        """A study whose first trials have the configurations of the queue."""
+        keywords = {
+            "name": name, "objective": f"kt:{training.name}:{training.target}", "data": data,
+            "metric": training.metric, "epochs": training.epochs, "trials": trials, "seed": SEED,
+        }  # fmt: skip
+        if training.direction:
+            keywords["direction"] = training.direction
+        self._python("created.py", json.dumps(keywords), json.dumps(queue))
 
     def run(self, training: Training, name: str) -> dict[str, Any]:
-        """The report of a study of the training, as its user would start it."""
-        self.create(training, name, training.trials)
-        if training.fails:
-            self.ok("enqueue", name, "--params", as_toml(training.fails))
-        self.ok("resume", name, *_WORKERS)
+        """The report of a study of the training, run by two workers."""
+        queue = [training.params] + ([training.fails] if training.fails else [])
+        data = training.data or f"{training.name}:data"
+        self.create(training, name, queue, training.trials, data)
+        self.ok("worker", name, *_WORKERS)
         return self.report(name)
 
     def run_in_python(self, training: Training, name: str) -> dict[str, Any]:
         """The same by the Python API, with the module's objects."""
+        self._python("in_python.py", training.name, name, str(SEED))
+        return self.report(name)
+
+    def _python(self, script: str, *arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, str(FOLDER.parent / "in_python.py"), training.name, name, str(SEED)],
+            [sys.executable, str(FOLDER.parent / script), *arguments],
             cwd=FOLDER,
             env={**self.environment, "PYTHONPATH": f"{FOLDER.parent}:{FOLDER}"},
             capture_output=True,
@@ -88,16 +93,15 @@ class Users(Orch):
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        return self.report(name)
 
     def run_and_kill(self, training: Training, name: str, log: Path) -> dict[str, Any]:
         """One trial whose worker is killed in its third epoch, after the second checkpoint."""
         self.more = {"USERS_LOG": str(log), "USERS_TRAINING": training.name}
         hold = Path(f"{log}.hold")
         hold.touch()
-        self.create(training, name, 1, data="watched:data")
+        self.create(training, name, [training.params], 1, "watched:data")
         worker = subprocess.Popen(
-            self.command("resume", name, *_WORKERS),
+            self.command("worker", name, *_WORKERS),
             cwd=FOLDER, env=self.environment, text=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -118,8 +122,3 @@ class Users(Orch):
         [row] = database.execute(_NEWEST_CHECKPOINT, {"name": name})
         database.close()
         return row["step"] is not None and row["step"] >= 2
-
-
-def as_toml(params: dict[str, Any]) -> str:
-    """A configuration as ``orch enqueue`` takes it."""
-    return ", ".join(f"{json.dumps(name)}={json.dumps(value)}" for name, value in params.items())

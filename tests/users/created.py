@@ -1,0 +1,21 @@
+"""Stores a study and its queue: ``python created.py KEYWORDS QUEUE``, both as JSON.
+
+One process for what ``orch create`` and ``orch enqueue`` do, so that TensorFlow is loaded once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import orchestrator as orch
+
+
+def main(keywords: str, queue: str) -> None:
+    study = orch.create_study(**json.loads(keywords), sampler="random", pruner="none")
+    for params in json.loads(queue):
+        study.enqueue(params)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
