@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator.errors import printable
 from orchestrator.storage.database import Database
-from orchestrator.storage.studies import StoredStudy
 
 LARGEST_OUTPUT = 64 * 1024  # bytes that are kept of a lease
 TAIL = 2 * 1024  # characters of it that reports and the dashboard show
+_MOST_FAILED = 100
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,43 @@ def read_output(database: Database, trial_id: int) -> list[Output]:
     ]
 
 
-def read_failed_tails(database: Database, study: StoredStudy) -> dict[int, str]:
-    """The last lines that failed trials printed, by their numbers.
+class FailedTail(NamedTuple):
+    """The last lines that a failed trial printed, by its id and its number."""
+
+    trial_id: int
+    number: int
+    text: str
+    ended: bool  # nothing more comes
+
+
+def read_failed_tails(
+    database: Database,
+    study_id: int | None = None,
+    trial_id: int | None = None,
+    known: Collection[int] = (),
+) -> list[FailedTail]:
+    """The last lines that failed trials printed, the newest trial first; at most of a hundred.
+
+    Args:
+        database: where they are.
+        study_id: of this study's trials.
+        trial_id: or of this one.
+        known: trials that are left out.
 
     Raises:
         StorageError: the database is out of reach.
     """
-    rows = database.rows("output_of_failed", study_id=study.study_id, trial_id=None)
-    return {row["number"]: tail(expanded(row["body"])) for row in rows}
+    rows = database.rows(
+        "output_of_failed",
+        study_id=study_id,
+        trial_id=trial_id,
+        known=list(known),
+        most=_MOST_FAILED,
+    )
+    return [
+        FailedTail(row["trial_id"], row["number"], tail(expanded(row["body"])), row["ended"])
+        for row in rows
+    ]
 
 
 def compressed(text: str) -> bytes:

@@ -5,11 +5,14 @@ SELECT worker_id::text, lease, lines, ended, body FROM orch.output
 WHERE trial_id = %(trial_id)s ORDER BY began_at
 
 -- output_of_failed --
--- The newest part of each failed trial's output; of a whole study, or of one trial.
-SELECT DISTINCT ON (trial_id) trial_id, t.number, o.body
-FROM trials t JOIN orch.output o USING (trial_id)
-WHERE t.state = 'FAIL' AND (t.study_id = %(study_id)s OR trial_id = %(trial_id)s)
-ORDER BY trial_id, o.began_at DESC
+-- The newest lease's of each failed trial; of a whole study the newest trials, or of one trial.
+SELECT t.trial_id, t.number, o.body, o.ended
+FROM trials t CROSS JOIN LATERAL (
+    SELECT body, ended FROM orch.output WHERE trial_id = t.trial_id ORDER BY began_at DESC LIMIT 1
+) AS o
+WHERE t.state = 'FAIL' AND (t.study_id = %(study_id)s OR t.trial_id = %(trial_id)s)
+  AND t.trial_id <> ALL (%(known)s::integer[])
+ORDER BY t.number DESC LIMIT %(most)s
 
 -- end_of_trial --
 -- ended_seconds: how long ago it ended; NULL: it may still print.
