@@ -97,7 +97,7 @@ class ReadableStorage(CachedStorage):
         """The notes of artifacts by trial. Models are kept, and fall out, after a trial has ended,
         when Optuna takes the trial from its cache."""
         found: dict[int, dict[str, Any]] = {}
-        rows = self._database.rows("artiattributes_trials", study_id=study_id, trial_id=trial_id)
+        rows = self._database.rows("artifacts_of_trials", study_id=study_id, trial_id=trial_id)
         for row in rows:
             found.setdefault(row["trial_id"], {})[row["key"]] = json.loads(row["value_json"])
         return found
