@@ -33,8 +33,8 @@ _MOST_UNSHOWN = 4 * 2**20
 _LEFT_OUT = b"(some lines are left out here)\n"
 _MOST_UNSENT = 16  # trials that have ended
 _LOG_LINES = 50
-_CHUNK_BYTES = 2**20
-_CHUNKS_AT_ONCE = 64
+_CHUNK_BYTES = 4 * 2**20
+_CHUNKS_AT_ONCE = 16
 
 
 class Marks:
@@ -149,12 +149,13 @@ class TrialOutput:
         self._is_sent = False
         whole, newline, rest = (self._rest + written).rpartition(b"\n")
         if newline:
+            newest = _newest(whole, _MOST_KEPT)  # of a flood, the other lines are only counted
             shown = [
                 _last_state(line) + b"\n"
-                for line in whole.split(b"\n")
+                for line in newest.split(b"\n")
                 if _is_shown(line, self._has_gpu)
             ]
-            self.lines += len(shown)
+            self.lines += whole.count(b"\n", 0, len(whole) - len(newest)) + len(shown)
             self._kept = _newest(self._kept + b"".join(shown), _MOST_KEPT)
         if b"\r" in rest:
             # The end of the line may be that of the next part, or it may be written anew there.
@@ -168,7 +169,11 @@ class TrialOutput:
             url: the storage's, whose password it must not show.
         """
         whole = _plain((self._kept + _last_state(self._rest)).decode(errors="replace"))
-        shown = "\n".join(hide(line, url) for line in whole.split("\n"))
+        # Cut twice: a password that the first cut goes through must not show.
+        longer = _newest(whole.encode(), 2 * LARGEST_OUTPUT).decode(errors="ignore")
+        shown = hide(longer, url)
+        if shown.count("\n") != longer.count("\n"):  # who follows it counts lines
+            shown = "\n".join(hide(line, url) for line in longer.split("\n"))
         return _newest(shown.encode(), LARGEST_OUTPUT).decode(errors="ignore")
 
     def last_lines(self, url: str) -> str:

@@ -130,6 +130,8 @@ def test_bytes_that_are_no_utf_8_are_replaced() -> None:
 def test_passwords_are_masked() -> None:
     text = of_one("a postgresql://me:other@host/db\nvery secret\npassword=abc\n")
     assert "other" not in text and "very secret" not in text and "abc" not in text
+    split = of_one("password =\nabc\nnext\n")
+    assert split.count("\n") == 3, "who follows a trial counts its lines"
 
 
 def test_tensorflows_usual_news_are_not_a_trials() -> None:

@@ -16,8 +16,8 @@ ORDER BY t.number DESC LIMIT %(most)s
 
 -- end_of_trial --
 -- ended_seconds: how long ago it ended; NULL: it may still print.
-SELECT trial_id, CASE WHEN state IN ('COMPLETE', 'PRUNED', 'FAIL') THEN coalesce(extract(
-           epoch FROM orch.utc_now() - datetime_complete)::double precision, 'Infinity')
+SELECT trial_id, CASE WHEN state IN ('COMPLETE', 'PRUNED', 'FAIL') THEN coalesce(extract(epoch FROM
+           (clock_timestamp() AT TIME ZONE 'UTC') - datetime_complete)::double precision, 'Infinity')
        END AS ended_seconds
 FROM trials WHERE study_id = %(study_id)s AND number = %(number)s
 
