@@ -21,10 +21,12 @@ from orchestrator.report.listing import (
     state_word,
     study_page,
 )
+from orchestrator.report.output import follow, printed
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import format_of, shown_in
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
+from orchestrator.report.trial import trial_page
 from orchestrator.resolve.objective import asked_facts
 from orchestrator.resolve.resume import Resumed
 from orchestrator.resolve.resume import resume as resume_study
@@ -450,16 +452,61 @@ class Study:
         summary.write(Path(path), form)
         return summary.render("text" if form == "parquet" else form)
 
-    def show(self) -> str:
-        """The spec, the state and the live workers as text.
+    def show(self, trial: int | None = None) -> str:
+        """The spec, the state and the live workers as text, or all that is known of one trial.
 
         Example:
             print(study.show())
+            print(study.show(trial=3))
+
+        Args:
+            trial: a trial's number: its state, values and parameters, how it ran, why it failed,
+                and what it printed last.
 
         Raises:
+            OrchError: there is no such trial.
             StorageError: the storage is out of reach.
         """
+        if trial is not None:
+            return trial_page(self._database, self._stored(), trial)
         return study_page(self._database, self._stored())
+
+    def logs(self, trial: int) -> str:
+        """What a trial printed, the newest 64 KiB; empty: nothing.
+
+        It has what the worker process and all that the objective starts wrote to standard output
+        and standard error, without colours and earlier states of progress bars. Each attempt has
+        its own, as a retry is another trial. Trials of ``run(workers=0)`` print to your own output,
+        which is not stored.
+
+        Example:
+            print(study.logs(3))
+
+        Args:
+            trial: the trial's number.
+
+        Raises:
+            OrchError: there is no such trial.
+            StorageError: the storage is out of reach.
+        """
+        return printed(self._database, self._stored(), trial)
+
+    def follow_logs(self, trial: int) -> Iterator[str]:
+        """What a trial prints, wherever it runs, as it comes; it ends with the trial.
+
+        New lines come with the worker's heartbeat (``worker.heartbeat_seconds``).
+
+        Example:
+            for lines in study.follow_logs(3): print(lines, end="")
+
+        Args:
+            trial: the trial's number; it may be waiting.
+
+        Raises:
+            OrchError: there is no such trial.
+            StorageError: the storage is out of reach when it begins; later, it is waited for.
+        """
+        return follow(self._database, self._stored(), trial)
 
     def search_space(self) -> SearchSpace:
         """The search space, its size and its cost; it prints as a table.

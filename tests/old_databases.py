@@ -20,7 +20,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 
 FIXTURES = Path(__file__).parent / "storage" / "fixtures"
-VERSIONS = (6, 7, 8)
+VERSIONS = (6, 7, 8, 9)
 
 
 class OldOrch(Orch):

@@ -38,6 +38,7 @@ for verb in (
     studies.enqueue,
     studies.list_,
     studies.show,
+    studies.logs,
     studies.stop,
     studies.delete,
     reports.watch,

@@ -28,14 +28,48 @@ def list_(storage: o.StorageOption = None) -> None:
     print(list_studies(storage=storage))
 
 
-def show(name: o.NameArgument, storage: o.StorageOption = None) -> None:
-    """Show a study's spec, state and live workers.
+def show(
+    name: o.NameArgument,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--trial", metavar="N", min=0, help="Show this trial instead, also a failed one."
+        ),
+    ] = None,
+    storage: o.StorageOption = None,
+) -> None:
+    """Show a study's spec, state and live workers, or all that is known of one trial.
 
-    Example: orch show demo
+    Example: orch show demo --trial 3
     """
     from orchestrator import load_study
 
-    print(load_study(name, storage=storage, upgrade=False).show())
+    print(load_study(name, storage=storage, upgrade=False).show(trial))
+
+
+def logs(
+    name: o.NameArgument,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print what comes until the trial ends.")
+    ] = False,
+    storage: o.StorageOption = None,
+) -> None:
+    """Print what a trial printed, wherever it ran: the newest 64 KiB.
+
+    New lines come with the worker's heartbeat. Ctrl-C ends --follow alone.
+
+    Example: orch logs demo 3 --follow
+    """
+    from orchestrator import load_study
+
+    study = load_study(name, storage=storage, upgrade=False)
+    is_silent = True
+    for text in study.follow_logs(trial) if follow else [study.logs(trial)]:
+        print(text, end="", flush=True)
+        is_silent = is_silent and not text
+    if is_silent:
+        print(f"trial {trial} has printed nothing", file=sys.stderr)
 
 
 def stop(name: o.NameArgument, storage: o.StorageOption = None) -> None:

@@ -69,6 +69,7 @@ def _range(name: str, trials: Sequence[TrialSummary]) -> str:
 
 
 _MOST_BEST = 10
+_MOST_FAILED = 20
 _NO_TRIALS = '{"metrics":[],"params":[],"maximize":false,"rows":[]}'
 
 
@@ -86,6 +87,7 @@ def render(summary: Summary) -> str:
         "spec": make("spec", "The specification", partial(_specification, summary)) or "",
         "trials": make("trials", "The table of all trials", partial(_all_trials, summary))
         or _NO_TRIALS,
+        "failed": [trial for trial in summary.trials if trial.printed][-_MOST_FAILED:],
         "points": make("points", "What is under the pointer", partial(points, figures)) or "{}",
     }
     return environment().get_template("report.html.jinja").render(

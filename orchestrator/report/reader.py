@@ -34,6 +34,7 @@ from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
+from orchestrator.storage.output import read_failed_tails
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.studies import (
     IMPORTED,
@@ -65,7 +66,7 @@ def summarise(
         study: the study; it may be running.
         thorough: with the importances by fANOVA, whether a claim depends on them or not.
         logs: which trials' logs are read; those of thousands take seconds. ``"drawn"`` are those
-            that the page draws.
+            that the page draws. With any of them, what failed trials printed last.
 
     Raises:
         StorageError: the database is out of reach.
@@ -99,6 +100,9 @@ def summarise(
         drawn = logs == "drawn"
         make(
             "logs", "What the trials log", partial(_add_logs, database, study, listed, best, drawn)
+        )
+        make(
+            "printed", "What failed trials printed", partial(_add_printed, database, study, listed)
         )
     summary = Summary(
         study=study.name,
@@ -296,6 +300,12 @@ def _add_logs(
             }
             for name, curve in found.get(trial.number, {}).items()
         }
+
+
+def _add_printed(database: Database, study: StoredStudy, trials: list[TrialSummary]) -> None:
+    tails = {each.number: each.text for each in read_failed_tails(database, study.study_id)}
+    for trial in trials:
+        trial.printed = tails.get(trial.number)
 
 
 def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:

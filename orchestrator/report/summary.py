@@ -76,6 +76,8 @@ class TrialSummary(BaseModel):
         feasible: whether it keeps the study's constraints; None where there are none.
         started_seconds: when it started, counted from the study's first start; None: not yet.
         ended_seconds: when it ended, counted likewise; None: not yet.
+        printed: the last lines that it printed, where it failed; None: it did not, or printed
+            nothing. Of many, the newest failed trials have them.
     """
 
     number: int
@@ -96,6 +98,7 @@ class TrialSummary(BaseModel):
     ended_seconds: float | None
     attributes: Writable
     logs: dict[str, dict[str, float | None]] = {}
+    printed: str | None = None
 
     @property
     def may_win(self) -> bool:

@@ -38,9 +38,12 @@ from orchestrator.spec.choices import domain_of, place_of
 from orchestrator.spec.eligibility import constraints_of, may_win, rank
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
+from orchestrator.storage.output import read_failed_tails
 from orchestrator.storage.rdb_storage import make_rdb_storage, open_optuna_storage
 from orchestrator.storage.studies import open_study
 
+# The end of what a failed trial printed. The page shows it as an attribute, but it is stored apart.
+_PRINTED = f"{facts.PREFIX}printed"
 _WORDS = {
     facts.WORKER: "worker",
     facts.SECONDS: "time",
@@ -49,6 +52,7 @@ _WORDS = {
     facts.RESTARTS: "went on from checkpoint after",
     facts.REASON: "reason",
     facts.LOG: "log",
+    _PRINTED: "printed last",
     facts.ATTEMPT: "attempt",
     facts.LOSSES: "times lost",
     facts.RETRY_OF: "retry of trial",
@@ -68,9 +72,12 @@ class ReadableStorage(CachedStorage):
         super().__init__(make_rdb_storage(url))
         self._database = Database(url)
         self._readable: dict[int, tuple[FrozenTrial, dict[str, Any]]] = {}
+        self._printed: dict[int, str] = {}  # what failed trials printed last
+        self._printed_all: set[int] = set()  # to which nothing more comes
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         artifacts = self._artifacts(trial_id=trial_id)
+        self._read_printed(trial_id=trial_id)
         return self._shown(super().get_trial(trial_id), artifacts.get(trial_id, {}))
 
     def get_all_trials(
@@ -81,6 +88,7 @@ class ReadableStorage(CachedStorage):
     ) -> list[FrozenTrial]:
         trials = super().get_all_trials(study_id, deepcopy=False, states=states)
         artifacts = self._artifacts(study_id=study_id)
+        self._read_printed(study_id=study_id)
         return [self._shown(trial, artifacts.get(trial._trial_id, {})) for trial in trials]
 
     def _artifacts(
@@ -93,6 +101,14 @@ class ReadableStorage(CachedStorage):
         for row in rows:
             found.setdefault(row["trial_id"], {})[row["key"]] = json.loads(row["value_json"])
         return found
+
+    def _read_printed(self, study_id: int | None = None, trial_id: int | None = None) -> None:
+        """Read what failed trials printed last, of those that are not known yet."""
+        for each in read_failed_tails(self._database, study_id, trial_id, self._printed_all):
+            self._readable.pop(each.trial_id, None)
+            self._printed[each.trial_id] = each.text
+            if each.ended:
+                self._printed_all.add(each.trial_id)
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         complete = self.get_all_trials(study_id, states=[TrialState.COMPLETE])
@@ -107,7 +123,9 @@ class ReadableStorage(CachedStorage):
         if known is not None and artifacts == artifacts_known:
             return known
         others = {k: v for k, v in with_list_of_constraints(trial).items() if not _is_artifact(k)}
-        shown = copy_trial(trial, readable(trial.user_attrs), {**others, **artifacts})
+        printed = self._printed.get(trial._trial_id)
+        ours = {} if printed is None else {_PRINTED: printed}
+        shown = copy_trial(trial, readable({**trial.user_attrs, **ours}), {**others, **artifacts})
         for name, domain in trial.distributions.items():
             if isinstance(domain, CategoricalDistribution) and not _has_hash(domain):
                 _show_choices_as_text(shown, name, domain)

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
+from psycopg2 import Binary
 from psycopg2.extras import Json
 
 from orchestrator.base.backoff import Stop
 from orchestrator.storage.database import Database, PatientDatabase, Row
+from orchestrator.storage.output import compressed
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.storable import Logs, clean, logs_document, to_json
 from orchestrator.storage.trial_cache import NOWHERE, Changes, Position, stored_number
@@ -465,6 +467,26 @@ class Claims:
             False: the lease is gone; nothing was written.
         """
         return self._held("release", trial=trial_id)
+
+    def store_output(self, trial_id: int, lease: int, text: str, lines: int, ended: bool) -> None:
+        """Store what a trial has printed during a lease, in place of what was stored of it before.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            lease: counts those that the worker has had; this one may have ended.
+            text: the newest part.
+            lines: how many it has printed, with those that are no longer in the text.
+            ended: nothing more comes.
+        """
+        self._database.call(
+            "store_output",
+            trial=trial_id,
+            token=self._token,
+            lease=lease,
+            lines=lines,
+            ended=ended,
+            body=Binary(compressed(text)),
+        )
 
     def leased(self) -> list[int]:
         """The trials leased to this worker."""

@@ -34,6 +34,7 @@ _FUNCTIONS = (
     "ends",
     "plans",
     "artifacts",
+    "output",
 )
 # What the steps from the versions before lead to.
 _FIRST = ("0001_schema", "0001_schema.after")

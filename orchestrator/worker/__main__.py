@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import io
 import logging
 import os
 import signal
 import sys
 import threading
 from types import FrameType
+from typing import TextIO
 from uuid import UUID
 
 from orchestrator.errors import OrchError
+from orchestrator.storage.claims import worker_id
 from orchestrator.training import handover
 from orchestrator.training.registry import locate
 from orchestrator.worker.endings import abandon
+from orchestrator.worker.output import Marks, write_by_lines
 from orchestrator.worker.process import TOKEN, Exit
 from orchestrator.worker.worker import Worker, WorkerOptions
 
@@ -28,11 +30,12 @@ _ORPHAN_PATIENCE_SECONDS = 5.0
 
 def main() -> int:
     options = _options()
-    _write_utf8()
-    _log_to_our_output()
+    write_by_lines()
     faulthandler.enable()  # the traceback of a crash is in the log, and so in its trial's reason
     url = os.environ["ORCH_STORAGE"]
     token = UUID(os.environ.pop(TOKEN))
+    marks = Marks(sys.stderr.fileno(), worker_id(token))
+    _log_to_our_output(marks)
     if options.handover:
         handed = handover.read(options.supervisor)
         if handed is None:
@@ -44,7 +47,7 @@ def main() -> int:
         worker = Worker(
             url,
             options.study,
-            WorkerOptions(token, options.threads, options.stay, options.timeout),
+            WorkerOptions(token, options.threads, options.stay, options.timeout, marks),
         )
         _leave_on_signals(worker)
         started.append(worker)
@@ -60,21 +63,31 @@ def main() -> int:
     return 0
 
 
-def _log_to_our_output() -> None:
+class _OurLines(logging.StreamHandler[TextIO]):
+    """Writes what we say into the worker's output, not into that of the trial that runs.
+
+    A warning is about the trial: it is the trial's.
+    """
+
+    def __init__(self, marks: Marks) -> None:
+        super().__init__(sys.stderr)
+        self._marks = marks
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            super().emit(record)
+        else:
+            self._marks.write_outside(self.format(record) + self.terminator)
+
+
+def _log_to_our_output(marks: Marks) -> None:
     # Our logger alone. The others are the objective's: it may configure the root itself, and then
     # our lines must not come twice.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _OurLines(marks)
     handler.setFormatter(logging.Formatter("[%(process)d] %(message)s"))
     _log.addHandler(handler)
     _log.setLevel(logging.DEBUG if os.environ.get("ORCH_DEBUG") else logging.INFO)
     _log.propagate = False
-
-
-def _write_utf8() -> None:
-    # What the objective prints goes to the trial's log, which is UTF-8 in every locale.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _options() -> argparse.Namespace:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -24,9 +23,11 @@ from orchestrator.errors import (
 )
 from orchestrator.storage.claims import worker_id
 from orchestrator.worker.endings import LONGEST_LOG
+from orchestrator.worker.output import TrialOutput, WorkerOutput, shown_lines
 
 TOKEN = "ORCH_WORKER_TOKEN"
 _LOG_LINES = 50
+_BYTES_PER_CHARACTER = 4  # at most, in UTF-8
 
 
 class Exit(IntEnum):
@@ -85,7 +86,9 @@ class WorkerProcess:
         self._has_gpu = bool(gpu)
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"{study}-{worker_id(self.token)}.log"
-        self._read = 0
+        self._output = WorkerOutput(
+            self._log, worker_id(self.token), _BYTES_PER_CHARACTER * LONGEST_LOG, self._has_gpu
+        )
         self._cpu_seconds: float | None = None
         # It closes with us, however we end: the process then leaves by itself.
         watched, self._watch = os.pipe()
@@ -177,18 +180,28 @@ class WorkerProcess:
         before, self._cpu_seconds = self._cpu_seconds, seconds
         return before is not None and seconds > before
 
+    def read_output(self) -> None:
+        """Read what it has written since the last call."""
+        self._output.read(is_over=self._process.returncode is not None)
+
     def new_output(self) -> str:
         """Whole lines that it has written since the last call, without TensorFlow's usual news."""
-        with self._log.open("rb") as log:
-            log.seek(self._read)
-            text = log.read()
-        whole = text[: text.rfind(b"\n") + 1] if self._process.returncode is None else text
-        self._read += len(whole)
-        return shown_lines(whole.decode(errors="replace"), self._has_gpu)
+        self.read_output()
+        lines = self._output.unshown(is_over=self._process.returncode is not None)
+        return shown_lines(lines.decode(errors="replace"), self._has_gpu)
+
+    @property
+    def trial_outputs(self) -> list[TrialOutput]:
+        """What its trials printed, as far as it is read and not yet stored."""
+        return self._output.trials
+
+    def forget_sent_output(self) -> None:
+        """What its trials printed and is stored is no longer needed."""
+        self._output.forget_sent()
 
     def last_lines(self) -> str:
         """The end of its log."""
-        text = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        text = self._output.last().decode(errors="replace").strip()
         return "\n".join(text[-LONGEST_LOG:].splitlines()[-_LOG_LINES:])
 
     def remove_log(self) -> None:
@@ -226,36 +239,3 @@ def _environment(url: str, token: UUID, threads: int, gpu: str | None) -> dict[s
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     return environment
-
-
-# TensorFlow's C++ parts write news of their start before they look at TF_CPP_MIN_LOG_LEVEL, so that
-# level is kept here. Its Python part warns of each network that it traces anew, as every trial has
-# one, and the levels of loggers are the objective's own affair.
-_NATIVE_LINE = re.compile(
-    r"(?:\d{4}-\d\d-\d\d [\d:.]+: )?([IWEF])(?:\d{4} [\d:.]+ +\d+)? \S+:\d+\] "
-)
-_PREAMBLE = "WARNING: All log messages before absl::InitializeLog()"
-_PYTHON_WARNING = "WARNING:tensorflow:"
-_SEVERITIES = "IWEF"  # the level is how many of them are silent
-_DEFAULT_LEVEL = "2"
-
-
-def shown_lines(text: str, has_gpu: bool) -> str:
-    """The lines of a worker's log that are shown to the user; the log itself stays whole.
-
-    Args:
-        text: whole lines.
-        has_gpu: the process was given a GPU; without one, that CUDA does not start is no error.
-    """
-    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", _DEFAULT_LEVEL)
-    silent = _SEVERITIES[: int(level)] if level.isdigit() else ""
-
-    def is_shown(line: str) -> bool:
-        native = _NATIVE_LINE.match(line)
-        if native is None:
-            is_preamble = bool(silent) and line.startswith(_PREAMBLE)
-            return not (is_preamble or ("W" in silent and line.startswith(_PYTHON_WARNING)))
-        expected = "failed call to cuInit" in line and not has_gpu and bool(silent)
-        return native[1] not in silent and not expected
-
-    return "".join(filter(is_shown, text.splitlines(keepends=True)))

@@ -21,6 +21,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.worker.checkpoints import saved_files
 from orchestrator.worker.devices import cores, default_workers, divide_threads, parse_gpus
+from orchestrator.worker.output import TrialOutput
 from orchestrator.worker.process import Exit, WorkerProcess, describe_exit
 
 # How a process of ours ends by itself, if it holds no trial.
@@ -86,6 +87,7 @@ class Crew:
         timeout: seconds after which they take no further trial; None: none.
         trial_timeout: seconds after which a trial hangs; None: never.
         grace_seconds: seconds without a sign of life after which a trial is taken back.
+        heartbeat_seconds: how often what a running trial prints is stored.
         patience_seconds: how long a worker works on without the database.
         handover: what each of them reads from its pipe; None: nothing.
     """
@@ -100,6 +102,7 @@ class Crew:
     timeout: float | None = None
     trial_timeout: float | None = None
     grace_seconds: float = 60.0
+    heartbeat_seconds: float = 10.0
     patience_seconds: float = 600.0
     handover: bytes | None = None
 
@@ -127,6 +130,7 @@ class Crew:
             timeout=timeout,
             trial_timeout=settings.trial_timeout,
             grace_seconds=settings.grace_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
             patience_seconds=settings.storage_patience,
             handover=handover,
         )
@@ -154,8 +158,13 @@ class _Debt:
     token: UUID
     code: int
     reason: str | None  # None: given back
-    log: str
+    outputs: list[TrialOutput]
     since: float = field(default_factory=time.monotonic)
+
+    def log_of(self, trial_id: int, url: str) -> str:
+        """The last lines that the process printed in that trial."""
+        logs = [each.last_lines(url) for each in self.outputs if each.trial_id == trial_id]
+        return logs[-1] if logs else ""
 
 
 class Supervisor:
@@ -167,7 +176,8 @@ class Supervisor:
         self._slots = [_Slot(index) for index in range(crew.processes)]
         self._threads = divide_threads(cores(), crew.processes)
         self._debts: list[_Debt] = []
-        self._look_at = 0.0
+        self._look_at = self._store_at = 0.0
+        self._takes_output = True
         self.interrupted = False
         self.messages: list[str] = []
         self.last_words: list[str] = []
@@ -251,6 +261,7 @@ class Supervisor:
                 if slot.exit_code is None and not waits:
                     self._start(slot)
                 continue
+            slot.process.read_output()
             code = slot.process.poll()
             if code is not None:
                 self._ended(slot, code)
@@ -258,6 +269,7 @@ class Supervisor:
             self._look_at = time.monotonic() + min(_LOOK_SECONDS, self._crew.grace_seconds / 8)
             self._settle()
             self._look_at_leases()
+        self._store_outputs()
         return any(slot.exit_code is None for slot in self._slots)
 
     def leave(self) -> None:
@@ -274,7 +286,7 @@ class Supervisor:
             if slot.process is not None:
                 slot.process.kill()
                 slot.exit_code = Exit.INTERRUPTED
-                self._owe(slot, slot.process, Exit.INTERRUPTED, None, "")
+                self._owe(slot, slot.process, Exit.INTERRUPTED, None)
             elif slot.exit_code is None:
                 slot.exit_code = Exit.INTERRUPTED
         self._settle()
@@ -319,12 +331,12 @@ class Supervisor:
     def _ended(self, slot: _Slot, code: int) -> None:
         process = slot.process
         assert process is not None
-        log = process.last_lines()
-        self._say_last_words(process, log, code)
+        process.read_output()
+        self._say_last_words(process, code)
         if self.interrupted:
             # Asked to leave it gives its trial back itself, unless it was killed meanwhile.
             slot.exit_code = code if code in _FINAL_CODES else Exit.INTERRUPTED
-            self._owe(slot, process, code, None, "")
+            self._owe(slot, process, code, None)
             return
         reason = process.doom or f"its worker process {describe_exit(code)} during the trial"
         if code in _FINAL_CODES:
@@ -334,16 +346,15 @@ class Supervisor:
                 slot.backoff.reset()
             slot.fruitless += 1
             slot.start_at = math.inf
-        self._owe(slot, process, code, reason, log)
+        self._owe(slot, process, code, reason)
         self._settle()
         if code not in _FINAL_CODES:
             self._start_again(slot, code)
 
-    def _owe(
-        self, slot: _Slot, process: WorkerProcess, code: int, reason: str | None, log: str
-    ) -> None:
+    def _owe(self, slot: _Slot, process: WorkerProcess, code: int, reason: str | None) -> None:
         """Note what a process that has ended may have held; it goes last, should we be stopped."""
-        self._debts.append(_Debt(slot, process.token, code, reason, log))
+        process.read_output()
+        self._debts.append(_Debt(slot, process.token, code, reason, process.trial_outputs))
         slot.process = None
         process.remove_log()
 
@@ -360,7 +371,8 @@ class Supervisor:
             f"a worker process {describe_exit(code)}; another starts in {wait:.0f} s"
         )
 
-    def _say_last_words(self, process: WorkerProcess, log: str, code: int) -> None:
+    def _say_last_words(self, process: WorkerProcess, code: int) -> None:
+        log = process.last_lines()
         if self._crew.echo:
             self.messages.extend(process.new_output().splitlines())
         if code in _FINAL_CODES and code != 0 and log:
@@ -393,14 +405,49 @@ class Supervisor:
     def _take_back(self, debt: _Debt) -> bool:
         """End or return what the process held. Returns whether it held a trial."""
         claims = Claims(self._database, self._crew.study_id, debt.token)
+        # Before the trials end: who waits for that then finds all that they printed.
+        self._store(debt.outputs, claims)
         held = claims.leased()
         for trial_id in held:
             if debt.reason is None:
                 claims.release(trial_id)
             else:
-                claims.fail(trial_id, debt.reason, {facts.LOG: debt.log})
+                claims.fail(trial_id, debt.reason, {facts.LOG: debt.log_of(trial_id, claims.url)})
         claims.leave()
         return bool(held)
+
+    def _store_outputs(self) -> None:
+        """Store what trials print, and have printed; later, while the database is away."""
+        if time.monotonic() < self._store_at:
+            return
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            claims = Claims(self._database, self._crew.study_id, slot.process.token)
+            try:
+                self._store(slot.process.trial_outputs, claims)
+            except StorageUnavailable:
+                self._store_at = time.monotonic() + _LOOK_SECONDS
+                return
+            slot.process.forget_sent_output()
+
+    def _store(self, outputs: Sequence[TrialOutput], claims: Claims) -> None:
+        """Store what is due of these.
+
+        Raises:
+            StorageUnavailable: the database is away.
+        """
+        if not self._takes_output:
+            return
+        try:
+            for output in outputs:
+                if output.is_due(self._crew.heartbeat_seconds):
+                    output.send(claims)
+        except StorageUnavailable:
+            raise
+        except StorageError as error:  # it will not work later either, and trials can do without
+            self._takes_output = False
+            self.messages.append(f"what trials print is not stored: {error}")
 
     def _lose_patience(self) -> None:
         """Believe an exit code where the database stays away too long to say what was held."""

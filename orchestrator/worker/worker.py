@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,6 +28,7 @@ from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoints, SavedTrials
 from orchestrator.worker.endings import TrialInterrupted, stopped_study
+from orchestrator.worker.output import Marks
 from orchestrator.worker.planner import Planner
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.study import WorkerStudy
@@ -48,12 +49,14 @@ class WorkerOptions:
         threads: CPU threads that it may use; None: not limited.
         stay: wait for more budget when the study is done, instead of leaving.
         timeout: seconds after which it takes no further trial; None: none.
+        marks: tell the supervisor which part of the output is of which trial.
     """
 
     token: UUID
     threads: int | None = None
     stay: bool = False
     timeout: float | None = None
+    marks: Marks = field(default_factory=Marks)
 
 
 class Worker:
@@ -164,7 +167,11 @@ class Worker:
                         self.stop,
                         recorded,
                     )
-                    next_claim = trial.run()
+                    self._options.marks.begin(trial.id)
+                    try:
+                        next_claim = trial.run()
+                    finally:
+                        self._options.marks.end()
                     planner.end_search()
                     polls.reset()
                 elif claim.outcome == "plan":

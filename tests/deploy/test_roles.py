@@ -92,6 +92,9 @@ def test_the_worker_role_works_on_studies_and_the_reader_reports_them(lab: Lab, 
     assert report["states"]["complete"] + report["states"]["pruned"] == 6
     assert report["retries"] == 1
     assert "Trials 2 of 2" in reader.ok("report", "grid")
+    [crashed] = [each for each in report["trials"] if each["state"] == "FAIL"]
+    assert "Fatal Python error" in reader.ok("logs", study, str(crashed["number"]))
+    assert "SIGSEGV" in reader.ok("show", study, "--trial", str(crashed["number"]))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,7 @@ def test_the_worker_role_works_on_studies_and_the_reader_reports_them(lab: Lab, 
         "UPDATE trials SET state = 'COMPLETE'",
         "INSERT INTO trial_values (trial_id, objective, value_type) VALUES (1, 0, 'FINITE')",
         "DELETE FROM orch.lease",
+        "DELETE FROM orch.output",
         "UPDATE orch.lease SET worker_id = gen_random_uuid()",
         "SELECT orch.delete_study(1)",
         "SELECT orch.raise_budget(1, 1000)",
@@ -141,6 +145,7 @@ def test_the_worker_role_is_denied_everything_else(lab: Lab, study: str, stateme
         "SELECT orch.lock_study(1)",
         "SELECT orch.claim(1, gen_random_uuid(), 7, NULL, NULL, NULL)",
         "SELECT orch.add_trial(1, 'RUNNING', NULL, NULL, '{}', '{}', '{}')",
+        "SELECT orch.store_output(1, gen_random_uuid(), 1, 1, true, '')",
         "UPDATE orch.study SET state = 'failed'",
         "CREATE TABLE public.mine (a integer)",
     ],

@@ -55,19 +55,28 @@ def test_an_upgraded_schema_equals_a_new_one_except_for_kept_functions(
     database.close()
 
 
+def _applied(url: str) -> set[str]:
+    """The migrations that a database names; before version 8 it names none."""
+    database = Database(url)
+    [row] = database.execute("SELECT to_regclass('orch.migration') IS NOT NULL AS exists")
+    if not row["exists"]:
+        return set()
+    return {row["name"] for row in database.execute("SELECT name FROM orch.migration")}
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_upgrade_prints_what_it_ran_and_a_second_one_runs_nothing(
     server: OldServer, version: int
 ) -> None:
     url = server.restored(version)
+    before = _applied(url)
     orch = server.orch(url)
     ran = orch.ok("db", "upgrade").split()
-    assert sorted(ran) == sorted(migrations.migrations_from(version))
+    assert sorted(ran) == sorted(set(migrations.migrations_from(version)) - before)
     assert orch.ok("db", "upgrade") == "" == orch.ok("db", "init")
     [row] = Database(url).execute("SELECT version FROM orch.schema_version")
     assert row["version"] == ORCH_VERSION
-    applied = {row["name"] for row in Database(url).execute("SELECT name FROM orch.migration")}
-    assert applied == {*ran, *migrations.migrations_from(None)}
+    assert _applied(url) == {*ran, *migrations.migrations_from(None)}
 
 
 def test_a_new_database_has_all_numbered_migrations(server: OldServer) -> None:

@@ -26,7 +26,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.url import hosts_of
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.worker.checkpoints import Checkpoint, Checkpoints, SavedTrials
-from orchestrator.worker.process import shown_lines
+from orchestrator.worker.output import shown_lines
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.supervisor import Crew, Supervisor
 

@@ -13,7 +13,7 @@ DECLARE
         'resume', 'stop_misused', 'save', 'keep_best_model', 'advance_plan', 'exhaust_study',
         'store_facts', 'record_mismatch', 'add_artifact', 'add_chunk', 'remove_artifact',
         'remove_orphans', 'add_trial', 'set_state', 'store_open', 'set_study_user_attribute',
-        'set_study_system_attribute',
+        'set_study_system_attribute', 'store_output',
         -- kept_functions.sql
         'claim_trial', 'write_trial', 'finish_trial', 'finish_and_claim', 'fail_trial',
         'fail_attempt', 'stop_for_wrong_use', 'give_back_trial', 'pause_trial', 'resume_trial',

@@ -38,3 +38,16 @@ FROM (
 ) AS l
 WHERE l.place = l.steps OR (l.place - 1) %% greatest(1, ceil(l.steps::numeric / %(most)s)) = 0
 GROUP BY l.number, l.names ORDER BY l.number, min(l.step)
+
+-- place_of_trial --
+-- Who runs it now, or has run it; what it would continue from; whether its model is kept.
+SELECT w.name AS worker,
+       extract(epoch FROM clock_timestamp() - l.taken_at)::double precision AS leased_seconds,
+       extract(epoch FROM clock_timestamp() - l.renewed_at)::double precision AS silent_seconds,
+       (SELECT max(c.step) FROM orch.checkpoint c WHERE c.trial_id = t.trial_id) AS checkpoint,
+       EXISTS (SELECT FROM orch.model m WHERE m.trial_id = t.trial_id) AS has_model
+FROM trials t LEFT JOIN orch.lease l USING (trial_id) LEFT JOIN orch.worker w
+    ON w.worker_id = coalesce(l.worker_id, (
+        SELECT o.worker_id FROM orch.output o WHERE o.trial_id = t.trial_id
+        ORDER BY o.began_at DESC LIMIT 1))
+WHERE t.trial_id = %(trial_id)s
