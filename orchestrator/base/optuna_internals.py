@@ -74,8 +74,8 @@ class HookedStudy(optuna.Study):
 class HookedTrial(optuna.Trial):
     """An :class:`optuna.Trial` whose insides a subclass may use.
 
-    The hooks are :meth:`suggest`, :meth:`check_domain` and :meth:`latest`; each is Optuna's own
-    unless it is overridden.
+    The hooks are :meth:`suggest`, :meth:`lacks`, :meth:`check_domain` and :meth:`latest`; each is
+    Optuna's own unless it is overridden.
     """
 
     @property
@@ -96,6 +96,14 @@ class HookedTrial(optuna.Trial):
     def suggest(self, name: str, distribution: BaseDistribution) -> Any:
         """Every ``suggest_float``, ``suggest_int`` and ``suggest_categorical`` comes here."""
         return super()._suggest(name, distribution)
+
+    def lacks(self, name: str) -> bool:
+        """Whether the trial has no such parameter; :meth:`suggest` then returns None."""
+        return False
+
+    def suggest_int(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Optuna's own, which cannot return None."""
+        return None if self.lacks(name) else super().suggest_int(name, *args, **kwargs)
 
     def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         """Warn where the objective suggests a name again with another domain."""

@@ -6,6 +6,7 @@ from optuna.distributions import CategoricalDistribution
 
 from orchestrator.errors import UsageError, nearest_of_all
 from orchestrator.resolve.objective import (
+    check_space,
     facts_of,
     full_steps,
     make_objective,
@@ -47,6 +48,7 @@ def resolve(spec: StudySpec) -> NewStudy:
     spec = _with_pruner(_with_metrics(spec, objective))
     space = search_space(spec, objective)
     check_domains(spec.space, {**objective.catalogue(), **objective.space()})
+    check_space(objective, space)
     _check_rounds(spec, objective)
     build_sampler(spec)
     build_terminator(spec)
@@ -54,7 +56,7 @@ def resolve(spec: StudySpec) -> NewStudy:
     one_training = objective.uses_epochs and spec.training.rounds == 1
     check_combination(spec, space, one_training, objective.checkpoints)
     steps = full_steps(spec, objective)
-    spec = _with_plan(spec, build_plan(spec, space, objective.is_active, steps))
+    spec = _with_plan(spec, build_plan(spec, space, objective.exists, steps))
     check_artifacts(spec.worker.artifacts)
     pinned = pin_data(objective)
     data = spec.data

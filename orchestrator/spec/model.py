@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import UsageError, nearest
+from orchestrator.spec.conditions import Conditions
 from orchestrator.spec.domains import Domain, parse_domain
 from orchestrator.spec.durations import Duration, OptionalDuration
 
@@ -342,7 +343,9 @@ class StudySpec(Section):
     )
     worker: WorkerSection = WorkerSection()
     space: dict[str, SpaceDomain] = Field(
-        default_factory=dict, description="Replaces or adds domains of the objective's own space."
+        default_factory=dict,
+        description="Replaces or adds domains of the objective's own space. With `when`, a "
+        "parameter exists only beside some values of others.",
     )
 
     @model_validator(mode="after")
@@ -353,6 +356,12 @@ class StudySpec(Section):
                 "training example once; leave one out"
             )
         return self
+
+    @field_validator("space")
+    @classmethod
+    def _conditions_in_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
+        Conditions(space)
+        return space
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> StudySpec:

@@ -33,6 +33,7 @@ class WorkerStudy(HookedStudy):
     Attributes:
         spec: what the study is.
         space: the domain of each parameter, the spec's in place of the objective's.
+        conditions: of the spec's domains.
         domains: checks those of the spec.
         brackets: of a study that promotes trials; None of any other.
         terminator: may end the search after any trial; None: there is none.
@@ -45,6 +46,7 @@ class WorkerStudy(HookedStudy):
         self._worker_storage = storage
         super().__init__(stored.name, storage, pruner=build_pruner(self.spec, steps))
         self.space = search_space(self.spec, objective)
+        self.conditions = objective.settings.conditions
         self.domains = SpecDomains(self.spec.space, not objective.space())
         self.brackets = build_brackets(self.spec, steps)
         self.terminator = build_terminator(self.spec)
