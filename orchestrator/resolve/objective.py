@@ -57,6 +57,7 @@ def make_objective(spec: StudySpec) -> Objective:
         value=spec.training.value,
         maximize=spec.study.directions[:1] == ("maximize",),
         conditions=Conditions(spec.space),
+        reported=spec.study.place_of(spec.pruner.metric),
     )
     try:
         return factory(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.distributions import CategoricalDistribution
 
-from orchestrator.errors import UsageError, nearest_of_all
+from orchestrator.errors import UsageError, nearest, nearest_of_all
 from orchestrator.resolve.objective import (
     check_space,
     facts_of,
@@ -147,6 +147,11 @@ def check_combination(
     Raises:
         UsageError: the reason and the mend.
     """
+    if spec.pruner.metric is not None and spec.pruner.metric not in spec.study.metrics:
+        raise UsageError(
+            f"unknown metric pruner.metric '{spec.pruner.metric}'; "
+            f"{nearest(spec.pruner.metric, spec.study.metrics)}"
+        )
     if len(spec.study.metrics) > 1:
         _check_several_metrics(spec)
     _check_space(spec, space)
@@ -169,10 +174,17 @@ def check_combination(
 
 def _check_several_metrics(spec: StudySpec) -> None:
     metrics = ", ".join(spec.study.metrics)
-    if spec.pruner.name != "none":
+    if spec.pruner.name != "none" and spec.pruner.metric is None:
         raise UsageError(
             f"a study of several metrics ({metrics}) cannot be pruned: no epoch is better in all "
-            "of them; use --pruner none"
+            "of them; use --pruner none, or name the one to prune by, e.g. --set "
+            f"pruner.metric={spec.study.metrics[0]}"
+        )
+    if spec.pruner.name == "wilcoxon" or promotes(spec):
+        what = "wilcoxon compares" if spec.pruner.name == "wilcoxon" else "pruner.promote ranks"
+        raise UsageError(
+            f"{what} whole trials by one value, and there are several metrics ({metrics}); use "
+            "another pruner, e.g. --pruner hyperband"
         )
     if spec.sampler.name in _SINGLE_OBJECTIVE:
         raise UsageError(

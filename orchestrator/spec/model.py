@@ -149,6 +149,10 @@ class StudySection(Section):
         """The directions in the metrics' order; empty: they follow from the metrics."""
         return _several(self.direction)
 
+    def place_of(self, metric: str | None) -> int:
+        """Which of the metrics one is; 0, the first, where it is none of them."""
+        return self.metrics.index(metric) if metric in self.metrics else 0
+
     @property
     def maximize(self) -> bool:
         """Whether more of the first metric is better."""
@@ -191,6 +195,10 @@ class PrunerSection(StrategySection):
         default="hyperband",
         description="`hyperband`, `asha`, `median`, `percentile`, `patient`, `threshold`, "
         "`wilcoxon` or `none`.",
+    )
+    metric: str | None = Field(
+        default=None,
+        description="In a study of several metrics, the one that trials report and are pruned by.",
     )
 
 

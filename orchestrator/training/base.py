@@ -24,7 +24,7 @@ class Settings:
     """What a study fixes for its objective.
 
     Attributes:
-        metrics: what a trial returns, the first also reported; empty: the objective's default.
+        metrics: what a trial returns; empty: the objective's default.
         epochs: epochs of a full training.
         repeats: trainings of one trial with different seeds.
         folds: k of k-fold cross-validation; 0: one split.
@@ -36,6 +36,7 @@ class Settings:
         value: of which epoch a trial's value is, where it trains epochs.
         maximize: whether the first metric is maximised.
         conditions: of the spec's ``[space]`` table.
+        reported: which of the metrics is reported; by that one trials are pruned.
     """
 
     metrics: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ class Settings:
     value: Literal["last", "best"] = "last"
     maximize: bool = False
     conditions: Conditions = field(default_factory=Conditions)
+    reported: int = 0
 
 
 @dataclass(frozen=True)

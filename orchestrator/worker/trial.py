@@ -214,10 +214,10 @@ class Trial(ResumableTrial):
             self._leave_after_report(step)
 
     def _send(self, step: int, value: float) -> None:
-        reporter, pruner, trial = self._reporter, self.study.pruner, self.frozen
-        if self._has_one_metric and reads_others(pruner, self.study, trial):
+        reporter, view, trial = self._reporter, self.study.pruned_view, self.frozen
+        if view is not None and reads_others(view.pruner, view, trial):
             # What the pruner is going to note and to read goes with the value, in one round trip.
-            for key, noted in noted_rung(pruner, self.study, trial).items():
+            for key, noted in noted_rung(view.pruner, view, trial).items():
                 reporter.write_system_attribute(key, json.dumps(noted))
             self._is_decidable = reporter.send(step, value)
         else:
@@ -237,11 +237,12 @@ class Trial(ResumableTrial):
 
     def should_prune(self) -> bool:
         """Ask the pruner; while the database is out of reach the trial goes on."""
-        if not self._is_decidable or not self._has_one_metric:
+        view = self.study.pruned_view
+        if not self._is_decidable or view is None:
             return False
         try:
             with self.study.storage.impatient():
-                return super().should_prune()
+                return view.pruner.prune(view, self.latest())
         except StorageUnavailable:
             return False
 
