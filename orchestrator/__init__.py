@@ -29,7 +29,14 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.objective import EstimatorObjective, KerasObjective, Objective, log
+    from orchestrator.objective import (
+        EstimatorObjective,
+        KerasObjective,
+        Objective,
+        checkpoint,
+        log,
+        restore,
+    )
     from orchestrator.spec.model import StudySpec
     from orchestrator.studies import (
         compare,
@@ -60,6 +67,7 @@ __all__ = [
     "StudyFailed",
     "StudySpec",
     "UsageError",
+    "checkpoint",
     "compare",
     "create_study",
     "import_kerastuner",
@@ -67,6 +75,7 @@ __all__ = [
     "list_studies",
     "load_study",
     "log",
+    "restore",
     "search_space",
 ]
 
@@ -80,7 +89,9 @@ _MODULES = {
     "Objective": "objective",
     "Study": "study",
     "StudySpec": "spec.model",
+    "checkpoint": "objective",
     "log": "objective",
+    "restore": "objective",
 }
 _PUBLIC = {"doctor", "launch", "objective", "server", "workers"}
 

@@ -21,6 +21,7 @@ from orchestrator.errors import DataError, FailedTrialError, ObjectiveError
 from orchestrator.training.base import NoOptions, Objective, Refit, Settings, Trial, log
 from orchestrator.training.data import Array, DataFacts, Dataset
 from orchestrator.training.estimator import EstimatorObjective
+from orchestrator.training.function_state import checkpoint, restore
 from orchestrator.training.keras import KerasObjective
 
 __all__ = [
@@ -37,5 +38,7 @@ __all__ = [
     "Refit",
     "Settings",
     "Trial",
+    "checkpoint",
     "log",
+    "restore",
 ]

@@ -143,4 +143,9 @@ def _domains() -> str:
         f"| {kind} | {str(domain.__doc__).rstrip('.').replace('``', '`')} |"
         for kind, domain in kinds.items()
     ]
+    conditional = (
+        "| there only beside some values of others | add `when` to a table: "
+        '`{ float = [0.0, 0.9], when = { optimizer = ["sgd", "rmsprop"] } }` |'
+    )
+    rows.append(conditional)
     return "| a parameter is | write |\n|---|---|\n" + "\n".join(rows) + "\n"

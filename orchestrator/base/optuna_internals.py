@@ -7,15 +7,17 @@ Optuna may rename them in any release. Each has a test of its own in
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.pruners._successive_halving import _completed_rung_key, _get_current_rung
 from optuna.storages import BaseStorage
 from optuna.storages._base import DEFAULT_STUDY_NAME_PREFIX
 from optuna.storages._cached_storage import _CachedStorage as CachedStorage
+from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.study._multi_objective import (
     _get_pareto_front_trials_by_trials as pareto_front,
@@ -74,8 +76,8 @@ class HookedStudy(optuna.Study):
 class HookedTrial(optuna.Trial):
     """An :class:`optuna.Trial` whose insides a subclass may use.
 
-    The hooks are :meth:`suggest`, :meth:`check_domain` and :meth:`latest`; each is Optuna's own
-    unless it is overridden.
+    The hooks are :meth:`suggest`, :meth:`lacks`, :meth:`check_domain` and :meth:`latest`; each is
+    Optuna's own unless it is overridden.
     """
 
     @property
@@ -97,6 +99,14 @@ class HookedTrial(optuna.Trial):
         """Every ``suggest_float``, ``suggest_int`` and ``suggest_categorical`` comes here."""
         return super()._suggest(name, distribution)
 
+    def lacks(self, name: str) -> bool:
+        """Whether the trial has no such parameter; :meth:`suggest` then returns None."""
+        return False
+
+    def suggest_int(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Optuna's own, which cannot return None."""
+        return None if self.lacks(name) else super().suggest_int(name, *args, **kwargs)
+
     def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         """Warn where the objective suggests a name again with another domain."""
         super()._check_distribution(name, distribution)
@@ -113,6 +123,14 @@ class HookedTrial(optuna.Trial):
 
     def _get_latest_trial(self) -> FrozenTrial:
         return self.latest()
+
+
+def with_one_direction(study: Any, direction: StudyDirection, pruner: BasePruner) -> optuna.Study:
+    """The same study as a pruner takes it: Optuna's refuse several directions."""
+    view: optuna.Study = copy.copy(study)
+    view._directions = [direction]
+    view.pruner = pruner
+    return view
 
 
 def storage_of(study: optuna.Study) -> BaseStorage:

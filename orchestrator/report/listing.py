@@ -26,7 +26,9 @@ from orchestrator.report.section import section
 from orchestrator.report.summary import Summary, TrialSummary
 from orchestrator.report.verdict import decision
 from orchestrator.report.winner import Confirmed
-from orchestrator.search.space import count, describe, size
+from orchestrator.search.conditional import condition_words, configurations
+from orchestrator.search.space import count, describe
+from orchestrator.spec.conditions import Conditions
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
@@ -217,20 +219,12 @@ def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = Non
         columns: of the terminal; see :func:`table`.
     """
     space, further = facts.space or {}, facts.further or {}
+    conditions = Conditions(spec.space)
     trials, steps = spec.study.trials, facts.steps
     step = step_word(facts.has_epochs, spec.training.rounds)
     lines = []
     if space:
-        lines.append(
-            table(
-                ["parameter", "domain", "values"],
-                [
-                    (name, describe(each), count(each) or "continuous")
-                    for name, each in space.items()
-                ],
-                columns,
-            )
-        )
+        lines.append(_tree(conditions, space, columns))
     if further:
         rows = [(name, describe(each)) for name, each in further.items()]
         lines.append("also searched where [space] or --param names it:")
@@ -238,7 +232,7 @@ def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = Non
     if facts.is_open:
         lines.append("the function's own parameters are found as it suggests them")
     else:
-        lines.append(f"size: {_size(space)}")
+        lines.append(f"size: {_size(conditions, space)}")
     cost = f"cost: {counted(trials, 'trial')}"
     # How many steps a function has, only it knows; that one step is one trial, everybody.
     if not facts.is_open and (step, steps) != ("step", 1):
@@ -247,8 +241,31 @@ def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = Non
     return printable("\n".join(lines))
 
 
-def _size(space: Mapping[str, BaseDistribution]) -> str:
-    cells = size(space)
+def _tree(
+    conditions: Conditions, space: Mapping[str, BaseDistribution], columns: int | None
+) -> str:
+    """The parameters as a table, each under the one on which it depends."""
+    rows: list[tuple[object, ...]] = []
+
+    def add(name: str, depth: int) -> None:
+        each = space[name]
+        row = ("  " * depth + name, describe(each), count(each) or "continuous")
+        rows.append((*row, condition_words(conditions, name)) if any_depends else row)
+        for child in space:
+            parents = conditions.parents(child)
+            if [parent for parent in space if parent in parents][-1:] == [name]:
+                add(child, depth + 1)  # of several parents, the last one depends on the others
+
+    any_depends = any(name in conditions for name in space)
+    for name in space:
+        if not any(parent in space for parent in conditions.parents(name)):
+            add(name, 0)
+    head = ["parameter", "domain", "values", *(["exists where"] if any_depends else [])]
+    return table(head, rows, columns)
+
+
+def _size(conditions: Conditions, space: Mapping[str, BaseDistribution]) -> str:
+    cells = configurations(conditions, space)
     if cells is not None:
         return counted(cells, "configuration")
     first = next(name for name, each in space.items() if not count(each))

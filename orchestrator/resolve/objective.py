@@ -9,7 +9,9 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from orchestrator.errors import UsageError
+from orchestrator.search.conditional import can_exist, check_conditions
 from orchestrator.search.space import Space, distribution, merge, reachable, values_of
+from orchestrator.spec.conditions import Conditions
 from orchestrator.spec.facts import ObjectiveFacts, assumed_steps
 from orchestrator.spec.model import StudySpec, first_fault
 from orchestrator.storage.studies import IMPORTED
@@ -54,6 +56,8 @@ def make_objective(spec: StudySpec) -> Objective:
         space=frozenset(spec.space),
         value=spec.training.value,
         maximize=spec.study.directions[:1] == ("maximize",),
+        conditions=Conditions(spec.space),
+        reported=spec.study.place_of(spec.pruner.metric),
     )
     try:
         return factory(settings)
@@ -70,8 +74,25 @@ def search_space(spec: StudySpec, objective: Objective) -> Space:
     """
     own = objective.space()
     if own:
-        return merge(own, objective.catalogue(), spec.space)
-    return {name: distribution(name, domain) for name, domain in spec.space.items()}
+        space = merge(own, objective.catalogue(), spec.space)
+    else:
+        space = {name: distribution(name, domain) for name, domain in spec.space.items()}
+    return objective.settings.conditions.in_order(space)
+
+
+def check_space(objective: Objective, space: Space) -> None:
+    """Check the conditions of the spec's ``[space]``.
+
+    Raises:
+        UsageError: one is about a parameter or value that there is not, or can never hold.
+    """
+    check_conditions(
+        objective.settings.conditions,
+        space,
+        objective.needs,
+        objective.catalogue(),
+        is_function=not objective.space(),
+    )
 
 
 def useful_threads(objective: Objective, space: Space, available: int | None) -> int | None:
@@ -99,8 +120,13 @@ def facts_of(
         declared: parameters that it would suggest, where they were worked out.
     """
     space = {**(declared or {}), **search_space(spec, objective)}
-    shown = reachable(space, objective.is_active)
-    further = {name: each for name, each in objective.catalogue().items() if name not in shown}
+    conditions = objective.settings.conditions
+    shown = {
+        name: each
+        for name, each in reachable(space, objective.is_active).items()
+        if can_exist(name, conditions, space)
+    }
+    further = {name: each for name, each in objective.catalogue().items() if name not in space}
     return ObjectiveFacts(
         steps=full_steps(spec, objective),
         has_epochs=objective.uses_epochs,
@@ -118,6 +144,7 @@ def asked_facts(spec: StudySpec) -> ObjectiveFacts:
         UsageError: there is no such objective, or it does not take the spec's options.
     """
     objective = make_objective(spec)
+    check_space(objective, search_space(spec, objective))
     return facts_of(spec, objective, objective.declared())
 
 

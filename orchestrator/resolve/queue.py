@@ -9,7 +9,9 @@ from psycopg2.extras import Json
 
 from orchestrator.errors import UsageError, nearest
 from orchestrator.resolve.objective import make_objective, search_space
+from orchestrator.search.conditional import fixed_values
 from orchestrator.search.space import check_type, check_value
+from orchestrator.spec.conditions import Conditions, words
 from orchestrator.storage.database import Database
 from orchestrator.storage.storable import to_json
 from orchestrator.storage.studies import StoredStudy, found_domains
@@ -51,13 +53,31 @@ def enqueue(
         elif name in suggested:  # a function's ranges may differ from trial to trial
             check_type(name, value, suggested[name])
 
+    conditions, fixed = objective.settings.conditions, fixed_values(space)
     for configuration in configurations:
         for name, value in configuration.items():
             check(name, value)
-    queue(database, study, [*configurations, *_fitting(check, from_elsewhere)])
+            _check_condition(name, conditions, {**fixed, **configuration})
+    fitting = [
+        {name: value for name, value in each.items() if not conditions.obstacle(name, fixed | each)}
+        for each in _fitting(check, from_elsewhere)
+    ]
+    queue(database, study, [*configurations, *fitting])
 
 
-def _fitting(check: Callable[[str, Value], None], configurations: Configurations) -> Configurations:
+def _check_condition(name: str, conditions: Conditions, given: Mapping[str, Value]) -> None:
+    parent = conditions.obstacle(name, given)
+    if parent is not None:
+        values = conditions.required(name)[parent]
+        raise UsageError(
+            f"{name} does not exist where {parent} is {words([given[parent]])}; it needs "
+            f"{parent} = {words(values)}"
+        )
+
+
+def _fitting(
+    check: Callable[[str, Value], None], configurations: Configurations
+) -> list[dict[str, Value]]:
     """The configurations, as far as they fit the space."""
 
     def fits(name: str, value: Value) -> bool:

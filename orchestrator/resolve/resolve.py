@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from optuna.distributions import CategoricalDistribution
 
-from orchestrator.errors import UsageError, nearest_of_all
+from orchestrator.errors import UsageError, nearest, nearest_of_all
 from orchestrator.resolve.objective import (
+    check_space,
     facts_of,
     full_steps,
     make_objective,
@@ -47,6 +48,7 @@ def resolve(spec: StudySpec) -> NewStudy:
     spec = _with_pruner(_with_metrics(spec, objective))
     space = search_space(spec, objective)
     check_domains(spec.space, {**objective.catalogue(), **objective.space()})
+    check_space(objective, space)
     _check_rounds(spec, objective)
     build_sampler(spec)
     build_terminator(spec)
@@ -54,7 +56,7 @@ def resolve(spec: StudySpec) -> NewStudy:
     one_training = objective.uses_epochs and spec.training.rounds == 1
     check_combination(spec, space, one_training, objective.checkpoints)
     steps = full_steps(spec, objective)
-    spec = _with_plan(spec, build_plan(spec, space, objective.is_active, steps))
+    spec = _with_plan(spec, build_plan(spec, space, objective.exists, steps))
     check_artifacts(spec.worker.artifacts)
     pinned = pin_data(objective)
     data = spec.data
@@ -145,6 +147,11 @@ def check_combination(
     Raises:
         UsageError: the reason and the mend.
     """
+    if spec.pruner.metric is not None and spec.pruner.metric not in spec.study.metrics:
+        raise UsageError(
+            f"unknown metric pruner.metric '{spec.pruner.metric}'; "
+            f"{nearest(spec.pruner.metric, spec.study.metrics)}"
+        )
     if len(spec.study.metrics) > 1:
         _check_several_metrics(spec)
     _check_space(spec, space)
@@ -167,10 +174,17 @@ def check_combination(
 
 def _check_several_metrics(spec: StudySpec) -> None:
     metrics = ", ".join(spec.study.metrics)
-    if spec.pruner.name != "none":
+    if spec.pruner.name != "none" and spec.pruner.metric is None:
         raise UsageError(
             f"a study of several metrics ({metrics}) cannot be pruned: no epoch is better in all "
-            "of them; use --pruner none"
+            "of them; use --pruner none, or name the one to prune by, e.g. --set "
+            f"pruner.metric={spec.study.metrics[0]}"
+        )
+    if spec.pruner.name == "wilcoxon" or promotes(spec):
+        what = "wilcoxon compares" if spec.pruner.name == "wilcoxon" else "pruner.promote ranks"
+        raise UsageError(
+            f"{what} whole trials by one value, and there are several metrics ({metrics}); use "
+            "another pruner, e.g. --pruner hyperband"
         )
     if spec.sampler.name in _SINGLE_OBJECTIVE:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.base.printed import rounded
@@ -13,11 +13,20 @@ from orchestrator.errors import nearest
 
 Scalar = bool | int | float | str
 
+# The parents on which a parameter depends, each with the values with which it exists.
+When = tuple[tuple[str, tuple[Scalar, ...]], ...]
+
 _EXAMPLE = "write { int = [1, 9] }, { float = [0.0, 1.0] }, { choice = [...] } or a bare value"
 
 
 class Domain(ABC):
-    """One parameter's domain."""
+    """One parameter's domain.
+
+    Attributes:
+        when: the conditions under which the parameter exists; empty: it always does.
+    """
+
+    when: When = ()
 
     @abstractmethod
     def document(self) -> Any:
@@ -32,10 +41,12 @@ class IntDomain(Domain):
     high: int
     step: int = 1
     log: bool = False
+    when: When = ()
 
     def document(self) -> dict[str, Any]:
         step = {"step": self.step} if self.step != 1 else {}
-        return {"int": [self.low, self.high], **step, **({"log": True} if self.log else {})}
+        log = {"log": True} if self.log else {}
+        return {"int": [self.low, self.high], **step, **log, **_when_document(self.when)}
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,12 @@ class FloatDomain(Domain):
     high: float
     step: float | None = None
     log: bool = False
+    when: When = ()
 
     def document(self) -> dict[str, Any]:
         step = {"step": self.step} if self.step is not None else {}
-        return {"float": [self.low, self.high], **step, **({"log": True} if self.log else {})}
+        log = {"log": True} if self.log else {}
+        return {"float": [self.low, self.high], **step, **log, **_when_document(self.when)}
 
 
 @dataclass(frozen=True)
@@ -57,9 +70,10 @@ class ChoiceDomain(Domain):
     """``{ choice = ["relu", "tanh"] }``."""
 
     choices: tuple[Scalar, ...]
+    when: When = ()
 
     def document(self) -> dict[str, Any]:
-        return {"choice": list(self.choices)}
+        return {"choice": list(self.choices), **_when_document(self.when)}
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,30 @@ def parse_domain(value: object) -> Domain:
     if len(kinds) != 1:
         raise ValueError(f"a domain has exactly one of int, float and choice; {_EXAMPLE}")
     kind = kinds.pop()
-    known = ["choice"] if kind == "choice" else [kind, "step", "log"]
+    known = ["choice", "when"] if kind == "choice" else [kind, "step", "log", "when"]
     for key in value:
         if key not in known:
             raise ValueError(f"unknown key {key}; {nearest(str(key), known)}")
-    return _choice(value["choice"]) if kind == "choice" else _range(kind, value)
+    domain = _choice(value["choice"]) if kind == "choice" else _range(kind, value)
+    return replace(domain, when=_when(value["when"])) if "when" in value else domain
+
+
+def _when(table: object) -> When:
+    if not isinstance(table, Mapping) or not table:
+        raise ValueError('when needs a table of parameters, e.g. { optimizer = ["sgd"] }')
+    found: dict[str, tuple[Scalar, ...]] = {}
+    for parent, given in table.items():
+        values = given if isinstance(given, list | tuple) else [given]
+        if not values or not all(isinstance(each, Scalar) for each in values):
+            raise ValueError(
+                f"when.{parent} needs one or more values of {parent}: text, numbers, true or false"
+            )
+        found[str(parent)] = tuple(values)
+    return tuple(found.items())
+
+
+def _when_document(when: When) -> dict[str, Any]:
+    return {"when": {parent: list(values) for parent, values in when}} if when else {}
 
 
 def _choice(choices: object) -> ChoiceDomain:

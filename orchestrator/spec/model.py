@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import UsageError, nearest
+from orchestrator.spec.conditions import Conditions
 from orchestrator.spec.domains import Domain, parse_domain
 from orchestrator.spec.durations import Duration, OptionalDuration
 
@@ -148,6 +149,10 @@ class StudySection(Section):
         """The directions in the metrics' order; empty: they follow from the metrics."""
         return _several(self.direction)
 
+    def place_of(self, metric: str | None) -> int:
+        """Which of the metrics one is; 0, the first, where it is none of them."""
+        return self.metrics.index(metric) if metric in self.metrics else 0
+
     @property
     def maximize(self) -> bool:
         """Whether more of the first metric is better."""
@@ -190,6 +195,10 @@ class PrunerSection(StrategySection):
         default="hyperband",
         description="`hyperband`, `asha`, `median`, `percentile`, `patient`, `threshold`, "
         "`wilcoxon` or `none`.",
+    )
+    metric: str | None = Field(
+        default=None,
+        description="In a study of several metrics, the one that trials report and are pruned by.",
     )
 
 
@@ -342,7 +351,9 @@ class StudySpec(Section):
     )
     worker: WorkerSection = WorkerSection()
     space: dict[str, SpaceDomain] = Field(
-        default_factory=dict, description="Replaces or adds domains of the objective's own space."
+        default_factory=dict,
+        description="Replaces or adds domains of the objective's own space. With `when`, a "
+        "parameter exists only beside some values of others.",
     )
 
     @model_validator(mode="after")
@@ -353,6 +364,12 @@ class StudySpec(Section):
                 "training example once; leave one out"
             )
         return self
+
+    @field_validator("space")
+    @classmethod
+    def _conditions_in_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
+        Conditions(space)
+        return space
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> StudySpec:

@@ -14,6 +14,7 @@ import pydantic
 from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import ObjectiveError
+from orchestrator.spec.conditions import Conditions
 from orchestrator.training.data import Array, DataFacts
 from orchestrator.training.metric_names import direction_of
 
@@ -23,7 +24,7 @@ class Settings:
     """What a study fixes for its objective.
 
     Attributes:
-        metrics: what a trial returns, the first also reported; empty: the objective's default.
+        metrics: what a trial returns; empty: the objective's default.
         epochs: epochs of a full training.
         repeats: trainings of one trial with different seeds.
         folds: k of k-fold cross-validation; 0: one split.
@@ -34,6 +35,8 @@ class Settings:
         space: the parameters that the spec's ``[space]`` table names.
         value: of which epoch a trial's value is, where it trains epochs.
         maximize: whether the first metric is maximised.
+        conditions: of the spec's ``[space]`` table.
+        reported: which of the metrics is reported; by that one trials are pruned.
     """
 
     metrics: tuple[str, ...] = ()
@@ -47,6 +50,8 @@ class Settings:
     space: frozenset[str] = frozenset()
     value: Literal["last", "best"] = "last"
     maximize: bool = False
+    conditions: Conditions = field(default_factory=Conditions)
+    reported: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,20 @@ class Objective(ABC):
             chosen: the values of the active parameters that stand before it in the space.
         """
         return True
+
+    def exists(self, name: str, chosen: Mapping[str, Any]) -> bool:
+        """Whether a parameter is active, and its condition in the spec's ``[space]`` holds.
+
+        Args:
+            name: as for :meth:`is_active`.
+            chosen: likewise.
+        """
+        return self.settings.conditions.hold(name, chosen) and self.is_active(name, chosen)
+
+    def needs(self, name: str) -> bool:
+        """Whether no trial can do without a parameter, so that it takes no condition."""
+        own = name in self.space() and name not in self.catalogue()
+        return own or (self.uses_epochs and name == "epochs")
 
     def check(self) -> DataFacts | None:
         """Load the data, without TensorFlow.

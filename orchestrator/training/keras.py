@@ -142,12 +142,14 @@ class Training:
         build: makes the model; called after the seeds are set.
         fit: trains a model, whose ``fit`` is the wrapped one.
         tries_metrics: one more model, built before the first, tells whether there are such metrics.
+        reported: which of the metrics is reported.
     """
 
     plan: Plan
     build: Callable[[], keras.Model]
     fit: Callable[[keras.Model, Fitting], Any]
     tries_metrics: bool = False
+    reported: int = 0
 
     def run(self, rounds: Sequence[Split], trial: Trial) -> list[float]:
         """Train on one split and report each epoch, or on several and report each of them.
@@ -183,7 +185,7 @@ class Training:
             nonlocal undecided
             trial.log(logs, epoch)
             if values is not None:
-                trial.report(values[0], epoch)
+                trial.report(values[self.reported], epoch)
             undecided = values is not None and epoch >= last
             if values is not None and not undecided and trial.should_prune():
                 raise optuna.TrialPruned
@@ -202,7 +204,7 @@ class Training:
             values = self._train_round(for_keras(rounds[index]), index, trial, ended, state)
             state = {}
             ended.append(values)
-            trial.report(values[0], index + 1)
+            trial.report(values[self.reported], index + 1)
             if index + 1 < len(rounds) and trial.should_prune():
                 raise optuna.TrialPruned
             trial.checkpoint(index + 1, lambda: _rounds(ended))
@@ -497,6 +499,7 @@ class KerasObjective(Objective):
             build=lambda: self.build(trial),
             fit=lambda model, fitting: self._fit(trial, model, fitting),
             tries_metrics=tries_metrics,
+            reported=self.settings.reported,
         ).run(self.rounds(trial), trial)
 
     @property

@@ -206,11 +206,10 @@ def _suggest(trial: Any, name: str, domain: BaseDistribution) -> Value:
     if isinstance(domain, CategoricalDistribution):
         chosen: Value = trial.suggest_categorical(name, domain.choices)
         return chosen
+    drawn: int | float | None  # None: a condition of [space] does not hold
     if isinstance(domain, IntDistribution):
-        return int(
-            trial.suggest_int(name, domain.low, domain.high, step=domain.step, log=domain.log)
-        )
+        drawn = trial.suggest_int(name, domain.low, domain.high, step=domain.step, log=domain.log)
+        return None if drawn is None else int(drawn)
     assert isinstance(domain, FloatDistribution)
-    return float(
-        trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
-    )
+    drawn = trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
+    return None if drawn is None else float(drawn)

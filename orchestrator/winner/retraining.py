@@ -23,6 +23,7 @@ from orchestrator.resolve.objective import make_objective, search_space, useful_
 from orchestrator.resolve.pins import check_data
 from orchestrator.search.space import Space, as_suggested
 from orchestrator.spec.choices import domain_of, place_of, stored_form
+from orchestrator.spec.conditions import Conditions
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.training import handover
 from orchestrator.training.base import Objective
@@ -111,6 +112,7 @@ class RecordedTrial(HookedTrial):
         self._recorded = dict(params)
         self._recorded_number = number
         self._space: Space = {}
+        self._conditions = Conditions()
         self._pruned_at = pruned_at
         self._restarts = list(restarts or [])
         self._state: tuple[int, Arrays] | None = None
@@ -129,10 +131,11 @@ class RecordedTrial(HookedTrial):
             OrchError: the record lacks one.
         """
         self._space = space
+        self._conditions = objective.settings.conditions
         if not objective.space():
             return
         for name, distribution in space.items():
-            if objective.is_active(name, self.params):
+            if objective.exists(name, self.params):
                 try:
                     self.suggest(name, distribution)
                 except ValueError as error:
@@ -144,6 +147,8 @@ class RecordedTrial(HookedTrial):
         return self.suggest(name, domain_of(choices))
 
     def suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if self.lacks(name):
+            return None
         if name not in self._recorded:
             raise ValueError(f"the record has no parameter '{name}'")
         value = self._recorded[name]
@@ -156,6 +161,9 @@ class RecordedTrial(HookedTrial):
         self.frozen.params[name] = value
         self.frozen.distributions[name] = domain
         return as_suggested(value, distribution)
+
+    def lacks(self, name: str) -> bool:
+        return not self._conditions.hold(name, self._recorded)
 
     def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:

@@ -29,7 +29,7 @@ from orchestrator.storage.artifacts import (
     remove_artifacts,
     write_artifact,
 )
-from orchestrator.storage.claims import Claims
+from orchestrator.storage.claims import Claims, Writes
 from orchestrator.worker.background import Background
 from orchestrator.worker.endings import MachineFault, is_full
 from orchestrator.worker.reporter import Reporter
@@ -93,7 +93,8 @@ class Checkpoints(Background):
 
     ``_changed`` guards ``_waiting`` and ``_busy``. The main thread alone has ``_saved_at``, the
     thread alone ``_has_warned``. ``_refused`` and ``_fault`` are set by the thread and read without
-    the lock: one reference each, and an old one costs one more copy.
+    the lock: one reference each, and an old one costs one more copy. A forked child of the
+    objective has no such thread: it writes its checkpoints itself, and never takes the lock.
 
     Args:
         claims: the worker's.
@@ -118,6 +119,7 @@ class Checkpoints(Background):
     ) -> None:
         super().__init__("checkpoints")
         self._claims = claims
+        self._process = os.getpid()
         self.store = store
         self.saved = saved
         self._least_seconds = least_seconds
@@ -148,6 +150,10 @@ class Checkpoints(Background):
 
     def save(self, trial_id: int, checkpoint: Checkpoint) -> None:
         """Hand a checkpoint over; an older one that still waits is dropped for it."""
+        if self._is_forked():
+            self._saved_at = time.monotonic()
+            self._write_or_warn(trial_id, checkpoint)
+            return
         with self._changed:
             self._waiting = (trial_id, checkpoint)
             self._saved_at = time.monotonic()
@@ -155,6 +161,8 @@ class Checkpoints(Background):
 
     def flush(self, seconds: float) -> bool:
         """Wait until nothing waits or is being written. Returns whether that is so."""
+        if self._is_forked():
+            return True
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._waiting is None and not self._busy, timeout=seconds
@@ -179,6 +187,9 @@ class Checkpoints(Background):
         """Remove checkpoints that nobody needs any more."""
         remove_artifacts(self.store, artifact_ids)
 
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._process
+
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -188,18 +199,22 @@ class Checkpoints(Background):
                 (trial_id, checkpoint), self._waiting = self._waiting, None
                 self._busy = True
             try:
-                self._write(trial_id, checkpoint)
-            except ArtifactTooLarge as error:
-                self._refused = True
-                _log.warning("no checkpoints for this study: %s", error)
-            except Exception as error:  # a store of somebody else's may raise anything
-                self._fault = error if is_full(error) else None
-                _log.debug("checkpoint of step %d not saved: %s", checkpoint.step, error)
-                self._warn_once(error)
+                self._write_or_warn(trial_id, checkpoint)
             finally:
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
+
+    def _write_or_warn(self, trial_id: int, checkpoint: Checkpoint) -> None:
+        try:
+            self._write(trial_id, checkpoint)
+        except ArtifactTooLarge as error:
+            self._refused = True
+            _log.warning("no checkpoints for this study: %s", error)
+        except Exception as error:  # a store of somebody else's may raise anything
+            self._fault = error if is_full(error) else None
+            _log.debug("checkpoint of step %d not saved: %s", checkpoint.step, error)
+            self._warn_once(error)
 
     def _warn_once(self, error: Exception) -> None:
         # During an outage every epoch would say the same.
@@ -209,8 +224,10 @@ class Checkpoints(Background):
 
     def _write(self, trial_id: int, checkpoint: Checkpoint) -> None:
         artifact_id, digest = write_artifact(self.store, checkpoint.encode())
+        # A forked child has waited for the arrival of all that it reported.
+        writes = Writes() if self._is_forked() else self._reporter.undelivered(trial_id)
         _, needless = self._claims.save_checkpoint(
-            trial_id, checkpoint.step, artifact_id, digest, self._reporter.undelivered(trial_id)
+            trial_id, checkpoint.step, artifact_id, digest, writes
         )
         remove_artifacts(self.store, needless)
         self._has_warned = False

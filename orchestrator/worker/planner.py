@@ -33,7 +33,7 @@ class Planner:
         self, study: WorkerStudy, objective: Objective, claims: Claims, checkpoints: Checkpoints
     ) -> None:
         steps = full_steps(study.spec, objective)
-        self._plan = build_plan(study.spec, study.space, objective.is_active, steps)
+        self._plan = build_plan(study.spec, study.space, objective.exists, steps)
         self._study = study
         self._claims = claims
         self._checkpoints = checkpoints

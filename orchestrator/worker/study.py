@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import optuna
+from optuna.pruners import NopPruner
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.base.optuna_internals import HookedStudy
+from orchestrator.base.optuna_internals import HookedStudy, with_one_direction
 from orchestrator.resolve.objective import full_steps, search_space
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
@@ -33,7 +36,10 @@ class WorkerStudy(HookedStudy):
     Attributes:
         spec: what the study is.
         space: the domain of each parameter, the spec's in place of the objective's.
+        conditions: of the spec's domains.
         domains: checks those of the spec.
+        pruned_view: as the pruner sees it, with the one direction by which trials are pruned; None:
+            there are several metrics, and none to prune by.
         brackets: of a study that promotes trials; None of any other.
         terminator: may end the search after any trial; None: there is none.
         ends_because: why no further trial is wanted; None: nobody has called :meth:`stop`.
@@ -43,13 +49,27 @@ class WorkerStudy(HookedStudy):
         self.spec = stored.spec
         steps = full_steps(self.spec, objective)
         self._worker_storage = storage
-        super().__init__(stored.name, storage, pruner=build_pruner(self.spec, steps))
+        self._pruned_direction: StudyDirection | None = None
+        pruner, section = build_pruner(self.spec, steps), self.spec.study
+        several = len(section.metrics) > 1
+        super().__init__(stored.name, storage, pruner=NopPruner() if several else pruner)
+        self.pruned_view: optuna.Study | None = None if several else self
+        if several and self.spec.pruner.metric is not None:
+            direction = section.directions[section.place_of(self.spec.pruner.metric)]
+            self._pruned_direction = StudyDirection[direction.upper()]
+            self.pruned_view = with_one_direction(self, self._pruned_direction, pruner)
         self.space = search_space(self.spec, objective)
+        self.conditions = objective.settings.conditions
         self.domains = SpecDomains(self.spec.space, not objective.space())
         self.brackets = build_brackets(self.spec, steps)
         self.terminator = build_terminator(self.spec)
         self.ends_because: str | None = None
         self._is_samplers_turn = False
+
+    @property
+    def direction(self) -> StudyDirection:
+        """Of several metrics that by which trials are pruned: TPE ranks pruned trials by it."""
+        return self._pruned_direction or super().direction
 
     @property
     def storage(self) -> WorkerStorage:

@@ -54,7 +54,9 @@ class SuggestingTrial(HookedTrial):
         self.study = study
         self.id, self.frozen = trial._trial_id, trial
         self._space, self._domains = study.space, study.domains
+        self._conditions = study.conditions
         self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
+        self._ahead: set[str] = set()  # drawn because others depend on them; not asked for yet
 
     def _ask_sampler(self) -> None:
         """Make Optuna's own part of the trial."""
@@ -66,10 +68,10 @@ class SuggestingTrial(HookedTrial):
         return super().params | self._chosen
 
     def suggest_space(self, objective: Objective) -> None:
-        """Draw every active parameter of the objective's space, in its order."""
+        """Draw every active parameter of the objective's space, each after its parents."""
         if objective.space():
             for name, distribution in self._space.items():
-                if objective.is_active(name, self.params):
+                if objective.exists(name, self.params):
                     self.suggest(name, distribution)
 
     def check_names(self) -> None:
@@ -78,13 +80,32 @@ class SuggestingTrial(HookedTrial):
         Raises:
             WrongUse: it does not.
         """
-        self._domains.check_names(self.frozen.distributions)
+        asked = self.frozen.distributions.keys() - self._ahead
+        params = self.params
+        lacking = {name for name in self._conditions if not self._conditions.hold(name, params)}
+        self._domains.check_names(asked, lacking)
+
+    def lacks(self, name: str) -> bool:
+        """Whether the condition of a parameter does not hold.
+
+        A function may ask for a parameter before its parents, which are then drawn first.
+        """
+        if name not in self._conditions:
+            return False
+        for parent in self._conditions.parents(name):
+            if self._domains.are_suggested and parent not in self.frozen.params:
+                self.suggest(parent, self._space[parent])
+                self._ahead.add(parent)
+        return not self._conditions.hold(name, self.params)
 
     def latest(self) -> FrozenTrial:
         # Optuna copies the trial at each call, and reads its attributes from the storage.
         return self.frozen
 
     def suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        self._ahead.discard(name)
+        if self.lacks(name):
+            return None
         wanted = self._space.get(name, distribution)
         if wanted is not distribution:
             self._domains.check(name, distribution)
@@ -193,6 +214,7 @@ class SpecDomains:
 
     def __init__(self, domains: Mapping[str, Domain], are_suggested: bool) -> None:
         self._domains = domains
+        self.are_suggested = are_suggested
         self._waiting = set(domains) if are_suggested else set()
         self._said: set[str] = set()
 
@@ -208,7 +230,7 @@ class SpecDomains:
             except UsageError as error:
                 raise WrongUse(str(error)) from None
 
-    def check_names(self, suggested: Collection[str]) -> None:
+    def check_names(self, suggested: Collection[str], lacking: Collection[str] = ()) -> None:
         """Look whether a trial has suggested every parameter of ``[space]``.
 
         A function may suggest some of its parameters in some of its trials alone, so a name counts
@@ -216,15 +238,16 @@ class SpecDomains:
 
         Args:
             suggested: what the trial has drawn when it reports its first value or ends.
+            lacking: what it cannot have, because of a condition.
 
         Raises:
             WrongUse: there is no parameter of a name.
         """
         self._waiting -= set(suggested)
-        new = sorted(self._waiting - self._said)
+        new = sorted(self._waiting - self._said - set(lacking))
         if not new:
             return
-        self._said |= self._waiting
+        self._said.update(new)
         words = Words(_sources())
         reads_all = all(map(words.can_make, suggested))
         for name in new:

@@ -32,7 +32,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import as_logs, as_step, as_value, as_values
 from orchestrator.training.base import Objective
-from orchestrator.worker.checkpoints import Checkpoint, Checkpoints
+from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints
 from orchestrator.worker.endings import (
     DatabaseLost,
     End,
@@ -58,6 +58,10 @@ _log = logging.getLogger("orch")
 
 _FLUSH_SECONDS = 30.0
 _LOG_LINES = 20
+_TOO_LATE = (
+    "a step is reported after its checkpoint; report it first, because a worker that goes on from "
+    "the checkpoint does not report it"
+)
 
 
 class Trial(ResumableTrial):
@@ -98,6 +102,10 @@ class Trial(ResumableTrial):
         self._worker = worker
         self._process = os.getpid()
         self._has_reported = False  # in this attempt
+        # It goes on elsewhere from its state; a function shows it by its first call.
+        self._is_resumable = objective.checkpoints
+        self._reports_since_asked = 0
+        self._saved_step: int | None = None
         self._is_decidable = True  # whether what the pruner reads is here
         self._model = OfferedModel(claims, checkpoints.store, study.spec)
         self.seed = training_seed(study.spec.training.seed, self.frozen)
@@ -172,7 +180,18 @@ class Trial(ResumableTrial):
                     traceback.print_exc()
                 os._exit(1)
 
-    # What the objective calls, beside restore
+    # What the objective calls
+
+    def restore(self) -> tuple[int, Arrays] | None:
+        """See :meth:`ResumableTrial.restore`.
+
+        Raises:
+            RuntimeError: the attempt has reported already; what it reported would be lost.
+        """
+        if self._has_reported:
+            raise RuntimeError("restore comes before the first report; call it at the start")
+        self._is_resumable = True
+        return super().restore()
 
     def report(self, value: float, step: int) -> None:
         """Record an intermediate value.
@@ -187,16 +206,18 @@ class Trial(ResumableTrial):
         self.frozen.intermediate_values[step] = value
         if not self._has_reported:
             self.check_names()
+        if step == self._saved_step:
+            _log.warning(_TOO_LATE)
         self._has_reported = True
         self._send(step, value)
         if not self._objective.checkpoints:
-            self._leave_if_asked(step, dict)
+            self._leave_after_report(step)
 
     def _send(self, step: int, value: float) -> None:
-        reporter, pruner, trial = self._reporter, self.study.pruner, self.frozen
-        if self._has_one_metric and reads_others(pruner, self.study, trial):
+        reporter, view, trial = self._reporter, self.study.pruned_view, self.frozen
+        if view is not None and reads_others(view.pruner, view, trial):
             # What the pruner is going to note and to read goes with the value, in one round trip.
-            for key, noted in noted_rung(pruner, self.study, trial).items():
+            for key, noted in noted_rung(view.pruner, view, trial).items():
                 reporter.write_system_attribute(key, json.dumps(noted))
             self._is_decidable = reporter.send(step, value)
         else:
@@ -216,11 +237,12 @@ class Trial(ResumableTrial):
 
     def should_prune(self) -> bool:
         """Ask the pruner; while the database is out of reach the trial goes on."""
-        if not self._is_decidable or not self._has_one_metric:
+        view = self.study.pruned_view
+        if not self._is_decidable or view is None:
             return False
         try:
             with self.study.storage.impatient():
-                return super().should_prune()
+                return view.pruner.prune(view, self.latest())
         except StorageUnavailable:
             return False
 
@@ -236,6 +258,8 @@ class Trial(ResumableTrial):
             TrialLeft: the trial cannot or must not go on here.
         """
         self._check_running()
+        step = self._saved_step = as_step(step)
+        self._is_resumable = True
         if self._leave_if_asked(step, capture):
             return
         self._checkpoints.check()
@@ -269,17 +293,28 @@ class Trial(ResumableTrial):
 
     # Leaving before the end
 
+    @property
+    def _is_cut_off(self) -> bool:
+        return self._reporter.outage_seconds > self.study.spec.worker.storage_patience
+
+    def _leave_after_report(self, step: int) -> None:
+        """Leave when asked; with a checkpoint to come, that one or the next report is awaited."""
+        is_asked = self._is_cut_off or self._stop.asked
+        self._reports_since_asked = self._reports_since_asked + 1 if is_asked else 0
+        if not self._is_resumable or self._reports_since_asked > 1:
+            self._leave_if_asked(step, None)
+
     def _leave_if_asked(self, step: int, capture: Capture | None) -> bool:
         """End the trial here when it must. True: it must, but this was its last step."""
-        too_long = self._reporter.outage_seconds > self.study.spec.worker.storage_patience
-        if not (too_long or self._stop.asked):
+        cut_off = self._is_cut_off
+        if not (cut_off or self._stop.asked):
             return False
         if self._is_last(step):
             return True
         state = None
-        if capture is not None and self._objective.checkpoints:
+        if capture is not None:
             state = self._capture(step, capture)
-        if too_long:
+        if cut_off:
             if state is not None:
                 self._save_here(state)
             raise DatabaseLost
@@ -297,6 +332,7 @@ class Trial(ResumableTrial):
     def _release(self) -> None:
         """Back to the queue, as the same attempt."""
         self._write_what_can_be_stored()
+        self._checkpoints.flush(_FLUSH_SECONDS)
         self._claims.release(self.id)
 
     def _pause(self) -> None:
@@ -335,7 +371,7 @@ class Trial(ResumableTrial):
             # Optuna's own order: the sampler may store what it learnt while the trial is RUNNING.
             self.study.tell_sampler(self.frozen, TrialState[end.state], end.values)
             needless: list[str] = []
-            if self._objective.checkpoints:
+            if self._is_resumable or not self._is_fresh:
                 self._checkpoints.flush(self.study.spec.worker.storage_patience)
                 needless = self._checkpoints.artifacts_of(self.id)
             is_recorded, claim = self._record(end)

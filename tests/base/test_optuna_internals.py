@@ -52,6 +52,28 @@ def test_a_study_has_its_storage_and_its_row(study: internals.HookedStudy) -> No
     assert isinstance(frozen, internals.FrozenStudy) and internals.study_id_of(frozen) == row
 
 
+def test_a_pruner_sees_a_study_of_several_directions_with_one() -> None:
+    made = optuna.create_study(directions=["minimize", "maximize"])
+    study = internals.HookedStudy(made.study_name, internals.storage_of(made))
+    pruner, maximize = optuna.pruners.NopPruner(), optuna.study.StudyDirection.MAXIMIZE
+    view = internals.with_one_direction(study, maximize, pruner)
+    assert (view.direction, view.directions, view.pruner) == (maximize, [maximize], pruner)
+    assert len(study.directions) == 2 and study.pruner is not pruner
+    made.ask()
+    assert len(view.get_trials()) == 1
+
+
+def test_a_whole_number_that_a_trial_lacks_is_none() -> None:
+    class Lacking(internals.HookedTrial):
+        def lacks(self, name: str) -> bool:
+            return name == "absent"
+
+    study = optuna.create_study()
+    trial = Lacking(study, study.ask()._trial_id)
+    assert trial.suggest_int("absent", 1, 3, log=True) is None
+    assert trial.suggest_int("present", 1, 4, step=3) in (1, 4)
+
+
 def test_a_study_reads_its_trials_again_after_clearing_its_cache(
     study: internals.HookedStudy,
 ) -> None:

@@ -155,6 +155,25 @@ def test_several_metrics_give_a_pareto_front(orch: Orch, name: str) -> None:
     assert "cannot be pruned" in message
 
 
+def test_a_network_of_several_metrics_is_pruned_by_the_second(orch: Orch, name: str) -> None:
+    orch.ok(
+        "run", "digits", "--study", name, "--trials", "8", "--workers", "2", "--epochs", "3",
+        "--metric", "parameters", "--metric", "val_accuracy", "--set", "pruner.name=asha",
+        "--set", "pruner.metric=val_accuracy", "--set", "pruner.reduction_factor=2",
+    )  # fmt: skip
+    whole = orch.report(name)
+    assert whole["states"]["complete"] + whole["states"]["pruned"] == 8
+    assert whole["states"]["pruned"] > 0 and whole["states"]["failed"] == 0
+    by_number = {trial["number"]: trial for trial in whole["trials"]}
+    assert all(by_number[number]["state"] == "COMPLETE" for number in whole["pareto"])
+    for trial in by_number.values():
+        # The parameters of this network are more than 1, and its accuracy is not.
+        assert all(0 <= value <= 1 for value in trial["intermediate"].values())
+        if trial["state"] == "COMPLETE":
+            assert trial["intermediate"]["3"] == trial["values"][1]
+    assert "Pareto front" in orch.ok("report", name)
+
+
 def test_a_network_is_searched_for_accuracy_and_size(orch: Orch, name: str) -> None:
     orch.ok(
         "run", "digits", "--study", name, "--trials", "4", "--workers", "2", "--epochs", "1",

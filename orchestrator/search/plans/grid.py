@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from optuna.trial import FrozenTrial
 
@@ -30,15 +31,11 @@ class GridPlan(ConfigurationPlan):
     """
 
     def __init__(self, space: Space, is_active: IsActive) -> None:
-        total = size(space)
-        if total is not None and total > MOST_CELLS:
-            raise UsageError(
-                f"a grid of {total:,} cells is above the limit of {MOST_CELLS:,}; make the domains "
-                "coarser, or use --sampler random or qmc with a budget"
-            )
         for name, each in space.items():
             if count(each) is None:
                 values_of(name, each)  # which says what to write instead
+        if any((count(each) or 0) > MOST_CELLS for each in space.values()):
+            raise _too_many(space)
         values = {name: values_of(name, each) for name, each in space.items()}
 
         def cells(chosen: Configuration, left: Sequence[str]) -> Iterator[Configuration]:
@@ -50,7 +47,10 @@ class GridPlan(ConfigurationPlan):
                 for value in values[left[0]]:
                     yield from cells({**chosen, left[0]: value}, left[1:])
 
-        self._cells = list(cells({}, list(values)))
+        # Not the product of the domains: conditions may leave few of its cells.
+        self._cells = list(islice(cells({}, list(values)), MOST_CELLS + 1))
+        if len(self._cells) > MOST_CELLS:
+            raise _too_many(space)
 
     def size(self) -> int:
         return len(self._cells)
@@ -58,3 +58,10 @@ class GridPlan(ConfigurationPlan):
     def next(self, trials: Sequence[FrozenTrial]) -> list[Configuration]:
         tried = {key_of(configuration_of(trial)) for trial in trials}
         return [cell for cell in self._cells if key_of(cell) not in tried]
+
+
+def _too_many(space: Space) -> UsageError:
+    return UsageError(
+        f"a grid of {size(space):,} cells is above the limit of {MOST_CELLS:,}; make the domains "
+        "coarser, or use --sampler random or qmc with a budget"
+    )
