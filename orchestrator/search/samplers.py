@@ -35,13 +35,15 @@ SAMPLERS = {
     ),
     "nsga2": Strategy("NSGAIISampler", _MODULE, reserved=_SEED),
     "bruteforce": Strategy("BruteForceSampler", _MODULE, reserved=_SEED),
+    "mixed-gp": Strategy("MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED),
 }
 
 # A plan's trials are queued with their values; a parameter that it does not name is drawn.
 _PLANNED = Strategy("RandomSampler", _MODULE, reserved=_SEED)
 
-# One sequence that all workers share; the others draw anew for each trial.
-_ONE_SEQUENCE = {"qmc"}
+# One sequence that all workers share; the others draw anew for each trial. mixed-gp begins with
+# one, and later seeds each draw by the trial's number.
+_ONE_SEQUENCE = {"qmc", "mixed-gp"}
 
 # These draw choices at random, whatever other trials had; the others compare them with theirs.
 _BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}
