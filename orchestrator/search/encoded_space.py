@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,24 +35,10 @@ _JOINT_STEPS = np.repeat([0.1, 0.03, 0.01, 0.003], 6)[:, None]
 _LEAST_EVIDENCE = 2
 
 
-class Parameter(Protocol):
-    """The codes of one parameter."""
-
-    def encode(self, value: Any) -> float:
-        """The code of a value.
-
-        Raises:
-            ValueError: the parameter cannot have it.
-        """
-
-    def decode(self, code: float) -> Any:
-        """The value of a code."""
-
-    def spread(self, unit: Array) -> Array:
-        """Codes for numbers that are uniform from 0 to 1: every value is as likely."""
-
-    def neighbours(self, code: float, rng: np.random.Generator) -> Array:
-        """Codes to try in place of one."""
+# One parameter's codes are a Categories, a Grid or a Range. Each has the same four methods:
+# ``encode`` gives the code of a value, and raises a ValueError where the parameter cannot have it;
+# ``decode`` is its reverse; ``spread`` makes codes of numbers that are uniform from 0 to 1;
+# ``neighbours`` lists codes to try in place of one.
 
 
 class Categories:

@@ -328,7 +328,7 @@ class GaussianProcess:
         self._weights = lapack.dpotrs(self._factor, values, lower=1)[0]
 
     def predict(self, rows: Array) -> tuple[Array, Array]:
-        """The mean and the standard deviation of the value that each trial would report."""
+        """The mean and the standard deviation of the value that a trial of each would report."""
         features = self._kernel.features(rows)
         across = self._kernel.covariance(self._theta, features, self._features)
         solved = lapack.dtrtrs(self._factor, across.T, lower=1)[0]

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 _LEAST_TRIALS = 3  # that a model needs
+# What counts as an improvement, in standard deviations of the (warped) values: without it, a search
+# whose model is sure of an optimum would spend its trials on the optimum's last digits.
+_LEAST_GAIN = 0.03
 # A study that has more finished trials is modelled by its best and its newest ones, so that the
 # time for a suggestion, which grows with the cube of their number, stays below half a second.
 _MOST_TRIALS, _BEST_TRIALS, _NEWEST_TRIALS = 300, 200, 50
@@ -249,8 +252,10 @@ def _acquisition(space: EncodedSpace, observed: Observations) -> Callable[[Array
     target = Warped(part.losses, reference)
     theta = kernel.fit(features, target, [kernel.mean])
     losses = target(theta[kernel.offset])[0]
-    best = float(losses[part.is_feasible].min())
-    model = GaussianProcess(kernel, theta, part.rows, losses).believe(part.running)
+    model = GaussianProcess(kernel, theta, part.rows, losses)
+    believed = model.predict(part.running)[0]
+    best = min(losses[part.is_feasible].min(), believed.min(initial=np.inf)) - _LEAST_GAIN
+    model = model.believe(part.running)
 
     def score(rows: Array) -> Array:
         gain = log_expected_improvement(*model.predict(rows), best)

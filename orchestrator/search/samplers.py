@@ -17,6 +17,7 @@ _SEED = frozenset({"seed"})
 SAMPLERS = {
     # constant_liar: workers that ask at the same time do not all get the same answer.
     "tpe": Strategy("TPESampler", _MODULE, {"constant_liar": True}, _SEED),
+    "mixed-gp": Strategy("MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED),
     "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch", extra="gp"),
     "cmaes": Strategy(
         "CmaEsSampler",
@@ -35,7 +36,6 @@ SAMPLERS = {
     ),
     "nsga2": Strategy("NSGAIISampler", _MODULE, reserved=_SEED),
     "bruteforce": Strategy("BruteForceSampler", _MODULE, reserved=_SEED),
-    "mixed-gp": Strategy("MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED),
 }
 
 # A plan's trials are queued with their values; a parameter that it does not name is drawn.
