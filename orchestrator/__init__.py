@@ -82,7 +82,7 @@ _MODULES = {
     "StudySpec": "spec.model",
     "log": "objective",
 }
-_PUBLIC = {"doctor", "launch", "objective", "server", "workers"}
+_PUBLIC = {"doctor", "launch", "objective", "samplers", "server", "workers"}
 
 
 def __getattr__(name: str) -> Any:
