@@ -180,7 +180,7 @@ def _encoded(space: dict[str, BaseDistribution], queued: dict[str, Any]) -> Enco
     fixed = {name: value for name, value in queued.items() if name in space}
     try:
         return EncodedSpace(space, fixed)
-    except ValueError:  # Optuna warns of a queued value outside of its domain, and uses it
+    except (ValueError, TypeError):  # the objective's suggestion says what is wrong with it
         return EncodedSpace(space)
 
 

@@ -176,6 +176,16 @@ def test_queued_values_are_kept_and_the_others_drawn_beside_them() -> None:
     assert whole.params == {"x": 0.25, "units": 16, "optimizer": None}
 
 
+def test_a_queued_value_of_another_kind_fails_as_optuna_fails() -> None:
+    study = _study()
+    study.optimize(lambda t: t.suggest_float("rate", 1e-3, 1, log=True) + _mixed(t), n_trials=11)
+    study.enqueue_trial({"rate": "fast"})
+    trial = study.ask()
+    assert 0 <= trial.suggest_float("x", 0, 1) <= 1  # the others are drawn
+    with pytest.raises(ValueError, match="fast"):
+        trial.suggest_float("rate", 1e-3, 1, log=True)
+
+
 def test_a_queued_value_outside_of_its_domain_is_used_as_optuna_uses_it() -> None:
     study = _study()
     study.optimize(_mixed, n_trials=12)
