@@ -93,7 +93,7 @@ _MODULES = {
     "log": "objective",
     "restore": "objective",
 }
-_PUBLIC = {"doctor", "launch", "objective", "server", "workers"}
+_PUBLIC = {"doctor", "launch", "objective", "samplers", "server", "workers"}
 
 
 def __getattr__(name: str) -> Any:

@@ -117,7 +117,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def _strategies(section: str) -> str:
-    """Which Optuna class a name is, and which further keys that takes."""
+    """Which class a name is, and which further keys that takes."""
     strategies = _STRATEGIES.get(section)
     if strategies is None:
         return ""
@@ -125,7 +125,7 @@ def _strategies(section: str) -> str:
         f"| `{name}` | {each.class_name} | {_listed(each.options())} |"
         for name, each in strategies.items()
     ]
-    return "\n| name | Optuna's | further keys |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    return "\n| name | class | further keys |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def _listed(names: Set[str]) -> str:

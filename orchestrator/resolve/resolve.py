@@ -130,7 +130,7 @@ def _with_plan(spec: StudySpec, plan: Plan | None) -> StudySpec:
 
 
 # Samplers that look for one best value, and so cannot weigh several metrics.
-_SINGLE_OBJECTIVE = ("cmaes", "coordinate")
+_SINGLE_OBJECTIVE = ("cmaes", "coordinate", "mixed-gp")
 
 
 def check_combination(

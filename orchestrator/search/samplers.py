@@ -17,6 +17,7 @@ _SEED = frozenset({"seed"})
 SAMPLERS = {
     # constant_liar: workers that ask at the same time do not all get the same answer.
     "tpe": Strategy("TPESampler", _MODULE, {"constant_liar": True}, _SEED),
+    "mixed-gp": Strategy("MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED),
     "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch", extra="gp"),
     "cmaes": Strategy(
         "CmaEsSampler",
@@ -40,8 +41,9 @@ SAMPLERS = {
 # A plan's trials are queued with their values; a parameter that it does not name is drawn.
 _PLANNED = Strategy("RandomSampler", _MODULE, reserved=_SEED)
 
-# One sequence that all workers share; the others draw anew for each trial.
-_ONE_SEQUENCE = {"qmc"}
+# One sequence that all workers share; the others draw anew for each trial. mixed-gp begins with
+# one, and later seeds each draw by the trial's number.
+_ONE_SEQUENCE = {"qmc", "mixed-gp"}
 
 # These draw choices at random, whatever other trials had; the others compare them with theirs.
 _BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}

@@ -44,7 +44,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Strategy:
-    """One Optuna class and the options that we set unless the spec does."""
+    """One class, Optuna's or ours, and the options that we set unless the spec does."""
 
     class_name: str
     module: str
@@ -63,6 +63,12 @@ class Strategy:
             if name not in _NOT_WRITABLE | self.reserved
         }
 
+    @property
+    def called(self) -> str:
+        """The class in a message."""
+        is_optunas = self.module.partition(".")[0] == "optuna"
+        return f"Optuna's {self.class_name}" if is_optunas else self.class_name
+
     def _class(self) -> Any:
         return getattr(importlib.import_module(self.module), self.class_name)
 
@@ -78,13 +84,12 @@ class Strategy:
             UsageError: an option that the class does not have, or a value that it refuses.
         """
         if self.package is not None:
-            require(self.package, self.extra, f"{section}: Optuna's {self.class_name}")
+            require(self.package, self.extra, f"{section}: {self.called}")
         known = self.options()
         for option in options:
             if option not in known:
                 raise UsageError(
-                    f"unknown key {section}.{option} for Optuna's {self.class_name}; "
-                    f"{nearest(option, known)}"
+                    f"unknown key {section}.{option} for {self.called}; {nearest(option, known)}"
                 )
             _check_type(f"{section}.{option}", options[option], known[option])
         try:
@@ -94,7 +99,7 @@ class Strategy:
         except ImportError as error:
             missing = error.name or str(error)
             raise UsageError(
-                f"{section}: Optuna's {self.class_name} needs {missing}; pip install {missing}"
+                f"{section}: {self.called} needs {missing}; pip install {missing}"
             ) from None
 
 

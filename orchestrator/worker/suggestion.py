@@ -194,7 +194,8 @@ def _check_changed(
 
 
 def _name(sampler: BaseSampler) -> str:
-    return f"Optuna's {type(sampler).__name__}"
+    name = type(sampler).__name__
+    return f"Optuna's {name}" if type(sampler).__module__.startswith("optuna.") else name
 
 
 _log = logging.getLogger("orch")

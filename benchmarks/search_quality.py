@@ -1,0 +1,255 @@
+"""How good is what a sampler finds in a budget: mixed-gp beside Optuna's TPE, in simulated time.
+
+    python -m benchmarks.search_quality --json
+    python -m benchmarks.search_quality --seeds 3 --workers 4 --tables parkinsons --functions
+
+Asynchronous workers search tables of trained networks, of which the time of each training is known
+too, so that no time passes. Every trial asks the sampler that orch's worker would make for it. The
+figures, after 25, 50 and 100 finished trials, are the regret of the best value so far as a share of
+random search's: the geometric mean over the tables, each at least the floor, with the 90 % interval
+of a bootstrap over the seeds. On functions of numbers it is the regret itself, after 25, 40 and 60.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+
+from benchmarks.problems import DEVELOPMENT, FUNCTIONS, REPORT, Function, Table, table
+from orchestrator.search.samplers import build_sampler
+from orchestrator.spec.model import StudySpec
+from orchestrator.worker.seeds import derive
+
+FLOORS = (0.05, 0.01, 0.001, 1e-6)
+_TABLE_TRIALS = (25, 50, 100)
+_FUNCTION_TRIALS = (25, 40, 60)
+_BOOTSTRAPS = 2000
+
+
+class Job(NamedTuple):
+    """One study of the benchmark."""
+
+    problem: str
+    sampler: str
+    seed: int
+    workers: int
+    one_repeat: bool
+
+
+class Run(NamedTuple):
+    """What it found: the regret after each number of trials, and the CPU time of the sampler."""
+
+    job: Job
+    regrets: list[float]
+    seconds: float
+
+
+def main() -> int:
+    options = _options()
+    jobs = list(_jobs(options))
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # read when a child process loads NumPy
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        runs = list(_shown(pool.map(run, jobs), len(jobs)))
+    result = {
+        "seeds": options.seeds,
+        "tables": _tables(runs, options),
+        "functions": _functions(runs, options),
+    }
+    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, nargs="+", default=[4, 16])
+    parser.add_argument(
+        "--tables", nargs="*", default=list(REPORT), choices=[*DEVELOPMENT, *REPORT], metavar="NAME"
+    )
+    parser.add_argument(
+        "--functions", nargs="*", default=list(FUNCTIONS), choices=FUNCTIONS, metavar="NAME"
+    )
+    parser.add_argument(
+        "--samplers", nargs="+", default=["mixed-gp", "tpe"], help="names of orch's samplers"
+    )
+    parser.add_argument("--one-repeat", action="store_true", help="a trial draws one repeat")
+    parser.add_argument("--processes", type=int, default=1)
+    return parser.parse_args()
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[Job]:
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    for name in (*options.tables, *options.functions):
+        for workers in options.workers:
+            for sampler in options.samplers:
+                for seed in seeds:
+                    yield Job(name, sampler, seed, workers, options.one_repeat)
+
+
+def _shown(runs: Iterable[Run], total: int) -> Iterator[Run]:
+    for done, each in enumerate(runs, 1):
+        if sys.stderr.isatty():
+            end = "\n" if done == total else ""
+            print(f"\r{done} of {total} studies", end=end, file=sys.stderr, flush=True)
+        yield each
+
+
+def problem(name: str) -> Table | Function:
+    """A problem by its name."""
+    return FUNCTIONS[name] if name in FUNCTIONS else table(name)
+
+
+def run(job: Job) -> Run:
+    """Search one problem, as its workers would with a database between them."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    searched = problem(job.problem)
+    budget = (_FUNCTION_TRIALS if isinstance(searched, Function) else _TABLE_TRIALS)[-1]
+    spec = StudySpec.parse(
+        {
+            "study": {"name": "benchmark", "objective": "quadratic", "trials": budget},
+            "sampler": {"name": job.sampler},
+            "training": {"seed": job.seed},
+        }
+    )
+    rng = np.random.default_rng(10_000 + job.seed)
+    study = optuna.create_study()
+    running: list[tuple[float, int, optuna.Trial, float, float]] = []
+    best, curve, spent = (np.inf, np.inf), list[float](), 0.0
+
+    def start(now: float) -> None:
+        nonlocal spent
+        began = time.process_time()
+        number = len(running) + len(curve)
+        study.sampler = build_sampler(spec, derive(job.seed, "sampler", number))
+        trial = study.ask()
+        point = searched.suggest(trial)
+        spent += time.process_time() - began
+        outcome = searched.measure(point, rng, job.one_repeat)
+        end = now + outcome.seconds
+        heapq.heappush(running, (end, trial.number, trial, outcome.value, outcome.regret))
+
+    for _ in range(job.workers):
+        start(0.0)
+    while len(curve) < budget:
+        now, _, trial, value, regret = heapq.heappop(running)
+        study.tell(trial, value)
+        best = min(best, (value, regret))
+        curve.append(float(best[1]))
+        if len(curve) < budget:  # the last ones are not waited for
+            start(now)
+    return Run(job, curve, spent)
+
+
+def _tables(runs: list[Run], options: argparse.Namespace) -> list[dict[str, Any]]:
+    if not options.tables:
+        return []
+    return [
+        _figures([each for each in runs if _is_of(each, sampler, workers, options.tables)], options)
+        for workers in options.workers
+        for sampler in options.samplers
+    ]
+
+
+def _is_of(each: Run, sampler: str, workers: int, problems: list[str]) -> bool:
+    job = each.job
+    return job.sampler == sampler and job.workers == workers and job.problem in problems
+
+
+def _figures(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
+    """One sampler's figures over all tables."""
+    ratios = {name: _ratios(runs, name, options.one_repeat) for name in options.tables}
+    shares = _shares(options.tables)
+    low, high = _interval(ratios, shares)
+    return {
+        "sampler": runs[0].job.sampler,
+        "workers": runs[0].job.workers,
+        "at": list(_TABLE_TRIALS),
+        "figures": {
+            str(floor): _rounded(
+                _mean_ratio({n: r.mean(0) for n, r in ratios.items()}, shares, floor)
+            )
+            for floor in FLOORS
+        },
+        "interval_90": [_rounded(low), _rounded(high)],
+        "by_table": {name: _rounded(each.mean(axis=0)) for name, each in ratios.items()},
+        "found": {name: int((each[:, -1] <= 1e-9).sum()) for name, each in ratios.items()},
+        "cpu_seconds": round(float(np.mean([each.seconds for each in runs])), 2),
+    }
+
+
+def _ratios(runs: list[Run], name: str, one_repeat: bool) -> Any:
+    """Regrets as shares of random search's: a row for each seed."""
+    places = [count - 1 for count in _TABLE_TRIALS]
+    regrets = np.array([each.regrets for each in runs if each.job.problem == name])
+    return regrets[:, places] / table(name).random_regret(_TABLE_TRIALS[-1], one_repeat)[places]
+
+
+def _shares(names: list[str]) -> dict[str, float]:
+    """The weight of each table: tables for development have their families as 3 : 2 : 2."""
+    if not set(names) <= set(DEVELOPMENT):
+        return {name: 1 / len(names) for name in names}
+    family = {name: DEVELOPMENT[name][0] for name in names}
+    weight = {"hpolib": 3.0, "hpobench": 2.0, "nasbench201": 2.0}
+    total = sum(weight[each] for each in set(family.values()))
+    sizes = {each: list(family.values()).count(each) for each in family.values()}
+    return {name: weight[each] / total / sizes[each] for name, each in family.items()}
+
+
+def _mean_ratio(ratios: dict[str, Any], shares: dict[str, float], floor: float) -> Any:
+    logs = [shares[name] * np.log(np.maximum(each, floor)) for name, each in ratios.items()]
+    return np.exp(np.sum(logs, axis=0))
+
+
+def _interval(ratios: dict[str, Any], shares: dict[str, float]) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    drawn = [
+        _mean_ratio(
+            {n: r[rng.integers(len(r), size=len(r))].mean(axis=0) for n, r in ratios.items()},
+            shares,
+            0.01,
+        )
+        for _ in range(_BOOTSTRAPS)
+    ]
+    low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
+    return low, high
+
+
+def _functions(runs: list[Run], options: argparse.Namespace) -> list[dict[str, Any]]:
+    return [
+        {"function": name, "sampler": sampler, "workers": workers, "at": list(_FUNCTION_TRIALS)}
+        | _regrets([each for each in runs if _is_of(each, sampler, workers, [name])])
+        for name in options.functions
+        for workers in options.workers
+        for sampler in options.samplers
+    ]
+
+
+def _regrets(runs: list[Run]) -> dict[str, Any]:
+    regrets = np.array([each.regrets for each in runs])[:, [n - 1 for n in _FUNCTION_TRIALS]]
+    return {
+        "mean": _rounded(regrets.mean(axis=0)),
+        "median": _rounded(np.median(regrets, axis=0)),
+        "cpu_seconds": round(float(np.mean([each.seconds for each in runs])), 2),
+    }
+
+
+def _rounded(values: Any) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""MixedGP: Bayesian optimization of spaces that mix numbers, categories and conditions.
+
+It begins with points of a scrambled Sobol sequence. Then each trial takes the configuration whose
+value is expected to improve most on the best (Jones et al., "Efficient global optimization of
+expensive black-box functions", 1998), by a model of all trials so far (``gaussian_process.py``).
+docs/search.md has the method, its measurements, and what did not help.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from scipy.stats import qmc
+
+from orchestrator.search.encoded_space import Array, EncodedSpace, parameter
+from orchestrator.search.gaussian_process import (
+    GaussianProcess,
+    Kernel,
+    Measured,
+    Warped,
+    log_expected_improvement,
+    log_probability_below,
+)
+from orchestrator.search.observations import Observations, observe
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+_LEAST_TRIALS = 3  # that a model needs
+# What counts as an improvement, in standard deviations of the (warped) values: without it, a search
+# whose model is sure of an optimum would spend its trials on the optimum's last digits.
+_LEAST_GAIN = 0.03
+# A study that has more finished trials is modelled by its best and its newest ones, so that the
+# time for a suggestion, which grows with the cube of their number, stays below half a second.
+_MOST_TRIALS, _BEST_TRIALS, _NEWEST_TRIALS = 300, 200, 50
+
+# The search for the best configuration by the model: random ones and the neighbours of the best
+# trials, then the neighbours of the most promising, and so on.
+_RANDOM_CANDIDATES = 800
+_TRIALS_WITH_NEIGHBOURS = 8
+_PROMISING = 4
+_ROUNDS, _MORE_ROUNDS_FOR_NUMBERS = 2, 4
+_MOST_LISTED = 2000  # configurations of a space that are all looked at
+_MOST_REDRAWS = 1000
+
+_SOBOL_COLUMNS = 64  # a fixed number: a point's columns would differ in a sequence of another one
+_QUEUED = "fixed_params"  # the attribute in which study.enqueue_trial() leaves its values
+
+
+class MixedGP(BaseSampler):
+    """A sampler for few, expensive trials of any search space; NumPy and SciPy are all it needs.
+
+    Example::
+
+        import optuna
+        from orchestrator.samplers import MixedGP
+
+        study = optuna.create_study(sampler=MixedGP(seed=0))
+        study.optimize(objective, n_trials=60)
+
+    A suggestion follows from the seed, the trial's number and the study's trials alone, so any
+    number of processes with the same seed search one study together. Running trials count as what
+    the model expects of them, and no configuration of a finite space is drawn twice while there are
+    others.
+
+    * Lists of numbers (``suggest_categorical("units", [32, 64, 128])``) are ordered; other choices
+      are not.
+    * Parameters that only some trials have are modelled with all others.
+    * A trial that failed, or whose value is not finite, counts as the worst, unless its
+      configuration was tried again.
+    * A pruned trial counts by its last intermediate value, but as no better than the middle of the
+      complete ones.
+    * Where trials have constraints (``trial.set_constraint``), the expected improvement on the best
+      feasible value is weighted by the probability that all hold (Gardner et al., "Bayesian
+      optimization with inequality constraints", 2014).
+
+    Args:
+        seed: of everything that is random. None: another one for each object, so that processes do
+            not share the first points.
+        n_startup_trials: how many trials, by their numbers, take points of the Sobol sequence.
+    """
+
+    def __init__(self, *, seed: int | None = None, n_startup_trials: int = 10) -> None:
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed must be 0 or more, not {seed}")
+        if n_startup_trials < 1:
+            raise ValueError(f"n_startup_trials must be 1 or more, not {n_startup_trials}")
+        self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        self._n_startup_trials = n_startup_trials
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every parameter that some trial of the study has had, in its newest domain."""
+        _check_directions(study)
+        known = _known_space(_others(study, trial))
+        return {name: each for name, each in known.items() if not each.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next configuration, but for what was queued with the trial."""
+        _check_directions(study)
+        queued = trial.system_attrs.get(_QUEUED, {})
+        if set(search_space) <= set(queued):
+            return {}
+        trials = _others(study, trial)
+        space = _encoded(search_space, queued)
+        observed = observe(space, trials, study.direction == StudyDirection.MAXIMIZE)
+        rng = np.random.default_rng([self._seed, trial.number])
+        if trial.number < self._n_startup_trials or observed.usable < _LEAST_TRIALS:
+            row: Array | None = self._startup_row(space, trials, trial.number)
+        else:
+            row = _best_by_model(space, observed, rng)
+        return space.decode(_unless_seen(row, space, observed.seen, rng))
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A value for a parameter that no trial has had: its column of the trial's Sobol point."""
+        _check_directions(study)
+        column = len(trial.params)
+        unit = self._sobol_point(trial.number, column + 1)[[column]]
+        each = parameter(param_distribution)
+        return each.decode(float(each.spread(unit)[0]))
+
+    def _startup_row(
+        self, space: EncodedSpace, trials: Sequence[FrozenTrial], number: int
+    ) -> Array:
+        """The trial's Sobol point, its columns in the order in which trials have had them."""
+        names = list(dict.fromkeys([*_known_space(trials), *space.names]))
+        unit = self._sobol_point(number, len(names))
+        places = [names.index(name) for name in space.names]
+        return np.asarray(space.spread(unit[places][None])[0])
+
+    def _sobol_point(self, number: int, columns: int) -> Array:
+        """A point of the sequence that all trials of the study share."""
+        width = _SOBOL_COLUMNS * math.ceil(columns / _SOBOL_COLUMNS)
+        sequence = qmc.Sobol(width, scramble=True, seed=np.random.default_rng(self._seed))
+        if number:
+            sequence.fast_forward(number)
+        return np.asarray(sequence.random(1)[0])
+
+
+def _check_directions(study: Study) -> None:
+    if len(study.directions) > 1:
+        raise ValueError(
+            "MixedGP looks for the best of one value, and this study has several directions; "
+            "use optuna.samplers.TPESampler or NSGAIISampler"
+        )
+
+
+def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    """All trials of the study that have begun, but for this one."""
+    trials = study.get_trials(deepcopy=False)
+    return [each for each in trials if each.number != trial.number and each.params]
+
+
+def _known_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Every parameter that a trial has had, in the order of the first trials that had it."""
+    known: dict[str, BaseDistribution] = {}
+    for each in trials:
+        known.update(each.distributions)
+    return known
+
+
+def _encoded(space: dict[str, BaseDistribution], queued: dict[str, Any]) -> EncodedSpace:
+    """The space, of which the queued values are fixed where they lie in it."""
+    fixed = {name: value for name, value in queued.items() if name in space}
+    try:
+        return EncodedSpace(space, fixed)
+    except (ValueError, TypeError):  # the objective's suggestion says what is wrong with it
+        return EncodedSpace(space)
+
+
+def _best_by_model(
+    space: EncodedSpace, observed: Observations, rng: np.random.Generator
+) -> Array | None:
+    """The configuration that the model expects most of; None if there is none that is new."""
+    try:
+        score = _acquisition(space, observed)
+    except np.linalg.LinAlgError:
+        return None
+    every = space.every(_MOST_LISTED)
+    if every is not None:
+        new = [row for row in every if row.tobytes() not in observed.seen]
+        return new[int(np.argmax(score(np.array(new))))] if new else None
+    return _climb(space, observed, score, rng)
+
+
+def _climb(
+    space: EncodedSpace,
+    observed: Observations,
+    score: Callable[[Array], Array],
+    rng: np.random.Generator,
+) -> Array | None:
+    """The best by a score of random configurations and, step by step, of the best ones' neighbours.
+
+    None: no configuration that was looked at is new.
+    """
+    starts = observed.rows[observed.best(_TRIALS_WITH_NEIGHBOURS)]
+    candidates = np.concatenate(
+        [space.random(_RANDOM_CANDIDATES, rng), *(space.neighbours(row, rng) for row in starts)]
+    )
+    rows: list[Array] = []
+    scores: list[float] = []
+    known, climbed = set(observed.seen), set[int]()
+    rounds = _ROUNDS + (0 if space.is_finite else _MORE_ROUNDS_FOR_NUMBERS)
+    for round_ in range(rounds + 1):
+        new = []
+        for row in candidates:
+            key = row.tobytes()
+            if key not in known:
+                known.add(key)
+                new.append(row)
+        if new:
+            rows += new
+            scores += score(np.array(new)).tolist()
+        best = np.argsort(-np.array(scores), kind="stable")[:_PROMISING]
+        promising = [int(place) for place in best if place not in climbed]
+        if not promising or round_ == rounds:
+            break
+        climbed.update(promising)
+        candidates = np.concatenate([space.neighbours(rows[place], rng) for place in promising])
+    return rows[int(np.argmax(scores))] if rows else None
+
+
+def _acquisition(space: EncodedSpace, observed: Observations) -> Callable[[Array], Array]:
+    """How much is expected of configurations, on a logarithmic scale."""
+    reference = observed.losses[observed.is_feasible]
+    part = observed
+    if len(observed.rows) > _MOST_TRIALS:
+        newest = np.arange(len(observed.rows))[-_NEWEST_TRIALS:]
+        part = observed.part(np.union1d(observed.best(_BEST_TRIALS), newest))
+    kernel = Kernel(space)
+    features = kernel.features(part.rows)
+    feasibility = None if part.violations is None else _feasibility(kernel, part)
+    if not len(reference):  # nothing holds the constraints yet: look for what does
+        assert feasibility is not None
+        return feasibility
+    target = Warped(part.losses, reference)
+    theta = kernel.fit(features, target, [kernel.mean])
+    losses = target(theta[kernel.offset])[0]
+    model = GaussianProcess(kernel, theta, part.rows, losses)
+    believed = model.predict(part.running)[0]
+    best = min(losses[part.is_feasible].min(), believed.min(initial=np.inf)) - _LEAST_GAIN
+    model = model.believe(part.running)
+
+    def score(rows: Array) -> Array:
+        gain = log_expected_improvement(*model.predict(rows), best)
+        return gain if feasibility is None else gain + feasibility(rows)
+
+    return score
+
+
+def _feasibility(kernel: Kernel, observed: Observations) -> Callable[[Array], Array]:
+    """The logarithm of the probability that configurations hold all constraints."""
+    assert observed.violations is not None
+    known = ~np.isnan(observed.violations)
+    rows, violations = observed.rows[known], observed.violations[known]
+    spread = float(violations.std()) or 1.0
+    middle = float(violations.mean())
+    values = (violations - middle) / spread
+    theta = kernel.fit(kernel.features(rows), Measured(values), [kernel.mean])
+    model = GaussianProcess(kernel, theta, rows, values).believe(observed.running)
+    return lambda each: log_probability_below(*model.predict(each), -middle / spread)
+
+
+def _unless_seen(
+    row: Array | None, space: EncodedSpace, seen: frozenset[bytes], rng: np.random.Generator
+) -> Array:
+    """The row, or a random one where a trial has had it; once all are seen, any."""
+    if row is not None and row.tobytes() not in seen:
+        return row
+    every = space.every(_MOST_LISTED)
+    if every is not None:
+        new = [each for each in every if each.tobytes() not in seen]
+        return np.asarray(rng.choice(new or every))
+    for _ in range(_MOST_REDRAWS):
+        row = space.random(1, rng)[0]
+        if row.tobytes() not in seen:
+            break
+    assert row is not None
+    return row
