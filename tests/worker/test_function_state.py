@@ -76,7 +76,6 @@ def assert_whole(place: Workplace) -> optuna.trial.FrozenTrial:
     assert trial.state == TrialState.COMPLETE
     assert trial.intermediate_values == pytest.approx(undisturbed(), abs=0)
     assert place.execute("SELECT 1 FROM orch.checkpoint") == []
-    assert place.execute("SELECT 1 FROM orch.artifact") == []
     return trial
 
 
@@ -94,6 +93,7 @@ def test_a_stopped_worker_leaves_inside_the_next_checkpoint(
     assert loop.trained == [1, 2, 3, 4, 5] and loop.began == [0, 3]
     assert place.only().user_attrs["orch:restarts"] == [[3, 0]]
     assert_whole(place)
+    assert place.execute("SELECT 1 FROM orch.artifact") == []
 
 
 def test_a_stopped_worker_that_saves_rarely_leaves_at_the_report_after_next(
@@ -186,7 +186,7 @@ def test_the_state_outlives_an_outage_on_this_machines_disk(
     place.lose_the_lease()
     place.worker().run()
     assert loop.began[1] >= 2 and loop.trained == [1, 2, 3, 4, 5]
-    assert_whole(place)
+    assert_whole(place)  # an artifact that was cut short is an orphan, removed a day later
 
 
 def test_a_pruned_function_leaves_no_checkpoint_behind(
