@@ -54,6 +54,8 @@ def make_objective(spec: StudySpec) -> Objective:
         space=frozenset(spec.space),
         value=spec.training.value,
         maximize=spec.study.directions[:1] == ("maximize",),
+        domains={name: distribution(name, domain) for name, domain in spec.space.items()},
+        checkpoint_mb=spec.worker.artifact_limit_mb,
     )
     try:
         return factory(settings)

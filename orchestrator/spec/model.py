@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import UsageError, nearest
+from orchestrator.spec.command import arguments_of, command_reference, is_command, name_of
 from orchestrator.spec.domains import Domain, parse_domain
 from orchestrator.spec.durations import Duration, OptionalDuration
 
@@ -94,6 +95,19 @@ Item = TypeVar("Item")
 OneOrMore = Annotated[Item | tuple[Item, ...], BeforeValidator(_one_or_more)]
 
 
+def _as_reference(value: object) -> object:
+    """An objective as one text; a list is a command."""
+    if isinstance(value, list | tuple):
+        return command_reference(value)
+    if isinstance(value, str) and is_command(value):
+        return command_reference(arguments_of(value))
+    return value
+
+
+def _as_written(reference: str) -> str | list[str]:
+    return arguments_of(reference) if is_command(reference) else reference
+
+
 class Section(BaseModel):
     """A table of the spec that knows its keys."""
 
@@ -106,10 +120,13 @@ class StudySection(Section):
     name: Annotated[str, AfterValidator(_study_name)] = Field(
         description="Letters, digits, `.`, `_` and `-`, 100 at most."
     )
-    objective: str = Field(
+    objective: Annotated[
+        str, BeforeValidator(_as_reference), PlainSerializer(_as_written, str | list[str])
+    ] = Field(
         min_length=1,
-        description="A registered name, `package.module:function`, or "
-        "`kt:package.module:build_model` of KerasTuner.",
+        description="A registered name, `package.module:function`, "
+        "`kt:package.module:build_model` of KerasTuner, or a command as a list, e.g. "
+        '`["python", "train.py", "--lr", "{lr}"]`.',
     )
     metric: OneOrMore[str] | None = Field(
         default=None,
@@ -376,9 +393,15 @@ class StudySpec(Section):
         return read_toml(Path(path))
 
     @staticmethod
-    def default_name(objective: str) -> str:
-        """A study's name where none is given: the objective's."""
-        last = objective.replace(":", "-").strip()
+    def default_name(objective: object) -> str:
+        """A study's name where none is given: the objective's; of a command, its script's."""
+        try:
+            reference = str(_as_reference(objective))
+        except ValueError:  # parse says what is wrong with it
+            return "study"
+        if is_command(reference):
+            reference = name_of(arguments_of(reference))
+        last = reference.replace(":", "-").strip()
         return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-_") or "study"
 
     def document(self) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Settings:
         space: the parameters that the spec's ``[space]`` table names.
         value: of which epoch a trial's value is, where it trains epochs.
         maximize: whether the first metric is maximised.
+        domains: the domains of the spec's ``[space]`` table.
+        checkpoint_mb: the largest checkpoint, in megabytes.
     """
 
     metrics: tuple[str, ...] = ()
@@ -47,6 +49,8 @@ class Settings:
     space: frozenset[str] = frozenset()
     value: Literal["last", "best"] = "last"
     maximize: bool = False
+    domains: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    checkpoint_mb: int = 256
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Trial(Protocol):
         seed: the trial's own.
         steps: how many values it reports when it is never pruned; set by an objective where that
             depends on the trial's parameters. None: unknown.
+        is_leaving: whether its next checkpoint ends it here, because its worker leaves or it was
+            taken back; for an objective that waits for something long.
     """
 
     seed: int
@@ -82,6 +88,9 @@ class Trial(Protocol):
 
     @property
     def number(self) -> int: ...
+
+    @property
+    def is_leaving(self) -> bool: ...
 
     @property
     def params(self) -> dict[str, Any]: ...

@@ -15,6 +15,7 @@ from types import FrameType
 from uuid import UUID
 
 from orchestrator.errors import OrchError
+from orchestrator.spec.command import is_command
 from orchestrator.training import handover
 from orchestrator.training.registry import locate
 from orchestrator.worker.endings import abandon
@@ -48,7 +49,7 @@ def main() -> int:
         )
         _leave_on_signals(worker)
         started.append(worker)
-        if not handover.is_handed_over(worker.objective):
+        if not (is_command(worker.objective) or handover.is_handed_over(worker.objective)):
             locate(worker.objective).run_from_here()
         worker.run()
     except OrchError as error:
