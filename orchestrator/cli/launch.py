@@ -59,6 +59,7 @@ def slurm(
     cpus: Cpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
+    allow_command: o.AllowCommandOption = False,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +76,7 @@ def slurm(
     from orchestrator import launch
 
     launcher = launch.slurm(options=option or ())
-    needs = _Needs(processes, cpus, gpus, memory)
+    needs = _Needs(processes, cpus, gpus, memory, allow_command)
     if dry_run:
         print(launcher.plan(name, workers, **needs._asdict()), end="")
         return
@@ -94,6 +95,7 @@ def kubernetes(
     cpus: Cpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
+    allow_command: o.AllowCommandOption = False,
     secret: Annotated[
         str,
         typer.Option("--secret", metavar="NAME", help="A Secret with url, password and ca.crt."),
@@ -108,7 +110,7 @@ def kubernetes(
     from orchestrator import launch
 
     launcher = launch.kubernetes(namespace=namespace, image=image, secret=secret)
-    needs = _Needs(processes, cpus, gpus, memory)
+    needs = _Needs(processes, cpus, gpus, memory, allow_command)
     if dry_run:
         print(launcher.plan(name, workers, **needs._asdict()), end="")
         return
@@ -124,6 +126,7 @@ def ray(
     cpus: Cpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
+    allow_command: o.AllowCommandOption = False,
     address: Address = "auto",
     storage: o.StorageOption = None,
 ) -> None:
@@ -133,7 +136,7 @@ def ray(
     """
     from orchestrator import launch
 
-    needs = _Needs(processes, cpus, gpus, memory)
+    needs = _Needs(processes, cpus, gpus, memory, allow_command)
     _start(launch.ray(address=address), name, workers, needs, storage)
 
 
@@ -202,6 +205,7 @@ class _Needs(NamedTuple):
     cpus: int | None
     gpus: int
     memory: str | None
+    allow_command: bool
 
 
 def _launcher(name: EngineName, namespace: str | None, address: str) -> Launcher:

@@ -28,6 +28,7 @@ class Job:
         cpus: CPU cores of one.
         gpus: GPUs of one.
         memory: memory of one, as the launcher writes it; None: its default.
+        allow_command: they run the study's command on machines where nobody has given it.
     """
 
     study: str
@@ -35,10 +36,12 @@ class Job:
     cpus: int = 1
     gpus: int = 0
     memory: str | None = None
+    allow_command: bool = False
 
     def arguments(self) -> list[str]:
         """The words after ``orch``."""
-        return ["worker", self.study, "--processes", str(self.processes)]
+        allowed = ["--allow-command"] if self.allow_command else []
+        return ["worker", self.study, "--processes", str(self.processes), *allowed]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Launcher(ABC):
         cpus: int | None = None,
         gpus: int = 0,
         memory: str | None = None,
+        allow_command: bool = False,
         storage: str | None = None,
     ) -> str:
         """Start workers for a study.
@@ -86,6 +90,8 @@ class Launcher(ABC):
             cpus: cores of each; None: one per process.
             gpus: GPUs of each.
             memory: memory of each, as the launcher writes it; None: its default.
+            allow_command: they run the study's command, where its objective is one, on machines
+                where you have not given it.
             storage: a URL that the workers reach, too; None: ``ORCH_STORAGE``.
 
         Returns:
@@ -97,7 +103,7 @@ class Launcher(ABC):
             NoSuchStudy: there is no study of that name.
             OrchError: the launcher refused.
         """
-        job = Job(study, processes, cpus or processes, gpus, memory)
+        job = Job(study, processes, cpus or processes, gpus, memory, allow_command)
         with _exported(storage):
             if self.hands_storage_on:
                 _check(study, storage)
@@ -112,13 +118,15 @@ class Launcher(ABC):
         cpus: int | None = None,
         gpus: int = 0,
         memory: str | None = None,
+        allow_command: bool = False,
     ) -> str:
         """What :meth:`start` would hand to the launcher; it starts nothing.
 
         Example:
             print(orch.launch.slurm().plan("mlp", workers=8))
         """
-        return self.planned(Job(study, processes, cpus or processes, gpus, memory), workers)
+        job = Job(study, processes, cpus or processes, gpus, memory, allow_command)
+        return self.planned(job, workers)
 
     def scale(self, study: str, workers: int, *, storage: str | None = None) -> None:
         """Scale to this number of workers; those that are too many return their trials.

@@ -27,6 +27,7 @@ from orchestrator.report.summary import Summary, TrialSummary
 from orchestrator.report.verdict import decision
 from orchestrator.report.winner import Confirmed
 from orchestrator.search.space import count, describe, size
+from orchestrator.spec.command import reference_of
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
@@ -137,7 +138,7 @@ def read_studies(database: Database) -> StudyList:
     return StudyList(
         StudyInfo(
             row["name"],
-            row["objective"],
+            reference_of(row["objective"]),
             state_word(row["state"], row["finished"], row["budget"]),
             row["finished"],
             row["budget"],

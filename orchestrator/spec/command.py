@@ -43,6 +43,19 @@ def command_reference(arguments: Sequence[Any]) -> str:
     return _PREFIX + " ".join(quoted)
 
 
+def reference_of(written: object) -> str:
+    """The objective that a document has: a text, or a command as a list.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(written, list | tuple):
+        return command_reference(written)
+    if isinstance(written, str) and is_command(written):
+        return command_reference(arguments_of(written))
+    return str(written)
+
+
 def arguments_of(reference: str) -> list[str]:
     """The reverse of :func:`command_reference`.
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import UsageError, nearest
-from orchestrator.spec.command import arguments_of, command_reference, is_command, name_of
+from orchestrator.spec.command import arguments_of, is_command, name_of, reference_of
 from orchestrator.spec.domains import Domain, parse_domain
 from orchestrator.spec.durations import Duration, OptionalDuration
 
@@ -96,12 +96,7 @@ OneOrMore = Annotated[Item | tuple[Item, ...], BeforeValidator(_one_or_more)]
 
 
 def _as_reference(value: object) -> object:
-    """An objective as one text; a list is a command."""
-    if isinstance(value, list | tuple):
-        return command_reference(value)
-    if isinstance(value, str) and is_command(value):
-        return command_reference(arguments_of(value))
-    return value
+    return reference_of(value) if isinstance(value, list | tuple | str) else value
 
 
 def _as_written(reference: str) -> str | list[str]:
@@ -396,7 +391,7 @@ class StudySpec(Section):
     def default_name(objective: object) -> str:
         """A study's name where none is given: the objective's; of a command, its script's."""
         try:
-            reference = str(_as_reference(objective))
+            reference = reference_of(objective)
         except ValueError:  # parse says what is wrong with it
             return "study"
         if is_command(reference):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -20,14 +20,13 @@ from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import (
     FailedTrialError,
-    ObjectiveError,
     UsageError,
     WrongUse,
     nearest,
     nearest_of_all,
 )
 from orchestrator.spec.command import arguments_of, command_reference, filled, placeholders
-from orchestrator.training.base import Objective, Refit, Settings, Trial
+from orchestrator.training.base import Objective, Settings, Trial
 from orchestrator.training.checkpoint_folder import CheckpointFolder
 from orchestrator.training.command_process import CommandProcess
 from orchestrator.training.data import Array
@@ -131,17 +130,6 @@ class Command(Objective):
             raise UsageError(f"the file {program} cannot be run; allow it: chmod +x {program}")
         raise UsageError(
             f"there is no program '{program}' here; install it, or give the path of your script"
-        )
-
-    def load(self, trial: Trial, path: Path) -> NoReturn:
-        raise ObjectiveError(
-            "a command keeps no model, so there is nothing to load; let it write its model itself"
-        )
-
-    def refit(self, trial: Trial) -> Refit:
-        raise ObjectiveError(
-            "a command keeps no model, so there is nothing to refit; run it with the parameters "
-            "that orch best prints"
         )
 
     def __call__(self, trial: Trial) -> list[float]:
