@@ -33,19 +33,30 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class CommandProcess:
     """A command that runs under a shim (``shim.py``), which ends it when this process ends.
 
+    Example:
+        process = CommandProcess(["python", "train.py"], os.environ, folder)
+        while not process.has_ended:
+            print(process.read())
+        process.close()
+
     Its output is passed on to this process's own, within limits: see :class:`PassedOn`.
 
     Args:
         arguments: the command.
         environment: all of its environment variables.
         folder: is removed if this process ends before the command.
+        leave_seconds: between SIGTERM and SIGKILL, when it is stopped.
 
     Raises:
         RuntimeError: the program cannot be started.
     """
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        leave_seconds: float = 30.0,
     ) -> None:
         self._status = b""
         self._lines = _Lines()
@@ -53,10 +64,10 @@ class CommandProcess:
         self._selector = selectors.DefaultSelector()
         watched, self._control = os.pipe()
         told, status = os.pipe()
-        shim = [sys.executable, "-I", "-S", str(_SHIM), str(watched), str(status), str(folder)]
+        shim = [sys.executable, "-I", "-S", str(_SHIM), str(watched), str(status)]
         try:
             self._shim = subprocess.Popen(
-                [*shim, *arguments],
+                [*shim, str(leave_seconds), str(folder), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -114,7 +125,7 @@ class CommandProcess:
         return lines
 
     def stop(self) -> None:
-        """End it: SIGTERM to its process group, 30 s later SIGKILL to what is left.
+        """End it: SIGTERM to its process group, and later SIGKILL to what is left.
 
         Returns when nothing of it is left. Interrupted, it kills at once.
         """

@@ -1,10 +1,10 @@
 """Shim: the parent of a trial's command. What the command starts does not outlive the trial.
 
 A process of its own, because the worker may be killed at any moment. It runs alone, without the
-rest of orch: ``python -I -S shim.py CONTROL STATUS FOLDER COMMAND…``.
+rest of orch: ``python -I -S shim.py CONTROL STATUS SECONDS FOLDER COMMAND…``.
 
 CONTROL is a pipe whose other end the worker holds. A byte asks the command to leave: SIGTERM to its
-process group, SIGKILL 30 s later. When the pipe closes, the worker has ended, and SIGKILL comes at
+process group, SIGKILL after SECONDS. When the pipe closes, the worker has ended, and SIGKILL comes at
 once. STATUS tells the worker the exit code, and closes when no process of the command is left.
 FOLDER is removed where the worker can no longer do that.
 
@@ -24,8 +24,7 @@ import subprocess
 import sys
 import time
 
-_LEAVE_SECONDS = 30.0  # between SIGTERM and SIGKILL
-_REST_SECONDS = 5.0  # the same for what a command leaves behind that has ended by itself
+_REST_SECONDS = 5.0  # SIGKILL follows for what a command leaves behind that has ended by itself
 _DEAD_SECONDS = 10.0  # a process that the kernel does not let die is not waited for any longer
 _LOOK_SECONDS = 0.05
 _BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -37,11 +36,13 @@ class Shim:
     Args:
         control: the pipe that the worker holds.
         status: where the exit code goes.
+        seconds: between SIGTERM and SIGKILL.
     """
 
-    def __init__(self, control: int, status: int) -> None:
+    def __init__(self, control: int, status: int, seconds: float) -> None:
         self._control: int | None = control
         self._status = status
+        self._seconds = seconds
         self._woken = _wake_on_signals()
         self._code: int | None = None
         self._kill_at: float | None = None
@@ -72,8 +73,8 @@ class Shim:
             if self._code is None:
                 return False
             self._tell(str(self._code))
-            if self._kill_at is None and _is_left(process.pid):
-                self._ask_to_leave(process.pid, _REST_SECONDS)
+            if _is_left(process.pid):
+                self._end_rest(process.pid)
         given_up = self._kill_at is not None and time.monotonic() > self._kill_at + _DEAD_SECONDS
         return given_up or not _is_left(process.pid)
 
@@ -90,9 +91,16 @@ class Shim:
             os.read(self._woken, 4096)
         if self._control in readable:
             if os.read(self._control, 1):
-                self._ask_to_leave(group, _LEAVE_SECONDS)
+                self._ask_to_leave(group, self._seconds)
             else:
                 self._control, self._kill_at = None, time.monotonic()
+
+    def _end_rest(self, group: int) -> None:
+        """The command itself has ended: so must what it leaves behind."""
+        if self._kill_at is None:
+            self._ask_to_leave(group, _REST_SECONDS)
+        for each in _descendants():
+            _signal_one(each, signal.SIGTERM)
 
     def _ask_to_leave(self, group: int, seconds: float) -> None:
         wanted = time.monotonic() + seconds
@@ -138,8 +146,7 @@ def _is_left(group: int) -> bool:
 def _kill(group: int) -> None:
     _signal(group, signal.SIGKILL)
     for each in _descendants():
-        with contextlib.suppress(OSError):
-            os.kill(each, signal.SIGKILL)
+        _signal_one(each, signal.SIGKILL)
 
 
 def _signal(group: int, signum: int) -> bool:
@@ -149,6 +156,11 @@ def _signal(group: int, signum: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _signal_one(process: int, signum: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        os.kill(process, signum)
 
 
 def _descendants() -> list[int]:
@@ -166,8 +178,8 @@ def _descendants() -> list[int]:
 
 
 def main() -> None:
-    control, status, folder, *command = sys.argv[1:]
-    shim = Shim(int(control), int(status))
+    control, status, seconds, folder, *command = sys.argv[1:]
+    shim = Shim(int(control), int(status), float(seconds))
     shim.run(command)
     if shim.is_alone:  # else the worker may still copy it
         shutil.rmtree(folder, ignore_errors=True)
