@@ -73,7 +73,7 @@ def test_values_are_written_so_that_they_are_read_back(value: object, text: str)
     ],
 )
 def test_what_is_no_command_is_refused_in_one_line(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageError, match="^[^\n]+$") as error:
+    with pytest.raises(UsageError, match=r"^[^\n]+$") as error:
         Command(arguments)
     assert words in str(error.value)
     with pytest.raises(UsageError, match=r"study\.objective"):
@@ -179,8 +179,8 @@ def test_a_stopped_command_may_leave_and_what_ignores_that_is_killed(tmp_path: P
     script = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('leaving', flush=True), exit(0)))\n"
-        'stubborn = \'import signal, time; signal.signal(15, signal.SIG_IGN); print("up",'
-        " flush=True); time.sleep(99)'\n"
+        "stubborn = r'import os, signal, time; signal.signal(15, signal.SIG_IGN);"
+        ' os.write(1, b"up\\n"); time.sleep(99)\'\n'
         "for session in (False, True):\n"
         "    subprocess.Popen([sys.executable, '-c', stubborn], start_new_session=session)\n"
         "time.sleep(99)\n"
@@ -188,6 +188,7 @@ def test_a_stopped_command_may_leave_and_what_ignores_that_is_killed(tmp_path: P
     process = started(tmp_path, script, leave_seconds=0.5)
     lines: list[bytes] = []
     while lines.count(b"up") < 2:
+        assert not process.has_ended
         lines += process.read()
     family = psutil.Process().children(recursive=True)
     assert len(family) == 4  # the shim, the command, and its two children
