@@ -54,7 +54,7 @@ long: install  ## the tests that take longest
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(LONG)
 
 users: install  ## trainings as people publish them, by their own tools and by orch; killed, too
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/users -rs $(USERS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/users -rs $(USERS)
 
 lowest: install  ## the storage's tests with the lowest Optuna allowed, where it is not the locked one
 ifneq ($(LOWEST),$(LOCKED))

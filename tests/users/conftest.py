@@ -39,7 +39,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _parameter(training: Training) -> Any:
-    marks = [] if training.name in IN_EVERY_TEST_RUN else [pytest.mark.users]
+    # With --dist loadgroup a training's tests share the one run of its study.
+    marks = [pytest.mark.xdist_group(training.name)]
+    if training.name not in IN_EVERY_TEST_RUN:
+        marks.append(pytest.mark.users)
     if training.needs is not None:
         missing = importlib.util.find_spec(training.needs) is None
         marks.append(pytest.mark.skipif(missing, reason=f"{training.needs} is not installed"))

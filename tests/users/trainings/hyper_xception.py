@@ -15,7 +15,6 @@ PARAMS = {
     "num_dense_layers": 1,
     "dropout_rate": 0.1,
     "dense_use_bn": True,
-    "optimizer": "adam",
     "learning_rate": 0.001,
 }
 EXACT, FAST, CHECKPOINTS = 0.5, True, False
