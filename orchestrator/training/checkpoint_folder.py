@@ -79,7 +79,7 @@ class CheckpointFolder:
 
     def _add(self, archive: tarfile.TarFile, path: Path, facts: os.stat_result) -> None:
         entry = tarfile.TarInfo(path.relative_to(self.path).as_posix())
-        entry.mode, entry.mtime = stat.S_IMODE(facts.st_mode), int(facts.st_mtime)
+        entry.mode = stat.S_IMODE(facts.st_mode)
         if stat.S_ISDIR(facts.st_mode):
             entry.type = tarfile.DIRTYPE
             archive.addfile(entry)

@@ -4,8 +4,8 @@ A process of its own, because the worker may be killed at any moment. It runs al
 rest of orch: ``python -I -S shim.py CONTROL STATUS SECONDS FOLDER COMMAND…``.
 
 CONTROL is a pipe whose other end the worker holds. A byte asks the command to leave: SIGTERM to its
-process group, SIGKILL after SECONDS. When the pipe closes, the worker has ended, and SIGKILL comes at
-once. STATUS tells the worker the exit code, and closes when no process of the command is left.
+process group, SIGKILL after SECONDS. When the pipe closes, the worker has ended, and SIGKILL comes
+at once. STATUS tells the worker the exit code, and closes when no process of the command is left.
 FOLDER is removed where the worker can no longer do that.
 
 On Linux the shim adopts orphans, so it finds every descendant, also one with a session of its own.
