@@ -205,7 +205,7 @@ class _Needs(NamedTuple):
     cpus: int | None
     gpus: int
     memory: str | None
-    allow_command: bool
+    allow_command: bool = False
 
 
 def _launcher(name: EngineName, namespace: str | None, address: str) -> Launcher:
