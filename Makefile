@@ -7,15 +7,14 @@ MEASURED := tests/worker tests/storage tests/search
 # Optuna: the lowest release that pyproject.toml allows, and the locked one.
 LOWEST := $(shell sed -n 's/.*"optuna>=\([0-9.]*\).*/\1/p' pyproject.toml)
 LOCKED := $(shell sed -n 's/^optuna==//p' constraints.txt)
-# Those that take longest: clusters, crashes and wheels, a process for each refused command, real
-# kernels, whole pages of the documentation, every kind of call beside model.fit.
+# Those that take longest: whole studies from end to end, clusters, crashes and wheels, terminals, a
+# process for each refused command, real kernels, whole pages of the documentation, and every kind of
+# call beside model.fit.
 LONG := tests/api/test_notebook.py tests/api/test_pages.py tests/chaos tests/cli/test_refused.py \
-	tests/deploy tests/e2e/test_as_plain_optuna.py tests/e2e/test_faults.py tests/e2e/test_gil.py \
-	tests/e2e/test_keras_tuner.py tests/e2e/test_mnist.py tests/e2e/test_noise.py \
-	tests/e2e/test_promotion.py tests/e2e/test_search.py tests/e2e/test_server_faults.py \
-	tests/e2e/test_upgrade.py tests/e2e/test_winner.py tests/launch tests/packaging \
+	tests/cli/test_terminal.py tests/deploy tests/e2e tests/launch tests/packaging \
 	tests/report/test_anywhere.py tests/test_docs.py tests/test_examples.py \
-	tests/training/test_fast_fit_equals_keras.py
+	tests/training/test_fast_fit_equals_keras.py tests/training/test_fitting.py \
+	tests/training/test_state.py
 
 .PHONY: help install demo test long users lowest check coverage mutation docs chaos cluster clean
 

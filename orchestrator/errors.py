@@ -63,6 +63,10 @@ class StorageError(OrchError):
     """No storage: it cannot be reached, refuses us, or holds what we cannot read."""
 
 
+class NoTables(StorageError):
+    """The database is there, and has no tables of orch yet."""
+
+
 class StorageRefused(StorageError):
     """The storage is there, and this role may not do that."""
 

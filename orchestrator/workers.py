@@ -12,7 +12,7 @@ from threading import Event, Thread
 import optuna
 from optuna.trial import FrozenTrial
 
-from orchestrator.errors import StorageError, StorageUnavailable
+from orchestrator.errors import NoSuchStudy, NoTables, StorageError, StorageUnavailable
 from orchestrator.report.display import Fold, Show, display, say, say_all
 from orchestrator.report.numbers import counted
 from orchestrator.report.progress import ProgressReader
@@ -35,6 +35,7 @@ from orchestrator.worker.worker import GuestWorker
 __all__ = ["check", "join"]
 
 _LOOK_SECONDS = 0.5  # how often the database is asked for progress
+_WAIT_SECONDS = 2.0  # how often a study that does not exist yet is looked for
 
 
 def join(
@@ -63,7 +64,8 @@ def join(
         processes: how many worker processes.
         gpus: the GPUs to share out: ``"all"``, ``"none"``, ``"0,1"`` or a list.
         timeout: start no trials after this time, e.g. ``90`` or ``"30m"``.
-        wait: stay when the study is done, for more budget.
+        wait: wait for the study if there is none of that name yet, and stay when it is done, for
+            more budget.
         allow_mismatch: join even if this machine's code or versions differ from the study's.
         allow_command: run the command that the study stores, though you have not given it on this
             machine. It is then remembered here.
@@ -77,8 +79,7 @@ def join(
         KeyboardInterrupt: it was interrupted; the workers have left.
     """
     local, seconds = local_workers(processes, gpus), seconds_of(timeout)
-    database = open_database(storage, create=False)
-    stored = open_study(database, study)
+    database, stored = _wait_for(storage, study) if wait else _find(storage, study)
     with metrics_served(database.url, metrics, study) as address:
         if address:
             say(f"metrics at {address}")
@@ -103,6 +104,28 @@ def check(
     """
     local_workers(workers, gpus)
     seconds_of(timeout)
+
+
+def _find(storage: str | None, study: str) -> tuple[Database, StoredStudy]:
+    database = open_database(storage, create=False)
+    try:
+        return database, open_study(database, study)
+    except NoSuchStudy:
+        database.close()
+        raise
+
+
+def _wait_for(storage: str | None, study: str) -> tuple[Database, StoredStudy]:
+    """As :func:`_find`; a study that does not exist yet is waited for, and so are the tables."""
+    is_told = False
+    while True:
+        try:
+            return _find(storage, study)
+        except (NoSuchStudy, NoTables) as error:
+            if not is_told:
+                say(f"{error}; waits until it is created")
+                is_told = True
+            time.sleep(_WAIT_SECONDS)
 
 
 def _take_part(

@@ -34,6 +34,12 @@ Cpus = Annotated[
     int | None,
     typer.Option("--cpus", metavar="N", min=1, help="Cores of each; default: one a process."),
 ]
+SharedCpus = Annotated[
+    float | None,
+    typer.Option(
+        "--cpus", metavar="N", min=0.01, help="Cores of each, as 4 or 0.5; default: one a process."
+    ),
+]
 Gpus = Annotated[int, typer.Option("--gpus", metavar="N", min=0, help="GPUs of each.")]
 Memory = Annotated[
     str | None,
@@ -92,7 +98,7 @@ def kubernetes(
         typer.Option("--image", metavar="IMAGE", help="Built from deploy/Dockerfile, or on it."),
     ],
     processes: Processes = 1,
-    cpus: Cpus = None,
+    cpus: SharedCpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
     allow_command: o.AllowCommandOption = False,
@@ -102,6 +108,15 @@ def kubernetes(
     ] = "orch-storage",
     namespace: Namespace = None,
     dry_run: DryRun = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="The cluster's storage as this machine reaches it, to look for the study; or "
+            "ORCH_STORAGE. The pods take theirs from the Secret.",
+        ),
+    ] = None,
 ) -> None:
     """Apply an indexed Job of K pods, each an orch worker.
 
@@ -114,8 +129,7 @@ def kubernetes(
     if dry_run:
         print(launcher.plan(name, workers, **needs._asdict()), end="")
         return
-    # The storage is the cluster's own; it need not be reached from here.
-    _start(launcher, name, workers, needs, None)
+    _start(launcher, name, workers, needs, storage)
 
 
 @app.command()
@@ -123,7 +137,7 @@ def ray(
     name: o.NameArgument,
     workers: Workers,
     processes: Processes = 1,
-    cpus: Cpus = None,
+    cpus: SharedCpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
     allow_command: o.AllowCommandOption = False,
@@ -148,9 +162,14 @@ def status(
 
     Example: orch launch status slurm mlp
     """
-    workers = _launcher(engine, namespace, address).status(name)
+    launcher = _launcher(engine, namespace, address)
+    workers = launcher.status(name)
     if not workers:
-        print(f"{engine} has no workers of study '{name}'", file=sys.stderr)
+        ending = launcher.ended(name)
+        print(
+            f"{engine} has no workers of study '{name}'" + (f": {ending}" if ending else ""),
+            file=sys.stderr,
+        )
         return
     width = max(len(worker.name) for worker in workers)
     states = max(len(worker.state) for worker in workers)
@@ -202,7 +221,7 @@ class _Needs(NamedTuple):
     """What each worker needs."""
 
     processes: int
-    cpus: int | None
+    cpus: float | None
     gpus: int
     memory: str | None
     allow_command: bool = False
@@ -220,4 +239,4 @@ def _start(
     launcher: Launcher, study: str, workers: int, needs: _Needs, storage: str | None
 ) -> None:
     started = launcher.start(study, workers, storage=storage, **needs._asdict())
-    print(f"{started}; see to it with: orch launch status {launcher.name} {study}", file=sys.stderr)
+    print(f"{started}; see to it with: {launcher.hint('status', study)}", file=sys.stderr)

@@ -159,7 +159,11 @@ def worker(
         str | None, typer.Option("--timeout", metavar="TIME", help="Take no trial after this time.")
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--idle-exit", help="Stay when the study is done, or leave.")
+        bool,
+        typer.Option(
+            "--wait/--idle-exit",
+            help="Wait for a study that is not there yet, and stay when it is done; or leave.",
+        ),
     ] = False,
     allow_mismatch: o.MismatchOption = False,
     allow_command: o.AllowCommandOption = False,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import OrchError, UsageError
 from orchestrator.launchers.launcher import Job, Launcher, Worker, call, label
 
 _INSTALL = "install it: https://kubernetes.io/docs/tasks/tools/"
@@ -42,11 +44,15 @@ class Kubernetes(Launcher):
 
     def submit(self, job: Job, workers: int) -> str:
         name = job_name(job.study)
-        if self._kubectl("get", "job", name, "--ignore-not-found", "--output=name"):
+        found = self._job(job.study)
+        if found is not None and _ending(found) is None:
+            size = self.hint("scale", job.study, "--workers", str(workers))
             raise UsageError(
-                f"Kubernetes has a Job {name} already; change its size with: orch launch scale "
-                f"kubernetes {job.study} --workers {workers}, or end it with: orch launch cancel"
+                f"Kubernetes has a Job {name} already; change its size with: {size}, or end it "
+                f"with: {self.hint('cancel', job.study)}"
             )
+        if found is not None:  # its pods and their logs make way for the new ones
+            self._kubectl("delete", "job", name, "--cascade=foreground", "--wait")
         self._kubectl("apply", "--filename=-", standard_input=self.planned(job, workers))
         return f"Job {name}"
 
@@ -81,16 +87,26 @@ class Kubernetes(Launcher):
         }
 
     def status(self, study: str) -> list[Worker]:
-        answer = self._kubectl(
-            "get", "pods", f"--selector=job-name={job_name(study)}", "--output=json"
-        )
         return [
-            Worker(pod["metadata"]["name"], pod["status"]["phase"], pod["spec"].get("nodeName", ""))
-            for pod in json.loads(answer)["items"]
+            Worker(pod["metadata"]["name"], _state(pod), pod["spec"].get("nodeName", ""))
+            for pod in self._pods(study)
             if pod["status"]["phase"] in ("Pending", "Running")
         ]
 
+    def ended(self, study: str) -> str | None:
+        found = self._job(study)
+        return None if found is None else _ending(found)
+
     def rescale(self, study: str, workers: int) -> None:
+        found = self._job(study)
+        ending = None if found is None else _ending(found)
+        if found is None or ending is not None:
+            start = shlex.join(["orch", "launch", self.name, study, "--workers", str(workers)])
+            state = "Kubernetes has no" if found is None else "it has ended:"
+            raise OrchError(
+                f"{state} {ending or f'Job {job_name(study)}'}; start one with: {start} --image "
+                + shlex.join(["IMAGE", *self.where()])
+            )
         size = {"spec": {"parallelism": workers, "completions": workers}}
         self._kubectl("patch", "job", job_name(study), f"--patch={json.dumps(size)}")
 
@@ -98,10 +114,33 @@ class Kubernetes(Launcher):
         self._kubectl("delete", "job", job_name(study), "--ignore-not-found", "--wait=false")
 
     def logs(self, study: str) -> str:
-        return self._kubectl(
-            "logs", f"--selector=job-name={job_name(study)}", "--prefix", f"--tail={_TAIL_LINES}",
-            "--max-log-requests=1000",
-        )  # fmt: skip
+        return "\n".join(self._tail(pod) for pod in self._pods(study))
+
+    def where(self) -> Sequence[str]:
+        return ["--namespace", self._namespace] if self._namespace else []
+
+    def _tail(self, pod: dict[str, Any]) -> str:
+        """kubectl's own choice by a selector fails for all pods where one has not started."""
+        name = pod["metadata"]["name"]
+        if not _has_started(pod):
+            return f"== {name}\n(it waits: {_state(pod)})"
+        try:
+            text = self._kubectl("logs", name, f"--tail={_TAIL_LINES}")
+        except OrchError as error:  # e.g. it has gone meanwhile
+            text = f"({error})"
+        return f"== {name}\n{text}".rstrip()
+
+    def _job(self, study: str) -> dict[str, Any] | None:
+        answer = self._kubectl("get", "job", job_name(study), "--ignore-not-found", "--output=json")
+        found: dict[str, Any] | None = json.loads(answer) if answer.strip() else None
+        return found
+
+    def _pods(self, study: str) -> list[dict[str, Any]]:
+        answer = self._kubectl(
+            "get", "pods", f"--selector=job-name={job_name(study)}", "--output=json"
+        )
+        pods: list[dict[str, Any]] = json.loads(answer)["items"]
+        return pods
 
     def _pod(self, job: Job) -> dict[str, Any]:
         return {
@@ -112,6 +151,7 @@ class Kubernetes(Launcher):
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 10001,
+                "runAsGroup": 10001,
                 "fsGroup": 10001,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
@@ -124,7 +164,7 @@ class Kubernetes(Launcher):
         }
 
     def _container(self, job: Job) -> dict[str, Any]:
-        requests: dict[str, Any] = {"cpu": str(job.cpus)}
+        requests: dict[str, Any] = {"cpu": f"{job.cpus:g}"}
         limits: dict[str, Any] = {}
         if job.memory:
             requests["memory"] = limits["memory"] = job.memory
@@ -134,6 +174,8 @@ class Kubernetes(Launcher):
         return {
             "name": "worker",
             "image": self._image,
+            # The tag latest alone would be pulled for each pod, also where the node has the image.
+            "imagePullPolicy": "IfNotPresent",
             "args": job.arguments(),
             "env": [
                 {"name": "ORCH_STORAGE", "valueFrom": url},
@@ -158,12 +200,41 @@ class Kubernetes(Launcher):
         return call(["kubectl", *where, *arguments], _INSTALL, standard_input)
 
 
-# The first rule that fits decides. 130: it was asked to leave. 1 and 2: no pod would do better.
+def _ending(job: dict[str, Any]) -> str | None:
+    """How a Job ended; None: it has not."""
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            told = [condition.get("reason"), condition.get("message")]
+            reason = ": ".join(each for each in told if each)
+            word = f"Job {job['metadata']['name']} {condition['type'].lower()}"
+            return f"{word} ({reason})" if reason else word
+    return None
+
+
+def _state(pod: dict[str, Any]) -> str:
+    """The word that ``kubectl get pods`` has for it."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return "Terminating"
+    for container in pod["status"].get("containerStatuses", []):
+        reason: str | None = container["state"].get("waiting", {}).get("reason")
+        if reason:
+            return reason
+    phase: str = pod["status"]["phase"]
+    return phase
+
+
+def _has_started(pod: dict[str, Any]) -> bool:
+    containers = pod["status"].get("containerStatuses", [])
+    return any("waiting" not in each["state"] for each in containers)
+
+
+# The first rule that fits decides. 130: it was asked to leave; 3: the database is away for now.
+# 1 and 2: no pod would do better.
 _FAILURE_RULES: list[dict[str, Any]] = [
     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
     {
         "action": "Ignore",
-        "onExitCodes": {"containerName": "worker", "operator": "In", "values": [130, 143]},
+        "onExitCodes": {"containerName": "worker", "operator": "In", "values": [3, 130, 143]},
     },
     {
         "action": "FailJob",

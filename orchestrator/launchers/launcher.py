@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
@@ -25,7 +26,7 @@ class Job:
     Attributes:
         study: the study's name.
         processes: worker processes of one.
-        cpus: CPU cores of one.
+        cpus: CPU cores of one; a fraction where the launcher can share a core out.
         gpus: GPUs of one.
         memory: memory of one, as the launcher writes it; None: its default.
         allow_command: they run the study's command on machines where nobody has given it.
@@ -33,7 +34,7 @@ class Job:
 
     study: str
     processes: int = 1
-    cpus: int = 1
+    cpus: float = 1
     gpus: int = 0
     memory: str | None = None
     allow_command: bool = False
@@ -66,13 +67,26 @@ class Launcher(ABC):
     # Whether workers open the storage that is named here; else it is the cluster's own.
     hands_storage_on: ClassVar[bool] = True
 
+    def hint(self, verb: str, study: str, *words: str) -> str:
+        """A command that the user may copy; it finds the same cluster.
+
+        Example:
+            launcher.hint("scale", "mlp", "--workers", "8")
+        """
+        more = (*words, *self.where())
+        return shlex.join(["orch", "launch", verb, self.name, study, *more])
+
+    def where(self) -> Sequence[str]:
+        """The options that name the cluster; without any it is found by itself."""
+        return ()
+
     def start(
         self,
         study: str,
         workers: int,
         *,
         processes: int = 1,
-        cpus: int | None = None,
+        cpus: float | None = None,
         gpus: int = 0,
         memory: str | None = None,
         allow_command: bool = False,
@@ -87,12 +101,14 @@ class Launcher(ABC):
             study: the study's name.
             workers: how many.
             processes: worker processes of each.
-            cpus: cores of each; None: one per process.
+            cpus: cores of each, e.g. ``0.5`` where the launcher can share a core out; None: one
+                per process.
             gpus: GPUs of each.
             memory: memory of each, as the launcher writes it; None: its default.
             allow_command: they run the study's command, where its objective is one, on machines
                 where you have not given it.
-            storage: a URL that the workers reach, too; None: ``ORCH_STORAGE``.
+            storage: a URL that the workers reach, too; None: ``ORCH_STORAGE``. Workers on
+                Kubernetes take theirs from a Secret; this one is where the study is looked for.
 
         Returns:
             What the launcher calls them, for a message.
@@ -105,7 +121,7 @@ class Launcher(ABC):
         """
         job = Job(study, processes, cpus or processes, gpus, memory, allow_command)
         with _exported(storage):
-            if self.hands_storage_on:
+            if self.hands_storage_on or os.environ.get(_STORAGE):
                 _check(study, storage)
             return self.submit(job, workers)
 
@@ -115,7 +131,7 @@ class Launcher(ABC):
         workers: int,
         *,
         processes: int = 1,
-        cpus: int | None = None,
+        cpus: float | None = None,
         gpus: int = 0,
         memory: str | None = None,
         allow_command: bool = False,
@@ -160,6 +176,14 @@ class Launcher(ABC):
         Example:
             for worker in orch.launch.slurm().status("mlp"): print(worker.name, worker.state)
         """
+
+    def ended(self, study: str) -> str | None:
+        """How the study's workers ended, where none are left and the launcher still knows it.
+
+        Example:
+            orch.launch.kubernetes().ended("mlp")
+        """
+        return None
 
     @abstractmethod
     def cancel(self, study: str) -> None:

@@ -103,10 +103,13 @@ class Ray(Launcher):
         if self._actors(job.study):
             raise UsageError(
                 f"Ray has workers of study '{job.study}' already; change their number with: "
-                f"orch launch scale ray {job.study} --workers {workers}"
+                + self.hint("scale", job.study, "--workers", str(workers))
             )
         self._add(job, range(workers))
         return f"{workers} actors"
+
+    def where(self) -> Sequence[str]:
+        return [] if self._address == "auto" else ["--address", self._address]
 
     def planned(self, job: Job, workers: int) -> str:
         return f"{workers} actors, each: {shlex.join(['orch', *job.arguments()])}\n"
@@ -127,9 +130,9 @@ class Ray(Launcher):
             return
         job = next((job for job in self._ask(study, "job").values() if job is not None), None)
         if job is None:
+            words = ["orch", "launch", "ray", study, "--workers", str(workers), *self.where()]
             raise OrchError(
-                f"Ray has no running workers of study '{study}'; start with: "
-                f"orch launch ray {study} --workers {workers}"
+                f"Ray has no running workers of study '{study}'; start with: {shlex.join(words)}"
             )
         taken = {int(member.name.rpartition("/")[2]) for member in members}
         free = (index for index in range(workers + len(members)) if index not in taken)

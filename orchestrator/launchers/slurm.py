@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ class Slurm(Launcher):
         if self.status(job.study):
             raise UsageError(
                 f"Slurm has workers of study '{job.study}' already; change their number with: "
-                f"orch launch scale slurm {job.study} --workers {workers}"
+                + self.hint("scale", job.study, "--workers", str(workers))
             )
         script = self._script_path(job.study)
         script.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ class Slurm(Launcher):
         directives = [
             f"--job-name={label(job.study)}",
             "--ntasks=1",
-            f"--cpus-per-task={job.cpus}",
+            f"--cpus-per-task={math.ceil(job.cpus)}",
             "--requeue",
             "--open-mode=append",
             f"--signal=B:USR1@{_NOTICE_SECONDS}",
@@ -108,7 +109,7 @@ class Slurm(Launcher):
             if not self._script_path(study).exists():
                 raise OrchError(
                     f"study '{study}' was not launched from here; start with: "
-                    f"orch launch slurm {study} --workers {workers}"
+                    + shlex.join(["orch", "launch", "slurm", study, "--workers", str(workers)])
                 )
             self._submit(self._script_path(study), more)
         elif more < 0:

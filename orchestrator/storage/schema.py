@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from orchestrator.base.files import home
-from orchestrator.errors import StorageError, StorageRefused
+from orchestrator.errors import NoTables, StorageError, StorageRefused
 from orchestrator.storage import migrations
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
@@ -146,7 +146,7 @@ def open_database(option: str | None, *, create: bool = True, upgrade: bool = Tr
     found = schema_version(database)
     if found is None:
         if shared and not create:
-            raise StorageError(
+            raise NoTables(
                 f"there are no tables of orch at {mask(database.url)}; make them with: orch db init"
             )
         prepare(database)

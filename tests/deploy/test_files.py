@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ import yaml
 from conftest import Orch
 from e2e.test_server_faults import free_port
 from fault_site import wait_until
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from psycopg2.extensions import parse_dsn
 
 from orchestrator.launchers.launcher import Job
@@ -71,6 +74,55 @@ def test_compose_runs_existing_orch_commands(orch: Orch) -> None:
     assert (DEPLOY / "postgres" / "orch.conf").exists()
 
 
+def test_no_read_only_service_has_an_inline_config() -> None:
+    """Docker cannot put one into it: "container rootfs is marked read-only"."""
+    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    inline = {name for name, each in document.get("configs", {}).items() if "content" in each}
+    for name, service in document["services"].items():
+        named = {
+            each if isinstance(each, str) else each["source"] for each in service.get("configs", [])
+        }
+        assert not (service.get("read_only") and named & inline), name
+        for volume in service.get("volumes", []):
+            if volume.startswith("./"):
+                assert (DEPLOY / volume.split(":")[0]).is_file(), volume
+
+
+def test_the_dashboard_of_compose_may_be_restarted_without_its_neighbour() -> None:
+    """It joins nginx's network; the other way round nginx would stay in one that is gone."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert services["dashboard"]["network_mode"] == "service:nginx"
+    assert "network_mode" not in services["nginx"] and services["nginx"]["ports"]
+
+
+def test_each_probe_that_runs_a_command_has_a_timeout() -> None:
+    """The default of 1 s is too short under load: the server would lose its name, then its life."""
+    for manifest in _plain():
+        for container in (
+            manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+        ):
+            for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
+                probe = container.get(kind, {})
+                assert "exec" not in probe or probe["timeoutSeconds"] >= 10, (container, kind)
+
+
+def _read(requirement: str) -> tuple[str, SpecifierSet]:
+    read = Requirement(requirement)
+    return read.name, read.specifier
+
+
+def test_the_images_first_layer_has_all_that_orch_needs() -> None:
+    script = DEPLOY / "requirements.py"
+    printed = subprocess.run(
+        [sys.executable, str(script), "cmaes", "proxy", "serve"],
+        cwd=DEPLOY.parent, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    required = importlib.metadata.requires("optuna-orchestrator") or []
+    needed = {_read(each) for each in required if "extra ==" not in each}
+    assert needed and needed <= {_read(each) for each in printed}
+    assert any(each.startswith("cmaes") for each in printed)
+
+
 def _compose() -> list[str]:
     """Compose 2; it reads a file without an engine."""
     for command in (["docker", "compose"], ["docker-compose"]):
@@ -94,7 +146,8 @@ def test_docker_compose_accepts_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     mounted = [each["source"] for each in postgres["volumes"] if each["type"] == "bind"]
     assert mounted == [str(DEPLOY / "postgres" / "orch.conf")]
     assert read["secrets"]["password"]["file"] == str(DEPLOY / "secrets" / "password")
-    assert "proxy_pass http://127.0.0.1:8080" in read["configs"]["nginx"]["content"]
+    [nginx] = read["services"]["nginx"]["volumes"]
+    assert nginx["source"] == str(DEPLOY / "nginx" / "dashboard.conf")
 
     wrong = tmp_path / "compose.yaml"
     wrong.write_text((DEPLOY / "compose.yaml").read_text().replace("cap_drop:", "cap_dropped:"))
@@ -229,3 +282,35 @@ def test_a_study_runs_through_pgbouncer_as_configured(pgbouncer: str, orch: Orch
     behind.ok("run", "quadratic", "--study", "b", "--trials", "6", "--workers", "2")
     report = behind.report("b")
     assert report["states"]["complete"] + report["states"]["pruned"] == 6
+
+
+def finished(report: dict[str, Any]) -> int:
+    states: dict[str, int] = report["states"]
+    return states["complete"] + states["pruned"]
+
+
+def test_a_worker_that_waits_is_started_before_its_study_and_its_tables(
+    orch: Orch, url: str, name: str
+) -> None:
+    """As compose starts it."""
+    other = f"waits_{name.replace('-', '_')}"
+    database = Database(url)
+    database.execute(f"CREATE DATABASE {other}")
+    empty = Orch(orch.home, storage=url.replace("/postgres?", f"/{other}?"))
+    worker = subprocess.Popen(
+        empty.command("worker", "later", "--wait"),
+        env=empty.environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert worker.stderr is not None
+        assert "no tables of orch" in (said := worker.stderr.readline()), said
+        assert said.endswith("waits until it is created\n")
+        empty.ok("create", "later", "--objective", "quadratic", "--trials", "2")
+        wait_until(lambda: finished(empty.report("later")) == 2, 60)
+    finally:
+        worker.terminate()
+        worker.communicate()
+    assert worker.returncode == 130
+    assert finished(empty.report("later")) == 2
+    database.execute(f"DROP DATABASE {other} WITH (FORCE)")
+    database.close()

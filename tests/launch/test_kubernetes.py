@@ -1,14 +1,22 @@
-"""orch launch kubernetes: the manifest against the published schema. No cluster is here."""
+"""orch launch kubernetes: the manifest against the published schema, and the answers of a cluster.
+
+The answers are replayed; ``make kubernetes`` asks a real one.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 from conftest import Orch
+from launch import kubectl
 
 from orchestrator.launchers.kubernetes import Kubernetes, job_name
 from orchestrator.launchers.launcher import Job
@@ -41,6 +49,163 @@ def test_the_schema_rejects_a_wrong_manifest() -> None:
     manifest["spec"]["podFailurePolicy"]["rules"][0]["action"] = 3
     with pytest.raises(kubernetes_validate.ValidationError):
         _validate(manifest)
+
+
+class Cluster:
+    """A namespace with the Job of one study, as kubectl tells of it."""
+
+    def __init__(self, folder: Path, namespace: str | None = None) -> None:
+        self.file = folder / "cluster.json"
+        self.set(namespace=namespace, job=None, pods=[], logs={})
+
+    def set(self, **facts: Any) -> None:
+        before = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.file.write_text(json.dumps(before | facts))
+
+    def set_job(self, study: str, workers: int, ending: tuple[str, str, str] | None = None) -> None:
+        job = Kubernetes(None).manifest(Job(study), workers)
+        if ending is not None:
+            kind, reason, message = ending
+            condition = {"type": kind, "status": "True", "reason": reason, "message": message}
+            job["status"] = {"conditions": [condition]}
+        self.set(job=job)
+
+    @property
+    def job(self) -> Any:
+        return json.loads(self.file.read_text())["job"]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    command = tmp_path / "bin" / "kubectl"
+    command.parent.mkdir()
+    command.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(kubectl.__file__)} "$@"\n'
+    )
+    command.chmod(0o755)
+    made = Cluster(tmp_path)
+    monkeypatch.setenv("PATH", str(command.parent))
+    monkeypatch.setenv(kubectl.CLUSTER, str(made.file))
+    return made
+
+
+def pod(name: str, phase: str = "Running", **changes: Any) -> dict[str, Any]:
+    """As a cluster describes it."""
+    state = changes.pop("state", {"running": {"startedAt": "2026-11-26T12:00:00Z"}})
+    return {
+        "metadata": {"name": name, **changes},
+        "spec": {"nodeName": "node-1"},
+        "status": {"phase": phase, "containerStatuses": [{"name": "worker", "state": state}]},
+    }
+
+
+WAITING = {"state": {"waiting": {"reason": "ContainerCreating"}}}
+FAILED = (
+    "Failed",
+    "PodFailurePolicy",
+    "Container worker for pod orch/orch-mlp-0-x failed with exit code 1 matching FailJob rule",
+)
+COMPLETE = ("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
+LAUNCH = ("launch", "kubernetes", "mlp", "--workers", "3", "--image", "lab/orch:1")
+
+
+def commands(message: str) -> list[list[str]]:
+    """The commands of ours that a message advises."""
+    return [
+        shlex.split(each)
+        for each in re.findall(r"orch launch (?:(?!, or |; |$)[^\n])*", message, re.MULTILINE)
+    ]
+
+
+def test_a_launch_starts_a_job_and_its_hint_names_the_namespace(
+    orch: Orch, cluster: Cluster
+) -> None:
+    cluster.set(namespace="tuning lab")
+    done = orch(*LAUNCH, "--cpus", "0.5", "--namespace", "tuning lab")
+    assert done.returncode == 0, done.stderr
+    [container] = cluster.job["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["requests"]["cpu"] == "0.5"
+    assert container["imagePullPolicy"] == "IfNotPresent"
+    assert commands(done.stderr) == [
+        ["orch", "launch", "status", "kubernetes", "mlp", "--namespace", "tuning lab"]
+    ]
+
+
+def test_a_running_job_is_not_launched_again_and_the_hints_parse(
+    orch: Orch, cluster: Cluster
+) -> None:
+    cluster.set(namespace="lab")
+    cluster.set_job("mlp", 2)
+    message = orch.refused(2, *LAUNCH, "--namespace", "lab")
+    scale, cancel = commands(message)
+    assert scale[2:] == ["scale", "kubernetes", "mlp", "--workers", "3", "--namespace", "lab"]
+    assert cancel[2:] == ["cancel", "kubernetes", "mlp", "--namespace", "lab"]
+    orch.ok(*scale[1:])
+    assert cluster.job["spec"]["parallelism"] == cluster.job["spec"]["completions"] == 3
+    orch.ok(*cancel[1:])
+    assert cluster.job is None
+
+
+@pytest.mark.parametrize("ending", [FAILED, COMPLETE])
+def test_a_job_that_has_ended_is_launched_anew(
+    orch: Orch, cluster: Cluster, ending: tuple[str, str, str]
+) -> None:
+    cluster.set_job("mlp", 2, ending)
+    orch.ok(*LAUNCH)
+    assert cluster.job["spec"]["parallelism"] == 3 and "status" not in cluster.job
+
+
+@pytest.mark.parametrize("ending", [FAILED, COMPLETE])
+def test_a_job_that_has_ended_is_not_scaled_and_its_status_says_how_it_ended(
+    orch: Orch, cluster: Cluster, ending: tuple[str, str, str]
+) -> None:
+    cluster.set_job("mlp", 2, ending)
+    message = orch.refused(1, "launch", "scale", "kubernetes", "mlp", "--workers", "3")
+    told = f"Job orch-mlp {ending[0].lower()} ({ending[1]}: {ending[2]})"
+    assert told in message
+    assert commands(message) == [["orch", *LAUNCH[:-1], "IMAGE"]]
+    assert cluster.job["spec"]["parallelism"] == 2
+    done = orch("launch", "status", "kubernetes", "mlp")
+    assert done.returncode == 0 and done.stdout == "" and told in done.stderr
+
+
+def test_without_a_job_scale_says_how_to_start_one(orch: Orch, cluster: Cluster) -> None:
+    message = orch.refused(1, "launch", "scale", "kubernetes", "mlp", "--workers", "3")
+    assert "Kubernetes has no Job orch-mlp" in message
+    assert commands(message) == [["orch", *LAUNCH[:-1], "IMAGE"]]
+
+
+def test_status_tells_waiting_running_and_terminating_pods_apart(
+    orch: Orch, cluster: Cluster
+) -> None:
+    cluster.set_job("mlp", 3)
+    leaving = pod("c", deletionTimestamp="2026-11-26T12:01:00Z")
+    cluster.set(pods=[pod("a"), pod("b", "Pending", **WAITING), leaving, pod("d", "Succeeded")])
+    lines = [line.split() for line in orch.ok("launch", "status", "kubernetes", "mlp").splitlines()]
+    assert lines == [
+        ["a", "Running", "node-1"],
+        ["b", "ContainerCreating", "node-1"],
+        ["c", "Terminating", "node-1"],
+    ]
+
+
+def test_logs_of_the_others_are_shown_though_one_pod_waits(orch: Orch, cluster: Cluster) -> None:
+    cluster.set_job("mlp", 3)
+    cluster.set(
+        pods=[pod("a"), pod("b", "Pending", **WAITING), pod("gone")], logs={"a": "trial 0 ends"}
+    )
+    text = orch.ok("launch", "logs", "kubernetes", "mlp")
+    assert "== a\ntrial 0 ends\n" in text
+    assert "== b\n(it waits: ContainerCreating)" in text
+    assert "== gone\n(kubectl failed: " in text
+
+
+def test_a_study_that_is_not_in_the_named_storage_starts_no_job(
+    orch: Orch, cluster: Cluster, url: str
+) -> None:
+    orch.ok("create", "other", "--objective", "quadratic", "--storage", url)
+    message = orch.refused(1, *LAUNCH, "--storage", url)
+    assert "no study 'mlp'" in message and cluster.job is None
 
 
 @pytest.mark.parametrize("study", ["mlp", "MNIST_mlp.v2", "a" * 100])

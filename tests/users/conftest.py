@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,24 @@ IN_EVERY_TEST_RUN = {
     "tf_dataset",
     "vae",
 }
+KILLED_IN_EVERY_TEST_RUN = {"early_stopping"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A parameter ``training`` is each of them; most are left to ``make users``."""
     if "training" not in metafunc.fixturenames:
         return
-    chosen = [Training.of(name) for name in names()]
+    chosen, always = [Training.of(name) for name in names()], IN_EVERY_TEST_RUN
     if metafunc.definition.get_closest_marker("kills") is not None:
         chosen = [each for each in chosen if each.checkpoints]
-    metafunc.parametrize("training", [_parameter(each) for each in chosen])
+        always = KILLED_IN_EVERY_TEST_RUN
+    metafunc.parametrize("training", [_parameter(each, always) for each in chosen])
 
 
-def _parameter(training: Training) -> Any:
+def _parameter(training: Training, always: Container[str]) -> Any:
     # With --dist loadgroup a training's tests share the one run of its study.
     marks = [pytest.mark.xdist_group(training.name)]
-    if training.name not in IN_EVERY_TEST_RUN:
+    if training.name not in always:
         marks.append(pytest.mark.users)
     if training.needs is not None:
         missing = importlib.util.find_spec(training.needs) is None
