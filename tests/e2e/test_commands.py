@@ -203,25 +203,6 @@ def test_without_files_in_its_folder_a_retry_starts_anew(make: Make, tmp_path: P
     assert sorted(study.best.intermediate_values) == [1, 2, 3, 4, 5]
 
 
-def test_a_folder_above_the_limit_is_not_copied_and_said(
-    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    text = TRAIN.replace(
-        "    print(json",
-        "    open(path + '.big', 'wb').write(bytes(3_000_000)) if epoch == 3 else None\n"
-        "    print(json",
-    )
-    (tmp_path / "big.py").write_text(
-        text + "    if epoch == 4 and first == 1: raise SystemExit('lost')\n"
-    )
-    worker = {"artifact_limit_mb": 2}
-    study = make("big.py", "--lr", "{lr}", worker=worker).run(workers=0, progress=False)
-    # The copy after step 2 may have the state of step 3, as the command does not wait for it.
-    assert steps(tmp_path) in ([1, 2, 3, 4, 3, 4, 5], [1, 2, 3, 4, 4, 5])
-    assert 1 <= caplog.text.count("above worker.artifact_limit_mb") <= 2  # once for each attempt
-    assert study.state == "done"
-
-
 # Workers that are killed, asked to leave, or given up
 
 
@@ -245,6 +226,26 @@ def saved_step(database: Database, study: str) -> int:
         {"study": study},
     )
     return int(rows[0]["step"])
+
+
+def test_a_folder_above_the_limit_is_not_copied_and_said(
+    make: Make, orch: Orch, database: Database, name: str, tmp_path: Path
+) -> None:
+    text = TRAIN.replace(
+        "    print(json",
+        "    open(path + '.big', 'wb').write(bytes(3_000_000)) if epoch == 3 else None\n"
+        "    print(json",
+    )
+    (tmp_path / "big.py").write_text(
+        text + "    if epoch == 4 and first == 1: raise SystemExit('lost')\n"
+    )
+    make("big.py", "--lr", "{lr}", "--wait-at", "2", worker={"artifact_limit_mb": 2})
+    worker = orch.start("worker", name)
+    wait_until(lambda: saved_step(database, name) == 2)
+    (tmp_path / "go").touch()
+    _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 0 and steps(tmp_path) == [1, 2, 3, 4, 3, 4, 5]
+    assert errors.count("above worker.artifact_limit_mb") == 2  # once for each attempt
 
 
 def test_after_a_kill_the_retry_goes_on_from_the_second_checkpoint(
