@@ -48,9 +48,11 @@ if TYPE_CHECKING:
         search_space,
     )
     from orchestrator.study import Study
+    from orchestrator.training.command import Command
     from orchestrator.training.data_source import Data
 
 __all__ = [
+    "Command",
     "Data",
     "DataError",
     "EstimatorObjective",
@@ -83,6 +85,7 @@ __all__ = [
 logging.getLogger("orch").addHandler(logging.NullHandler())
 
 _MODULES = {
+    "Command": "training.command",
     "Data": "training.data_source",
     "EstimatorObjective": "objective",
     "KerasObjective": "objective",

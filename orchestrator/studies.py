@@ -15,6 +15,7 @@ from orchestrator.report.compare import Comparison
 from orchestrator.report.compare import compare as compare_summaries
 from orchestrator.report.listing import SearchSpace, StudyList, read_studies
 from orchestrator.report.numbers import counted
+from orchestrator.resolve.consent import remember_command
 from orchestrator.resolve.objective import asked_facts
 from orchestrator.resolve.resolve import resolve
 from orchestrator.resolve.resume import Resumed, create_or_resume
@@ -25,6 +26,7 @@ from orchestrator.storage.studies import insert, open_study
 from orchestrator.study import Seconds, Study
 from orchestrator.training import handover
 from orchestrator.training.base import Objective
+from orchestrator.training.command import Command
 from orchestrator.training.data_source import Data
 from orchestrator.training.handed_data import hand_over_data, keep
 from orchestrator.training.handover import Handover
@@ -75,7 +77,8 @@ def create_study(
         name: the study's name; None: the objective's.
         objective: a registered name (``"mnist"``), ``"package.module:function"``, a path
             ``"./train.py:function"``, a function of an ``optuna.Trial``, an ``Objective`` (class or
-            object), a KerasTuner ``HyperModel``, or ``KerasObjective(build_model)``.
+            object), a KerasTuner ``HyperModel``, ``KerasObjective(build_model)``, or a
+            :class:`Command`.
         storage: a URL; None: ``ORCH_STORAGE``, else the embedded server.
         spec: the whole specification; the other arguments win over it.
         resume: False refuses where there is a study of that name.
@@ -110,6 +113,7 @@ def create_study(
         StudyFailed: this machine's data or code are not those of the stored study.
         StorageError: the storage is out of reach.
     """
+    objective = _named(objective)
     handed = _handed(objective)
     data, data_options, handed_data = _named_data(data, data_options)
     reference = objective if isinstance(objective, str) else handed and handed.reference
@@ -137,6 +141,7 @@ def create_study(
         else:
             resumed = Resumed(insert(database, resolve(written)))
     _keep(handovers)
+    remember_command(resumed.study.spec)
     return Study(database, resumed.study.name, handovers, resumed)
 
 
@@ -168,6 +173,7 @@ def load_study(
         UsageError: the objective or the data are not the study's.
         StorageError: the storage is out of reach.
     """
+    objective = _named(objective)
     handed = _handed(objective)
     data, _, handed_data = _named_data(data, None)
     database = open_database(storage, create=False, upgrade=upgrade)
@@ -185,6 +191,8 @@ def load_study(
         )
     handovers = _given(handed, handed_data)
     _keep(handovers)
+    if objective is not None:
+        remember_command(stored.spec)
     return Study(database, name, handovers)
 
 
@@ -252,6 +260,7 @@ def search_space(objective: AnyObjective | StudySpec, *, storage: str | None = N
     """
     if isinstance(objective, StudySpec):
         return SearchSpace(objective, asked_facts(objective))
+    objective = _named(objective)
     if isinstance(objective, str) and objective not in known() and ":" not in objective:
         with load_study(objective, storage=storage, upgrade=False) as study:
             return study.search_space()
@@ -344,6 +353,7 @@ def _imported(
 
     if objective is None and (data is not None or epochs is not None):
         raise UsageError("--data and --epochs are for the --objective that goes on; name it")
+    objective = _named(objective)
     handed = _handed(objective)
     reference = handed.reference if handed is not None else objective
     going_on = GoingOn(
@@ -373,6 +383,11 @@ def _show(text: str) -> None:
     """Put this in the place of the last line of progress, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _named(objective: AnyObjective | None) -> AnyObjective | None:
+    """A command by its text, as a study stores it; anything else as it is."""
+    return objective.reference if isinstance(objective, Command) else objective
 
 
 def _handed(objective: AnyObjective | None) -> Handover | None:

@@ -27,6 +27,7 @@ from orchestrator.report.render import format_of, shown_in
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
 from orchestrator.report.trial import trial_page
+from orchestrator.resolve.consent import check_consent, remember_command
 from orchestrator.resolve.objective import asked_facts
 from orchestrator.resolve.resume import Resumed
 from orchestrator.resolve.resume import resume as resume_study
@@ -122,6 +123,7 @@ class Study:
         timeout: Seconds | None = None,
         gpus: str | Sequence[str] | None = None,
         allow_mismatch: bool = False,
+        allow_command: bool = False,
         progress: Progress = "auto",
         on_trial: OnTrial | None = None,
     ) -> Self:
@@ -140,6 +142,8 @@ class Study:
             timeout: start no trials after this time, e.g. ``90`` or ``"30m"``.
             gpus: the GPUs to share out: ``"all"``, ``"none"``, ``"0,1"`` or a list.
             allow_mismatch: join even if this machine's code or versions differ from the study's.
+            allow_command: run the command that the study stores, though you have not given it on
+                this machine. It is then remembered here.
             progress: False shows nothing.
             on_trial: called with each trial that ends, here or elsewhere. With ``workers=0`` from
                 another thread.
@@ -154,13 +158,19 @@ class Study:
 
         local = LocalRun.prepare(self._database, workers, gpus, self._handed)
         seconds = seconds_of(timeout)
+        self._check_consent(allow_command)
         with self._lent():
             resumed = self._take_up(allow_mismatch)
             local.work(resumed, timeout=seconds, shown=progress == "auto", on_trial=on_trial)
         return self
 
     def resume(
-        self, *, trials: int | None = None, add: int | None = None, allow_mismatch: bool = False
+        self,
+        *,
+        trials: int | None = None,
+        add: int | None = None,
+        allow_mismatch: bool = False,
+        allow_command: bool = False,
     ) -> Self:
         """Take the study up on this machine, without working on it yet: all of it, or nothing.
 
@@ -174,12 +184,14 @@ class Study:
             trials: the new budget, which must be higher; None: as it is.
             add: instead, how many trials to add.
             allow_mismatch: join even if this machine's code or versions differ from the study's.
+            allow_command: as in :meth:`run`.
 
         Raises:
             UsageError: the budget is not higher, or the objective cannot be loaded.
             StudyFailed: this machine's data or software differ from the study's.
             StorageError: the storage is out of reach.
         """
+        self._check_consent(allow_command)
         with self._lent():
             self._resumed = resume_study(self._database, self.name, trials, add, allow_mismatch)
         return self
@@ -555,6 +567,7 @@ class Study:
 
         local = LocalRun.prepare(self._database, workers, gpus, self._handed)
         stored, trials = self._stored(), self.trials
+        self._check_consent()
         with self._lent():
             confirming = confirm_study(self._database, stored, trials, top, seeds)
             local.work(Resumed(confirming), shown=progress == "auto")
@@ -627,6 +640,7 @@ class Study:
         """
         from orchestrator.winner.replay import replay
 
+        self._check_consent()
         with self._lent():
             return replay(self._stored(), self.trials, trial)
 
@@ -701,6 +715,11 @@ class Study:
             return resumed
         allow = allow_mismatch or bool(resumed and resumed.mismatch)
         return resume_study(self._database, self.name, allow_mismatch=allow)
+
+    def _check_consent(self, allow: bool = False) -> None:
+        spec = self._stored().spec
+        check_consent(spec, allow)
+        remember_command(spec)
 
     @contextmanager
     def _lent(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from orchestrator.report.display import Fold, Show, display, say, say_all
 from orchestrator.report.numbers import counted
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.pruning import EpochCounter
+from orchestrator.resolve.consent import check_consent, remember_command
 from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resolve.pins import check_data, check_software, record_mismatch
 from orchestrator.resolve.resume import Resumed
@@ -46,6 +47,7 @@ def join(
     timeout: float | str | None = None,
     wait: bool = False,
     allow_mismatch: bool = False,
+    allow_command: bool = False,
     metrics: str | None = None,
 ) -> None:
     """Run workers on this machine until nothing is left to do; they say what they do.
@@ -65,6 +67,8 @@ def join(
         wait: wait for the study if there is none of that name yet, and stay when it is done, for
             more budget.
         allow_mismatch: join even if this machine's code or versions differ from the study's.
+        allow_command: run the command that the study stores, though you have not given it on this
+            machine. It is then remembered here.
         metrics: serve metrics for Prometheus at this ``[HOST:]PORT``; None: nowhere.
 
     Raises:
@@ -79,7 +83,7 @@ def join(
     with metrics_served(database.url, metrics, study) as address:
         if address:
             say(f"metrics at {address}")
-        _take_part(database, stored, local, seconds, wait, allow_mismatch)
+        _take_part(database, stored, local, seconds, wait, allow_mismatch, allow_command)
     database.close()
 
 
@@ -131,9 +135,12 @@ def _take_part(
     timeout: float | None,
     stay: bool,
     allow_mismatch: bool,
+    allow_command: bool,
 ) -> None:
     check_can_run(study.spec)
+    check_consent(study.spec, allow_command)
     mismatch = check_software(database, study, allow_mismatch)
+    remember_command(study.spec)
     if mismatch:
         # The worker processes compare the data themselves; a record must not come before that.
         check_data(study, make_objective(study.spec))

@@ -16,6 +16,7 @@ class Notebook:
     """Its values, its checkpoint, its model."""
 
     number = 0
+    is_leaving = False
     steps: int | None = None
     keep_at: int | None = None
     kept: tuple[int, dict[str, Any]] | None = None

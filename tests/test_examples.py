@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,18 @@ def test_the_example_runs(orch: Orch, example: str) -> None:
     states = report["states"]
     assert states["complete"] + states["pruned"] == trials and states["failed"] == 0
     assert report["best"]["params"]
+
+
+def test_the_script_with_options_runs_as_a_command(orch: Orch, name: str) -> None:
+    script = str(EXAMPLES / "train.py")
+    orch.ok("run", "--study", name, "--metric", "val_accuracy", "--epochs", "5", "--trials", "3",
+            "--workers", "1", "--param", "lr={float=[0.01,1.0],log=true}", "--param", "l2=0.001",
+            "--", sys.executable, script, "--lr", "{lr}", "--l2={l2}", "--epochs", "5")  # fmt: skip
+    assert orch.report(name)["best"]["value"] > 0.8
+
+
+def test_the_shell_script_runs_as_a_command(orch: Orch, name: str) -> None:
+    orch.ok("run", "--study", name, "--metric", "error", "--epochs", "8", "--trials", "3",
+            "--workers", "1", "--param", "rate={float=[0.2,0.4]}",
+            "--", "sh", str(EXAMPLES / "train.sh"), "{rate}")  # fmt: skip
+    assert 0 < orch.report(name)["best"]["value"] < 0.1

@@ -65,6 +65,7 @@ def slurm(
     cpus: Cpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
+    allow_command: o.AllowCommandOption = False,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,7 +82,7 @@ def slurm(
     from orchestrator import launch
 
     launcher = launch.slurm(options=option or ())
-    needs = _Needs(processes, cpus, gpus, memory)
+    needs = _Needs(processes, cpus, gpus, memory, allow_command)
     if dry_run:
         print(launcher.plan(name, workers, **needs._asdict()), end="")
         return
@@ -100,6 +101,7 @@ def kubernetes(
     cpus: SharedCpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
+    allow_command: o.AllowCommandOption = False,
     secret: Annotated[
         str,
         typer.Option("--secret", metavar="NAME", help="A Secret with url, password and ca.crt."),
@@ -123,7 +125,7 @@ def kubernetes(
     from orchestrator import launch
 
     launcher = launch.kubernetes(namespace=namespace, image=image, secret=secret)
-    needs = _Needs(processes, cpus, gpus, memory)
+    needs = _Needs(processes, cpus, gpus, memory, allow_command)
     if dry_run:
         print(launcher.plan(name, workers, **needs._asdict()), end="")
         return
@@ -138,6 +140,7 @@ def ray(
     cpus: SharedCpus = None,
     gpus: Gpus = 0,
     memory: Memory = None,
+    allow_command: o.AllowCommandOption = False,
     address: Address = "auto",
     storage: o.StorageOption = None,
 ) -> None:
@@ -147,7 +150,7 @@ def ray(
     """
     from orchestrator import launch
 
-    needs = _Needs(processes, cpus, gpus, memory)
+    needs = _Needs(processes, cpus, gpus, memory, allow_command)
     _start(launch.ray(address=address), name, workers, needs, storage)
 
 
@@ -221,6 +224,7 @@ class _Needs(NamedTuple):
     cpus: float | None
     gpus: int
     memory: str | None
+    allow_command: bool = False
 
 
 def _launcher(name: EngineName, namespace: str | None, address: str) -> Launcher:

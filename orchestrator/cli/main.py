@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from orchestrator.cli import db, launch, reports, run, serve, studies, terminal, winner
+from orchestrator.cli.command import TakesCommand
 from orchestrator.cli.terminal import INTERRUPTED, quieten_tensorflow
 from orchestrator.errors import (
     OrchError,
@@ -54,7 +55,8 @@ for verb in (
     serve.tensorboard,
     serve.doctor,
 ):
-    app.command(verb.__name__.rstrip("_"))(verb)
+    kind = TakesCommand if verb in (run.run, run.create) else None
+    app.command(verb.__name__.rstrip("_"), cls=kind)(verb)
 app.add_typer(db.app, name="db")
 app.add_typer(studies.import_app, name="import")
 app.add_typer(launch.app, name="launch")

@@ -65,6 +65,13 @@ MismatchOption = Annotated[
         help="Take part though the objective's source or a version differs from the study's.",
     ),
 ]
+AllowCommandOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-command",
+        help="Run the study's command though you have not given it on this machine.",
+    ),
+]
 SamplerOption = Annotated[
     str | None,
     typer.Option("--sampler", metavar="NAME", help="tpe (default), random, cmaes, gp, qmc, …"),
@@ -145,7 +152,7 @@ _PLACES = {
 def write_spec(
     *,
     file: Path | None,
-    objective: str | None,
+    objective: str | list[str] | None,
     name: str | None,
     options: Mapping[str, Any],
     sets: list[str] | None,
@@ -155,7 +162,7 @@ def write_spec(
 
     Args:
         file: a spec file.
-        objective: what the study runs.
+        objective: what the study runs; a list is a command.
         name: the study's name; None: the file's or the objective's.
         options: by name, whatever else a verb was given.
         sets: of ``--set``.
@@ -188,7 +195,7 @@ def write_spec(
         _put(document, "study", "name", name)
     study = document.get("study")
     if isinstance(study, dict) and "name" not in study and "objective" in study:
-        study["name"] = StudySpec.default_name(str(study["objective"]))
+        study["name"] = StudySpec.default_name(study["objective"])
     return StudySpec.parse(document)
 
 

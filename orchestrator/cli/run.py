@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.cli import options as o
+from orchestrator.cli.command import command_of
 from orchestrator.cli.terminal import interrupts, say_stopped
 from orchestrator.errors import OrchError, StorageError, UsageError
 
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     objective: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="OBJECTIVE|FILE.toml", help="As mnist, pkg.mod:f, kt:pkg.mod:f or study.toml."
+            metavar="OBJECTIVE|FILE.toml",
+            help="As mnist, pkg.mod:f, kt:pkg.mod:f or study.toml; none before -- COMMAND.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     study: Annotated[
         str | None, typer.Option("--study", metavar="NAME", help="Default: the objective's name.")
     ] = None,
@@ -52,10 +56,13 @@ def run(
     from orchestrator import create_study
     from orchestrator import workers as local
 
-    file = Path(objective) if objective.endswith(".toml") else None
+    command = command_of(context)
+    file = Path(objective) if objective and objective.endswith(".toml") else None
+    named = None if file else objective
+    _check_objective(named, file, command, "orch run OBJECTIVE")
     spec = o.write_spec(
         file=file,
-        objective=None if file else objective,
+        objective=command or named,
         name=study,
         options=given,
         sets=sets,
@@ -68,6 +75,7 @@ def run(
 
 
 def create(
+    context: typer.Context,
     name: o.NameArgument,
     objective: Annotated[
         str | None, typer.Option("--objective", metavar="OBJECTIVE", help="As mnist or pkg.mod:f.")
@@ -95,13 +103,15 @@ def create(
     Example: orch create mlp --objective mnist --trials 60 --epochs 8
     """
     given = locals()
-    if (objective is None) == (spec is None):
+    command = command_of(context)
+    if objective is not None and spec is not None:
         raise UsageError("name the objective with --objective, or a file with --spec, one of them")
+    _check_objective(objective, spec, command, "--objective")
     from orchestrator import create_study
 
     written = o.write_spec(
         file=spec,
-        objective=objective,
+        objective=command or objective,
         name=name,
         options=given,
         sets=sets,
@@ -120,6 +130,7 @@ def resume(
     workers: o.WorkersOption = None,
     gpus: o.GpusOption = None,
     allow_mismatch: o.MismatchOption = False,
+    allow_command: o.AllowCommandOption = False,
     storage: o.StorageOption = None,
 ) -> int:
     """Take up an interrupted, stopped or failed study, or raise its budget.
@@ -133,9 +144,8 @@ def resume(
 
     local.check(workers=workers, gpus=gpus)
     study = load_study(name, storage=storage)
-    return _work_and_report(
-        study.resume(trials=trials, add=add, allow_mismatch=allow_mismatch), workers, gpus
-    )
+    study.resume(trials=trials, add=add, allow_mismatch=allow_mismatch, allow_command=allow_command)
+    return _work_and_report(study, workers, gpus)
 
 
 def worker(
@@ -156,6 +166,7 @@ def worker(
         ),
     ] = False,
     allow_mismatch: o.MismatchOption = False,
+    allow_command: o.AllowCommandOption = False,
     metrics: o.MetricsPortOption = None,
     storage: o.StorageOption = None,
 ) -> int:
@@ -176,12 +187,40 @@ def worker(
                 timeout=timeout,
                 wait=wait,
                 allow_mismatch=allow_mismatch,
+                allow_command=allow_command,
                 metrics=metrics,
             )
     except KeyboardInterrupt:
         rest = "nothing is lost: what these workers ran is given back"
         return say_stopped(lambda: load_study(name, storage=storage), rest)
     return 0
+
+
+def _check_objective(
+    objective: str | None, file: Path | None, command: list[str] | None, how: str
+) -> None:
+    """Refuse a study that is told two objectives, or none.
+
+    Raises:
+        UsageError: it is.
+    """
+    if command is None:
+        if objective is None and file is None:
+            raise UsageError(f"name the objective with {how}, or a command behind --")
+        return
+    if not command:
+        raise UsageError("nothing stands behind --; write a command, e.g. -- python train.py")
+    if objective is not None:
+        raise UsageError(
+            f"{objective} and the command behind -- are both objectives; give one of them"
+        )
+    from orchestrator import StudySpec
+
+    study = StudySpec.read(file).get("study") if file else None
+    if isinstance(study, dict) and "objective" in study:
+        raise UsageError(
+            f"{file} names the objective, and so does the command behind --; give one of them"
+        )
 
 
 def _work_and_report(study: Study, workers: int | None, gpus: str | None) -> int:

@@ -29,6 +29,7 @@ class Job:
         cpus: CPU cores of one; a fraction where the launcher can share a core out.
         gpus: GPUs of one.
         memory: memory of one, as the launcher writes it; None: its default.
+        allow_command: they run the study's command on machines where nobody has given it.
     """
 
     study: str
@@ -36,10 +37,12 @@ class Job:
     cpus: float = 1
     gpus: int = 0
     memory: str | None = None
+    allow_command: bool = False
 
     def arguments(self) -> list[str]:
         """The words after ``orch``."""
-        return ["worker", self.study, "--processes", str(self.processes)]
+        allowed = ["--allow-command"] if self.allow_command else []
+        return ["worker", self.study, "--processes", str(self.processes), *allowed]
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Launcher(ABC):
         cpus: float | None = None,
         gpus: int = 0,
         memory: str | None = None,
+        allow_command: bool = False,
         storage: str | None = None,
     ) -> str:
         """Start workers for a study.
@@ -101,6 +105,8 @@ class Launcher(ABC):
                 per process.
             gpus: GPUs of each.
             memory: memory of each, as the launcher writes it; None: its default.
+            allow_command: they run the study's command, where its objective is one, on machines
+                where you have not given it.
             storage: a URL that the workers reach, too; None: ``ORCH_STORAGE``. Workers on
                 Kubernetes take theirs from a Secret; this one is where the study is looked for.
 
@@ -113,7 +119,7 @@ class Launcher(ABC):
             NoSuchStudy: there is no study of that name.
             OrchError: the launcher refused.
         """
-        job = Job(study, processes, cpus or processes, gpus, memory)
+        job = Job(study, processes, cpus or processes, gpus, memory, allow_command)
         with _exported(storage):
             if self.hands_storage_on or os.environ.get(_STORAGE):
                 _check(study, storage)
@@ -128,13 +134,15 @@ class Launcher(ABC):
         cpus: float | None = None,
         gpus: int = 0,
         memory: str | None = None,
+        allow_command: bool = False,
     ) -> str:
         """What :meth:`start` would hand to the launcher; it starts nothing.
 
         Example:
             print(orch.launch.slurm().plan("mlp", workers=8))
         """
-        return self.planned(Job(study, processes, cpus or processes, gpus, memory), workers)
+        job = Job(study, processes, cpus or processes, gpus, memory, allow_command)
+        return self.planned(job, workers)
 
     def scale(self, study: str, workers: int, *, storage: str | None = None) -> None:
         """Scale to this number of workers; those that are too many return their trials.

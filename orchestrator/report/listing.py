@@ -28,6 +28,7 @@ from orchestrator.report.verdict import decision
 from orchestrator.report.winner import Confirmed
 from orchestrator.search.conditional import condition_words, configurations
 from orchestrator.search.space import count, describe
+from orchestrator.spec.command import reference_of
 from orchestrator.spec.conditions import Conditions
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
@@ -139,7 +140,7 @@ def read_studies(database: Database) -> StudyList:
     return StudyList(
         StudyInfo(
             row["name"],
-            row["objective"],
+            reference_of(row["objective"]),
             state_word(row["state"], row["finished"], row["budget"]),
             row["finished"],
             row["budget"],

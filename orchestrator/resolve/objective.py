@@ -58,6 +58,8 @@ def make_objective(spec: StudySpec) -> Objective:
         maximize=spec.study.directions[:1] == ("maximize",),
         conditions=Conditions(spec.space),
         reported=spec.study.place_of(spec.pruner.metric),
+        domains={name: distribution(name, domain) for name, domain in spec.space.items()},
+        checkpoint_mb=spec.worker.artifact_limit_mb,
     )
     try:
         return factory(settings)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ from orchestrator.base.extras import DISTRIBUTION
 from orchestrator.base.references import Reference
 from orchestrator.errors import ObjectiveError, StudyFailed
 from orchestrator.resolve.objective import pin_data
+from orchestrator.spec.command import arguments_of, filled, is_command, placeholders
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.training import builtin, handover
@@ -129,6 +130,8 @@ _PACKAGES = {
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
 }
 _MODULE = "module "  # and its name: a module that the objective imports from beside it
+_FILE = "file "  # and its path: a file that a command names
+_OF_COMMANDS = ("orch", "optuna")  # what else it uses is in an environment of its own
 _MOST_NAMED = 4
 # What a report names beside: it affects the numbers, but its version may differ.
 _NAMED = {"scikit-learn": ("scikit-learn",), "numpy": ("numpy",)}
@@ -147,8 +150,12 @@ def software_of(objective: str) -> dict[str, str]:
         The version of each package that is installed; under ``source`` the SHA-256 of the file that
         defines the objective, none where no file does; and under ``module NAME`` that of each
         module of its own package or folder that it imports, itself or through others. What else is
-        installed is left to the versions. Line endings make no difference.
+        installed is left to the versions. Line endings make no difference. Of a command, under
+        ``file PATH`` that of each file that it names.
     """
+    if is_command(objective):
+        files = {_FILE + path: _digest_of_file(path) for path in named_files(objective)}
+        return _versions(_OF_COMMANDS) | files
     pins, place = _versions_and_source(objective), _place_of(objective)
     if place is not None and "source" in pins:
         for name, path in modules_beside(place.module, place.folder):
@@ -158,6 +165,10 @@ def software_of(objective: str) -> dict[str, str]:
 
 def software_here(objective: str, pinned: Mapping[str, str]) -> dict[str, str]:
     """The same of this machine, for what the study has pinned; older studies pin less."""
+    if is_command(objective):
+        named = [key.removeprefix(_FILE) for key in pinned if key.startswith(_FILE)]
+        files = {_FILE + path: _digest_of_file(path) for path in named if os.path.isfile(path)}
+        return _versions(_OF_COMMANDS) | files
     pins, place = _versions_and_source(objective), _place_of(objective)
     if "source" not in pinned:
         pins.pop("source", None)
@@ -178,7 +189,7 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
         then, now = pinned.get(name, "none"), here.get(name, "none")
         if then == now:
             continue
-        if name == "source" or name.startswith(_MODULE):
+        if name == "source" or name.startswith((_MODULE, _FILE)):
             what = "objective's source" if name == "source" else name
             words.append(f"the {what} is {'not to be found here' if now == 'none' else 'another'}")
         else:
@@ -188,13 +199,35 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 
 def _versions_and_source(objective: str) -> dict[str, str]:
-    found = {name: _version(names) for name, names in _PACKAGES.items()}
+    found: dict[str, str | None] = dict(_versions(_PACKAGES))
     place, handed = _place_of(objective), handover.find(objective)
     source = None if place is None else path_of(place.module, place.folder)
     found["source"] = None if source is None else _digest(source)
     if handed is not None:
         found["source"] = handed.digest
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {name: _version(_PACKAGES[name]) for name in packages}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def named_files(command: str) -> list[str]:
+    """The arguments of a command that are files here, also behind ``=`` as in ``--config=a.toml``.
+
+    A program without a slash is looked up on the path, so it is none of them.
+    """
+    program, *arguments = arguments_of(command)
+    found = [program] if "/" in program else []
+    found += [each.partition("=")[2] if "=" in each else each for each in arguments]
+    texts = [filled([each], {}) for each in found if not placeholders(each)]
+    return [path for text in texts for path in text if os.path.isfile(path)]
+
+
+def _digest_of_file(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(names: tuple[str, ...]) -> str | None:

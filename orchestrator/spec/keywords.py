@@ -64,7 +64,7 @@ def spec_of(base: StudySpec | None, keywords: Mapping[str, Any]) -> StudySpec:
             document.setdefault(table, {})[name] = _plain(key, given[key])
     study = document.get("study", {})
     if "name" not in study and "objective" in study:
-        study["name"] = StudySpec.default_name(str(study["objective"]))
+        study["name"] = StudySpec.default_name(study["objective"])
     return StudySpec.parse(document)
 
 

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import UsageError, nearest
+from orchestrator.spec.command import arguments_of, is_command, name_of, reference_of
 from orchestrator.spec.conditions import Conditions
 from orchestrator.spec.domains import Domain, parse_domain
 from orchestrator.spec.durations import Duration, OptionalDuration
@@ -95,6 +96,14 @@ Item = TypeVar("Item")
 OneOrMore = Annotated[Item | tuple[Item, ...], BeforeValidator(_one_or_more)]
 
 
+def _as_reference(value: object) -> object:
+    return reference_of(value) if isinstance(value, list | tuple | str) else value
+
+
+def _as_written(reference: str) -> str | list[str]:
+    return arguments_of(reference) if is_command(reference) else reference
+
+
 class Section(BaseModel):
     """A table of the spec that knows its keys."""
 
@@ -107,10 +116,13 @@ class StudySection(Section):
     name: Annotated[str, AfterValidator(_study_name)] = Field(
         description="Letters, digits, `.`, `_` and `-`, 100 at most."
     )
-    objective: str = Field(
+    objective: Annotated[
+        str, BeforeValidator(_as_reference), PlainSerializer(_as_written, str | list[str])
+    ] = Field(
         min_length=1,
-        description="A registered name, `package.module:function`, or "
-        "`kt:package.module:build_model` of KerasTuner.",
+        description="A registered name, `package.module:function`, "
+        "`kt:package.module:build_model` of KerasTuner, or a command as a list, e.g. "
+        '`["python", "train.py", "--lr", "{lr}"]`.',
     )
     metric: OneOrMore[str] | None = Field(
         default=None,
@@ -393,9 +405,15 @@ class StudySpec(Section):
         return read_toml(Path(path))
 
     @staticmethod
-    def default_name(objective: str) -> str:
-        """A study's name where none is given: the objective's."""
-        last = objective.replace(":", "-").strip()
+    def default_name(objective: object) -> str:
+        """A study's name where none is given: the objective's; of a command, its script's."""
+        try:
+            reference = reference_of(objective)
+        except ValueError:  # parse says what is wrong with it
+            return "study"
+        if is_command(reference):
+            reference = name_of(arguments_of(reference))
+        last = reference.replace(":", "-").strip()
         return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip(".-_") or "study"
 
     def document(self) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class Settings:
         maximize: whether the first metric is maximised.
         conditions: of the spec's ``[space]`` table.
         reported: which of the metrics is reported; by that one trials are pruned.
+        domains: the domains of the spec's ``[space]`` table.
+        checkpoint_mb: the largest checkpoint, in megabytes.
     """
 
     metrics: tuple[str, ...] = ()
@@ -52,6 +54,8 @@ class Settings:
     maximize: bool = False
     conditions: Conditions = field(default_factory=Conditions)
     reported: int = 0
+    domains: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    checkpoint_mb: int = 256
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Trial(Protocol):
         seed: the trial's own.
         steps: how many values it reports when it is never pruned; set by an objective where that
             depends on the trial's parameters. None: unknown.
+        is_leaving: whether its next checkpoint ends it here, because its worker leaves or it was
+            taken back; for an objective that waits for something long.
     """
 
     seed: int
@@ -87,6 +93,9 @@ class Trial(Protocol):
 
     @property
     def number(self) -> int: ...
+
+    @property
+    def is_leaving(self) -> bool: ...
 
     @property
     def params(self) -> dict[str, Any]: ...

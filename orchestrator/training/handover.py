@@ -23,6 +23,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from orchestrator.errors import ObjectiveError
+from orchestrator.spec.command import is_command
 from orchestrator.training.base import Objective
 
 ARRAYS = "arrays:"  # and the start of their digest
@@ -169,6 +170,8 @@ def hand_over(objective: Any) -> Handover:
 
 def is_by_value(reference: str) -> bool:
     """Whether no other process can import an objective, so that it must be handed over."""
+    if is_command(reference):
+        return False
     module, _, attribute = reference.removeprefix(_KERAS_TUNER).rpartition(":")
     return module == "__main__" or "<" in attribute or attribute.endswith("()")
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from orchestrator.base.references import Reference, nearest
 from orchestrator.errors import ObjectiveError, UnknownObjective
+from orchestrator.spec.command import is_command
 from orchestrator.training import handover
 from orchestrator.training.base import Objective, Settings, Trial
 
@@ -32,6 +33,10 @@ def find(reference: str) -> Callable[[Settings], Objective]:
         UnknownObjective: no such name; the message has the nearest one.
         ObjectiveError: the module or the function cannot be loaded.
     """
+    if is_command(reference):
+        from orchestrator.training.command import Command
+
+        return Command.of(reference).with_settings
     handed = handover.find(reference)
     if handed is not None:
         return _objective_of(handed.target, reference)
@@ -50,8 +55,10 @@ def locate(reference: str) -> Reference:
 
     Raises:
         UnknownObjective: no such name; the message has the nearest one.
-        ObjectiveError: a file that it names is missing, or it must be handed over.
+        ObjectiveError: a file that it names is missing, it must be handed over, or it is a command.
     """
+    if is_command(reference):
+        raise ObjectiveError("a command is in no module")
     if handover.is_by_value(reference):
         raise handover.by_value_only(reference)
     if ":" in reference:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from orchestrator.base.files import write_whole
 from orchestrator.errors import DataError, OrchError
 from orchestrator.search.space import Space
+from orchestrator.spec.command import is_command
 from orchestrator.storage.artifacts import ArtifactDamaged, open_artifacts, read_artifact
 from orchestrator.storage.database import Database, Row
 from orchestrator.storage.studies import StoredStudy, find_trial
@@ -65,6 +66,19 @@ class KeptModel:
             raise OrchError(f"the model of trial {self.number} cannot be read: {error}") from None
 
 
+def check_keeps_models(study: StoredStudy) -> None:
+    """Refuse what needs a model of a command.
+
+    Raises:
+        OrchError: the study's objective is a command.
+    """
+    if is_command(study.spec.study.objective):
+        raise OrchError(
+            f"study '{study.name}' runs a command, and a command keeps no model; let it write its "
+            "model itself"
+        )
+
+
 def kept_models(
     database: Database, study: StoredStudy, top: int, winner: int | None = None
 ) -> list[KeptModel]:
@@ -83,6 +97,7 @@ def kept_models(
     store = open_artifacts(settings.artifacts, database, settings.artifact_limit_mb)
     rows = _best_rows(database, study, top)
     if not rows:
+        check_keeps_models(study)
         raise OrchError(
             f"study '{study.name}' has kept no model; make one with: "
             f"orch refit {study.name} --out model{study.facts.model_suffix or '.keras'}"

@@ -34,6 +34,7 @@ from orchestrator.training.predictions import (
 )
 from orchestrator.winner.models import (
     KeptModel,
+    check_keeps_models,
     kept_models,
     load_model,
     recorded_trial,
@@ -150,6 +151,7 @@ def predict_and_draw(
         if out.suffix.lower() != ".png":
             raise UsageError(f"--out {out} must end in .png, as digits.png")
         check_out(out)
+    check_keeps_models(study)
     if study.data is None:
         raise OrchError(f"study '{study.name}' has no data set to predict")
     if model is not None and not model.is_file():

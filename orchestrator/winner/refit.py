@@ -28,7 +28,7 @@ from orchestrator.resolve.pins import versions
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, find_trial
 from orchestrator.training.base import Refit
-from orchestrator.winner.models import holds_weights
+from orchestrator.winner.models import check_keeps_models, holds_weights
 from orchestrator.winner.retraining import RecordedStudy, RecordedTrial, retraining
 from orchestrator.worker.seeds import derive
 
@@ -95,6 +95,7 @@ def refit(
 
 def _check_out(study: StoredStudy, out: Path) -> None:
     """Check where the model is to go, before minutes are spent on it."""
+    check_keeps_models(study)
     suffix = make_objective(study.spec).model_suffix
     if suffix is None:
         raise OrchError(

@@ -178,6 +178,8 @@ class RecordedTrial(HookedTrial):
     def should_prune(self) -> bool:
         return self._pruned_at is not None and max(self.reported, default=0) >= self._pruned_at
 
+    is_leaving = False
+
     def checkpoint(
         self, step: int, capture: Callable[[], Mapping[str, NDArray[Any]]] | None
     ) -> None:

@@ -15,6 +15,7 @@ from typing import TextIO
 from uuid import UUID
 
 from orchestrator.errors import OrchError
+from orchestrator.spec.command import is_command
 from orchestrator.storage.claims import worker_id
 from orchestrator.training import handover
 from orchestrator.training.registry import locate
@@ -51,7 +52,7 @@ def main() -> int:
         )
         _leave_on_signals(worker)
         started.append(worker)
-        if not handover.is_handed_over(worker.objective):
+        if not (is_command(worker.objective) or handover.is_handed_over(worker.objective)):
             locate(worker.objective).run_from_here()
         worker.run()
     except OrchError as error:

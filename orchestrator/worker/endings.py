@@ -34,7 +34,7 @@ from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
 from orchestrator.storage.storable import clean
 from orchestrator.storage.url import hide
-from orchestrator.training import builtin
+from orchestrator.training import builtin, command
 
 # Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
 _NOT_USERS = (
@@ -45,7 +45,7 @@ _NOT_USERS = (
 # Libraries of the user's home, of the system, or of another environment on the path.
 _INSTALLED = {"site-packages", "dist-packages"}
 # These depend on what else runs on the machine, so that they may not come again.
-_PASSING = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
+_PASSING = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError", "CommandKilled"}
 _LONGEST_MESSAGE = 2_000
 LONGEST_LOG = 20_000  # characters that are kept of the end of a trial's log
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -113,12 +113,14 @@ def signature_of(error: BaseException) -> str | None:
         return f"{kind} {place[0]}:{place[1]}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and _is_check(Path(frames[-1].filename))
-    return f"{kind} {words_of(error)}" if ours else None
+    words = words_of(error)
+    return f"{kind} {words}" if ours and not any(each in words for each in _PASSING) else None
 
 
 def _is_check(path: Path) -> bool:
     """Whether a source file is one that checks what an objective hands over."""
-    return path.parent == Path(__file__).parent or path == Path(storable.__file__)
+    checking = (Path(storable.__file__), Path(command.__file__))
+    return path.parent == Path(__file__).parent or path in checking
 
 
 def users_line(error: BaseException) -> tuple[str, int] | None:

@@ -263,7 +263,8 @@ class Trial(ResumableTrial):
         if self._leave_if_asked(step, capture):
             return
         self._checkpoints.check()
-        if step == self._pause_after:
+        # Later where an objective reports several steps between two checkpoints.
+        if self._pause_after is not None and step >= self._pause_after:
             if capture is not None:
                 self._save_and_flush(self._capture(step, capture))
             raise TrialPaused
@@ -271,6 +272,11 @@ class Trial(ResumableTrial):
             return
         if self._checkpoints.are_due() and not self._is_last(step):
             self._checkpoints.save(self.id, self._capture(step, capture))
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the next checkpoint ends the trial here; see :class:`base.Trial`."""
+        return self._stop.asked or self._reporter.lost
 
     def offer_model(self, value: float, save: Callable[[Path], object]) -> None:
         """Offer the finished model; it is kept if the trial is among the study's best.
@@ -306,6 +312,8 @@ class Trial(ResumableTrial):
 
     def _leave_if_asked(self, step: int, capture: Capture | None) -> bool:
         """End the trial here when it must. True: it must, but this was its last step."""
+        if self._reporter.lost:
+            raise LeaseLost
         cut_off = self._is_cut_off
         if not (cut_off or self._stop.asked):
             return False
@@ -319,7 +327,8 @@ class Trial(ResumableTrial):
                 self._save_here(state)
             raise DatabaseLost
         if state is not None:
-            self._save_and_flush(state)
+            self._checkpoints.save(self.id, state)
+        self._checkpoints.flush(_FLUSH_SECONDS)  # an earlier one may still be on its way
         raise TrialInterrupted
 
     def _save_and_flush(self, state: Checkpoint) -> None:

@@ -10,7 +10,7 @@ SELECT 1 FROM studies s LEFT JOIN orch.study o USING (study_id)
 WHERE s.study_name = %(name)s AND o.study_id IS NULL
 
 -- list_studies --
-SELECT s.study_name AS name, o.spec #>> '{study,objective}' AS objective, o.budget, o.state,
+SELECT s.study_name AS name, o.spec #> '{study,objective}' AS objective, o.budget, o.state,
        o.reason,
        count(*) FILTER (WHERE t.state IN ('COMPLETE', 'PRUNED')) AS finished,
        count(*) FILTER (WHERE t.state = 'RUNNING') AS running,
