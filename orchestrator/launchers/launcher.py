@@ -77,7 +77,11 @@ class Launcher(ABC):
         return shlex.join(["orch", "launch", verb, self.name, study, *more])
 
     def where(self) -> Sequence[str]:
-        """The options that name the cluster; without any it is found by itself."""
+        """The options that name the cluster; none: it is found without any.
+
+        Example:
+            orch.launch.kubernetes(namespace="lab").where()
+        """
         return ()
 
     def start(
