@@ -31,5 +31,6 @@ class WitnessedQuadratic(Quadratic):  # type: ignore[misc]  # loaded by its path
 
 
 class WitnessedDigits(Digits):  # type: ignore[misc]  # loaded by its path
-    def __call__(self, trial: Trial) -> float:
-        return float(super().__call__(_Witness(trial)))
+    def __call__(self, trial: Trial) -> list[float]:
+        values: list[float] = super().__call__(_Witness(trial))
+        return values

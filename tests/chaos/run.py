@@ -302,11 +302,12 @@ class Chaos:
             expected = [str(step) for step in range(1, self.options.steps + 1)]
             if trial.state == "COMPLETE" and list(trial.intermediate) != expected:
                 self.violations.append(f"trial {trial.number} has steps {list(trial.intermediate)}")
-        best = self.database.execute(
+        rows = self.database.execute(
             "SELECT CASE d.direction WHEN 'MAXIMIZE' THEN max(v.value) ELSE min(v.value) END AS best "
             "FROM trials t JOIN trial_values v USING (trial_id) JOIN study_directions d "
             "USING (study_id) WHERE t.state = 'COMPLETE' GROUP BY d.direction"
-        )[0]["best"]
+        )
+        best = rows[0]["best"] if rows else None
         if summary.best is None or summary.best.value != best:
             self.violations.append(f"best reported {summary.best}, best recorded {best}")
 

@@ -27,7 +27,7 @@ EXAMPLES: dict[str, tuple[str, Direction, dict[str, Any]]] = {
     "xgboost_rounds": ("xgboost", "minimize", {"eta": 0.1, "max_depth": 3}),
     "lightgbm_rounds": ("lightgbm", "minimize", {"learning_rate": 0.1, "num_leaves": 8}),
 }
-OTHERS = {"kerastuner"}  # tests/test_examples.py
+OTHERS = {"kerastuner", "train"}  # tests/test_examples.py
 _CHECKPOINT = """
     SELECT 1 FROM orch.checkpoint JOIN trials USING (trial_id) JOIN studies USING (study_id)
     WHERE study_name = %(name)s AND step >= 2
