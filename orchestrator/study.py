@@ -476,7 +476,7 @@ class Study:
                 and what it printed last.
 
         Raises:
-            OrchError: there is no such trial.
+            OrchError: the study has no trial of that number.
             StorageError: the storage is out of reach.
         """
         if trial is not None:
@@ -498,7 +498,7 @@ class Study:
             trial: the trial's number.
 
         Raises:
-            OrchError: there is no such trial.
+            OrchError: the study has no trial of that number.
             StorageError: the storage is out of reach.
         """
         return printed(self._database, self._stored(), trial)
@@ -515,7 +515,7 @@ class Study:
             trial: the trial's number; it may be waiting.
 
         Raises:
-            OrchError: there is no such trial.
+            OrchError: the study has no trial of that number.
             StorageError: the storage is out of reach when it begins; later, it is waited for.
         """
         return follow(self._database, self._stored(), trial)

@@ -21,7 +21,7 @@ def printed(database: Database, study: StoredStudy, number: int) -> str:
     """What a trial has printed, the newest 64 KiB of each lease; empty: nothing.
 
     Raises:
-        OrchError: there is no such trial.
+        OrchError: the study has no trial of that number.
         StorageError: the database is out of reach.
     """
     trial = find_end(database, study, number)
@@ -34,7 +34,7 @@ def follow(database: Database, study: StoredStudy, number: int) -> Iterator[str]
 
     Raises:
         NoSuchStudy: the study was deleted meanwhile.
-        OrchError: there is no such trial.
+        OrchError: the study has no trial of that number.
         StorageError: the database is out of reach when it begins.
     """
     seen: dict[tuple[str, int], int] = {}

@@ -27,7 +27,7 @@ def trial_page(database: Database, study: StoredStudy, trial_number: int) -> str
     """A trial's state, values and parameters, how it ran, why it failed, and what it printed last.
 
     Raises:
-        OrchError: there is no such trial.
+        OrchError: the study has no trial of that number.
         StorageError: the database is out of reach.
     """
     trial_id = find_end(database, study, trial_number)["trial_id"]

@@ -225,7 +225,7 @@ def attach(
     Optuna lets nobody write to the trial itself.
 
     Raises:
-        OrchError: there is no such trial.
+        OrchError: the study has no trial of that number.
     """
     from optuna.artifacts.exceptions import ArtifactNotFound
 

@@ -475,7 +475,7 @@ class Claims:
             trial_id: Optuna's id of the trial.
             lease: counts those that the worker has had; this one may have ended.
             text: the newest part.
-            lines: how many it has printed, with those that are no longer in the text.
+            lines: how many it has printed, including those dropped from the text.
             ended: nothing more comes.
         """
         self._database.call(

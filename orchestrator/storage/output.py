@@ -22,7 +22,7 @@ class Output:
     Attributes:
         lease: which one; it is not the same in two outputs.
         text: the newest part.
-        lines: how many whole lines it has printed, with those that are no longer in the text.
+        lines: how many whole lines it has printed, including those dropped from the text.
         ended: nothing more comes.
     """
 
@@ -33,7 +33,7 @@ class Output:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the oldest lines are no longer in the text."""
+        """Whether the oldest lines were dropped from the text."""
         return self.lines > self.text.count("\n")
 
 

@@ -167,7 +167,7 @@ def recorded_trial(study: StoredStudy, trials: list[FrozenTrial], number: int) -
     """A trial with its recorded parameters, for what is built or loaded by them.
 
     Raises:
-        OrchError: there is no such trial.
+        OrchError: the study has no trial of that number.
     """
     frozen = find_trial(trials, number, study.name)
     seed = training_seed(study.spec.training.seed, frozen)

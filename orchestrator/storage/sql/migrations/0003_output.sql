@@ -7,7 +7,7 @@ CREATE TABLE orch.output (
     worker_id uuid NOT NULL,
     -- Counts the leases that the worker has had.
     lease integer NOT NULL,
-    -- How many lines it has printed, with those that are no longer in the body.
+    -- How many lines it has printed, including those dropped from the body.
     lines bigint NOT NULL,
     -- Nothing more comes.
     ended boolean NOT NULL,
