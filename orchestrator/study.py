@@ -488,7 +488,7 @@ class Study:
 
         It has what the worker process and all that the objective starts wrote to standard output
         and standard error, without colours and earlier states of progress bars. Each attempt has
-        its own, as a retry is another trial. Trials of ``run(workers=0)`` print to your own output,
+        its own: a retry is a new trial. Trials of ``run(workers=0)`` print to your own output,
         which is not stored.
 
         Example:

@@ -123,7 +123,8 @@ class Kubernetes(Launcher):
         """kubectl's own choice by a selector fails for all pods where one has not started."""
         name = pod["metadata"]["name"]
         if not _has_started(pod):
-            return f"== {name}\n(it waits: {_state(pod)})"
+            word = "it waits" if pod["status"]["phase"] == "Pending" else "it has no output"
+            return f"== {name}\n({word}: {_state(pod)})"
         try:
             text = self._kubectl("logs", name, f"--tail={_TAIL_LINES}")
         except OrchError as error:  # e.g. it has gone meanwhile

@@ -32,7 +32,7 @@ class CheckpointFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def size(self) -> int | None:
-        """The bytes of its files; None: there is no file."""
+        """The bytes of its files; None: it holds no files."""
         sizes = [facts.st_size for _, facts in self._entries() if not stat.S_ISDIR(facts.st_mode)]
         return sum(sizes) if sizes else None
 

@@ -56,7 +56,7 @@ class CommandKilled(RuntimeError):
 class Command(Objective):
     """A command as the objective: a program in any language, run once for each trial.
 
-    A parameter's name in braces stands for its value; ``{{`` is a brace. There is no shell. A line
+    A parameter's name in braces stands for its value; ``{{`` is a brace. No shell runs it. A line
     of JSON with a ``step`` on standard output is a report, and the last line with the metric is the
     trial's value.
 

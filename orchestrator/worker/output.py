@@ -361,7 +361,7 @@ def shown_lines(text: str, has_gpu: bool) -> str:
 
     Args:
         text: whole lines.
-        has_gpu: the process was given a GPU; without one, that CUDA does not start is no error.
+        has_gpu: the process was given a GPU; without one, a failed start of CUDA is expected.
     """
     level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", _DEFAULT_LEVEL)
     silent = _SEVERITIES[: int(level)] if level.isdigit() else ""

@@ -196,7 +196,7 @@ class WorkerProcess:
         return self._output.trials
 
     def forget_sent_output(self) -> None:
-        """What its trials printed and is stored is no longer needed."""
+        """Drop the output of its trials that has been stored."""
         self._output.forget_sent()
 
     def last_lines(self) -> str:

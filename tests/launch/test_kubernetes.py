@@ -100,6 +100,7 @@ def pod(name: str, phase: str = "Running", **changes: Any) -> dict[str, Any]:
 
 
 WAITING = {"state": {"waiting": {"reason": "ContainerCreating"}}}
+EVICTED = {"metadata": {"name": "evicted"}, "spec": {}, "status": {"phase": "Failed"}}
 FAILED = (
     "Failed",
     "PodFailurePolicy",
@@ -192,12 +193,14 @@ def test_status_tells_waiting_running_and_terminating_pods_apart(
 def test_logs_of_the_others_are_shown_though_one_pod_waits(orch: Orch, cluster: Cluster) -> None:
     cluster.set_job("mlp", 3)
     cluster.set(
-        pods=[pod("a"), pod("b", "Pending", **WAITING), pod("gone")], logs={"a": "trial 0 ends"}
+        pods=[pod("a"), pod("b", "Pending", **WAITING), pod("gone"), EVICTED],
+        logs={"a": "trial 0 ends"},
     )
     text = orch.ok("launch", "logs", "kubernetes", "mlp")
     assert "== a\ntrial 0 ends\n" in text
     assert "== b\n(it waits: ContainerCreating)" in text
     assert "== gone\n(kubectl failed: " in text
+    assert "== evicted\n(it has no output: Failed)" in text
 
 
 def test_a_study_that_is_not_in_the_named_storage_starts_no_job(
