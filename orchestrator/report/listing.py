@@ -26,6 +26,7 @@ from orchestrator.report.section import section
 from orchestrator.report.summary import Summary, TrialSummary
 from orchestrator.report.verdict import decision
 from orchestrator.report.winner import Confirmed
+from orchestrator.search.auto import samplers_used
 from orchestrator.search.conditional import condition_words, configurations
 from orchestrator.search.space import count, describe
 from orchestrator.spec.command import reference_of
@@ -33,7 +34,7 @@ from orchestrator.spec.conditions import Conditions
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.storage.studies import StoredStudy, found_domains
+from orchestrator.storage.studies import StoredStudy, found_domains, read_trials
 
 
 def table(
@@ -170,6 +171,9 @@ def study_page(database: Database, study: StoredStudy) -> str:
         f"# state: {state}{reason}; {done} of {progress['budget']} trials done, "
         f"{progress['running']} running, {progress['failed']} failed",
     ]
+    used = samplers_used(study.spec, read_trials(database, study))
+    if used is not None:
+        parts.append(f"# drawn: {used}")
     if study.data:
         facts = ", ".join(
             f"{key} {value}" for key, value in study.data.items() if value is not None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.errors import UsageError
 from orchestrator.resolve.objective import facts_of, make_objective
 from orchestrator.resolve.pins import check_data, check_software, compare_data, record_mismatch
 from orchestrator.resolve.resolve import resolve
+from orchestrator.search.auto import AUTO
 from orchestrator.search.plans import is_planned
 from orchestrator.spec.facts import ObjectiveFacts
-from orchestrator.spec.model import StudySpec
+from orchestrator.spec.model import SamplerSection, StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import (
     StoredStudy,
@@ -62,6 +63,7 @@ def create_or_resume(
     stored = read(database, name)
     if stored is None:
         return Resumed(insert(database, resolved))
+    resolved = replace(resolved, spec=_as_meant(resolved.spec, stored.spec))
     trials = max(stored.spec.study.trials, resolved.spec.study.trials)
     differences = stored.spec.with_budget(trials).differences(resolved.spec)
     fixed = [each for each in differences if _is_fixed(each, stored.spec, resolved.spec)]
@@ -80,6 +82,14 @@ def create_or_resume(
         if take_new and (differences or mismatch):
             replace_spec(database, stored, resolved)
     return Resumed(open_study(database, name), mismatch)
+
+
+def _as_meant(spec: StudySpec, stored: StudySpec) -> StudySpec:
+    """A spec that names no sampler, as it was meant when its study was stored: TPE, before auto."""
+    was_default = stored.sampler == SamplerSection(name="tpe")
+    if spec.sampler.name != AUTO or "name" in spec.sampler.model_fields_set or not was_default:
+        return spec
+    return spec.model_copy(update={"sampler": stored.sampler})
 
 
 # By these the trials so far were measured: others could not be compared with them. A budget is

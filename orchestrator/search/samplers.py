@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import UsageError
+from orchestrator.search.auto import AUTO, CHEAP
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec.model import StudySpec
@@ -49,19 +51,28 @@ _ONE_SEQUENCE = {"qmc", "mixed-gp"}
 _BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}
 
 
-def build_sampler(spec: StudySpec, trial_seed: int | None = None) -> BaseSampler:
+def build_sampler(
+    spec: StudySpec, trial_seed: int | None = None, chosen: str | None = None
+) -> BaseSampler:
     """The spec's sampler; a worker makes one for each trial.
 
     Args:
         spec: the study.
         trial_seed: seeds the draw of one trial, so that it depends on the study's seed, the
             trial's number and the trials seen, not on which worker draws. None: the study's seed.
+        chosen: the sampler's name where the spec leaves it to ``auto``; None: the spec's own.
 
     Raises:
         UsageError: unknown name or option, or an impossible value.
     """
-    name, options = spec.sampler.name, spec.sampler.options
-    strategy = choose({**SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}, "sampler", name)
+    name, options = chosen or spec.sampler.name, spec.sampler.options
+    if spec.sampler.name == AUTO and options:
+        raise UsageError(
+            f"auto has no options, but sampler.{min(options)} is set; name the sampler, or remove "
+            "the key"
+        )
+    known = {AUTO: SAMPLERS[CHEAP], **SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}
+    strategy = choose(known, "sampler", name)
     shared = trial_seed is None or name in _ONE_SEQUENCE
     filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
     sampler: BaseSampler = strategy.build("sampler", {} if name in PLANS else options, **filled)

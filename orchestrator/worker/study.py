@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base.optuna_internals import HookedStudy, with_one_direction
 from orchestrator.resolve.objective import full_steps, search_space
+from orchestrator.search.auto import AUTO, choose
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
@@ -43,6 +44,7 @@ class WorkerStudy(HookedStudy):
         brackets: of a study that promotes trials; None of any other.
         terminator: may end the search after any trial; None: there is none.
         ends_because: why no further trial is wanted; None: nobody has called :meth:`stop`.
+        chosen_sampler: the name of the running trial's sampler.
     """
 
     def __init__(self, stored: StoredStudy, objective: Objective, storage: WorkerStorage) -> None:
@@ -64,6 +66,7 @@ class WorkerStudy(HookedStudy):
         self.brackets = build_brackets(self.spec, steps)
         self.terminator = build_terminator(self.spec)
         self.ends_because: str | None = None
+        self.chosen_sampler = self.spec.sampler.name
         self._is_samplers_turn = False
 
     @property
@@ -80,7 +83,12 @@ class WorkerStudy(HookedStudy):
         """Make the trial's sampler, whose draws do not depend on which worker draws."""
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
         self.forget_trials()
-        self.sampler = build_sampler(self.spec, derive(self.spec.training.seed, "sampler", number))
+        chosen = self.spec.sampler.name
+        if chosen == AUTO:
+            chosen = choose(self.spec, number, self.get_trials(deepcopy=False)).sampler
+        self.chosen_sampler = chosen
+        seed = derive(self.spec.training.seed, "sampler", number)
+        self.sampler = build_sampler(self.spec, seed, chosen)
 
     @property
     def may_end(self) -> bool:

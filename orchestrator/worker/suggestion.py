@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,11 @@ class SuggestingTrial(HookedTrial):
     Args:
         study: the study with its sampler and space.
         trial: the claimed trial.
+
+    Attributes:
+        drawn_by: the name of the sampler, once it has drawn a parameter; None: all were queued, or
+            drawn in an earlier attempt.
+        draw_seconds: how long the sampler has thought about them.
     """
 
     study: WorkerStudy
@@ -57,6 +63,8 @@ class SuggestingTrial(HookedTrial):
         self._conditions = study.conditions
         self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
         self._ahead: set[str] = set()  # drawn because others depend on them; not asked for yet
+        self.drawn_by: str | None = None
+        self.draw_seconds = 0.0
 
     def _ask_sampler(self) -> None:
         """Make Optuna's own part of the trial."""
@@ -123,9 +131,17 @@ class SuggestingTrial(HookedTrial):
 
     def _draw(self, name: str, domain: BaseDistribution) -> Any:
         """The value of a parameter: enqueued, of an earlier attempt, or the sampler's."""
-        if name in self.fixed and name not in self.frozen.distributions:
+        if name in self.frozen.distributions:
+            return super().suggest(name, domain)
+        if name in self.fixed:
             check_enqueued(name, self.fixed[name], domain)
-        return super().suggest(name, domain)
+        elif not domain.single():
+            self.drawn_by = self.study.chosen_sampler
+        began = time.monotonic()
+        try:
+            return super().suggest(name, domain)
+        finally:
+            self.draw_seconds += time.monotonic() - began
 
     def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:

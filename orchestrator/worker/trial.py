@@ -25,6 +25,7 @@ from orchestrator.base import facts
 from orchestrator.base.backoff import Stop
 from orchestrator.base.printed import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
+from orchestrator.search.auto import AUTO, MODEL
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.plans.promotion import pause_after
 from orchestrator.storage.claims import Claim, Claims, Failure
@@ -456,7 +457,16 @@ class Trial(ResumableTrial):
             **self._worker,
             facts.SECONDS: round(self.seconds, 3),
             facts.SEED: self.seed,
+            **self._sampler(),
         }
+
+    def _sampler(self) -> dict[str, Any]:
+        """Which sampler drew it, where the study leaves that open."""
+        if self.drawn_by is None or self.study.spec.sampler.name != AUTO:
+            return {}
+        if self.drawn_by != MODEL:
+            return {facts.SAMPLER: self.drawn_by}
+        return {facts.SAMPLER: self.drawn_by, facts.DRAW_SECONDS: round(self.draw_seconds, 4)}
 
     def _last_value(self) -> list[float] | None:
         # Optuna's rule: the value of a pruned trial is the last one that it reported.
