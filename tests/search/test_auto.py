@@ -20,10 +20,14 @@ def _spec(**study: Any) -> StudySpec:
 
 
 def _trial(
-    seconds: float = 60.0, state: TrialState = TrialState.COMPLETE, **attributes: Any
+    seconds: float = 60.0,
+    state: TrialState = TrialState.COMPLETE,
+    values: dict[int, float] | None = None,
+    **attributes: Any,
 ) -> FrozenTrial:
     made = create_trial(
         state=state,
+        intermediate_values=values,
         value=1.0 if state == TrialState.COMPLETE else None,
         user_attrs=attributes,
     )
@@ -55,6 +59,19 @@ def test_many_workers_draw_at_random_until_trials_have_finished() -> None:
 def test_several_metrics_are_searched_by_tpe() -> None:
     spec = _spec(metric=["accuracy", "seconds"])
     assert choose(spec, 50, [_trial() for _ in range(50)]).sampler == "tpe"
+
+
+def test_a_study_whose_trials_are_pruned_is_tpes() -> None:
+    pruned = [_trial(state=TrialState.PRUNED, values={1: 0.5, 3: 0.4}) for _ in range(2)]
+    choice = choose(_spec(), 20, [*[_trial() for _ in range(18)], *pruned])
+    assert (choice.sampler, choice.reason) == ("tpe", "trials are pruned")
+    rare = [*[_trial() for _ in range(19)], pruned[0]]
+    assert choose(_spec(), 20, rare).sampler == "mixed-gp"
+
+
+def test_trials_without_a_number_are_not_pruned_ones() -> None:
+    trials = [_trial(state=TrialState.PRUNED) for _ in range(20)]  # the objective returned NaN
+    assert choose(_spec(), 20, trials).sampler == "mixed-gp"
 
 
 def test_short_trials_are_drawn_by_tpe() -> None:
