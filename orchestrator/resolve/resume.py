@@ -8,10 +8,9 @@ from orchestrator.errors import UsageError
 from orchestrator.resolve.objective import facts_of, make_objective
 from orchestrator.resolve.pins import check_data, check_software, compare_data, record_mismatch
 from orchestrator.resolve.resolve import resolve
-from orchestrator.search.auto import AUTO
 from orchestrator.search.plans import is_planned
 from orchestrator.spec.facts import ObjectiveFacts
-from orchestrator.spec.model import SamplerSection, StudySpec
+from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import (
     StoredStudy,
@@ -85,11 +84,14 @@ def create_or_resume(
 
 
 def _as_meant(spec: StudySpec, stored: StudySpec) -> StudySpec:
-    """A spec that names no sampler, as it was meant when its study was stored: TPE, before auto."""
-    was_default = stored.sampler == SamplerSection(name="tpe")
-    if spec.sampler.name != AUTO or "name" in spec.sampler.model_fields_set or not was_default:
-        return spec
-    return spec.model_copy(update={"sampler": stored.sampler})
+    """A spec with the defaults of when its study was stored: TPE, and duplicates."""
+    given, was = spec.sampler.model_fields_set, stored.sampler
+    update: dict[str, object] = {}
+    if "name" not in given and was.name == "tpe" and not was.options:
+        update["name"] = was.name
+    if "duplicates" not in given and was.duplicates:
+        update["duplicates"] = True
+    return spec.model_copy(update={"sampler": spec.sampler.model_copy(update=update)})
 
 
 # By these the trials so far were measured: others could not be compared with them. A budget is

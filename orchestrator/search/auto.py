@@ -64,7 +64,9 @@ def choose(spec: StudySpec, number: int, trials: Sequence[FrozenTrial]) -> Choic
     done = [each for each in trials if each.state in _DONE]
     if number < _FIRST_TRIALS or len(done) < _LEAST_FINISHED:
         return Choice(FIRST)
-    cut_short = [each for each in done if each.state == TrialState.PRUNED and each.intermediate_values]
+    cut_short = [
+        each for each in done if each.state == TrialState.PRUNED and each.intermediate_values
+    ]
     if len(cut_short) >= _LARGEST_SHARE_PRUNED * len(done):
         return Choice(CHEAP, "trials are pruned")
     if len(done) > _MOST_FINISHED:

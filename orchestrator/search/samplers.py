@@ -60,7 +60,7 @@ def build_sampler(
         spec: the study.
         trial_seed: seeds the draw of one trial, so that it depends on the study's seed, the
             trial's number and the trials seen, not on which worker draws. None: the study's seed.
-        chosen: the sampler's name where the spec leaves it to ``auto``; None: the spec's own.
+        chosen: the sampler's name where it is not the spec's; it has no options then.
 
     Raises:
         UsageError: unknown name or option, or an impossible value.
@@ -71,6 +71,8 @@ def build_sampler(
             f"auto has no options, but sampler.{min(options)} is set; name the sampler, or remove "
             "the key"
         )
+    if name != spec.sampler.name:
+        options = {}
     known = {AUTO: SAMPLERS[CHEAP], **SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}
     strategy = choose(known, "sampler", name)
     shared = trial_seed is None or name in _ONE_SEQUENCE

@@ -194,6 +194,11 @@ class SamplerSection(StrategySection):
         description="`auto` (`mixed-gp` while it pays, else `tpe`), `mixed-gp`, `tpe`, `gp`, "
         "`cmaes`, `random`, `qmc`, `nsga2`, `bruteforce`, `grid`, `coordinate` or `enqueued`.",
     )
+    duplicates: bool = Field(
+        default=False,
+        description="Configurations of a finite space may be drawn again; else each is tried once, "
+        "and the study ends when all are.",
+    )
 
 
 class PrunerSection(StrategySection):

@@ -79,15 +79,22 @@ class WorkerStudy(HookedStudy):
         """Where the study is, as this worker sees it."""
         return self._worker_storage
 
-    def start_trial(self, number: int) -> None:
-        """Make the trial's sampler, whose draws do not depend on which worker draws."""
+    def start_trial(self, number: int, place: int = 0, sampler: str | None = None) -> None:
+        """Make the trial's sampler, whose draws do not depend on which worker draws.
+
+        Args:
+            number: the trial's.
+            place: how often it has drawn before.
+            sampler: the name of another sampler than the spec's; None: the spec's.
+        """
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
         self.forget_trials()
-        chosen = self.spec.sampler.name
+        chosen = sampler or self.spec.sampler.name
         if chosen == AUTO:
             chosen = choose(self.spec, number, self.get_trials(deepcopy=False)).sampler
         self.chosen_sampler = chosen
-        seed = derive(self.spec.training.seed, "sampler", number)
+        path = (number, place) if place else (number,)
+        seed = derive(self.spec.training.seed, "sampler", *path)
         self.sampler = build_sampler(self.spec, seed, chosen)
 
     @property

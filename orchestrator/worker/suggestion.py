@@ -51,6 +51,8 @@ class SuggestingTrial(HookedTrial):
         drawn_by: the name of the sampler, once it has drawn a parameter; None: all were queued, or
             drawn in an earlier attempt.
         draw_seconds: how long the sampler has thought about them.
+        queued: the values that were enqueued.
+        given: those that an earlier attempt has drawn, once the trial is drawn again.
     """
 
     study: WorkerStudy
@@ -65,11 +67,34 @@ class SuggestingTrial(HookedTrial):
         self._ahead: set[str] = set()  # drawn because others depend on them; not asked for yet
         self.drawn_by: str | None = None
         self.draw_seconds = 0.0
+        self.queued: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
 
     def _ask_sampler(self) -> None:
         """Make Optuna's own part of the trial."""
         self.study.start_trial(self.number)
         super().__init__(self.study, self.id)
+        self.queued = dict(self.fixed)
+
+    def draw_again(
+        self, given: Collection[str], place: int, sampler: str | None, values: Mapping[str, Any]
+    ) -> None:
+        """Forget what was drawn, and ask the sampler anew.
+
+        Args:
+            given: the parameters that an earlier attempt has drawn; they stay.
+            place: which draw it is, from 1.
+            sampler: the name of another sampler; None: the study's.
+            values: in place of draws.
+        """
+        for name in self.frozen.distributions.keys() - given:
+            del self.frozen.distributions[name], self.frozen.params[name]
+        self.given = dict(self.frozen.params)
+        self._chosen, self._ahead = {}, set()
+        self.study.start_trial(self.number, place, sampler)
+        super().__init__(self.study, self.id)
+        self.fixed = {**values, **self.queued}
+        self.drawn_by = self.study.chosen_sampler
 
     @property
     def params(self) -> dict[str, Any]:

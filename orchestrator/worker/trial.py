@@ -34,6 +34,7 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import as_logs, as_step, as_value, as_values
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints
+from orchestrator.worker.configurations import Configurations
 from orchestrator.worker.endings import (
     DatabaseLost,
     End,
@@ -80,6 +81,7 @@ class Trial(ResumableTrial):
         checkpoints: stores its state.
         stop: asks it to leave.
         worker: facts about the worker, recorded as user attributes.
+        configurations: draw its parameters.
 
     Attributes:
         seed: seeds its training.
@@ -96,11 +98,13 @@ class Trial(ResumableTrial):
         checkpoints: Checkpoints,
         stop: Stop,
         worker: Mapping[str, Any],
+        configurations: Configurations,
     ) -> None:
         super().__init__(study, claim, claims, reporter, checkpoints)
         self._objective = objective
         self._stop = stop
         self._worker = worker
+        self._configurations = configurations
         self._process = os.getpid()
         self._has_reported = False  # in this attempt
         # It goes on elsewhere from its state; a function shows it by its first call.
@@ -162,7 +166,7 @@ class Trial(ResumableTrial):
 
     def _train(self) -> End:
         try:
-            self.suggest_space(self._objective)
+            self._configurations.draw(self)
             values = as_values(self._call_objective(), len(self.study.directions))
             self.check_names()
         except TrialPruned as pruned:

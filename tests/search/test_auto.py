@@ -23,7 +23,7 @@ def _trial(
     seconds: float = 60.0,
     state: TrialState = TrialState.COMPLETE,
     values: dict[int, float] | None = None,
-    **attributes: Any,
+    attributes: dict[str, Any] | None = None,
 ) -> FrozenTrial:
     made = create_trial(
         state=state,
@@ -37,7 +37,7 @@ def _trial(
 
 
 def _drawn(seconds: float, trial_seconds: float = 60.0) -> FrozenTrial:
-    return _trial(trial_seconds, **{SAMPLER: "mixed-gp", DRAW_SECONDS: seconds})
+    return _trial(trial_seconds, attributes={SAMPLER: "mixed-gp", DRAW_SECONDS: seconds})
 
 
 def test_a_study_that_names_no_sampler_is_of_auto() -> None:
@@ -111,7 +111,7 @@ def test_a_study_of_more_than_a_thousand_trials_is_tpes() -> None:
 
 
 def test_what_was_used_is_counted_with_the_reason() -> None:
-    first = [_trial(0.5, **{SAMPLER: "random"}) for _ in range(3)]
+    first = [_trial(0.5, attributes={SAMPLER: "random"}) for _ in range(3)]
     used = samplers_used(_spec(), [*first, *[_drawn(0.1, 0.5) for _ in range(17)], _trial(0.5)])
     assert used is not None
     assert used.counts == {"mixed-gp": 17, "random": 3}
@@ -122,7 +122,7 @@ def test_nothing_is_counted_where_the_study_names_its_sampler() -> None:
     spec = StudySpec.parse(
         {"study": {"name": "s", "objective": "quadratic"}, "sampler": {"name": "tpe"}}
     )
-    assert samplers_used(spec, [_trial(**{SAMPLER: "random"})]) is None
+    assert samplers_used(spec, [_trial(attributes={SAMPLER: "random"})]) is None
 
 
 def test_auto_has_no_options() -> None:
