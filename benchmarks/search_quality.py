@@ -88,7 +88,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--one-repeat", action="store_true", help="a trial draws one repeat")
     parser.add_argument("--processes", type=int, default=1)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if "auto" in options.samplers:
+        parser.error("auto chooses by the time that real trials take; name mixed-gp or tpe")
+    return options
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
