@@ -161,6 +161,25 @@ def test_the_last_lines_of_a_failed_command_are_kept(make: Make) -> None:
     assert log.endswith("line 38\nline 39")
 
 
+@pytest.mark.parametrize(
+    "text, printed, reason",
+    [
+        (
+            "import sys; print('its own words', file=sys.stderr); sys.exit(3)", "its own words\n",
+            "CommandFailed: the command ended with exit code 3: its own words",
+        ),
+        ("print('no JSON')", "no JSON\n", "FailedTrialError: the command ended without a line"),
+    ],
+)  # fmt: skip
+def test_a_failed_command_prints_what_it_printed_and_one_line_of_orch(
+    make: Make, orch: Orch, name: str, text: str, printed: str, reason: str
+) -> None:
+    make(*script(text), worker={"max_retries": 0, "max_failures": 1})
+    assert orch("worker", name).returncode == 1
+    [own, line, *rest] = orch.ok("logs", name, "0").splitlines(keepends=True)
+    assert own == printed and f"trial 0 failed: {reason}" in line and not rest
+
+
 def test_a_metric_that_it_does_not_report_stops_the_study_with_the_nearest(make: Make) -> None:
     study = make("train.py", "--lr", "{lr}", metric="los", direction="minimize")
     with pytest.raises(UsageError, match="did you mean 'loss'"):
