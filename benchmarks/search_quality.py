@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 
-from benchmarks.problems import DEVELOPMENT, FUNCTIONS, REPORT, Function, Table, table
+from benchmarks.knowledge import OLDER, PRIORS, older_trials, with_prior
+from benchmarks.problems import DEVELOPMENT, FUNCTIONS, REPORT, Function, problem, table
 from orchestrator.search.samplers import build_sampler
 from orchestrator.spec.model import StudySpec
 from orchestrator.worker.seeds import derive
@@ -45,6 +46,8 @@ class Job(NamedTuple):
     seed: int
     workers: int
     one_repeat: bool
+    prior: str | None
+    warm_start: str | None
 
 
 class Run(NamedTuple):
@@ -87,6 +90,12 @@ def _options() -> argparse.Namespace:
         "--samplers", nargs="+", default=["mixed-gp", "tpe"], help="names of orch's samplers"
     )
     parser.add_argument("--one-repeat", action="store_true", help="a trial draws one repeat")
+    parser.add_argument(
+        "--prior", choices=PRIORS, help="with a guess of the best that is right, or wrong"
+    )
+    parser.add_argument(
+        "--warm-start", choices=OLDER, help="with an older study that is like this one, or not"
+    )
     parser.add_argument("--processes", type=int, default=1)
     return parser.parse_args()
 
@@ -97,7 +106,8 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
         for workers in options.workers:
             for sampler in options.samplers:
                 for seed in seeds:
-                    yield Job(name, sampler, seed, workers, options.one_repeat)
+                    known = (options.prior, options.warm_start)
+                    yield Job(name, sampler, seed, workers, options.one_repeat, *known)
 
 
 def _shown(runs: Iterable[Run], total: int) -> Iterator[Run]:
@@ -106,11 +116,6 @@ def _shown(runs: Iterable[Run], total: int) -> Iterator[Run]:
             end = "\n" if done == total else ""
             print(f"\r{done} of {total} studies", end=end, file=sys.stderr, flush=True)
         yield each
-
-
-def problem(name: str) -> Table | Function:
-    """A problem by its name."""
-    return FUNCTIONS[name] if name in FUNCTIONS else table(name)
 
 
 def run(job: Job) -> Run:
@@ -123,8 +128,10 @@ def run(job: Job) -> Run:
             "study": {"name": "benchmark", "objective": "quadratic", "trials": budget},
             "sampler": {"name": job.sampler},
             "training": {"seed": job.seed},
+            "space": with_prior(job.problem, job.prior, job.seed) if job.prior else {},
         }
     )
+    older = [older_trials(job.problem, job.warm_start, job.seed)] if job.warm_start else []
     rng = np.random.default_rng(10_000 + job.seed)
     study = optuna.create_study()
     running: list[tuple[float, int, optuna.Trial, float, float]] = []
@@ -134,7 +141,7 @@ def run(job: Job) -> Run:
         nonlocal spent
         began = time.process_time()
         number = len(running) + len(curve)
-        study.sampler = build_sampler(spec, derive(job.seed, "sampler", number))
+        study.sampler = build_sampler(spec, derive(job.seed, "sampler", number), older)
         trial = study.ask()
         point = searched.suggest(trial)
         spent += time.process_time() - began
