@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import optuna
 
-from benchmarks.problems import DEVELOPMENT, Function, Table, problem
+from benchmarks.problems import DEVELOPMENT, Function, Table, problem, table
 from orchestrator.search.mixed_gp import MixedGP
 from orchestrator.search.older_trials import OlderTrials
 
-PRIORS = ("right", "wrong")
-OLDER = ("helpful", "unrelated", "reversed")
+NONE = "none"
+PRIORS = (NONE, "right", "wrong")
+OLDER = (NONE, "helpful", "unrelated", "reversed")
 
 _OFF = 0.05  # of a right prior's numbers from the best, as a share of their range
 _OLDER_TRIALS = 40
@@ -29,6 +30,8 @@ def domains(name: str) -> dict[str, dict[str, Any]]:
 
 def with_prior(name: str, kind: str, seed: int) -> dict[str, dict[str, Any]]:
     """The space of a problem with a prior for each parameter: near the best, or far from it."""
+    if kind == NONE:
+        return {}
     rng = np.random.default_rng([seed, 1])
     best = problem(name).best
     return {
@@ -50,13 +53,13 @@ def _expected(domain: dict[str, Any], best: Any, kind: str, rng: np.random.Gener
     scale = np.log if domain.get("log") else float
     start, size = scale(low), scale(high) - scale(low)
     unit = (scale(best) - start) / size
-    off = _OFF * rng.standard_normal() if kind == "right" else (0.5 if unit < 0.5 else -0.5)
-    value = start + size * min(max(unit + off, 0.0), 1.0)
+    step = _OFF * rng.standard_normal() if kind == "right" else (0.5 if unit < 0.5 else -0.5)
+    value = start + size * min(max(unit + step, 0.0), 1.0)
     return float(min(max(np.exp(value) if domain.get("log") else value, low), high))
 
 
 @cache
-def older_trials(name: str, kind: str, seed: int) -> OlderTrials:
+def older_trials(name: str, kind: str, seed: int) -> list[OlderTrials]:
     """The trials of an older study of a problem that is much like this one, or not at all.
 
     A helpful one is of the same function, moved a little and with noise, or of another data set of
@@ -64,6 +67,8 @@ def older_trials(name: str, kind: str, seed: int) -> OlderTrials:
     same kind of landscape, of which the axes are mixed up. A reversed one has the helpful one's
     values with the other sign.
     """
+    if kind == NONE:
+        return []
     searched, rng = problem(name), np.random.default_rng([seed, 2])
     value = (
         _of_function(searched, kind, rng)
@@ -74,7 +79,7 @@ def older_trials(name: str, kind: str, seed: int) -> OlderTrials:
     study.optimize(lambda trial: value(searched.suggest(trial)), n_trials=_OLDER_TRIALS)
     sign = -1 if kind == "reversed" else 1
     trials = [_signed(each, sign) for each in study.trials]
-    return OlderTrials.of(trials, maximize=False)
+    return [OlderTrials.of(trials, maximize=False)]
 
 
 def _signed(trial: optuna.trial.FrozenTrial, sign: int) -> optuna.trial.FrozenTrial:
@@ -99,6 +104,6 @@ def _of_table(name: str, searched: Table, kind: str, rng: np.random.Generator) -
     family = [each for each in DEVELOPMENT if DEVELOPMENT[each][0] == DEVELOPMENT[name][0]]
     other = family[(family.index(name) + 1) % len(family)]
     if other != name:
-        means = problem(other).means
+        means = table(other).means
         return lambda row: float(means[row])
     return lambda row: searched.measure(row, rng, one_repeat=True).value

@@ -92,12 +92,13 @@ class MixedGP(BaseSampler):
             not share the first points.
         n_startup_trials: how many trials, by their numbers, take points of the Sobol sequence.
         prior: values of some parameters near which the best configuration is expected, e.g.
-            ``{"learning_rate": 3e-3}``. The first trial tries them, every second startup trial is
-            drawn near them, and the expected improvement is weighted by how near a configuration
-            is, less with each trial (Hvarfner et al., "piBO: Augmenting acquisition functions with
-            user beliefs for Bayesian optimization", 2022).
-        warm_start: studies of the same direction whose trials, as they are now, tell about this
-            one as far as its own trials agree. The best of each is tried first.
+            ``{"learning_rate": 3e-3}``. The first trial tries them. Then every second trial is for
+            them: a startup trial is drawn near them, and a later one's expected improvement is
+            weighted by how near a configuration is, less with each trial (Hvarfner et al., "piBO:
+            Augmenting acquisition functions with user beliefs for Bayesian optimization", 2022).
+        warm_start: studies with parameters of the same names, whose trials, as they are now, tell
+            about this one as far as its own trials agree. The best of each is tried first, and
+            every second trial does without.
 
     Raises:
         ValueError: one of them is impossible.
@@ -141,22 +142,22 @@ class MixedGP(BaseSampler):
         space = _encoded(search_space, queued)
         observed = observe(space, trials, study.direction == StudyDirection.MAXIMIZE)
         rng = np.random.default_rng([self._seed, trial.number])
-        known = self._known(space, trial.number)
+        prior = self._prior_for(space, trial.number)
         if self._is_startup(trial.number) or observed.usable < _LEAST_TRIALS:
-            row: Array | None = self._startup_row(space, known.prior, trials, trial.number)
+            row: Array | None = self._startup_row(space, prior, trials, trial.number)
         else:
+            known = _Known(prior, self._guides_for(space, trial.number))
             row = _best_by_model(space, observed, known, rng)
         return space.decode(_unless_seen(row, space, observed.seen, rng))
 
-    def _known(self, space: EncodedSpace, number: int) -> _Known:
-        """What is known before the first trial, as far as a trial may use it.
+    # What is known before the first trial may be wrong, so every second trial does without.
 
-        It may be wrong, so every second trial does without.
-        """
-        if number % 2:
-            return _Known(Prior(space, {}), [])
-        guides = [guide for each in self._older if (guide := Guide(space, each))]
-        return _Known(Prior(space, self._prior), guides)
+    def _prior_for(self, space: EncodedSpace, number: int) -> Prior:
+        return Prior(space, self._prior if number % 2 == 0 else {})
+
+    def _guides_for(self, space: EncodedSpace, number: int) -> list[Guide]:
+        older = self._older if number % 2 == 0 else []
+        return [guide for each in older if (guide := Guide(space, each))]
 
     def _is_startup(self, number: int) -> bool:
         """Whether a trial is not for the model.
@@ -181,7 +182,7 @@ class MixedGP(BaseSampler):
         if param_distribution.single():
             return parameter(param_distribution).decode(0.0)
         space = EncodedSpace({param_name: param_distribution})
-        row = self._drawn(space, Prior(space, self._prior), unit, trial.number)
+        row = self._drawn(space, self._prior_for(space, trial.number), unit, trial.number)
         return space.decode(row)[param_name]
 
     def _startup_row(
@@ -196,8 +197,7 @@ class MixedGP(BaseSampler):
     def _drawn(self, space: EncodedSpace, prior: Prior, unit: Array, number: int) -> Array:
         """The configuration of a startup trial for a point of the unit cube.
 
-        What is expected to be good comes first. Of the others every second one is drawn from the
-        prior, and the rest from all of the space: the prior may be wrong.
+        What is expected to be good comes first.
         """
         if number < len(self._guesses):
             guess = self._guesses[number]
@@ -207,8 +207,7 @@ class MixedGP(BaseSampler):
                     with contextlib.suppress(ValueError):  # of an older study, with other domains
                         row[column] = code_within(space.parameters[column], guess[name])
             return np.asarray(space.settle(row[None])[0])
-        spread = prior.spread if number % 2 == 0 else space.spread
-        return np.asarray(spread(unit[None])[0])
+        return np.asarray(prior.spread(unit[None])[0])
 
     def _sobol_point(self, number: int, columns: int) -> Array:
         """A point of the sequence that all trials of the study share."""

@@ -34,7 +34,9 @@ class OlderTrials:
     def of(cls, trials: Sequence[FrozenTrial], maximize: bool) -> OlderTrials:
         """Those of a study that have a value; of a pruned one the last, as for a sampler."""
         losses = losses_of(trials, maximize)
-        violates = [any(not each <= 0 for each in trial.constraints.values()) for trial in trials]
+        violates = np.array(
+            [any(not each <= 0 for each in trial.constraints.values()) for trial in trials]
+        )
         order = [int(place) for place in np.lexsort((losses, violates))]
         known = [place for place in order if np.isfinite(losses[place]) and trials[place].params]
         others = known[_BEST:]

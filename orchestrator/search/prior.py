@@ -82,7 +82,10 @@ def _quantile(parameter: Categories | Grid | Range, centre: float, unit: Array) 
     if isinstance(parameter, Range):
         low, high = ndtr(-centre / _SPREAD), ndtr((1 - centre) / _SPREAD)
         return parameter.snap(centre + _SPREAD * ndtri(low + unit * (high - low)))
-    listed = parameter.codes if isinstance(parameter, Grid) else np.arange(len(parameter.choices))
+    if isinstance(parameter, Grid):
+        listed = parameter.codes
+    else:
+        listed = np.arange(len(parameter.choices)).astype(float)
     weights = np.exp(_log_density(parameter, centre, listed))
     shares = np.cumsum(weights) / weights.sum()
-    return np.asarray(listed[np.minimum(np.searchsorted(shares, unit), len(listed) - 1)], float)
+    return np.asarray(listed[np.minimum(np.searchsorted(shares, unit), len(listed) - 1)])

@@ -151,7 +151,9 @@ def _prior(prior: object, domain: IntDomain | FloatDomain | ChoiceDomain) -> Any
 
 
 def _shown(value: object) -> str:
-    return rounded(value, 6) if _is_number(value, int | float) else json.dumps(value, default=str)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return rounded(value, 6)
+    return json.dumps(value, default=str)
 
 
 def _when(table: object) -> When:
