@@ -42,7 +42,7 @@ _LEAST_TRIALS = 3  # that a model needs
 # whose model is sure of an optimum would spend its trials on the optimum's last digits.
 _LEAST_GAIN = 0.03
 # How much a prior counts: its density to the power of this over the number of finished trials.
-_PRIOR_POWER = 10.0
+_PRIOR_POWER = 3.0
 # A study that has more finished trials is modelled by its best and its newest ones, so that the
 # time for a suggestion, which grows with the cube of their number, stays below half a second.
 _MOST_TRIALS, _BEST_TRIALS, _NEWEST_TRIALS = 300, 200, 50
