@@ -95,6 +95,10 @@ class HookedTrial(optuna.Trial):
         values: dict[str, Any] = self._fixed_params
         return values
 
+    @fixed.setter
+    def fixed(self, values: dict[str, Any]) -> None:
+        self._fixed_params = values
+
     def suggest(self, name: str, distribution: BaseDistribution) -> Any:
         """Every ``suggest_float``, ``suggest_int`` and ``suggest_categorical`` comes here."""
         return super()._suggest(name, distribution)

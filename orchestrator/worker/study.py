@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base.optuna_internals import HookedStudy, with_one_direction
 from orchestrator.resolve.objective import full_steps, search_space
+from orchestrator.search.older_trials import OlderTrials, first_tries
+from orchestrator.search.plans import PLANS
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
@@ -32,11 +34,13 @@ class WorkerStudy(HookedStudy):
         stored: the study as the database has it.
         objective: its objective.
         storage: where its sampler and its pruner read and write.
+        older: the trials of the studies with which it starts warm.
 
     Attributes:
         spec: what the study is.
         space: the domain of each parameter, the spec's in place of the objective's.
         conditions: of the spec's domains.
+        first_tries: the values of the first trials, by their numbers; see ``sampler``.
         domains: checks those of the spec.
         pruned_view: as the pruner sees it, with the one direction by which trials are pruned; None:
             there are several metrics, and none to prune by.
@@ -45,7 +49,13 @@ class WorkerStudy(HookedStudy):
         ends_because: why no further trial is wanted; None: nobody has called :meth:`stop`.
     """
 
-    def __init__(self, stored: StoredStudy, objective: Objective, storage: WorkerStorage) -> None:
+    def __init__(
+        self,
+        stored: StoredStudy,
+        objective: Objective,
+        storage: WorkerStorage,
+        older: Sequence[OlderTrials] = (),
+    ) -> None:
         self.spec = stored.spec
         steps = full_steps(self.spec, objective)
         self._worker_storage = storage
@@ -61,6 +71,10 @@ class WorkerStudy(HookedStudy):
         self.space = search_space(self.spec, objective)
         self.conditions = objective.settings.conditions
         self.domains = SpecDomains(self.spec.space, not objective.space())
+        self._older = older
+        self.first_tries = (
+            [] if self.spec.sampler.name in PLANS else first_tries(self.spec.priors, older)
+        )
         self.brackets = build_brackets(self.spec, steps)
         self.terminator = build_terminator(self.spec)
         self.ends_because: str | None = None
@@ -80,7 +94,8 @@ class WorkerStudy(HookedStudy):
         """Make the trial's sampler, whose draws do not depend on which worker draws."""
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
         self.forget_trials()
-        self.sampler = build_sampler(self.spec, derive(self.spec.training.seed, "sampler", number))
+        seed = derive(self.spec.training.seed, "sampler", number)
+        self.sampler = build_sampler(self.spec, seed, self._older)
 
     @property
     def may_end(self) -> bool:
