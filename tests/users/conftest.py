@@ -105,7 +105,7 @@ def run_peers(folder: Path, chosen: set[str]) -> None:
             "PYTHONPATH": f"{FOLDER.parent}:{FOLDER}",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             # A script sets it before it imports Keras; peer.py has imported Keras by then.
-            **{"KERAS_BACKEND": backend for backend in backends if backend},
+            **({"KERAS_BACKEND": str(backends.pop())} if backends else {}),
         },
         capture_output=True,
         text=True,
