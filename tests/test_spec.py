@@ -20,8 +20,8 @@ def spec(**sections: Any) -> StudySpec:
     return StudySpec.parse({**MINIMAL, **sections})
 
 
-def test_the_defaults_are_tpe_with_hyperband() -> None:
-    assert (spec().sampler.name, spec().pruner.name) == ("tpe", "hyperband")
+def test_the_defaults_are_auto_with_hyperband() -> None:
+    assert (spec().sampler.name, spec().pruner.name) == ("auto", "hyperband")
 
 
 def test_a_spec_written_as_toml_reads_back_equal() -> None:

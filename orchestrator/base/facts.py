@@ -15,6 +15,8 @@ SECONDS = "orch:seconds"  # how long it took, with what led up to its checkpoint
 SEED = "orch:seed"  # of its training
 RESTARTS = "orch:restarts"  # the checkpoints from which its training continued
 LOG = "orch:log"  # the last lines of an attempt that failed
+SAMPLER = "orch:sampler"  # which one drew it, where the study leaves that open
+DRAW_SECONDS = "orch:draw_seconds"  # how long the draw took, where a model was asked
 REASON = "orch:reason"  # why it failed, or was pruned
 
 # A trial: one attempt of several at a configuration.

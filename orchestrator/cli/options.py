@@ -74,7 +74,9 @@ AllowCommandOption = Annotated[
 ]
 SamplerOption = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="NAME", help="tpe (default), random, cmaes, gp, qmc, …"),
+    typer.Option(
+        "--sampler", metavar="NAME", help="auto (default), mixed-gp, tpe, random, cmaes, gp, qmc, …"
+    ),
 ]
 PrunerOption = Annotated[
     str | None,

@@ -27,6 +27,7 @@ from orchestrator.report.summary import Summary, TrialSummary
 from orchestrator.report.verdict import decision
 from orchestrator.report.winner import Confirmed
 from orchestrator.resolve.warm_start import copied_trials
+from orchestrator.search.auto import samplers_used
 from orchestrator.search.conditional import condition_words, configurations
 from orchestrator.search.space import count, describe
 from orchestrator.spec.command import reference_of
@@ -36,7 +37,7 @@ from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.studies import StoredStudy, found_domains
+from orchestrator.storage.studies import StoredStudy, found_domains, read_trials
 
 
 def table(
@@ -180,6 +181,9 @@ def study_page(database: Database, study: StoredStudy) -> str:
             for name, older in copied_trials(attributes).items()
         )
         parts.append(f"# starts warm with {copied}")
+    used = samplers_used(study.spec, read_trials(database, study))
+    if used is not None:
+        parts.append(f"# drawn: {used}")
     if study.data:
         facts = ", ".join(
             f"{key} {value}" for key, value in study.data.items() if value is not None

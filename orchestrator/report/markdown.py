@@ -83,6 +83,7 @@ def _head(summary: Summary) -> str:
         *([["objective", f"`{summary.objective}`"]] if summary.can_run else []),
         ["metric", _metrics(summary)],
         ["strategy" if summary.can_run else "origin", summary.strategy],
+        *([["drawn", summary.drawn_by]] if summary.samplers else []),
         ["trials", f"{states.complete} complete, {states.pruned} pruned, {states.failed} "
          f"failed of {summary.budget}{retries(summary.retries)}"],
         *([["last failure", reason]] if reason else []),

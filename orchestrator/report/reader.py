@@ -29,6 +29,7 @@ from orchestrator.report.winner import (
     spread,
 )
 from orchestrator.resolve.pins import versions
+from orchestrator.search.auto import samplers_used
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
@@ -104,12 +105,15 @@ def summarise(
         make(
             "printed", "What failed trials printed", partial(_add_printed, database, study, listed)
         )
+    used = samplers_used(spec, trials)
     summary = Summary(
         study=study.name,
         objective=spec.study.objective,
         metric=metrics[0] if one else metrics,
         direction=directions[0] if one else directions,
         sampler=spec.sampler.name if can_run else "unknown",
+        samplers=used.counts if used else {},
+        sampler_reason=used.reason if used else None,
         pruner=spec.pruner.name if can_run else "unknown",
         budget=spec.study.trials,
         states=_states(trials),

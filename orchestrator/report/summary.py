@@ -13,6 +13,7 @@ from orchestrator.report.importance import ImportanceClaim
 from orchestrator.report.numbers import counted, step_word
 from orchestrator.report.pruning import Epochs, Rung
 from orchestrator.report.winner import CONFIRMS, Confirmation, RefitRecord, Winner, Writable
+from orchestrator.search.auto import Used
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
 from orchestrator.storage.studies import IMPORTED, Origin
@@ -117,6 +118,8 @@ class Summary(BaseModel, Printed):
         winner: the trial to use, which orch best and orch refit follow.
         pareto: in a study of several metrics, the numbers of the trials that none beats in all.
         rounds: how many trainings one trial is.
+        samplers: how many trials each sampler has drawn, where ``sampler`` is ``"auto"``.
+        sampler_reason: why ``mixed-gp`` does not draw them all; None: it does, after the first.
         has_epochs: the objective trains in epochs; of a plain function, ``epochs`` counts the
             values that it reported.
         importances: of the parameters by PED-ANOVA, shares of 1; in a full grid, of the variance.
@@ -140,6 +143,8 @@ class Summary(BaseModel, Printed):
     metric: str | list[str]
     direction: str | list[str]
     sampler: str
+    samplers: dict[str, int] = {}
+    sampler_reason: str | None = None
     pruner: str
     budget: int
     states: States
@@ -223,6 +228,11 @@ class Summary(BaseModel, Printed):
         if self.can_run:
             return f"{self.sampler} with {self.pruner}"
         return "imported" if self.imported is None else f"imported from {self.imported.made_by}"
+
+    @property
+    def drawn_by(self) -> str:
+        """``40 by mixed-gp, 10 by random``; empty where the study names its sampler."""
+        return str(Used(self.samplers, self.sampler_reason)) if self.samplers else ""
 
     @property
     def metrics(self) -> list[str]:

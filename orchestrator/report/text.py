@@ -151,6 +151,8 @@ def _head(summary: Summary, columns: int) -> str:
         f", {states.failed} failed, {states.running} running, {states.waiting} waiting"
         f"{retries(summary.retries)}",
     ]
+    if summary.samplers:
+        lines.append(f"Drawn  {summary.drawn_by}")
     reason = summary.failure_beside_success()
     if reason:
         lines.append(f"Failed {reason}")

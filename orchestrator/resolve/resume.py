@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.errors import UsageError
 from orchestrator.resolve.objective import facts_of, make_objective
@@ -62,6 +62,7 @@ def create_or_resume(
     stored = read(database, name)
     if stored is None:
         return Resumed(store_new(database, resolved))
+    resolved = replace(resolved, spec=_as_meant(resolved.spec, stored.spec))
     trials = max(stored.spec.study.trials, resolved.spec.study.trials)
     differences = stored.spec.with_budget(trials).differences(resolved.spec)
     fixed = [each for each in differences if _is_fixed(each, stored.spec, resolved.spec)]
@@ -80,6 +81,17 @@ def create_or_resume(
         if take_new and (differences or mismatch):
             replace_spec(database, stored, resolved)
     return Resumed(open_study(database, name), mismatch)
+
+
+def _as_meant(spec: StudySpec, stored: StudySpec) -> StudySpec:
+    """A spec with the defaults of when its study was stored: TPE, and duplicates."""
+    given, was = spec.sampler.model_fields_set, stored.sampler
+    update: dict[str, object] = {}
+    if "name" not in given and was.name == "tpe" and not was.options:
+        update["name"] = was.name
+    if "duplicates" not in given and was.duplicates:
+        update["duplicates"] = True
+    return spec.model_copy(update={"sampler": spec.sampler.model_copy(update=update)})
 
 
 # By these the trials so far were measured: others could not be compared with them. A budget is

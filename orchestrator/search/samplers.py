@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import UsageError
+from orchestrator.search.auto import AUTO, CHEAP
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec.model import StudySpec
@@ -59,7 +61,10 @@ _INFORMED = {"mixed-gp"}
 
 
 def build_sampler(
-    spec: StudySpec, trial_seed: int | None = None, older: Sequence[OlderTrials] = ()
+    spec: StudySpec,
+    trial_seed: int | None = None,
+    older: Sequence[OlderTrials] = (),
+    chosen: str | None = None,
 ) -> BaseSampler:
     """The spec's sampler; a worker makes one for each trial.
 
@@ -68,12 +73,21 @@ def build_sampler(
         trial_seed: seeds the draw of one trial, so that it depends on the study's seed, the
             trial's number and the trials seen, not on which worker draws. None: the study's seed.
         older: the trials of the studies with which it starts warm.
+        chosen: the sampler's name where it is not the spec's; it has no options then.
 
     Raises:
         UsageError: unknown name or option, or an impossible value.
     """
-    name, options = spec.sampler.name, spec.sampler.options
-    strategy = choose({**SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}, "sampler", name)
+    name, options = chosen or spec.sampler.name, spec.sampler.options
+    if spec.sampler.name == AUTO and options:
+        raise UsageError(
+            f"auto has no options, but sampler.{min(options)} is set; name the sampler, or remove "
+            "the key"
+        )
+    if name != spec.sampler.name:
+        options = {}
+    known = {AUTO: SAMPLERS[CHEAP], **SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}
+    strategy = choose(known, "sampler", name)
     shared = trial_seed is None or name in _ONE_SEQUENCE
     filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
     if name in _INFORMED:

@@ -194,15 +194,20 @@ class StrategySection(BaseModel):
 
 
 class SamplerSection(StrategySection):
-    """``[sampler]``: what draws the parameters; TPE unless named.
+    """``[sampler]``: what draws the parameters.
 
-    Further keys go to the Optuna class.
+    Further keys go to the class of that name.
     """
 
     name: str = Field(
-        default="tpe",
-        description="`tpe`, `gp`, `cmaes`, `random`, `qmc`, `nsga2`, `bruteforce`, `grid`, "
-        "`coordinate` or `enqueued`.",
+        default="auto",
+        description="`auto` (`mixed-gp` while it pays, else `tpe`), `mixed-gp`, `tpe`, `gp`, "
+        "`cmaes`, `random`, `qmc`, `nsga2`, `bruteforce`, `grid`, `coordinate` or `enqueued`.",
+    )
+    duplicates: bool = Field(
+        default=False,
+        description="Configurations of a finite space may be drawn again; else each is tried once, "
+        "and the study ends when all are.",
     )
 
 

@@ -329,6 +329,46 @@ class Claims:
         """
         return self._held("resume", trial=trial_id, step=step)
 
+    def list_configurations(self, count: int | None, keys: Mapping[int, str]) -> None:
+        """Tell the server of a finite space.
+
+        Args:
+            count: of its configurations; None: it does not end the study.
+            keys: those of the trials so far, by the trial's id.
+        """
+        self._patient.call(
+            "list_configurations",
+            study=self._study_id,
+            count=count,
+            keys=list(keys.values()),
+            trials=list(keys),
+        )
+
+    def keep_configuration(
+        self, trial_id: int, key: str, writes: Writes, anyway: bool = False
+    ) -> tuple[bool, bool]:
+        """Keep a configuration for a trial, and store its parameters, unless another trial has it.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            key: the configuration's.
+            writes: its parameters.
+            anyway: store them although another trial has the same.
+
+        Returns:
+            Whether the lease is held (otherwise nothing was written), and whether no other trial
+            has the configuration.
+        """
+        row = self._patient.call(
+            "keep_configuration",
+            trial=trial_id,
+            token=self._token,
+            key=key,
+            writes=writes.document(),
+            anyway=anyway,
+        )
+        return bool(row["held"]), bool(row["is_new"])
+
     def is_model_wanted(self, value: float, keep: int) -> bool:
         """Whether a trial of this value would be among the best ``keep`` that may win so far."""
         row = self._database.call("is_model_wanted", study=self._study_id, value=value, keep=keep)

@@ -26,6 +26,7 @@ _FUNCTIONS = (
     "trials",
     "studies",
     "workers",
+    "configurations",
     "eligibility",
     "changes",
     "writes",

@@ -13,7 +13,7 @@ from orchestrator.storage.url import mask, normalise
 
 OLDEST_SERVER = 13
 OPTUNA_REVISION = "v3.2.0.a"  # the head of Optuna 5's migrations
-ORCH_VERSION = 10
+ORCH_VERSION = 11
 
 
 def prepare(database: Database) -> list[str]:

@@ -164,8 +164,14 @@ def read(database: Database, name: str) -> StoredStudy | None:
                 f"'{name}' is a plain Optuna study that orch did not create; use another name"
             )
         return None
-    spec = StudySpec.parse(row.pop("spec"))
+    spec = StudySpec.parse(_as_stored(row.pop("spec")))
     return StoredStudy(spec=spec, facts=ObjectiveFacts.read(row.pop("objective"), spec), **row)
+
+
+def _as_stored(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored spec, in which what an older orch did not know means what it did."""
+    sampler = {"name": "tpe", "duplicates": True, **document.get("sampler", {})}
+    return {**document, "sampler": sampler}
 
 
 def store_facts(database: Database, study: StoredStudy, found: ObjectiveFacts) -> None:

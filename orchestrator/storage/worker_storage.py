@@ -8,7 +8,7 @@ reports, so that sampler and pruner find it here without a round trip of their o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Protocol
@@ -74,6 +74,7 @@ class WorkerStorage(PostgresStorage):
         self._synced = float("-inf")
         self._own: FrozenTrial | None = None
         self._own_domains: dict[str, BaseDistribution] = {}
+        self._held_params: dict[str, tuple[float, str]] | None = None
         study = self._study(study_id)
         self._name, self._directions = study.study_name, study.directions
 
@@ -110,6 +111,31 @@ class WorkerStorage(PostgresStorage):
             yield
         finally:
             self._is_patient = True
+
+    @contextmanager
+    def holding_params(self) -> Iterator[dict[str, tuple[float, str]]]:
+        """Inside, parameters of the worker's own trial are collected, and not sent.
+
+        Where drawing fails they are sent, so that the failed trial shows what it has drawn.
+        """
+        held = self._held_params = {}
+        try:
+            yield held
+        except BaseException:
+            self.send_params(held)
+            raise
+        finally:
+            self._held_params = None
+
+    def send_params(self, params: Mapping[str, tuple[float, str]]) -> None:
+        """Send parameters that were collected."""
+        assert self._outbox is not None
+        for name, (value, document) in params.items():
+            self._outbox.write_param(name, value, document)
+
+    def all_trials(self) -> list[FrozenTrial]:
+        """All trials of the study, as far as is known here."""
+        return self._cache.trials()
 
     def start_trial(self, trial_id: int, outbox: Outbox) -> FrozenTrial:
         """From now on this is the worker's own trial.
@@ -161,7 +187,11 @@ class WorkerStorage(PostgresStorage):
         check_distribution_compatibility(known, distribution)
         own.distributions[param_name] = distribution
         own.params[param_name] = distribution.to_external_repr(param_value_internal)
-        outbox.write_param(param_name, param_value_internal, _document(distribution))
+        document = _document(distribution)
+        if self._held_params is not None:
+            self._held_params[param_name] = (param_value_internal, document)
+        else:
+            outbox.write_param(param_name, param_value_internal, document)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         own, outbox = self._own, self._outbox

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base.optuna_internals import HookedStudy, with_one_direction
 from orchestrator.resolve.objective import full_steps, search_space
+from orchestrator.search.auto import AUTO, choose
 from orchestrator.search.older_trials import OlderTrials, first_tries
 from orchestrator.search.plans import PLANS
 from orchestrator.search.plans.promotion import build_brackets
@@ -47,6 +48,7 @@ class WorkerStudy(HookedStudy):
         brackets: of a study that promotes trials; None of any other.
         terminator: may end the search after any trial; None: there is none.
         ends_because: why no further trial is wanted; None: nobody has called :meth:`stop`.
+        chosen_sampler: the name of the running trial's sampler.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class WorkerStudy(HookedStudy):
         self.brackets = build_brackets(self.spec, steps)
         self.terminator = build_terminator(self.spec)
         self.ends_because: str | None = None
+        self.chosen_sampler = self.spec.sampler.name
         self._is_samplers_turn = False
 
     @property
@@ -90,12 +93,23 @@ class WorkerStudy(HookedStudy):
         """Where the study is, as this worker sees it."""
         return self._worker_storage
 
-    def start_trial(self, number: int) -> None:
-        """Make the trial's sampler, whose draws do not depend on which worker draws."""
+    def start_trial(self, number: int, place: int = 0, sampler: str | None = None) -> None:
+        """Make the trial's sampler, whose draws do not depend on which worker draws.
+
+        Args:
+            number: the trial's.
+            place: how often it has drawn before.
+            sampler: the name of another sampler than the spec's; None: the spec's.
+        """
         # As Study.ask does: samplers read the trials of this moment, not those of the last.
         self.forget_trials()
-        seed = derive(self.spec.training.seed, "sampler", number)
-        self.sampler = build_sampler(self.spec, seed, self._older)
+        chosen = sampler or self.spec.sampler.name
+        if chosen == AUTO:
+            chosen = choose(self.spec, number, self.get_trials(deepcopy=False)).sampler
+        self.chosen_sampler = chosen
+        path = (number, place) if place else (number,)
+        seed = derive(self.spec.training.seed, "sampler", *path)
+        self.sampler = build_sampler(self.spec, seed, self._older, chosen)
 
     @property
     def may_end(self) -> bool:

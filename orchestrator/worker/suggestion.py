@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,13 @@ class SuggestingTrial(HookedTrial):
     Args:
         study: the study with its sampler and space.
         trial: the claimed trial.
+
+    Attributes:
+        drawn_by: the name of the sampler, once it has drawn a parameter; None: all were queued, or
+            drawn in an earlier attempt.
+        draw_seconds: how long the sampler has thought about them.
+        queued: the values that were enqueued.
+        given: those that an earlier attempt has drawn, once the trial is drawn again.
     """
 
     study: WorkerStudy
@@ -60,11 +68,36 @@ class SuggestingTrial(HookedTrial):
             self._tried = study.first_tries[self.number]
         self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
         self._ahead: set[str] = set()  # drawn because others depend on them; not asked for yet
+        self.drawn_by: str | None = None
+        self.draw_seconds = 0.0
+        self.queued: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
 
     def _ask_sampler(self) -> None:
         """Make Optuna's own part of the trial."""
         self.study.start_trial(self.number)
         super().__init__(self.study, self.id)
+        self.queued = dict(self.fixed)
+
+    def draw_again(
+        self, given: Collection[str], place: int, sampler: str | None, values: Mapping[str, Any]
+    ) -> None:
+        """Forget what was drawn, and ask the sampler anew.
+
+        Args:
+            given: the parameters that an earlier attempt has drawn; they stay.
+            place: which draw it is, from 1.
+            sampler: the name of another sampler; None: the study's.
+            values: in place of draws.
+        """
+        for name in self.frozen.distributions.keys() - given:
+            del self.frozen.distributions[name], self.frozen.params[name]
+        self.given = dict(self.frozen.params)
+        self._chosen, self._ahead, self._tried = {}, set(), {}
+        self.study.start_trial(self.number, place, sampler)
+        super().__init__(self.study, self.id)
+        self.fixed = {**values, **self.queued}
+        self.drawn_by = self.study.chosen_sampler
 
     @property
     def params(self) -> dict[str, Any]:
@@ -129,11 +162,20 @@ class SuggestingTrial(HookedTrial):
 
         The first trials try what is expected to be good, whatever the sampler is.
         """
+        if name in self.frozen.distributions:
+            return super().suggest(name, domain)
+        is_drawn = name not in self.fixed and not domain.single()
         if name in self._tried and name not in self.fixed and fits(self._tried[name], domain):
             self.fixed = {**self.fixed, name: self._tried[name]}
-        if name in self.fixed and name not in self.frozen.distributions:
+        if name in self.fixed:
             check_enqueued(name, self.fixed[name], domain)
-        return super().suggest(name, domain)
+        if is_drawn:
+            self.drawn_by = self.study.chosen_sampler
+        began = time.monotonic()
+        try:
+            return super().suggest(name, domain)
+        finally:
+            self.draw_seconds += time.monotonic() - began
 
     def check_domain(self, name: str, distribution: BaseDistribution) -> None:
         if name not in self._space:

@@ -25,6 +25,7 @@ from orchestrator.base import facts
 from orchestrator.base.backoff import Stop
 from orchestrator.base.printed import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
+from orchestrator.search.auto import AUTO, MODEL
 from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.plans.promotion import pause_after
 from orchestrator.storage.claims import Claim, Claims, Failure
@@ -33,6 +34,7 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import as_logs, as_step, as_value, as_values
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints
+from orchestrator.worker.configurations import Configurations
 from orchestrator.worker.endings import (
     DatabaseLost,
     End,
@@ -80,6 +82,7 @@ class Trial(ResumableTrial):
         checkpoints: stores its state.
         stop: asks it to leave.
         worker: facts about the worker, recorded as user attributes.
+        configurations: draw its parameters.
 
     Attributes:
         seed: seeds its training.
@@ -96,11 +99,13 @@ class Trial(ResumableTrial):
         checkpoints: Checkpoints,
         stop: Stop,
         worker: Mapping[str, Any],
+        configurations: Configurations,
     ) -> None:
         super().__init__(study, claim, claims, reporter, checkpoints)
         self._objective = objective
         self._stop = stop
         self._worker = worker
+        self._configurations = configurations
         self._process = os.getpid()
         self._has_reported = False  # in this attempt
         # It goes on elsewhere from its state; a function shows it by its first call.
@@ -162,7 +167,7 @@ class Trial(ResumableTrial):
 
     def _train(self) -> End:
         try:
-            self.suggest_space(self._objective)
+            self._configurations.draw(self)
             values = as_values(self._call_objective(), len(self.study.directions))
             self.check_names()
         except TrialPruned as pruned:
@@ -459,7 +464,16 @@ class Trial(ResumableTrial):
             **self._worker,
             facts.SECONDS: round(self.seconds, 3),
             facts.SEED: self.seed,
+            **self._sampler(),
         }
+
+    def _sampler(self) -> dict[str, Any]:
+        """Which sampler drew it, where the study leaves that open."""
+        if self.drawn_by is None or self.study.spec.sampler.name != AUTO:
+            return {}
+        if self.drawn_by != MODEL:
+            return {facts.SAMPLER: self.drawn_by}
+        return {facts.SAMPLER: self.drawn_by, facts.DRAW_SECONDS: round(self.draw_seconds, 4)}
 
     def _last_value(self) -> list[float] | None:
         # Optuna's rule: the value of a pruned trial is the last one that it reported.

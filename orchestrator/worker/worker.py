@@ -29,6 +29,7 @@ from orchestrator.storage.url import mask
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoints, SavedTrials
+from orchestrator.worker.configurations import Configurations
 from orchestrator.worker.endings import TrialInterrupted, stopped_study
 from orchestrator.worker.output import Marks
 from orchestrator.worker.planner import Planner
@@ -150,6 +151,7 @@ class Worker:
     ) -> None:
         study = WorkerStudy(self._stored, self._objective, storage, self._older_trials(storage))
         planner = Planner(study, self._objective, self._claims, checkpoints)
+        configurations = Configurations(study, self._objective, self._claims)
         recorded = {facts.WORKER: self.name, facts.THREADS: threads}
         polls = Backoff(_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS)
         next_claim: Claim | None = None
@@ -168,6 +170,7 @@ class Worker:
                         checkpoints,
                         self.stop,
                         recorded,
+                        configurations,
                     )
                     self._options.marks.begin(trial.id)
                     try:

@@ -14,6 +14,7 @@ DECLARE
         'store_facts', 'record_mismatch', 'add_artifact', 'add_chunk', 'remove_artifact',
         'remove_orphans', 'add_trial', 'set_state', 'store_open', 'set_study_user_attribute',
         'set_study_system_attribute', 'store_output',
+        'list_configurations', 'keep_configuration',
         -- kept_functions.sql
         'claim_trial', 'write_trial', 'finish_trial', 'finish_and_claim', 'fail_trial',
         'fail_attempt', 'stop_for_wrong_use', 'give_back_trial', 'pause_trial', 'resume_trial',

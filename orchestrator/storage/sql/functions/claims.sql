@@ -106,6 +106,7 @@ DECLARE
     v_running integer;
     v_waiting integer;
     v_fresh_first boolean;
+    v_finds text := 'yes';
     v_timeout double precision;
     v_now timestamptz := clock_timestamp();
 BEGIN
@@ -151,10 +152,14 @@ BEGIN
         outcome := 'wait'; RETURN;
     END IF;
 
+    -- Each configuration has a trial of its own, so the first ones need not be counted.
+    IF v_number >= v_study.configurations THEN
+        v_finds := orch.finds_configuration(p_study, v_study.configurations);
+    END IF;
     -- A retry or an enqueued trial goes before a fresh one; where the budget has room for both, one
     -- fresh trial goes before a doubtful retry. (bruteforce counts its failed cell as tried, and
     -- may end the search with the fresh one.)
-    v_fresh_first := NOT v_study.planned
+    v_fresh_first := NOT v_study.planned AND v_finds <> 'no'
         AND v_study.spec #>> '{sampler,name}' IS DISTINCT FROM 'bruteforce'
         AND v_number - v_unfinished + v_running + v_waiting < v_study.budget;
     IF v_waiting > 0 THEN
@@ -173,6 +178,14 @@ BEGIN
         outcome := 'plan'; stage := v_study.stage; budget := v_study.budget; RETURN;
     END IF;
     is_fresh := trial_id IS NULL;
+    IF is_fresh AND v_finds = 'no' AND v_running = 0 THEN
+        UPDATE orch.study SET state = 'exhausted', reason = format(
+            'all %s configurations have been tried', v_study.configurations)
+        WHERE study_id = p_study RETURNING orch.study.reason INTO reason;
+        outcome := 'done'; is_fresh := NULL; RETURN;
+    ELSIF is_fresh AND v_finds <> 'yes' THEN
+        outcome := 'wait'; is_fresh := NULL; RETURN;
+    END IF;
     IF is_fresh THEN
         trial_id := orch.add_numbered(p_study, v_number, 'RUNNING');
     END IF;

@@ -81,8 +81,10 @@ BEGIN
     PERFORM orch.lock_study(p_study);
     UPDATE orch.study
     SET objective = p_objective, spec = jsonb_set(p_spec, '{study,trials}', to_jsonb(
-        greatest(budget, (p_spec #>> '{study,trials}')::integer)))
+        greatest(budget, (p_spec #>> '{study,trials}')::integer))),
+        configurations = NULL  -- the next worker says how many there are now
     WHERE study_id = p_study;
+    DELETE FROM orch.configuration WHERE study_id = p_study;
     INSERT INTO study_user_attributes (study_id, key, value_json)
     VALUES (p_study, 'orch:software', p_software::text)
     ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json;
