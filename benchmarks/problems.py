@@ -10,7 +10,7 @@ import importlib
 import itertools
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -98,6 +98,14 @@ class Table:
         return Outcome(value, value - float(self.means.min()), float(self.seconds[row].mean()))
 
     @cached_property
+    def best(self) -> dict[str, Any]:
+        """The best configuration."""
+        shape = tuple(map(len, self.choices.values()))
+        places = np.unravel_index(int(self.means.argmin()), shape)
+        pairs = zip(self.choices.items(), places, strict=True)
+        return {name: choices[place] for (name, choices), place in pairs}
+
+    @cached_property
     def means(self) -> Array:
         """The value of each configuration."""
         return np.asarray(self.values.mean(axis=1))
@@ -152,12 +160,32 @@ class Function:
     Attributes:
         suggest: draws a configuration.
         regret: of a configuration.
+        domains: its space as a spec writes it.
+        best: the best configuration.
+        unrelated: another function of the same space.
         noise: standard deviation of what is reported around it.
     """
 
     suggest: Callable[[optuna.Trial], Any]
     regret: Callable[[Any], float]
+    domains: Mapping[str, Mapping[str, Any]]
+    best: Mapping[str, Any]
+    unrelated: Callable[[Any], float]
     noise: float = 0.0
+
+    def moved(self, by: Array) -> Callable[[Any], float]:
+        """The same function elsewhere: of a point of the cube, or with the choice's learning rate.
+
+        Args:
+            by: how far in each direction, as a share of the range.
+        """
+
+        def regret(point: Any) -> float:
+            if isinstance(point, np.ndarray):
+                return self.regret(point + by[: len(point)])
+            return self.regret({**point, "lr": point["lr"] * 10 ** (5 * by[0])})
+
+        return regret
 
     def measure(self, point: Any, rng: np.random.Generator, one_repeat: bool = False) -> Outcome:
         """The regret, with noise where the function has it."""
@@ -170,6 +198,19 @@ def _cube(size: int) -> Callable[[optuna.Trial], Array]:
         return np.array([trial.suggest_float(f"x{place}", 0.0, 1.0) for place in range(size)])
 
     return suggest
+
+
+def _on_cube(
+    size: int, regret: Callable[[Array], float], best: Iterable[float], noise: float = 0.0
+) -> Function:
+    return Function(
+        _cube(size),
+        regret,
+        {f"x{place}": {"float": [0.0, 1.0]} for place in range(size)},
+        {f"x{place}": float(value) for place, value in enumerate(best)},
+        lambda point: regret(1 - np.roll(point, 1)),
+        noise,
+    )
 
 
 _HARTMANN_A = np.array(
@@ -190,6 +231,7 @@ _HARTMANN_P = 1e-4 * np.array(
 )
 _HARTMANN_WEIGHTS = np.array([1.0, 1.2, 3.0, 3.2])
 _HARTMANN_BEST = 3.32236801
+_HARTMANN_PLACE = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]
 
 
 def _hartmann6(x: Array) -> float:
@@ -237,10 +279,29 @@ def _optimizer_regret(point: Mapping[str, Any]) -> float:
     return 0.15 + (rate + 3) ** 2 / 15
 
 
+_OPTIMIZERS = Function(
+    _suggest_optimizer,
+    _optimizer_regret,
+    {
+        "optimizer": {"choice": ["sgd", "adam", "rmsprop"]},
+        "lr": {"float": [1e-5, 1.0], "log": True},
+        "momentum": {"float": [0.0, 0.99], "when": {"optimizer": ["sgd"]}},
+        "nesterov": {"choice": [False, True], "when": {"optimizer": ["sgd"]}},
+        "beta": {"float": [0.5, 0.999], "when": {"optimizer": ["adam"]}},
+    },
+    {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+    lambda point: (math.log10(point["lr"]) + 4.5) ** 2 / 8 + 0.2 * (point["optimizer"] != "adam"),
+)
+
 FUNCTIONS = {
-    "hartmann6": Function(_cube(6), _hartmann6),
-    "ackley5": Function(_cube(5), _ackley5),
-    "rosenbrock4": Function(_cube(4), _rosenbrock4),
-    "noisy_sphere": Function(_cube(4), _sphere, noise=0.1),
-    "conditional": Function(_suggest_optimizer, _optimizer_regret),
+    "hartmann6": _on_cube(6, _hartmann6, _HARTMANN_PLACE),
+    "ackley5": _on_cube(5, _ackley5, _ACKLEY_BEST),
+    "rosenbrock4": _on_cube(4, _rosenbrock4, [0.4] * 4),
+    "noisy_sphere": _on_cube(4, _sphere, [0.4] * 4, noise=0.1),
+    "conditional": _OPTIMIZERS,
 }
+
+
+def problem(name: str) -> Table | Function:
+    """A problem by its name."""
+    return FUNCTIONS[name] if name in FUNCTIONS else table(name)

@@ -8,6 +8,11 @@ too, so that no time passes. Every trial asks the sampler that orch's worker wou
 figures, after 25, 50 and 100 finished trials, are the regret of the best value so far as a share of
 random search's: the geometric mean over the tables, each at least the floor, with the 90 % interval
 of a bootstrap over the seeds. On functions of numbers it is the regret itself, after 25, 40 and 60.
+
+With a prior or an older study, right or wrong, they are those after 10, 25 and 50 trials:
+
+    python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --prior wrong
+    python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --warm-start reversed
 """
 
 from __future__ import annotations
@@ -26,7 +31,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 
-from benchmarks.problems import DEVELOPMENT, FUNCTIONS, REPORT, Function, Table, table
+from benchmarks.knowledge import NONE, OLDER, PRIORS, older_trials, with_prior
+from benchmarks.problems import DEVELOPMENT, FUNCTIONS, REPORT, Function, problem, table
 from orchestrator.search.samplers import build_sampler
 from orchestrator.spec.model import StudySpec
 from orchestrator.worker.seeds import derive
@@ -34,6 +40,7 @@ from orchestrator.worker.seeds import derive
 FLOORS = (0.05, 0.01, 0.001, 1e-6)
 _TABLE_TRIALS = (25, 50, 100)
 _FUNCTION_TRIALS = (25, 40, 60)
+_INFORMED_TRIALS = (10, 25, 50)  # what is known beforehand shows early
 _BOOTSTRAPS = 2000
 
 
@@ -45,6 +52,8 @@ class Job(NamedTuple):
     seed: int
     workers: int
     one_repeat: bool
+    prior: str | None
+    warm_start: str | None
 
 
 class Run(NamedTuple):
@@ -77,9 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 16])
-    parser.add_argument(
-        "--tables", nargs="*", default=list(REPORT), choices=[*DEVELOPMENT, *REPORT], metavar="NAME"
-    )
+    parser.add_argument("--tables", nargs="*", choices=[*DEVELOPMENT, *REPORT], metavar="NAME")
     parser.add_argument(
         "--functions", nargs="*", default=list(FUNCTIONS), choices=FUNCTIONS, metavar="NAME"
     )
@@ -87,11 +94,35 @@ def _options() -> argparse.Namespace:
         "--samplers", nargs="+", default=["mixed-gp", "tpe"], help="names of orch's samplers"
     )
     parser.add_argument("--one-repeat", action="store_true", help="a trial draws one repeat")
+    parser.add_argument(
+        "--prior", choices=PRIORS, help="with a guess of the best; none, to compare with"
+    )
+    parser.add_argument(
+        "--warm-start", choices=OLDER, help="with an older study; none, to compare with"
+    )
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if "auto" in options.samplers:
         parser.error("auto chooses by the time that real trials take; name mixed-gp or tpe")
+    if _is_informed(options):
+        options.tables = list(DEVELOPMENT) if options.tables is None else options.tables
+        if not set(options.tables) <= set(DEVELOPMENT):
+            parser.error("priors and older studies are for the tables " + ", ".join(DEVELOPMENT))
+    elif options.tables is None:
+        options.tables = list(REPORT)
     return options
+
+
+def _is_informed(known: argparse.Namespace | Job) -> bool:
+    return known.prior is not None or known.warm_start is not None
+
+
+def _table_trials(known: argparse.Namespace | Job) -> tuple[int, ...]:
+    return _INFORMED_TRIALS if _is_informed(known) else _TABLE_TRIALS
+
+
+def _function_trials(known: argparse.Namespace | Job) -> tuple[int, ...]:
+    return _INFORMED_TRIALS if _is_informed(known) else _FUNCTION_TRIALS
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
@@ -100,7 +131,8 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
         for workers in options.workers:
             for sampler in options.samplers:
                 for seed in seeds:
-                    yield Job(name, sampler, seed, workers, options.one_repeat)
+                    known = (options.prior, options.warm_start)
+                    yield Job(name, sampler, seed, workers, options.one_repeat, *known)
 
 
 def _shown(runs: Iterable[Run], total: int) -> Iterator[Run]:
@@ -111,23 +143,21 @@ def _shown(runs: Iterable[Run], total: int) -> Iterator[Run]:
         yield each
 
 
-def problem(name: str) -> Table | Function:
-    """A problem by its name."""
-    return FUNCTIONS[name] if name in FUNCTIONS else table(name)
-
-
 def run(job: Job) -> Run:
     """Search one problem, as its workers would with a database between them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     searched = problem(job.problem)
-    budget = (_FUNCTION_TRIALS if isinstance(searched, Function) else _TABLE_TRIALS)[-1]
+    is_function = isinstance(searched, Function)
+    budget = (_function_trials(job) if is_function else _table_trials(job))[-1]
     spec = StudySpec.parse(
         {
             "study": {"name": "benchmark", "objective": "quadratic", "trials": budget},
             "sampler": {"name": job.sampler},
             "training": {"seed": job.seed},
+            "space": with_prior(job.problem, job.prior or NONE, job.seed),
         }
     )
+    older = older_trials(job.problem, job.warm_start or NONE, job.seed)
     rng = np.random.default_rng(10_000 + job.seed)
     study = optuna.create_study()
     running: list[tuple[float, int, optuna.Trial, float, float]] = []
@@ -137,7 +167,7 @@ def run(job: Job) -> Run:
         nonlocal spent
         began = time.process_time()
         number = len(running) + len(curve)
-        study.sampler = build_sampler(spec, derive(job.seed, "sampler", number))
+        study.sampler = build_sampler(spec, derive(job.seed, "sampler", number), older)
         trial = study.ask()
         point = searched.suggest(trial)
         spent += time.process_time() - began
@@ -174,13 +204,13 @@ def _is_of(each: Run, sampler: str, workers: int, problems: list[str]) -> bool:
 
 def _figures(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
     """One sampler's figures over all tables."""
-    ratios = {name: _ratios(runs, name, options.one_repeat) for name in options.tables}
+    ratios = {name: _ratios(runs, name, options) for name in options.tables}
     shares = _shares(options.tables)
     low, high = _interval(ratios, shares)
     return {
         "sampler": runs[0].job.sampler,
         "workers": runs[0].job.workers,
-        "at": list(_TABLE_TRIALS),
+        "at": list(_table_trials(options)),
         "figures": {
             str(floor): _rounded(
                 _mean_ratio({n: r.mean(0) for n, r in ratios.items()}, shares, floor)
@@ -194,11 +224,12 @@ def _figures(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _ratios(runs: list[Run], name: str, one_repeat: bool) -> Any:
+def _ratios(runs: list[Run], name: str, options: argparse.Namespace) -> Any:
     """Regrets as shares of random search's: a row for each seed."""
-    places = [count - 1 for count in _TABLE_TRIALS]
+    trials = _table_trials(options)
+    places = [count - 1 for count in trials]
     regrets = np.array([each.regrets for each in runs if each.job.problem == name])
-    return regrets[:, places] / table(name).random_regret(_TABLE_TRIALS[-1], one_repeat)[places]
+    return regrets[:, places] / table(name).random_regret(trials[-1], options.one_repeat)[places]
 
 
 def _shares(names: list[str]) -> dict[str, float]:
@@ -232,17 +263,18 @@ def _interval(ratios: dict[str, Any], shares: dict[str, float]) -> tuple[Any, An
 
 
 def _functions(runs: list[Run], options: argparse.Namespace) -> list[dict[str, Any]]:
+    trials = _function_trials(options)
     return [
-        {"function": name, "sampler": sampler, "workers": workers, "at": list(_FUNCTION_TRIALS)}
-        | _regrets([each for each in runs if _is_of(each, sampler, workers, [name])])
+        {"function": name, "sampler": sampler, "workers": workers, "at": list(trials)}
+        | _regrets([each for each in runs if _is_of(each, sampler, workers, [name])], trials)
         for name in options.functions
         for workers in options.workers
         for sampler in options.samplers
     ]
 
 
-def _regrets(runs: list[Run]) -> dict[str, Any]:
-    regrets = np.array([each.regrets for each in runs])[:, [n - 1 for n in _FUNCTION_TRIALS]]
+def _regrets(runs: list[Run], trials: tuple[int, ...]) -> dict[str, Any]:
+    regrets = np.array([each.regrets for each in runs])[:, [count - 1 for count in trials]]
     return {
         "mean": _rounded(regrets.mean(axis=0)),
         "median": _rounded(np.median(regrets, axis=0)),

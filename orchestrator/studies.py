@@ -17,12 +17,12 @@ from orchestrator.report.listing import SearchSpace, StudyList, read_studies
 from orchestrator.report.numbers import counted
 from orchestrator.resolve.consent import remember_command
 from orchestrator.resolve.objective import asked_facts
-from orchestrator.resolve.resolve import resolve
+from orchestrator.resolve.resolve import create
 from orchestrator.resolve.resume import Resumed, create_or_resume
 from orchestrator.spec.keywords import spec_of
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.schema import open_database
-from orchestrator.storage.studies import insert, open_study
+from orchestrator.storage.studies import open_study
 from orchestrator.study import Seconds, Study
 from orchestrator.training import handover
 from orchestrator.training.base import Objective
@@ -63,6 +63,7 @@ def create_study(
     worker: Table | None = None,
     space: Mapping[str, Any] | None = None,
     constraints: Sequence[str] | None = None,
+    warm_start: Sequence[str] | None = None,
     note: str | None = None,
 ) -> Study:
     """Create a study, or take up the stored one of the same spec.
@@ -104,8 +105,9 @@ def create_study(
         data_options: the ``[data]`` table.
         options: the ``[objective]`` table.
         worker: the ``[worker]`` table, e.g. ``{"grace_seconds": 30}``.
-        space: the ``[space]`` table, e.g. ``{"units": {"choice": [16, 32]}}``.
+        space: the ``[space]`` table, e.g. ``{"units": {"choice": [16, 32], "prior": 32}}``.
         constraints: user attributes that must be 0 or less.
+        warm_start: names of older studies in this storage, whose trials inform the sampler.
         note: Markdown for the dashboard and the report.
 
     Raises:
@@ -129,7 +131,7 @@ def create_study(
             "repeats": repeats, "seed": seed, "sampler": sampler, "pruner": pruner,
             "terminator": terminator, "training": training, "data": data,
             "data_options": data_options, "options": options, "worker": worker, "space": space,
-            "constraints": constraints, "note": note,
+            "constraints": constraints, "warm_start": warm_start, "note": note,
         },
     )  # fmt: skip
     database = open_database(storage)
@@ -139,7 +141,7 @@ def create_study(
             allows = bool(allow_mismatch)
             resumed = create_or_resume(database, written, allows, allow_mismatch is True)
         else:
-            resumed = Resumed(insert(database, resolve(written)))
+            resumed = Resumed(create(database, written))
     _keep(handovers)
     remember_command(resumed.study.spec)
     return Study(database, resumed.study.name, handovers, resumed)

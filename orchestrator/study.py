@@ -506,7 +506,8 @@ class Study:
     def follow_logs(self, trial: int) -> Iterator[str]:
         """What a trial prints, wherever it runs, as it comes; it ends with the trial.
 
-        New lines come with the worker's heartbeat (``worker.heartbeat_seconds``).
+        If the trial fails and is retried, a line says so, and what the retry prints comes next. New
+        lines come with the worker's heartbeat (``worker.heartbeat_seconds``).
 
         Example:
             for lines in study.follow_logs(3): print(lines, end="")

@@ -66,7 +66,10 @@ def floods(trial: optuna.Trial) -> float:
 
 
 def waits(trial: optuna.Trial) -> float:
-    """Prints a line for each file that appears in ``PRINTING_FOLDER``, until there is ``end``."""
+    """Prints a line for each file that appears in ``PRINTING_FOLDER``, until there is ``end``.
+
+    What it has printed is in the file ``begun``, too. The file ``die`` kills the first attempt.
+    """
     x = trial.suggest_float("x", 0, 1)
     folder, seen = Path(os.environ["PRINTING_FOLDER"]), set[str]()
     print("the trial has begun")
@@ -75,7 +78,11 @@ def waits(trial: optuna.Trial) -> float:
     while "end" not in seen:
         for name in sorted({path.name for path in folder.iterdir()} - seen - {"begun"}):
             print(f"saw {name}")
+            with (folder / "begun").open("a") as begun:
+                begun.write(f"{name}\n")
             seen.add(name)
+            if name == "die" and trial.number == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
         step += 1
         trial.report(x, step)  # where it may be asked to leave
         time.sleep(0.05)

@@ -57,6 +57,35 @@ def test_a_spec_written_as_toml_reads_back_equal() -> None:
         ({"space": {"u": {"choice": []}}}, ["space.u", "at least one value"]),
         ({"space": {"u": {"choice": [1, 1]}}}, ["space.u", "stands twice"]),
         ({"space": {"u": [1, 2]}}, ["space.u", "is no domain"]),
+        (
+            {"space": {"u": {"int": [1, 9], "prior": 10}}},
+            ["space.u: prior 10 is outside of 1 to 9"],
+        ),
+        (
+            {"space": {"u": {"int": [1, 9], "prior": 2.5}}},
+            ["space.u: prior must be a whole number"],
+        ),
+        ({"space": {"u": {"int": [1, 9], "prior": True}}}, ["space.u: prior must be a whole"]),
+        (
+            {"space": {"u": {"int": [32, 512], "step": 32, "prior": 100}}},
+            ["space.u: prior 100 is not on a step of 32 from 32", "write 96 or 128"],
+        ),
+        (
+            {"space": {"u": {"float": [0, 1], "step": 0.3, "prior": 1}}},
+            ["space.u: prior 1 is not on a step of 0.3 from 0; write 0.9"],
+        ),
+        (
+            {"space": {"u": {"float": [1e-4, 0.1], "log": True, "prior": 0.5}}},
+            ["space.u: prior 0.5 is outside of 0.0001 to 0.1", "widen the domain"],
+        ),
+        ({"space": {"u": {"float": [0, 1], "prior": "high"}}}, ["space.u: prior must be a number"]),
+        (
+            {"space": {"u": {"choice": ["a", "b"], "prior": "c"}}},
+            ['space.u: prior must be one of "a", "b", not "c"'],
+        ),
+        ({"space": {"u": {"choice": [1, 2], "prior": True}}}, ["one of 1, 2, not true"]),
+        ({"space": {"u": {"choice": [1, 2], "priors": 1}}}, ["space.u", "did you mean 'prior'"]),
+        ({"study": {**MINIMAL["study"], "warm_start": 3}}, ["study.warm_start"]),
         ({"space": {"u": {"int": [1, 9], "float": [1, 9]}}}, ["space.u", "exactly one"]),
     ],
 )
@@ -69,6 +98,28 @@ def test_a_spec_error_is_one_line_with_its_key_and_the_fix(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("domain", "prior"),
+    [
+        ({"int": [32, 512], "step": 32, "prior": 96}, 96),
+        ({"float": [1e-4, 0.1], "log": True, "prior": 3e-3}, 3e-3),
+        ({"float": [0, 1], "step": 0.1, "prior": 0.3, "when": {"v": [True]}}, 0.3),
+        ({"float": [0, 1], "prior": 1}, 1.0),
+        ({"choice": ["sgd", "adam"], "prior": "adam"}, "adam"),
+        ({"choice": [True, 1], "prior": 1}, 1),
+    ],
+)
+def test_a_prior_is_read_and_written_with_its_domain(domain: dict[str, Any], prior: object) -> None:
+    read = spec(space={"u": domain, "v": {"choice": [True, False]}})
+    assert read.priors == {"u": prior} and type(read.priors["u"]) is type(prior)
+    assert spec(**tomllib.loads(read.to_toml())).fingerprint() == read.fingerprint()
+
+
+def test_one_older_study_may_be_named_without_a_list() -> None:
+    older = spec(study={**MINIMAL["study"], "warm_start": "old"}).study.warm_start
+    assert older == ("old",)
 
 
 def test_differences_name_each_key_with_both_values() -> None:

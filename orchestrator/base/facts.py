@@ -38,4 +38,5 @@ MISMATCHES = "orch:mismatches"  # other software that was let in
 IMPORTED = "orch:imported"  # where it was imported from
 CONFIRMING = "orch:confirming"  # which trials of another study it trains again
 CONFIRMED = "orch:confirmed"  # the study that trained this one's best again
+WARM_START = "orch:warm_start"  # a system attribute: the trials of older studies, by their names
 TEST_EVALUATIONS = "orch:test_evaluations"  # each look at the test set

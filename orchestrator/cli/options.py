@@ -121,6 +121,14 @@ RepeatsOption = Annotated[
         help="Trainings of a trial, with different seeds, averaged.",
     ),
 ]
+WarmStartOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--warm-start",
+        metavar="NAME",
+        help="An older study whose trials inform the sampler; repeatable.",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the spec; repeatable."),
@@ -130,7 +138,8 @@ ParamOption = Annotated[
     typer.Option(
         "--param",
         metavar="NAME=DOMAIN",
-        help="One parameter's domain, as 'units={choice=[16,32]}'; repeatable.",
+        help="One parameter's domain, as 'units={choice=[16,32]}', perhaps with prior=32; "
+        "repeatable.",
     ),
 ]
 
@@ -141,6 +150,7 @@ _PLACES = {
     "timeout": ("study", "timeout"),
     "metric": ("study", "metric"),
     "direction": ("study", "direction"),
+    "warm_start": ("study", "warm_start"),
     "sampler": ("sampler", "name"),
     "pruner": ("pruner", "name"),
     "epochs": ("training", "epochs"),

@@ -51,7 +51,7 @@ def logs(
     name: o.NameArgument,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.")],
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print what comes until the trial ends.")
+        bool, typer.Option("--follow", "-f", help="Print what comes until it and its retries end.")
     ] = False,
     storage: o.StorageOption = None,
 ) -> None:

@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import optuna
@@ -22,12 +22,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
-from orchestrator.report import ped_anova
 from orchestrator.report.factorial import decompose
 from orchestrator.report.numbers import counted, percent, scaled
 from orchestrator.report.section import section
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.model import Direction
+
+if TYPE_CHECKING:
+    from orchestrator.report.ped_anova import Array
 
 _T = TypeVar("_T")
 
@@ -149,9 +151,13 @@ def _exact_claim(shares: dict[str, float], together: float, trials: int) -> Impo
 
 
 def _estimate(
-    complete: Sequence[FrozenTrial], names: Sequence[str], losses: ped_anova.Array, seed: int
+    complete: Sequence[FrozenTrial], names: Sequence[str], losses: Array, seed: int
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """The shares from all trials, the largest first, and their intervals."""
+    from orchestrator.report import (
+        ped_anova,  # it loads SciPy: half a second
+    )
+
     whole = ped_anova.importances(complete, names, losses, np.ones((1, len(complete))))[0]
     count = len(complete)
     random = np.random.default_rng(seed)

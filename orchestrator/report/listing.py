@@ -10,7 +10,7 @@ from textwrap import wrap
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from orchestrator.base.printed import Printed, table_columns
+from orchestrator.base.printed import Printed, rounded, table_columns
 from orchestrator.errors import printable
 from orchestrator.report.numbers import (
     counted,
@@ -26,14 +26,17 @@ from orchestrator.report.section import section
 from orchestrator.report.summary import Summary, TrialSummary
 from orchestrator.report.verdict import decision
 from orchestrator.report.winner import Confirmed
+from orchestrator.resolve.warm_start import copied_trials
 from orchestrator.search.auto import samplers_used
 from orchestrator.search.conditional import condition_words, configurations
 from orchestrator.search.space import count, describe
 from orchestrator.spec.command import reference_of
 from orchestrator.spec.conditions import Conditions
+from orchestrator.spec.domains import Scalar
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
+from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.studies import StoredStudy, found_domains, read_trials
 
 
@@ -171,6 +174,13 @@ def study_page(database: Database, study: StoredStudy) -> str:
         f"# state: {state}{reason}; {done} of {progress['budget']} trials done, "
         f"{progress['running']} running, {progress['failed']} failed",
     ]
+    if study.spec.study.warm_start:
+        attributes = PostgresStorage(database).get_study_system_attrs(study.study_id)
+        copied = ", ".join(
+            f"{counted(len(older.params), 'trial')} of {name}"
+            for name, older in copied_trials(attributes).items()
+        )
+        parts.append(f"# starts warm with {copied}")
     used = samplers_used(study.spec, read_trials(database, study))
     if used is not None:
         parts.append(f"# drawn: {used}")
@@ -229,7 +239,7 @@ def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = Non
     step = step_word(facts.has_epochs, spec.training.rounds)
     lines = []
     if space:
-        lines.append(_tree(conditions, space, columns))
+        lines.append(_tree(conditions, space, spec.priors, columns))
     if further:
         rows = [(name, describe(each)) for name, each in further.items()]
         lines.append("also searched where [space] or --param names it:")
@@ -247,7 +257,10 @@ def space_page(spec: StudySpec, facts: ObjectiveFacts, columns: int | None = Non
 
 
 def _tree(
-    conditions: Conditions, space: Mapping[str, BaseDistribution], columns: int | None
+    conditions: Conditions,
+    space: Mapping[str, BaseDistribution],
+    priors: Mapping[str, Scalar],
+    columns: int | None,
 ) -> str:
     """The parameters as a table, each under the one on which it depends."""
     rows: list[tuple[object, ...]] = []
@@ -255,7 +268,9 @@ def _tree(
     def add(name: str, depth: int) -> None:
         each = space[name]
         row = ("  " * depth + name, describe(each), count(each) or "continuous")
-        rows.append((*row, condition_words(conditions, name)) if any_depends else row)
+        prior = (_prior(priors, name),) if priors else ()
+        condition = (condition_words(conditions, name),) if any_depends else ()
+        rows.append((*row, *prior, *condition))
         for child in space:
             parents = conditions.parents(child)
             if [parent for parent in space if parent in parents][-1:] == [name]:
@@ -265,8 +280,15 @@ def _tree(
     for name in space:
         if not any(parent in space for parent in conditions.parents(name)):
             add(name, 0)
-    head = ["parameter", "domain", "values", *(["exists where"] if any_depends else [])]
+    head = ["parameter", "domain", "values"]
+    head += ["prior"] if priors else []
+    head += ["exists where"] if any_depends else []
     return table(head, rows, columns)
+
+
+def _prior(priors: Mapping[str, Scalar], name: str) -> str:
+    value = priors.get(name, "")
+    return rounded(value, 6) if isinstance(value, float) else str(value)
 
 
 def _size(conditions: Conditions, space: Mapping[str, BaseDistribution]) -> str:

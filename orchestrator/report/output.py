@@ -30,7 +30,9 @@ def printed(database: Database, study: StoredStudy, number: int) -> str:
 
 
 def follow(database: Database, study: StoredStudy, number: int) -> Iterator[str]:
-    """What a trial prints, as it comes, until it ends; an outage of the database is waited for.
+    """What a trial prints, as it comes, until it ends, and then its retries, one after the other.
+
+    An outage of the database is waited for.
 
     Raises:
         NoSuchStudy: the study was deleted meanwhile.
@@ -38,23 +40,38 @@ def follow(database: Database, study: StoredStudy, number: int) -> Iterator[str]
         StorageError: the database is out of reach when it begins.
     """
     seen: dict[tuple[str, int], int] = {}
-    trial = find_end(database, study, number)
-    outputs = read_output(database, trial["trial_id"])
+    trial, outputs = _look(database, study, number)
     while True:
         for output in outputs:
             yield from _new_lines(output, seen)
-        if _is_over(trial["ended_seconds"], outputs):
+        if not _is_over(trial["ended_seconds"], outputs):
+            time.sleep(_LOOK_SECONDS)
+        elif trial["retried_as"] is None:
             return
-        time.sleep(_LOOK_SECONDS)
+        else:
+            retry = trial["retried_as"]
+            yield f"[trial {number} failed and is retried as trial {retry}]\n"
+            number = retry
+        trial, outputs = _look_when_in_reach(database, study, number)
+
+
+def _look(database: Database, study: StoredStudy, number: int) -> tuple[Row, list[Output]]:
+    trial = find_end(database, study, number)
+    return trial, read_output(database, trial["trial_id"])
+
+
+def _look_when_in_reach(
+    database: Database, study: StoredStudy, number: int
+) -> tuple[Row, list[Output]]:
+    while True:
         try:
-            trial = find_end(database, study, number)
-            outputs = read_output(database, trial["trial_id"])
+            return _look(database, study, number)
         except StorageUnavailable:
-            continue
+            time.sleep(_LOOK_SECONDS)
 
 
 def find_end(database: Database, study: StoredStudy, number: int) -> Row:
-    """The trial's id, and how long ago it ended.
+    """The trial's id, how long ago it ended, and its next attempt.
 
     Raises:
         NoSuchStudy: the study was deleted.

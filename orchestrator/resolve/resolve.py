@@ -14,6 +14,7 @@ from orchestrator.resolve.objective import (
     search_space,
 )
 from orchestrator.resolve.pins import software_of
+from orchestrator.resolve.warm_start import store_new
 from orchestrator.search.plans import PLANS, build_plan, is_planned
 from orchestrator.search.plans.plan import Plan
 from orchestrator.search.plans.promotion import promotes
@@ -24,7 +25,7 @@ from orchestrator.search.terminators import build_terminator
 from orchestrator.spec.model import PrunerSection, StudySpec
 from orchestrator.storage.artifacts import check_artifacts
 from orchestrator.storage.database import Database
-from orchestrator.storage.studies import NewStudy, StoredStudy, insert
+from orchestrator.storage.studies import NewStudy, StoredStudy
 from orchestrator.training.base import Objective
 
 
@@ -34,7 +35,7 @@ def create(database: Database, spec: StudySpec) -> StoredStudy:
     Raises:
         UsageError: the spec is wrong, or a study of that name exists.
     """
-    return insert(database, resolve(spec))
+    return store_new(database, resolve(spec))
 
 
 def resolve(spec: StudySpec) -> NewStudy:
@@ -155,6 +156,11 @@ def check_combination(
     if len(spec.study.metrics) > 1:
         _check_several_metrics(spec)
     _check_space(spec, space)
+    if spec.study.warm_start and spec.sampler.name in PLANS:
+        raise UsageError(
+            f"study.warm_start tells a sampler where to look, and {spec.sampler.name} has a list "
+            "of its own; leave one of them out, or use --sampler mixed-gp"
+        )
     if promotes(spec) and not checkpoints:
         raise UsageError(
             f"pruner.promote lets a stopped trial go on, and the objective {spec.study.objective} "
@@ -190,6 +196,11 @@ def _check_several_metrics(spec: StudySpec) -> None:
         raise UsageError(
             f"{spec.sampler.name} looks for the best of one metric, and there are several "
             f"({metrics}); use --sampler nsga2 or tpe"
+        )
+    if spec.study.warm_start:
+        raise UsageError(
+            f"study.warm_start ranks older trials by one metric, and there are several "
+            f"({metrics}); leave it out"
         )
     if spec.terminator.name != "none":
         raise UsageError(

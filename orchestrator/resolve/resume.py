@@ -8,6 +8,7 @@ from orchestrator.errors import UsageError
 from orchestrator.resolve.objective import facts_of, make_objective
 from orchestrator.resolve.pins import check_data, check_software, compare_data, record_mismatch
 from orchestrator.resolve.resolve import resolve
+from orchestrator.resolve.warm_start import store_new
 from orchestrator.search.plans import is_planned
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
@@ -16,7 +17,6 @@ from orchestrator.storage.studies import (
     StoredStudy,
     add_budget,
     ensure_budget,
-    insert,
     open_study,
     raise_budget,
     read,
@@ -61,7 +61,7 @@ def create_or_resume(
     name = spec.study.name
     stored = read(database, name)
     if stored is None:
-        return Resumed(insert(database, resolved))
+        return Resumed(store_new(database, resolved))
     resolved = replace(resolved, spec=_as_meant(resolved.spec, stored.spec))
     trials = max(stored.spec.study.trials, resolved.spec.study.trials)
     differences = stored.spec.with_budget(trials).differences(resolved.spec)
@@ -95,8 +95,9 @@ def _as_meant(spec: StudySpec, stored: StudySpec) -> StudySpec:
 
 
 # By these the trials so far were measured: others could not be compared with them. A budget is
-# only raised.
+# only raised; older trials are copied when the study is created.
 _FIXED = (
+    "study.warm_start",
     "study.metric", "study.direction", "study.trials", "data.", "training.folds",
     "training.value",
 )  # fmt: skip

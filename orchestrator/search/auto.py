@@ -63,7 +63,8 @@ def choose(spec: StudySpec, number: int, trials: Sequence[FrozenTrial]) -> Choic
         return Choice(CHEAP, "there are several metrics")
     done = [each for each in trials if each.state in _DONE]
     if number < _FIRST_TRIALS or len(done) < _LEAST_FINISHED:
-        return Choice(FIRST)
+        is_informed = spec.priors or spec.study.warm_start
+        return Choice(MODEL if is_informed else FIRST)
     cut_short = [
         each for each in done if each.state == TrialState.PRUNED and each.intermediate_values
     ]

@@ -27,6 +27,7 @@ Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
 _LONGEST_GRID = 64  # an ordered parameter with more values is handled by its range
+_ROUNDING = 1e-9  # by which the code of a bound may be off
 _SHORT_GRID = 12  # of which each value is a neighbour of each other
 # How far a step to a neighbour goes: one parameter at a time, and all numbers together.
 _STEPS = np.repeat([0.2, 0.05, 0.01], 2)
@@ -73,6 +74,7 @@ class Grid:
         self.codes = codes
         self._values = values
         self._numbers = np.array(values, dtype=float)
+        self.lowest, self.highest = float(self._numbers.min()), float(self._numbers.max())
 
     def encode(self, value: Any) -> float:
         # The nearest: a domain may have changed since, and a step's multiples are rounded.
@@ -146,6 +148,22 @@ def parameter(distribution: BaseDistribution) -> Categories | Grid | Range:
     step = distribution.step or 1
     values = [min(distribution.low + place * step, distribution.high) for place in range(size)]
     return Grid(values, np.array([range_.encode(value) for value in values]))
+
+
+def code_within(each: Categories | Grid | Range, value: Any) -> float:
+    """The code of a value of the domain.
+
+    Raises:
+        ValueError: it is not of the domain; the message is for the middle of a sentence.
+    """
+    try:
+        code = each.encode(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{value!r}, which is not of its domain") from None
+    is_outside = isinstance(each, Grid) and not each.lowest <= float(value) <= each.highest
+    if is_outside or (isinstance(each, Range) and not -_ROUNDING <= code <= 1 + _ROUNDING):
+        raise ValueError(f"{value!r}, which is outside of its domain")
+    return code
 
 
 def _is_number(choice: Any) -> bool:

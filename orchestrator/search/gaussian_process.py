@@ -11,6 +11,9 @@ The covariance of two configurations is the sum of three parts:
   of a category are the corners of a simplex, all equally far apart unless learned weights of the
   choices say otherwise. Parameters with the same list of choices share the weights.
 
+To the additive part may come guides, functions of whole configurations: what is expected of each
+from elsewhere. Their variances are learned likewise, so one that does not agree counts little.
+
 The parameter values of a kernel are those with the highest posterior density, found by L-BFGS with
 exact gradients (Rasmussen and Williams, "Gaussian processes for machine learning", 2006, ch. 5).
 """
@@ -18,6 +21,7 @@ exact gradients (Rasmussen and Williams, "Gaussian processes for machine learnin
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -39,6 +43,7 @@ _LENGTH_SCALE = (0.0, 1.0)
 _CHOICE_WEIGHT = (0.0, 0.5)
 _ADDITIVE_VARIANCE = (-1.5, 1.0)
 _MATERN_VARIANCE = (0.0, 1.0)
+_GUIDE_VARIANCE = (0.0, 1.5)
 _NOISE_VARIANCE = (-5.0, 2.0)
 _OFFSET = (math.log(0.3), 1.0)
 
@@ -104,6 +109,7 @@ class Features(NamedTuple):
     Attributes:
         embedding: coordinates for the Matérn part, before they are scaled.
         additive: functions of one parameter each; a parameter's squares sum to 1 / parameters.
+            Then the guides.
     """
 
     embedding: Array
@@ -119,10 +125,13 @@ class Kernel:
 
     Args:
         space: what it compares configurations of.
+        guides: functions of configurations, each with values of about mean 0 and variance 1.
     """
 
-    def __init__(self, space: EncodedSpace) -> None:
-        self._space = space
+    def __init__(
+        self, space: EncodedSpace, guides: Sequence[Callable[[Array], Array]] = ()
+    ) -> None:
+        self._space, self._guides = space, guides
         self._groups = len(space.parameters) + len(space.optional)
         self._arrange()
         self._set_prior()
@@ -153,12 +162,15 @@ class Kernel:
         scale_of += flags
         weight_of += [-1] * len(flags)
         variance_of += flags
+        terms = self._groups + len(self._guides)
+        variance_of += range(self._groups, terms)
         self._scale_of, self._weight_of = np.array(scale_of), np.array(weight_of)
         self._variance_of = np.array(variance_of)
         self._is_weighted = self._weight_of >= 0
         self._weights = slice(self._groups, size)
-        self._variances = slice(size, size + self._groups)
-        self._matern, self._noise, self.offset = range(size + self._groups, size + self._groups + 3)
+        self._variances = slice(size, size + terms)
+        self._guide_variances = slice(size + self._groups, size + terms)
+        self._matern, self._noise, self.offset = range(size + terms, size + terms + 3)
 
     def _set_prior(self) -> None:
         size = self.offset + 1
@@ -167,6 +179,7 @@ class Kernel:
             (slice(self._groups), _LENGTH_SCALE),
             (self._weights, _CHOICE_WEIGHT),
             (self._variances, _ADDITIVE_VARIANCE),
+            (self._guide_variances, _GUIDE_VARIANCE),
             (self._matern, _MATERN_VARIANCE),
             (self._noise, _NOISE_VARIANCE),
             (self.offset, _OFFSET),
@@ -191,9 +204,10 @@ class Kernel:
             flag = (~np.isnan(rows[:, column])).astype(float)[:, None]
             embedding.append(flag)
             additive.append(2 * flag - 1)
+        parameters = np.concatenate(additive, axis=1) / math.sqrt(self._groups)
+        guides = [guide(rows)[:, None] for guide in self._guides]
         return Features(
-            np.concatenate(embedding, axis=1),
-            np.concatenate(additive, axis=1) / math.sqrt(self._groups),
+            np.concatenate(embedding, axis=1), np.concatenate([parameters, *guides], axis=1)
         )
 
     def covariance(self, theta: Array, left: Features, right: Features) -> Array:
@@ -261,7 +275,7 @@ class _Posterior:
         self._parts = np.stack(
             [
                 (part @ part.T).ravel()
-                for group in range(kernel._groups)
+                for group in range(kernel._groups + len(kernel._guides))
                 for part in (features.additive[:, kernel._variance_of == group],)
             ]
         )

@@ -8,9 +8,10 @@ docs/search.md has the method, its measurements, and what did not help.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -19,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
-from orchestrator.search.encoded_space import Array, EncodedSpace, parameter
+from orchestrator.search.encoded_space import Array, EncodedSpace, code_within, parameter
 from orchestrator.search.gaussian_process import (
     GaussianProcess,
     Kernel,
@@ -28,7 +29,10 @@ from orchestrator.search.gaussian_process import (
     log_expected_improvement,
     log_probability_below,
 )
+from orchestrator.search.guide import Guide
 from orchestrator.search.observations import Observations, observe
+from orchestrator.search.older_trials import OlderTrials, first_tries
+from orchestrator.search.prior import Prior
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -37,13 +41,15 @@ _LEAST_TRIALS = 3  # that a model needs
 # What counts as an improvement, in standard deviations of the (warped) values: without it, a search
 # whose model is sure of an optimum would spend its trials on the optimum's last digits.
 _LEAST_GAIN = 0.03
+# How much a prior counts: its density to the power of this over the number of finished trials.
+_PRIOR_POWER = 3.0
 # A study that has more finished trials is modelled by its best and its newest ones, so that the
 # time for a suggestion, which grows with the cube of their number, stays below half a second.
 _MOST_TRIALS, _BEST_TRIALS, _NEWEST_TRIALS = 300, 200, 50
 
 # The search for the best configuration by the model: random ones and the neighbours of the best
 # trials, then the neighbours of the most promising, and so on.
-_RANDOM_CANDIDATES = 800
+_RANDOM_CANDIDATES, _EXPECTED_CANDIDATES = 800, 200
 _TRIALS_WITH_NEIGHBOURS = 8
 _PROMISING = 4
 _ROUNDS, _MORE_ROUNDS_FOR_NUMBERS = 2, 4
@@ -85,15 +91,36 @@ class MixedGP(BaseSampler):
         seed: of everything that is random. None: another one for each object, so that processes do
             not share the first points.
         n_startup_trials: how many trials, by their numbers, take points of the Sobol sequence.
+        prior: values of some parameters near which the best configuration is expected, e.g.
+            ``{"learning_rate": 3e-3}``. The first trial tries them. Then every second trial is for
+            them: a startup trial is drawn near them, and a later one's expected improvement is
+            weighted by how near a configuration is, less with each trial (Hvarfner et al., "piBO:
+            Augmenting acquisition functions with user beliefs for Bayesian optimization", 2022).
+        warm_start: studies with parameters of the same names, whose trials, as they are now, tell
+            about this one as far as its own trials agree. The best of each is tried first, and
+            every second trial does without.
+
+    Raises:
+        ValueError: one of them is impossible.
     """
 
-    def __init__(self, *, seed: int | None = None, n_startup_trials: int = 10) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        n_startup_trials: int = 10,
+        prior: Mapping[str, Any] | None = None,
+        warm_start: Sequence[Study | OlderTrials] = (),
+    ) -> None:
         if seed is not None and seed < 0:
             raise ValueError(f"seed must be 0 or more, not {seed}")
         if n_startup_trials < 1:
             raise ValueError(f"n_startup_trials must be 1 or more, not {n_startup_trials}")
         self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._n_startup_trials = n_startup_trials
+        self._prior = dict(prior or {})
+        self._older = [_older_trials(each) for each in warm_start]
+        self._guesses = first_tries(self._prior, self._older)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -115,11 +142,31 @@ class MixedGP(BaseSampler):
         space = _encoded(search_space, queued)
         observed = observe(space, trials, study.direction == StudyDirection.MAXIMIZE)
         rng = np.random.default_rng([self._seed, trial.number])
-        if trial.number < self._n_startup_trials or observed.usable < _LEAST_TRIALS:
-            row: Array | None = self._startup_row(space, trials, trial.number)
+        prior = self._prior_for(space, trial.number)
+        if self._is_startup(trial.number) or observed.usable < _LEAST_TRIALS:
+            row: Array | None = self._startup_row(space, prior, trials, trial.number)
         else:
-            row = _best_by_model(space, observed, rng)
+            known = _Known(prior, self._guides_for(space, trial.number))
+            row = _best_by_model(space, observed, known, rng)
         return space.decode(_unless_seen(row, space, observed.seen, rng))
+
+    # What is known before the first trial may be wrong, so every second trial does without.
+
+    def _prior_for(self, space: EncodedSpace, number: int) -> Prior:
+        return Prior(space, self._prior if number % 2 == 0 else {})
+
+    def _guides_for(self, space: EncodedSpace, number: int) -> list[Guide]:
+        older = self._older if number % 2 == 0 else []
+        return [guide for each in older if (guide := Guide(space, each))]
+
+    def _is_startup(self, number: int) -> bool:
+        """Whether a trial is not for the model.
+
+        With older trials, every second startup trial is: it knows enough to begin.
+        """
+        if self._older and number % 2 == 0 and number >= len(self._guesses):
+            return False
+        return number < self._n_startup_trials
 
     def sample_independent(
         self,
@@ -132,17 +179,35 @@ class MixedGP(BaseSampler):
         _check_directions(study)
         column = len(trial.params)
         unit = self._sobol_point(trial.number, column + 1)[[column]]
-        each = parameter(param_distribution)
-        return each.decode(float(each.spread(unit)[0]))
+        if param_distribution.single():
+            return parameter(param_distribution).decode(0.0)
+        space = EncodedSpace({param_name: param_distribution})
+        row = self._drawn(space, self._prior_for(space, trial.number), unit, trial.number)
+        return space.decode(row)[param_name]
 
     def _startup_row(
-        self, space: EncodedSpace, trials: Sequence[FrozenTrial], number: int
+        self, space: EncodedSpace, prior: Prior, trials: Sequence[FrozenTrial], number: int
     ) -> Array:
         """The trial's Sobol point, its columns in the order in which trials have had them."""
         names = list(dict.fromkeys([*_known_space(trials), *space.names]))
         unit = self._sobol_point(number, len(names))
         places = [names.index(name) for name in space.names]
-        return np.asarray(space.spread(unit[places][None])[0])
+        return self._drawn(space, prior, unit[places], number)
+
+    def _drawn(self, space: EncodedSpace, prior: Prior, unit: Array, number: int) -> Array:
+        """The configuration of a startup trial for a point of the unit cube.
+
+        What is expected to be good comes first.
+        """
+        if number < len(self._guesses):
+            guess = self._guesses[number]
+            row = space.spread(unit[None])[0]
+            for column, name in enumerate(space.names):
+                if name in guess:
+                    with contextlib.suppress(ValueError):  # of an older study, with other domains
+                        row[column] = code_within(space.parameters[column], guess[name])
+            return np.asarray(space.settle(row[None])[0])
+        return np.asarray(prior.spread(unit[None])[0])
 
     def _sobol_point(self, number: int, columns: int) -> Array:
         """A point of the sequence that all trials of the study share."""
@@ -151,6 +216,21 @@ class MixedGP(BaseSampler):
         if number:
             sequence.fast_forward(number)
         return np.asarray(sequence.random(1)[0])
+
+
+class _Known(NamedTuple):
+    """What is known before the first trial."""
+
+    prior: Prior
+    guides: list[Guide]
+
+
+def _older_trials(source: Study | OlderTrials) -> OlderTrials:
+    if isinstance(source, OlderTrials):
+        return source
+    _check_directions(source)
+    trials = source.get_trials(deepcopy=False)
+    return OlderTrials.of(trials, source.direction == StudyDirection.MAXIMIZE)
 
 
 def _check_directions(study: Study) -> None:
@@ -185,18 +265,18 @@ def _encoded(space: dict[str, BaseDistribution], queued: dict[str, Any]) -> Enco
 
 
 def _best_by_model(
-    space: EncodedSpace, observed: Observations, rng: np.random.Generator
+    space: EncodedSpace, observed: Observations, known: _Known, rng: np.random.Generator
 ) -> Array | None:
     """The configuration that the model expects most of; None if there is none that is new."""
     try:
-        score = _acquisition(space, observed)
+        score = _acquisition(space, observed, known)
     except np.linalg.LinAlgError:
         return None
     every = space.every(_MOST_LISTED)
     if every is not None:
         new = [row for row in every if row.tobytes() not in observed.seen]
         return new[int(np.argmax(score(np.array(new))))] if new else None
-    return _climb(space, observed, score, rng)
+    return _climb(space, observed, score, rng, known.prior)
 
 
 def _climb(
@@ -204,6 +284,7 @@ def _climb(
     observed: Observations,
     score: Callable[[Array], Array],
     rng: np.random.Generator,
+    prior: Prior,
 ) -> Array | None:
     """The best by a score of random configurations and, step by step, of the best ones' neighbours.
 
@@ -213,6 +294,9 @@ def _climb(
     candidates = np.concatenate(
         [space.random(_RANDOM_CANDIDATES, rng), *(space.neighbours(row, rng) for row in starts)]
     )
+    if prior:
+        expected = prior.spread(rng.random((_EXPECTED_CANDIDATES, len(space.names))))
+        candidates = np.concatenate([candidates, expected])
     rows: list[Array] = []
     scores: list[float] = []
     known, climbed = set(observed.seen), set[int]()
@@ -236,29 +320,31 @@ def _climb(
     return rows[int(np.argmax(scores))] if rows else None
 
 
-def _acquisition(space: EncodedSpace, observed: Observations) -> Callable[[Array], Array]:
+def _acquisition(
+    space: EncodedSpace, observed: Observations, known: _Known
+) -> Callable[[Array], Array]:
     """How much is expected of configurations, on a logarithmic scale."""
     reference = observed.losses[observed.is_feasible]
     part = observed
     if len(observed.rows) > _MOST_TRIALS:
         newest = np.arange(len(observed.rows))[-_NEWEST_TRIALS:]
         part = observed.part(np.union1d(observed.best(_BEST_TRIALS), newest))
-    kernel = Kernel(space)
-    features = kernel.features(part.rows)
-    feasibility = None if part.violations is None else _feasibility(kernel, part)
+    feasibility = None if part.violations is None else _feasibility(Kernel(space), part)
     if not len(reference):  # nothing holds the constraints yet: look for what does
         assert feasibility is not None
         return feasibility
-    target = Warped(part.losses, reference)
-    theta = kernel.fit(features, target, [kernel.mean])
+    kernel, target = Kernel(space, known.guides), Warped(part.losses, reference)
+    theta = kernel.fit(kernel.features(part.rows), target, [kernel.mean])
     losses = target(theta[kernel.offset])[0]
     model = GaussianProcess(kernel, theta, part.rows, losses)
     believed = model.predict(part.running)[0]
     best = min(losses[part.is_feasible].min(), believed.min(initial=np.inf)) - _LEAST_GAIN
     model = model.believe(part.running)
+    power = _PRIOR_POWER / len(observed.rows)
 
     def score(rows: Array) -> Array:
         gain = log_expected_improvement(*model.predict(rows), best)
+        gain += power * known.prior.log_density(rows)
         return gain if feasibility is None else gain + feasibility(rows)
 
     return score

@@ -76,7 +76,7 @@ def observe(space: EncodedSpace, trials: Sequence[FrozenTrial], maximize: bool) 
         if each.state == TrialState.FAIL and row.tobytes() not in tried and space.is_whole(row)
     ]
     done.sort(key=lambda pair: pair[0].number)
-    losses = _losses([each for each, _ in done], maximize)
+    losses = losses_of([each for each, _ in done], maximize)
     is_usable = np.isfinite(losses)
     return Observations(
         rows=_stack(space, [row for _, row in done]),
@@ -101,8 +101,8 @@ def _stack(space: EncodedSpace, rows: Sequence[Array]) -> Array:
     return np.array(rows, dtype=float).reshape(len(rows), len(space.names))
 
 
-def _losses(trials: Sequence[FrozenTrial], maximize: bool) -> Array:
-    """Losses, NaN where a trial has none."""
+def losses_of(trials: Sequence[FrozenTrial], maximize: bool) -> Array:
+    """The loss of each trial, the lower the better; NaN where it has none."""
     sign = -1 if maximize else 1
     losses = np.full(len(trials), np.nan)
     for place, each in enumerate(trials):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
@@ -13,13 +14,17 @@ from orchestrator.spec.model import StudySpec
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+    from orchestrator.search.older_trials import OlderTrials
+
 _MODULE = "optuna.samplers"
 _SEED = frozenset({"seed"})
 
 SAMPLERS = {
     # constant_liar: workers that ask at the same time do not all get the same answer.
     "tpe": Strategy("TPESampler", _MODULE, {"constant_liar": True}, _SEED),
-    "mixed-gp": Strategy("MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED),
+    "mixed-gp": Strategy(
+        "MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED | {"prior", "warm_start"}
+    ),
     "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch", extra="gp"),
     "cmaes": Strategy(
         "CmaEsSampler",
@@ -51,8 +56,15 @@ _ONE_SEQUENCE = {"qmc", "mixed-gp"}
 _BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}
 
 
+# These make use of a prior and of older trials after the first trials, too.
+_INFORMED = {"mixed-gp"}
+
+
 def build_sampler(
-    spec: StudySpec, trial_seed: int | None = None, chosen: str | None = None
+    spec: StudySpec,
+    trial_seed: int | None = None,
+    older: Sequence[OlderTrials] = (),
+    chosen: str | None = None,
 ) -> BaseSampler:
     """The spec's sampler; a worker makes one for each trial.
 
@@ -60,6 +72,7 @@ def build_sampler(
         spec: the study.
         trial_seed: seeds the draw of one trial, so that it depends on the study's seed, the
             trial's number and the trials seen, not on which worker draws. None: the study's seed.
+        older: the trials of the studies with which it starts warm.
         chosen: the sampler's name where it is not the spec's; it has no options then.
 
     Raises:
@@ -77,6 +90,8 @@ def build_sampler(
     strategy = choose(known, "sampler", name)
     shared = trial_seed is None or name in _ONE_SEQUENCE
     filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
+    if name in _INFORMED:
+        filled |= {"prior": spec.priors, "warm_start": older}
     sampler: BaseSampler = strategy.build("sampler", {} if name in PLANS else options, **filled)
     return sampler
 

@@ -135,6 +135,15 @@ def check_value(name: str, value: Any, each: BaseDistribution) -> None:
         raise UsageError(f"{name} cannot be {value!r}; its domain is {describe(each)}")
 
 
+def fits(value: Any, each: BaseDistribution) -> bool:
+    """Whether a value is of a domain."""
+    try:
+        check_value("", value, each)
+    except UsageError:
+        return False
+    return True
+
+
 def size(space: Mapping[str, BaseDistribution]) -> int | None:
     """How many different configurations there are; None when a parameter is continuous."""
     counts = [count(each) for each in space.values()]

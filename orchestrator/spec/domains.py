@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ Scalar = bool | int | float | str
 # The parents on which a parameter depends, each with the values with which it exists.
 When = tuple[tuple[str, tuple[Scalar, ...]], ...]
 
+_ROUNDING = 1e-9  # by which a multiple of a step may be off
 _EXAMPLE = "write { int = [1, 9] }, { float = [0.0, 1.0] }, { choice = [...] } or a bare value"
 
 
@@ -24,9 +26,11 @@ class Domain(ABC):
 
     Attributes:
         when: the conditions under which the parameter exists; empty: it always does.
+        prior: the value near which the best is expected; None: nothing is known.
     """
 
     when: When = ()
+    prior: Scalar | None = None
 
     @abstractmethod
     def document(self) -> Any:
@@ -42,11 +46,12 @@ class IntDomain(Domain):
     step: int = 1
     log: bool = False
     when: When = ()
+    prior: int | None = None
 
     def document(self) -> dict[str, Any]:
         step = {"step": self.step} if self.step != 1 else {}
         log = {"log": True} if self.log else {}
-        return {"int": [self.low, self.high], **step, **log, **_when_document(self.when)}
+        return {"int": [self.low, self.high], **step, **log, **_rest(self)}
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,12 @@ class FloatDomain(Domain):
     step: float | None = None
     log: bool = False
     when: When = ()
+    prior: float | None = None
 
     def document(self) -> dict[str, Any]:
         step = {"step": self.step} if self.step is not None else {}
         log = {"log": True} if self.log else {}
-        return {"float": [self.low, self.high], **step, **log, **_when_document(self.when)}
+        return {"float": [self.low, self.high], **step, **log, **_rest(self)}
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,10 @@ class ChoiceDomain(Domain):
 
     choices: tuple[Scalar, ...]
     when: When = ()
+    prior: Scalar | None = None
 
     def document(self) -> dict[str, Any]:
-        return {"choice": list(self.choices), **_when_document(self.when)}
+        return {"choice": list(self.choices), **_rest(self)}
 
 
 @dataclass(frozen=True)
@@ -104,12 +111,49 @@ def parse_domain(value: object) -> Domain:
     if len(kinds) != 1:
         raise ValueError(f"a domain has exactly one of int, float and choice; {_EXAMPLE}")
     kind = kinds.pop()
-    known = ["choice", "when"] if kind == "choice" else [kind, "step", "log", "when"]
+    own = [] if kind == "choice" else ["step", "log"]
+    known = [kind, *own, "prior", "when"]
     for key in value:
         if key not in known:
             raise ValueError(f"unknown key {key}; {nearest(str(key), known)}")
     domain = _choice(value["choice"]) if kind == "choice" else _range(kind, value)
+    if "prior" in value:
+        domain = replace(domain, prior=_prior(value["prior"], domain))
     return replace(domain, when=_when(value["when"])) if "when" in value else domain
+
+
+def _prior(prior: object, domain: IntDomain | FloatDomain | ChoiceDomain) -> Any:
+    if isinstance(domain, ChoiceDomain):
+        for choice in domain.choices:
+            if prior == choice and isinstance(prior, bool) == isinstance(choice, bool):
+                return choice
+        listed = ", ".join(map(_shown, domain.choices))
+        raise ValueError(f"prior must be one of {listed}, not {_shown(prior)}")
+    is_whole = isinstance(domain, IntDomain)
+    if not _is_number(prior, int if is_whole else int | float):
+        raise ValueError(f"prior must be a {'whole ' if is_whole else ''}number from the domain")
+    assert isinstance(prior, int | float)
+    low, high, step = domain.low, domain.high, domain.step
+    if not low <= prior <= high:
+        raise ValueError(
+            f"prior {_shown(prior)} is outside of {_shown(low)} to {_shown(high)}; choose one "
+            "inside, or widen the domain"
+        )
+    steps = 0.0 if step is None else (prior - low) / step
+    if step is not None and abs(steps - round(steps)) > _ROUNDING:
+        below = low + math.floor(steps) * step
+        near = [each for each in (below, below + step) if each <= high]
+        raise ValueError(
+            f"prior {_shown(prior)} is not on a step of {_shown(step)} from {_shown(low)}; "
+            f"write {' or '.join(map(_shown, near))}"
+        )
+    return prior if is_whole else float(prior)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return rounded(value, 6)
+    return json.dumps(value, default=str)
 
 
 def _when(table: object) -> When:
@@ -126,8 +170,11 @@ def _when(table: object) -> When:
     return tuple(found.items())
 
 
-def _when_document(when: When) -> dict[str, Any]:
-    return {"when": {parent: list(values) for parent, values in when}} if when else {}
+def _rest(domain: Domain) -> dict[str, Any]:
+    """The keys that a document of every kind may have."""
+    prior = {} if domain.prior is None else {"prior": domain.prior}
+    when = {"when": {parent: list(values) for parent, values in domain.when}} if domain.when else {}
+    return {**prior, **when}
 
 
 def _choice(choices: object) -> ChoiceDomain:

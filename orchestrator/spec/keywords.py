@@ -19,6 +19,7 @@ _PLACES = {
     "trials": ("study", "trials"),
     "timeout": ("study", "timeout"),
     "constraints": ("study", "constraints"),
+    "warm_start": ("study", "warm_start"),
     "note": ("study", "note"),
     "epochs": ("training", "epochs"),
     "folds": ("training", "folds"),

@@ -27,7 +27,7 @@ from pydantic import (
 from orchestrator.errors import UsageError, nearest
 from orchestrator.spec.command import arguments_of, is_command, name_of, reference_of
 from orchestrator.spec.conditions import Conditions
-from orchestrator.spec.domains import Domain, parse_domain
+from orchestrator.spec.domains import Domain, Scalar, parse_domain
 from orchestrator.spec.durations import Duration, OptionalDuration
 
 _KIND = re.compile(r"(str|tuple\[.*|literal\[.*)$")
@@ -100,6 +100,11 @@ def _as_reference(value: object) -> object:
     return reference_of(value) if isinstance(value, list | tuple | str) else value
 
 
+def _as_list(value: object) -> object:
+    names = [value] if isinstance(value, str) else value
+    return list(dict.fromkeys(map(str, names))) if isinstance(names, list | tuple) else names
+
+
 def _as_written(reference: str) -> str | list[str]:
     return arguments_of(reference) if is_command(reference) else reference
 
@@ -136,6 +141,11 @@ class StudySection(Section):
         default=(),
         description="User attributes of a trial that must be 0 or less for it to be feasible, "
         "beside what `trial.set_constraint` sets.",
+    )
+    warm_start: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        default=(),
+        description="Older studies of this storage whose trials inform the sampler, as far as they "
+        "agree with this study's own.",
     )
     trials: int = Field(
         default=20,
@@ -370,7 +380,8 @@ class StudySpec(Section):
     space: dict[str, SpaceDomain] = Field(
         default_factory=dict,
         description="Replaces or adds domains of the objective's own space. With `when`, a "
-        "parameter exists only beside some values of others.",
+        "parameter exists only beside some values of others; near its `prior` the best is "
+        "expected.",
     )
 
     @model_validator(mode="after")
@@ -387,6 +398,11 @@ class StudySpec(Section):
     def _conditions_in_no_circle(cls, space: dict[str, Domain]) -> dict[str, Domain]:
         Conditions(space)
         return space
+
+    @property
+    def priors(self) -> dict[str, Scalar]:
+        """The values near which the best is expected, of the parameters that have one."""
+        return {name: each.prior for name, each in self.space.items() if each.prior is not None}
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> StudySpec:

@@ -134,6 +134,7 @@ def _spec(spec: StudySpec, numbers: list[int], seeds: int) -> StudySpec:
             "name": name,
             "trials": len(numbers) * seeds,
             "timeout": None,
+            "warm_start": (),
             "note": f"Trials {listed} of study {spec.study.name}, each with {seeds} fresh seeds.",
         }
     )

@@ -34,7 +34,7 @@ from orchestrator.storage.claims import Claims
 from orchestrator.storage.database import Database
 from orchestrator.storage.storable import clean
 from orchestrator.storage.url import hide
-from orchestrator.training import builtin, command
+from orchestrator.training import builtin, command, command_process
 
 # Where the code is that nobody has written for this study: orch, its objectives, Python, libraries.
 _NOT_USERS = (
@@ -123,6 +123,12 @@ def _is_check(path: Path) -> bool:
     return path.parent == Path(__file__).parent or path in checking
 
 
+def is_of_command(error: BaseException) -> bool:
+    """Whether it tells how a command ended, or what was wrong with its output."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename in (command.__file__, command_process.__file__)
+
+
 def users_line(error: BaseException) -> tuple[str, int] | None:
     """File and line of the user's own code that an exception came through last; None: of none."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -149,14 +155,17 @@ def reason_of(error: BaseException, url: str) -> str:
 
 
 def traceback_of(error: BaseException, url: str) -> list[str]:
-    """The last lines of an exception's traceback, for the log.
+    """The last lines of an exception's traceback, for the log; of a command, what it printed last.
 
     Args:
         error: the exception.
         url: the storage's, as in :func:`reason_of`.
     """
+    # Of a failed command, a traceback shows lines of orch alone.
+    notes = getattr(error, "__notes__", [])
+    parts = notes if is_of_command(error) else traceback.format_exception(error)
     # Cut twice: a password that the first cut goes through must not show.
-    whole = clean("".join(traceback.format_exception(error)).strip())
+    whole = clean("".join(parts).strip())
     return hide(whole[-2 * LONGEST_LOG :], url)[-LONGEST_LOG:].splitlines()
 
 

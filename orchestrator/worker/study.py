@@ -12,6 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.base.optuna_internals import HookedStudy, with_one_direction
 from orchestrator.resolve.objective import full_steps, search_space
 from orchestrator.search.auto import AUTO, choose
+from orchestrator.search.older_trials import OlderTrials, first_tries
+from orchestrator.search.plans import PLANS
 from orchestrator.search.plans.promotion import build_brackets
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
@@ -33,11 +35,13 @@ class WorkerStudy(HookedStudy):
         stored: the study as the database has it.
         objective: its objective.
         storage: where its sampler and its pruner read and write.
+        older: the trials of the studies with which it starts warm.
 
     Attributes:
         spec: what the study is.
         space: the domain of each parameter, the spec's in place of the objective's.
         conditions: of the spec's domains.
+        first_tries: the values of the first trials, by their numbers; see ``sampler``.
         domains: checks those of the spec.
         pruned_view: as the pruner sees it, with the one direction by which trials are pruned; None:
             there are several metrics, and none to prune by.
@@ -47,7 +51,13 @@ class WorkerStudy(HookedStudy):
         chosen_sampler: the name of the running trial's sampler.
     """
 
-    def __init__(self, stored: StoredStudy, objective: Objective, storage: WorkerStorage) -> None:
+    def __init__(
+        self,
+        stored: StoredStudy,
+        objective: Objective,
+        storage: WorkerStorage,
+        older: Sequence[OlderTrials] = (),
+    ) -> None:
         self.spec = stored.spec
         steps = full_steps(self.spec, objective)
         self._worker_storage = storage
@@ -63,6 +73,10 @@ class WorkerStudy(HookedStudy):
         self.space = search_space(self.spec, objective)
         self.conditions = objective.settings.conditions
         self.domains = SpecDomains(self.spec.space, not objective.space())
+        self._older = older
+        self.first_tries = (
+            [] if self.spec.sampler.name in PLANS else first_tries(self.spec.priors, older)
+        )
         self.brackets = build_brackets(self.spec, steps)
         self.terminator = build_terminator(self.spec)
         self.ends_because: str | None = None
@@ -95,7 +109,7 @@ class WorkerStudy(HookedStudy):
         self.chosen_sampler = chosen
         path = (number, place) if place else (number,)
         seed = derive(self.spec.training.seed, "sampler", *path)
-        self.sampler = build_sampler(self.spec, seed, chosen)
+        self.sampler = build_sampler(self.spec, seed, self._older, chosen)
 
     @property
     def may_end(self) -> bool:

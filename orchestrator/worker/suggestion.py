@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from orchestrator.base.optuna_internals import HookedTrial
 from orchestrator.errors import FailedTrialError, UsageError, WrongUse, nearest_of_all
 from orchestrator.search.samplers import hashes_choices, looks_at_choices
-from orchestrator.search.space import as_suggested, check_domain, check_type
+from orchestrator.search.space import as_suggested, check_domain, check_type, fits
 from orchestrator.spec.choices import distinct, place_of, stored_form
 from orchestrator.spec.domains import Domain
 from orchestrator.training.base import Objective
@@ -63,6 +63,9 @@ class SuggestingTrial(HookedTrial):
         self.id, self.frozen = trial._trial_id, trial
         self._space, self._domains = study.space, study.domains
         self._conditions = study.conditions
+        self._tried: Mapping[str, Any] = {}
+        if self.number < len(study.first_tries):
+            self._tried = study.first_tries[self.number]
         self._chosen: dict[str, Any] = {}  # the objective's own choices: a tuple, an enum
         self._ahead: set[str] = set()  # drawn because others depend on them; not asked for yet
         self.drawn_by: str | None = None
@@ -90,7 +93,7 @@ class SuggestingTrial(HookedTrial):
         for name in self.frozen.distributions.keys() - given:
             del self.frozen.distributions[name], self.frozen.params[name]
         self.given = dict(self.frozen.params)
-        self._chosen, self._ahead = {}, set()
+        self._chosen, self._ahead, self._tried = {}, set(), {}
         self.study.start_trial(self.number, place, sampler)
         super().__init__(self.study, self.id)
         self.fixed = {**values, **self.queued}
@@ -155,12 +158,18 @@ class SuggestingTrial(HookedTrial):
         return as_suggested(self._chosen[name], distribution)
 
     def _draw(self, name: str, domain: BaseDistribution) -> Any:
-        """The value of a parameter: enqueued, of an earlier attempt, or the sampler's."""
+        """The value of a parameter: enqueued, of an earlier attempt, or the sampler's.
+
+        The first trials try what is expected to be good, whatever the sampler is.
+        """
         if name in self.frozen.distributions:
             return super().suggest(name, domain)
+        is_drawn = name not in self.fixed and not domain.single()
+        if name in self._tried and name not in self.fixed and fits(self._tried[name], domain):
+            self.fixed = {**self.fixed, name: self._tried[name]}
         if name in self.fixed:
             check_enqueued(name, self.fixed[name], domain)
-        elif not domain.single():
+        if is_drawn:
             self.drawn_by = self.study.chosen_sampler
         began = time.monotonic()
         try:

@@ -44,6 +44,7 @@ from orchestrator.worker.endings import (
     TrialInterrupted,
     TrialPaused,
     ending_of,
+    is_of_command,
     reason_of,
     signature_of,
     stopped_study,
@@ -452,7 +453,9 @@ class Trial(ResumableTrial):
         self._write_what_can_be_stored()
         self._checkpoints.flush(self.study.spec.worker.storage_patience)
         if self._claims.fail(self.id, reason, attributes, failure):
-            _log.warning("trial %d failed: %s\n%s", self.number, reason, "\n".join(lines))
+            # A command's last lines stand above: its output has passed through here.
+            more = "" if is_of_command(error) else "\n" + "\n".join(lines)
+            _log.warning("trial %d failed: %s%s", self.number, reason, more)
         else:
             self._drop()
 

@@ -18,6 +18,8 @@ from orchestrator.base.backoff import Backoff, Stop, retry
 from orchestrator.errors import StorageError, StudyFailed
 from orchestrator.resolve.objective import facts_of, make_objective, search_space, useful_threads
 from orchestrator.resolve.pins import check_data
+from orchestrator.resolve.warm_start import copied_trials
+from orchestrator.search.older_trials import OlderTrials
 from orchestrator.storage.artifacts import open_artifacts
 from orchestrator.storage.claims import Claim, Claims
 from orchestrator.storage.connection import answer_seconds, answer_within
@@ -147,7 +149,7 @@ class Worker:
         reporter: Reporter,
         checkpoints: Checkpoints,
     ) -> None:
-        study = WorkerStudy(self._stored, self._objective, storage)
+        study = WorkerStudy(self._stored, self._objective, storage, self._older_trials(storage))
         planner = Planner(study, self._objective, self._claims, checkpoints)
         configurations = Configurations(study, self._objective, self._claims)
         recorded = {facts.WORKER: self.name, facts.THREADS: threads}
@@ -235,6 +237,14 @@ class Worker:
         patience = self._stored.spec.worker.storage_patience
         call = partial(WorkerStorage, self._database, self._stored.study_id, patience)
         return retry(call, patience, self.stop)
+
+    def _older_trials(self, storage: WorkerStorage) -> list[OlderTrials]:
+        """What the study took along of older ones."""
+        if not self._stored.spec.study.warm_start:
+            return []
+        call = partial(storage.get_study_system_attrs, self._stored.study_id)
+        patience = self._stored.spec.worker.storage_patience
+        return list(copied_trials(retry(call, patience, self.stop)).values())
 
 
 class GuestWorker(Worker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import orchestrator as orch_api
 from orchestrator import Command, NoSuchStudy, OrchError, Study, StudyFailed, UsageError
 from orchestrator.cli.main import app
 from orchestrator.storage.database import Database
+from orchestrator.training.command_process import CommandProcess
 
 # Trains EPOCHS epochs, saves each before it reports it, and notes each beside itself.
 TRAIN = """
@@ -159,6 +161,25 @@ def test_the_last_lines_of_a_failed_command_are_kept(make: Make) -> None:
     assert log.endswith("line 38\nline 39")
 
 
+@pytest.mark.parametrize(
+    "text, printed, reason",
+    [
+        (
+            "import sys; print('its own words', file=sys.stderr); sys.exit(3)", "its own words\n",
+            "CommandFailed: the command ended with exit code 3: its own words",
+        ),
+        ("print('no JSON')", "no JSON\n", "FailedTrialError: the command ended without a line"),
+    ],
+)  # fmt: skip
+def test_a_failed_command_prints_what_it_printed_and_one_line_of_orch(
+    make: Make, orch: Orch, name: str, text: str, printed: str, reason: str
+) -> None:
+    make(*script(text), worker={"max_retries": 0, "max_failures": 1})
+    assert orch("worker", name).returncode == 1
+    [own, line, *rest] = orch.ok("logs", name, "0").splitlines(keepends=True)
+    assert own == printed and f"trial 0 failed: {reason}" in line and not rest
+
+
 def test_a_metric_that_it_does_not_report_stops_the_study_with_the_nearest(make: Make) -> None:
     study = make("train.py", "--lr", "{lr}", metric="los", direction="minimize")
     with pytest.raises(UsageError, match="did you mean 'loss'"):
@@ -172,6 +193,55 @@ def test_values_that_are_not_finite_end_as_those_of_a_function(
     study = make(*script(f"""print('{{"step": 1, "loss": {value}}}')"""))
     study.run(workers=0, progress=False)
     assert study.trials[0].state.name == state
+
+
+def test_a_hopeless_command_that_ignores_sigterm_is_killed(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = functools.partial(CommandProcess, leave_seconds=0.5)
+    monkeypatch.setattr("orchestrator.training.command.CommandProcess", impatient)
+    text = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("asked").touch())
+pathlib.Path("pid").write_text(str(os.getpid()))
+print('{"step": 1, "loss": 9}')
+while True: time.sleep(99)
+"""
+    pruner = {"name": "threshold", "upper": 1.0}
+    study = make(*script(text), pruner=pruner).run(workers=0, progress=False)
+    assert study.trials[0].state == TrialState.PRUNED and study.trials[0].value == 9
+    assert (tmp_path / "asked").exists()
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_children_that_a_command_leaves_behind_end_with_its_trial(
+    make: Make, tmp_path: Path
+) -> None:
+    text = """
+import pathlib, subprocess
+children = [subprocess.Popen(["sleep", "99"], start_new_session=own) for own in (False, True)]
+pathlib.Path("pids").write_text(" ".join(str(each.pid) for each in children))
+print('{"loss": 1}')
+"""
+    study = make(*script(text)).run(workers=0, progress=False)
+    assert study.best.value == 1
+    assert not any(map(psutil.pid_exists, map(int, (tmp_path / "pids").read_text().split())))
+
+
+def test_a_command_that_prints_100_megabytes_has_its_value_and_the_newest_lines(
+    make: Make, orch: Orch, name: str
+) -> None:
+    text = """
+for _ in range(100): print(("x" * 999 + chr(10)) * 1000, end="")
+print('{"step": 1, "loss": 0.5}')
+print("the end")
+"""
+    make(*script(text))
+    orch.ok("worker", name)
+    [trial] = orch.report(name)["trials"]
+    assert trial["state"] == "COMPLETE" and trial["value"] == 0.5
+    printed = orch.ok("logs", name, "0")
+    assert printed.endswith('{"step": 1, "loss": 0.5}\nthe end\n') and len(printed) < 66_000
 
 
 # Checkpoints

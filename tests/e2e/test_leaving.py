@@ -142,7 +142,7 @@ def test_threads_and_processes_of_an_objective_end_as_without_orch(
 
 
 def test_a_call_that_holds_the_gil_keeps_its_trial(
-    orch: Orch, name: str, monkeypatch: pytest.MonkeyPatch
+    orch: Orch, url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUSY_SECONDS", "6")
     orch.ok(
@@ -154,6 +154,8 @@ def test_a_call_that_holds_the_gil_keeps_its_trial(
     orch.ok("resume", name, "--workers", "2", timeout=120)
     report = orch.report(name)
     assert report["states"]["complete"] == 8 and report["retries"] == 0
+    (busy,) = (trial for trial in _trials(url, name) if trial.value == 0.1)
+    assert busy.user_attrs["seconds in C"] > 1.5, "longer than the grace period"
 
 
 def test_a_suspended_process_loses_its_trial_and_writes_nothing_when_resumed(

@@ -14,7 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import Orch
-from fault_site import ended, wait_until
+from fault_site import OwnServer, ended, wait_until
 
 import orchestrator
 from orchestrator.storage.database import Database
@@ -61,6 +61,9 @@ class Gated(Orch):
 
     def has_begun(self) -> bool:
         return (self.folder / "begun").exists()
+
+    def printed(self) -> list[str]:
+        return (self.folder / "begun").read_text().splitlines()
 
 
 @pytest.fixture
@@ -132,6 +135,8 @@ def test_a_process_that_is_killed_leaves_its_last_lines_and_its_retry_has_its_ow
     last = "attempt 0\nthe last line of C\nits last words\n"
     assert orch.ok("logs", name, "0") == last
     assert orch.ok("logs", name, "1") == "attempt 1\n"
+    followed = f"{last}[trial 0 failed and is retried as trial 1]\nattempt 1\n"
+    assert orch.ok("logs", name, "0", "--follow") == followed
     failed = orchestrator.load_study(name, storage=database.url).trials[0]
     assert failed.user_attrs["orch:log"] == last.strip()
     shown = orch.ok("show", name, "--trial", "0")
@@ -193,6 +198,52 @@ def test_a_trial_is_followed_in_a_terminal_while_another_worker_runs_it(
     ended(worker)
     assert terminal.wait() == 0
     assert terminal.text == "the trial has begun\r\nsaw first\r\nsaw end\r\n"
+
+
+def test_a_trial_that_is_killed_is_followed_into_its_retry(gated: Gated, name: str) -> None:
+    gated.create(name)
+    worker = gated.start("worker", name)
+    wait_until(gated.has_begun)
+    terminal = Terminal(gated, "logs", name, "0", "--follow")
+    wait_until(lambda: "the trial has begun\r\n" in terminal.text)
+    (gated.folder / "die").touch()
+    wait_until(lambda: terminal.text.count("saw die\r\n") == 2)
+    (gated.folder / "end").touch()
+    ended(worker)
+    assert terminal.wait() == 0
+    assert terminal.text.splitlines() == [
+        "the trial has begun", "saw die", "[trial 0 failed and is retried as trial 1]",
+        "the trial has begun", "saw die", "saw end",
+    ]  # fmt: skip
+
+
+def test_what_a_trial_prints_while_the_server_is_away_is_kept_and_followed(
+    site: OwnServer, tmp_path: Path
+) -> None:
+    gated = Gated(site.home, None, tmp_path)
+    gated.create("s")
+    worker = gated.start("worker", "s")
+    wait_until(gated.has_begun)
+    terminal = Terminal(gated, "logs", "s", "0", "--follow")
+    wait_until(lambda: "the trial has begun" in terminal.text)
+    site.server.stop()
+    for number in range(30):  # several heartbeats
+        (tmp_path / f"away-{number:02}").touch()
+        wait_until(lambda: len(gated.printed()) > number)  # noqa: B023
+    site.server.ensure_running()
+    wait_until(lambda: "saw away-29" in terminal.text)
+    (tmp_path / "end").touch()
+    errors = ended(worker)
+    assert worker.returncode == 0, errors
+    assert terminal.wait() == 0
+    printed = ["the trial has begun", *(f"saw {name}" for name in gated.printed())]
+    assert len(printed) == 32
+    for text in (terminal.text, gated.ok("logs", "s", "0")):
+        warnings = [line for line in text.splitlines() if line not in printed]
+        assert [line for line in text.splitlines() if line in printed] == printed
+        assert len(warnings) == 1 and "training goes on without the database" in warnings[0]
+    [trial] = gated.report("s")["trials"]
+    assert trial["state"] == "COMPLETE"
 
 
 def test_a_released_trial_keeps_what_it_printed_in_both_processes(gated: Gated, name: str) -> None:

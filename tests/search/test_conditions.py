@@ -112,6 +112,21 @@ def test_the_space_is_drawn_as_a_tree_with_its_size() -> None:
     ]
 
 
+def test_the_space_shows_priors_where_there_are_any() -> None:
+    domains = {
+        "optimizer": {**OPTIMIZER, "prior": "adam"},
+        "rate": {"float": [1e-4, 0.1], "log": True, "prior": 0.003},
+        "momentum": SPACE["momentum"],
+    }
+    page = str(orch.search_space(spec(domains)))
+    assert [re.sub(r"(?<=\S)  +", " | ", line.rstrip()) for line in page.splitlines()[:4]] == [
+        "parameter | domain | values | prior | exists where",
+        "optimizer | sgd, rmsprop, adam | 3 | adam",
+        "  momentum | 0 to 0.8, step 0.4 | 3 | optimizer is sgd or rmsprop",
+        "rate | 0.0001 to 0.1, log | continuous | 0.003",
+    ]
+
+
 def test_configurations_and_cells_of_a_grid_count_only_what_exists() -> None:
     """3 of momentum: rmsprop 3, adam 1, and sgd 3 times nesterov's 5 + 1."""
     parsed = spec(SPACE, sampler={"name": "grid"})

@@ -364,7 +364,7 @@ def test_several_directions_are_refused_with_what_to_take() -> None:
 
 
 @pytest.mark.parametrize("options", [{"seed": -1}, {"n_startup_trials": 0}])
-def test_impossible_options_are_refused(options: dict[str, int]) -> None:
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="or more, not"):
         MixedGP(**options)
 

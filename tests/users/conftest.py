@@ -90,6 +90,7 @@ def run_peers(folder: Path, chosen: set[str]) -> None:
     waiting = sorted(name for name in chosen if not (folder / f"{name}.json").exists())
     if len(waiting) > 1:
         waiting = [name for name in waiting if Training.of(name).needs is None]
+    backends = {Training.of(name).needs for name in waiting} & {"jax", "torch"}
     done = subprocess.run(
         [
             sys.executable,
@@ -99,7 +100,13 @@ def run_peers(folder: Path, chosen: set[str]) -> None:
             *waiting,
         ],
         cwd=FOLDER,
-        env={**os.environ, "PYTHONPATH": f"{FOLDER.parent}:{FOLDER}", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{FOLDER.parent}:{FOLDER}",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            # A script sets it before it imports Keras; peer.py has imported Keras by then.
+            **({"KERAS_BACKEND": str(backends.pop())} if backends else {}),
+        },
         capture_output=True,
         text=True,
         timeout=_SECONDS,

@@ -101,7 +101,7 @@ class Users(Orch):
         hold.touch()
         self.create(training, name, [training.params], 1, "watched:data")
         worker = subprocess.Popen(
-            self.command("worker", name, *_WORKERS),
+            self.command("worker", name, "--processes", "1"),  # the supervisor starts the next
             cwd=FOLDER, env=self.environment, text=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip

@@ -11,7 +11,6 @@ from itertools import combinations
 
 import numpy as np
 from PIL import Image
-from scipy.stats import rankdata
 
 from orchestrator.base.printed import clip
 from orchestrator.report.figures.scales import Category, Log, Scale, scale_of
@@ -284,6 +283,8 @@ def _picture(
     frame: Frame, places: Sequence[tuple[float, float]], values: Sequence[float], summary: Summary
 ) -> str:
     """The map as a PNG in base64; transparent where no trial is near."""
+    from scipy.stats import rankdata  # slow to load; short commands draw no map
+
     points = np.array(places)
     size = np.array([frame.x1 - frame.x0, frame.y0 - frame.y1])
     shares = (points - [frame.x0, frame.y1]) / size

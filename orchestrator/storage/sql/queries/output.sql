@@ -16,9 +16,12 @@ ORDER BY t.number DESC LIMIT %(most)s
 
 -- end_of_trial --
 -- ended_seconds: how long ago it ended; NULL: it may still print.
+-- retried_as: the number of its next attempt; NULL: there is none.
 SELECT trial_id, CASE WHEN state IN ('COMPLETE', 'PRUNED', 'FAIL') THEN coalesce(extract(epoch FROM
            (clock_timestamp() AT TIME ZONE 'UTC') - datetime_complete)::double precision, 'Infinity')
-       END AS ended_seconds
+       END AS ended_seconds,
+       (SELECT a.value_json::integer FROM trial_user_attributes a
+        WHERE a.trial_id = trials.trial_id AND a.key = 'orch:retried_as') AS retried_as
 FROM trials WHERE study_id = %(study_id)s AND number = %(number)s
 
 -- count_trials --
