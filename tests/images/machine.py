@@ -33,6 +33,7 @@ mount -t sysfs sysfs sys
 mount --rbind /sys/fs/cgroup sys/fs/cgroup
 if mountpoint --quiet sys/fs/cgroup/unified; then umount sys/fs/cgroup/unified; fi
 mount --rbind /dev dev
+mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 cp --dereference /etc/resolv.conf etc/resolv.conf
