@@ -168,8 +168,6 @@ def test_the_readme_of_deploy_word_for_word(system: System) -> None:
     system.wait(lambda: system.finished() == 60, 900)
     states = system.report()["states"]
     assert states["complete"] + states["pruned"] == 60, states
-    system.wait(lambda: all(not each["State"]["Running"] for each in system.containers("worker")))
-    assert {each["State"]["ExitCode"] for each in system.containers("worker")} == {0}
     for line in end:
         system.machine.ok(line)
     assert not system.containers("postgres")

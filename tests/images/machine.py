@@ -94,7 +94,7 @@ def booted(root: Path, network: bool) -> Iterator[Machine]:
     """The machine on the folder that :func:`bootstrap` made; without network it reaches itself alone."""
     own = ["--mount", "--pid", "--ipc", "--uts", *([] if network else ["--net"])]
     process = subprocess.Popen(
-        ["unshare", *own, "--fork", "--kill-child", "sh", "-ec", _BOOT, "boot", str(root)],
+        ["setpriv", "--pdeathsig=KILL", "unshare", *own, "--fork", "--kill-child", "sh", "-ec", _BOOT, "boot", str(root)],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": ENVIRONMENT["PATH"]},
     )  # fmt: skip
     try:
