@@ -16,7 +16,8 @@ LONG := tests/api/test_notebook.py tests/api/test_pages.py tests/chaos tests/cli
 	tests/training/test_fast_fit_equals_keras.py tests/training/test_fitting.py \
 	tests/training/test_state.py
 
-.PHONY: help install demo test long users lowest check coverage mutation docs chaos cluster clean
+.PHONY: help install demo test long users lowest check coverage mutation docs chaos cluster images \
+	kubernetes clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /: /'
@@ -84,3 +85,9 @@ chaos: install  ## the long chaos run: 200 kills, 20 server restarts, 20 cuts, 1
 cluster: install  ## the tests of Slurm and Ray; Slurm itself is Debian's package slurm-wlm
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python -m pytest tests/launch tests/deploy -rs
+
+images: install  ## deploy/'s image and compose on Podman and Docker (root on Debian; mmdebstrap, 20 GB)
+	$(BIN)/python -m pytest tests/images/compose.py -rs $(IMAGES)
+
+kubernetes: install  ## deploy/kubernetes and the launcher on the cluster that KUBECONFIG names
+	$(BIN)/python -m pytest tests/kubernetes/cluster.py -rs

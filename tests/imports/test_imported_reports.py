@@ -75,7 +75,7 @@ def test_a_study_imported_with_an_objective_has_a_full_report(
     orch.ok("import", "optuna", source, name, "--objective", "user_objectives:not_a_number")
     orch.ok("resume", name, "--add", "1", "--workers", "1")
     for form, shown in forms(orch, name, tmp_path).items():
-        assert "tpe with none" in shown, form
+        assert "auto with none" in shown, form
         assert "9 trials imported from Optuna" in shown, form
         assert "ended from outside" not in shown and "paused, then pruned" not in shown, form
     whole = forms(orch, name, tmp_path)
