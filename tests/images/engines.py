@@ -40,7 +40,7 @@ ENGINES = [
         "--bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false",
     ),
 ]
-# systemd's timers start Podman's health checks. There is no systemd in the machine.
+# Podman leaves health checks to timers of systemd, which does not run in this machine.
 HEALTH_CHECKS = """
 while sleep 2; do
     for each in $(podman ps --quiet --filter health=starting --filter health=unhealthy); do

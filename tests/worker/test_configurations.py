@@ -51,7 +51,7 @@ def test_a_study_that_was_stored_before_draws_duplicates(place: Workplace) -> No
     place.execute("UPDATE orch.study SET spec = spec #- '{sampler,duplicates}'")
     place.worker().run()
     assert len(_params(place)) == 14
-    # The command that made it goes on with it.
+    # The same command again resumes it as it was.
     again = place.study.spec.model_dump(mode="json", exclude_unset=True)
     del again["sampler"]["duplicates"]
     assert create_or_resume(place.database, StudySpec.parse(again)).study.spec.sampler.duplicates
