@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Orch
+from creator import Creator
 from declared import FOLDER, Training, names
 from harness import SEED, Users, keras_seed
 
@@ -51,9 +52,16 @@ def _parameter(training: Training, always: Container[str]) -> Any:
     return pytest.param(training, id=training.name, marks=marks)
 
 
+@pytest.fixture(scope="session")
+def creator(home: Path) -> Iterator[Creator]:
+    made = Creator(Orch(home).environment)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def users(orch: Orch) -> Users:
-    return Users(orch.home)
+def users(orch: Orch, creator: Creator) -> Users:
+    return Users(orch.home, creator=creator)
 
 
 @pytest.fixture(scope="session")

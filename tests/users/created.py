@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import orchestrator as orch
 
 
-def main(keywords: str, queue: str) -> None:
-    given = json.loads(keywords)
-    if isinstance(given["objective"], list):
-        given["objective"] = orch.Command(given["objective"])
-    study = orch.create_study(**given, sampler="random", pruner="none")
-    for params in json.loads(queue):
+def create(keywords: dict[str, Any], queue: list[dict[str, Any]]) -> None:
+    """A study whose first trials have the configurations of the queue."""
+    if isinstance(keywords["objective"], list):
+        keywords = {**keywords, "objective": orch.Command(keywords["objective"])}
+    study = orch.create_study(**keywords, sampler="random", pruner="none")
+    for params in queue:
         study.enqueue(params)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    create(json.loads(sys.argv[1]), json.loads(sys.argv[2]))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from conftest import Orch
+from creator import Creator
 from declared import FOLDER, Training
 from epochs import begun
 
@@ -40,6 +41,7 @@ def keras_seed(study_seed: int, number: int = 0) -> int:
 class Users(Orch):
     """The installed ``orch`` in the folder of a user who has only the training files."""
 
+    creator: Creator = field(kw_only=True)
     more: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -67,7 +69,10 @@ class Users(Orch):
         }  # fmt: skip
         if training.direction:
             keywords["direction"] = training.direction
-        self._python("created.py", json.dumps(keywords), json.dumps(queue))
+        if training.needs is None:
+            self.creator.create(keywords, queue, self.more)
+        else:  # it chooses the backend of its process
+            self._python("created.py", json.dumps(keywords), json.dumps(queue))
 
     def run(self, training: Training, name: str) -> dict[str, Any]:
         """The report of a study of the training, run by two workers."""
