@@ -17,7 +17,11 @@ from conftest import Orch
         (2, ["run", "user_objectives:not_callable"], ["cannot be called"]),
         (2, ["run", "quadratic", "--sampler", "tpee"], ["unknown sampler", "did you mean 'tpe'"]),
         (2, ["run", "quadratic", "--pruner", "hyperbnd"], ["unknown pruner", "'hyperband'"]),
-        (2, ["run", "quadratic", "--set", "sampler.n_startup=3"], ["sampler.n_startup"]),
+        (
+            2,
+            ["run", "quadratic", "--sampler", "tpe", "--set", "sampler.n_startup=3"],
+            ["n_startup"],
+        ),
         (2, ["run", "quadratic", "--set", "pruner.max_resource='auto'"], ["max_resource", "auto"]),
         (2, ["run", "quadratic", "--set", "objective.steps=0"], ["objective.steps"]),
         (2, ["run", "quadratic", "--set", "objective.stepz=2"], ["stepz", "did you mean 'steps'"]),
@@ -49,10 +53,19 @@ from conftest import Orch
         (2, ["run", "estimators:Svm", "--metric", "foo"], ["unknown metric 'foo'", "score"]),
         (
             2,
-            ["run", "quadratic", "--set", "sampler.n_startup_trials=few"],
+            ["run", "quadratic", "--sampler", "tpe", "--set", "sampler.n_startup_trials=few"],
             ["sampler.n_startup_trials must be a whole number, not 'few'"],
         ),
-        (2, ["run", "quadratic", "--set", "sampler.multivariate=1"], ["must be true or false"]),
+        (
+            2,
+            ["run", "quadratic", "--sampler", "tpe", "--set", "sampler.multivariate=1"],
+            ["must be true or false"],
+        ),
+        (
+            2,
+            ["run", "quadratic", "--set", "sampler.multivariate=true"],
+            ["auto has no options, but sampler.multivariate is set; name the sampler"],
+        ),
         (
             2,
             ["run", "quadratic", "--pruner", "median", "--set", "pruner.n_warmup_steps=0.5"],

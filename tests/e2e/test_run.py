@@ -28,7 +28,7 @@ def done(orch: Orch, name: str) -> int:
 def test_run_prints_a_line_per_trial_and_the_report(orch: Orch, name: str) -> None:
     ended = orch("run", "quadratic", "--study", name, "--trials", "6", "--workers", "2")
     assert ended.returncode == 0, ended.stderr
-    assert f"Study {name}: quadratic, value (minimize), tpe with hyperband" in ended.stdout
+    assert f"Study {name}: quadratic, value (minimize), auto with hyperband" in ended.stdout
     assert "Trials 6 of 6" in ended.stdout
     for number in range(6):
         assert f"trial {number} " in ended.stderr
@@ -60,7 +60,7 @@ def test_a_changed_spec_under_the_same_name_is_refused_and_the_difference_shown(
         "--seed",
         "7",
     )
-    assert 'sampler.name: "tpe" -> "random"' in message and "training.seed: 0 -> 7" in message
+    assert 'sampler.name: "auto" -> "random"' in message and "training.seed: 0 -> 7" in message
     message = orch.refused(2, "run", "quadratic", "--study", name, "--trials", "3")
     assert "study.trials: 4 -> 3" in message
 
