@@ -62,12 +62,12 @@ def test_a_second_signal_stops_at_once_and_still_releases_the_trial(site: OwnSer
 
 
 def test_training_continues_through_a_database_restart(site: OwnServer) -> None:
-    site.create(trials=2, objective__steps=50)
+    site.create(trials=2, objective__steps=50, worker__grace_seconds=3.0)
     shell = site.start("worker", "s", "--processes", "2")
     wait_until(lambda: sum(site.trained().values()) >= 4)
     site.server.stop()
     before = sum(site.trained().values())
-    time.sleep(3)
+    time.sleep(4)  # longer than the grace period
     assert sum(site.trained().values()) > before + 10, "nobody waits for the database"
     site.server.ensure_running()
     errors = ended(shell)
@@ -77,7 +77,7 @@ def test_training_continues_through_a_database_restart(site: OwnServer) -> None:
 
 
 def test_training_continues_through_a_database_crash(site: OwnServer) -> None:
-    site.create(trials=4)
+    site.create(trials=4, worker__grace_seconds=4.0)
     shell = site.start("worker", "s", "--processes", "2")
     wait_until(lambda: sum(site.trained().values()) >= 4)
     pid = site.server.pid()
