@@ -91,7 +91,7 @@ def test_training_continues_through_a_database_crash(site: OwnServer) -> None:
 
 
 def test_repeatedly_killed_connections_lose_nothing(site: OwnServer) -> None:
-    site.create(trials=4)
+    site.create(trials=4, worker__grace_seconds=4.0)
     shell = site.start("worker", "s", "--processes", "2")
     wait_until(lambda: sum(site.trained().values()) >= 2)
     database = Database(site.server.ensure_running())
