@@ -19,7 +19,14 @@ from orchestrator.report.figures.search import MOST_LOGGED_STEPS, with_drawn_log
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.pruning import EpochCounter, Epochs, Ladder, Rung
 from orchestrator.report.section import Sections, section
-from orchestrator.report.summary import Best, States, Summary, TrialSummary, WorkerSummary
+from orchestrator.report.summary import (
+    Best,
+    States,
+    Summary,
+    TrialSummary,
+    WorkerSummary,
+    best_over_time,
+)
 from orchestrator.report.verdict import verdict
 from orchestrator.report.winner import (
     choose_winner,
@@ -118,6 +125,7 @@ def summarise(
         budget=spec.study.trials,
         states=_states(trials),
         best=best,
+        best_over_time=best_over_time(listed, spec.study.maximize) if one else [],
         confirmed=confirmed,
         refit=make("refit", "The refit", partial(read_refit, database, study)),
         winner=make("winner", "The winner", partial(choose_winner, trials, study, confirmed)),

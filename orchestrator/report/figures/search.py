@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.report.figures.scales import Linear, Log, Scale, value_range
+from orchestrator.report.figures.scales import Linear, Log, Scale, time_unit, value_range
 from orchestrator.report.figures.svg import Drawing, Figure, Frame, polyline
 from orchestrator.report.numbers import counted
 from orchestrator.report.summary import Best, Summary, TrialSummary
@@ -33,45 +33,80 @@ def outside(values: Sequence[float], scale: Linear) -> str:
 
 
 def history(summary: Summary) -> Figure | None:
-    """Every trial's value in the trials' order, with the best so far."""
+    """Every trial's value with the best so far, over the trials and in a further view over time."""
     shown = [t for t in summary.trials if t.value is not None or t.state == "FAIL"]
     if not shown:
         return None
     frame = Frame()
+    last = max(t.number for t in shown)
+    x = Linear(-0.5, last + 0.5, frame.x0, frame.x1, 6, whole=True)
+    at = {t.number: float(t.number) for t in shown}
+    over_trials = _history(summary, shown, at, x, "trial", summary.best_so_far(), "over trials")
+    ends = {t.number: t.ended_seconds for t in shown if t.ended_seconds is not None}
+    latest = max(ends.values(), default=0.0)
+    if latest <= 0 or summary.is_multi_objective:
+        return over_trials
+    unit, word = time_unit(latest)
+    x = Linear(0.0, latest / unit, frame.x0, frame.x1, 6)
+    at = {number: seconds / unit for number, seconds in ends.items()}
+    best = [(each.number, each.value) for each in summary.best_over_time]
+    ended = [t for t in shown if t.number in at]
+    over_time = _history(summary, ended, at, x, f"{word} since the start", best, "over time")
+    return replace(over_trials, views=[replace(over_time, key="history-time")])
+
+
+def _history(
+    summary: Summary,
+    shown: Sequence[TrialSummary],
+    at: Mapping[int, float],
+    x: Linear,
+    x_title: str,
+    best: Sequence[tuple[int, float]],
+    over: str,
+) -> Figure:
+    """The values of some trials.
+
+    Args:
+        summary: the study.
+        shown: the trials.
+        at: where each is on the horizontal axis, by its number.
+        x: that axis.
+        x_title: what it means.
+        best: the trials that were the best so far: number and value.
+        over: what the axis is over, in words.
+    """
+    frame = Frame()
     values = [t.value for t in shown if t.value is not None]
-    maximize = summary.maximize
-    y = value_scale(values, maximize, frame.y0, frame.y1)
-    x = Linear(-0.5, max(t.number for t in shown) + 0.5, frame.x0, frame.x1, 6, whole=True)
+    y = value_scale(values, summary.maximize, frame.y0, frame.y1)
     drawing = Drawing(frame)
-    drawing.axes(x, y, "trial", summary.metrics[0])
+    drawing.axes(x, y, x_title, summary.metrics[0])
     points = []
     by_state: dict[str, list[tuple[float, float]]] = {}
     for trial in shown:
-        at = (x.place(trial.number) or 0.0, y.place(trial.value) or frame.y0)
-        by_state.setdefault(trial.state, []).append(at)
-        points.append((*at, trial.number))
+        place = (x.place(at[trial.number]) or 0.0, y.place(trial.value) or frame.y0)
+        by_state.setdefault(trial.state, []).append(place)
+        points.append((*place, trial.number))
     drawing.dots("pruned", by_state.get("PRUNED", []))
     drawing.dots("complete", by_state.get("COMPLETE", []))
     drawing.crosses("failed", by_state.get("FAIL", []))
     if not summary.is_multi_objective:
-        best_line = [(x.place(n) or 0.0, y.place(v) or 0.0) for n, v in summary.best_so_far()]
-        drawing.steps("best", best_line, frame.x1)
-        _mark_best(summary, drawing, x, y)
+        line = [(x.place(at[number]) or 0.0, y.place(value) or 0.0) for number, value in best]
+        drawing.steps("best", line, frame.x1)
+        if summary.best is not None and summary.best.number in at:
+            _mark(drawing, x.place(at[summary.best.number]), y.place(summary.best.value))
     caption = (
         f"The {summary.metrics[0]} of each trial: blue is complete, grey is pruned; the line is "
         f"the best so far.{outside(values, y)}"
     )
     return Figure(
         "history", "Optimisation history", caption, drawing.body, frame.width, frame.height,
-        points,
+        points, shows=over,
     )  # fmt: skip
 
 
-def _mark_best(summary: Summary, drawing: Drawing, x: Scale, y: Scale) -> None:
-    if summary.best is not None:
-        at = x.place(summary.best.number), y.place(summary.best.value)
-        if at[0] is not None and at[1] is not None:
-            drawing.star(at[0], at[1])
+def _mark(drawing: Drawing, x: float | None, y: float | None) -> None:
+    if x is not None and y is not None:
+        drawing.star(x, y)
 
 
 def curves(summary: Summary) -> Figure | None:
