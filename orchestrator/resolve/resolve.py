@@ -15,11 +15,12 @@ from orchestrator.resolve.objective import (
 )
 from orchestrator.resolve.pins import software_of
 from orchestrator.resolve.warm_start import store_new
+from orchestrator.search.auto import MODEL
 from orchestrator.search.plans import PLANS, build_plan, is_planned
 from orchestrator.search.plans.plan import Plan
 from orchestrator.search.plans.promotion import promotes
 from orchestrator.search.pruners import build_pruner
-from orchestrator.search.samplers import build_sampler
+from orchestrator.search.samplers import WEIGHING_COSTS, build_sampler
 from orchestrator.search.space import Space, check_domains, count
 from orchestrator.search.terminators import build_terminator
 from orchestrator.spec.model import PrunerSection, StudySpec
@@ -161,6 +162,11 @@ def check_combination(
             f"study.warm_start tells a sampler where to look, and {spec.sampler.name} has a list "
             "of its own; leave one of them out, or use --sampler mixed-gp"
         )
+    if spec.sampler.cost is not None and spec.sampler.name not in WEIGHING_COSTS:
+        raise UsageError(
+            f"sampler.cost divides the gain that {MODEL} expects by the seconds of a trial, and "
+            f"{spec.sampler.name} expects none; leave it out, or use --sampler {MODEL}"
+        )
     if promotes(spec) and not checkpoints:
         raise UsageError(
             f"pruner.promote lets a stopped trial go on, and the objective {spec.study.objective} "
@@ -201,6 +207,11 @@ def _check_several_metrics(spec: StudySpec) -> None:
         raise UsageError(
             f"study.warm_start ranks older trials by one metric, and there are several "
             f"({metrics}); leave it out"
+        )
+    if spec.sampler.cost is not None:
+        raise UsageError(
+            f"sampler.cost divides the expected gain in one metric by the seconds of a trial, and "
+            f"there are several ({metrics}); leave it out"
         )
     if spec.terminator.name != "none":
         raise UsageError(
