@@ -14,8 +14,8 @@ With a prior or an older study, right or wrong, they are those after 10, 25 and 
     python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --prior wrong
     python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --warm-start reversed
 
-With a cost, or with none to compare with, they are those after the time that as many trials of mean
-length take:
+With a cost, or with none to compare with, they are those after the time that 10, 25 and 50 trials
+of mean length take:
 
     python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --cost seconds
 """
@@ -44,7 +44,7 @@ from orchestrator.spec.model import StudySpec
 FLOORS = (0.05, 0.01, 0.001, 1e-6)
 _TABLE_TRIALS = (25, 50, 100)
 _FUNCTION_TRIALS = (25, 40, 60)
-_INFORMED_TRIALS = (10, 25, 50)  # what is known beforehand shows early
+_INFORMED_TRIALS = (10, 25, 50)  # what is known, or saved, shows early
 _MOST_TIMES = 3  # as many trials of a study that has its time, if they are short
 _BOOTSTRAPS = 2000
 
@@ -114,15 +114,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if options.tables is None:
-        develops = _is_informed(options) or options.cost is not None
-        options.tables = list(DEVELOPMENT if develops else REPORT)
+        options.tables = list(DEVELOPMENT if _is_informed(options) else REPORT)
     if _is_informed(options) and not set(options.tables) <= set(DEVELOPMENT):
-        parser.error("priors and older studies are for the tables " + ", ".join(DEVELOPMENT))
+        names = ", ".join(DEVELOPMENT)
+        parser.error(f"priors, older studies and costs are for the tables {names}")
     return options
 
 
 def _is_informed(known: argparse.Namespace | Job) -> bool:
-    return known.prior is not None or known.warm_start is not None
+    return not (known.prior is None and known.warm_start is None and known.cost is None)
 
 
 def _table_trials(known: argparse.Namespace | Job) -> tuple[int, ...]:
