@@ -21,12 +21,11 @@ from orchestrator.report.listing import (
     state_word,
     study_page,
 )
-from orchestrator.report.output import follow, printed
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import format_of, shown_in
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
-from orchestrator.report.trial import trial_page
+from orchestrator.report.trial import follow, printed, trial_page
 from orchestrator.resolve.consent import check_consent, remember_command
 from orchestrator.resolve.objective import asked_facts
 from orchestrator.resolve.resume import Resumed
