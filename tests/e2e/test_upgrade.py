@@ -11,8 +11,7 @@ import pytest
 from old_databases import VERSIONS, OldOrch, OldServer, RecordedWorker, old_server
 
 from orchestrator.storage.database import Database
-from orchestrator.storage.migrations import upgrade
-from orchestrator.storage.schema import ORCH_VERSION, prepare
+from orchestrator.storage.schema import ORCH_VERSION, prepare, upgrade
 
 STUDIES = ("running", "retry", "paused", "stages", "models", "unbounded", "metrics", "limited")
 
