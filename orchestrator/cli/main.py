@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from orchestrator.cli import db, launch, reports, run, serve, studies, terminal, winner
-from orchestrator.cli.command import TakesCommand
+from orchestrator.cli.options import TakesCommand
 from orchestrator.cli.terminal import INTERRUPTED, quieten_tensorflow
 from orchestrator.errors import (
     OrchError,
