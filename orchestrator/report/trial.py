@@ -15,9 +15,8 @@ from orchestrator.errors import OrchError, StorageUnavailable, printable
 from orchestrator.report.numbers import counted, duration, number
 from orchestrator.spec.eligibility import constraints_of
 from orchestrator.storage.database import Database, Row
-from orchestrator.storage.output import Output, read_output, tail
 from orchestrator.storage.postgres_storage import PostgresStorage
-from orchestrator.storage.studies import StoredStudy, open_study
+from orchestrator.storage.studies import Output, StoredStudy, open_study, read_output, tail
 
 _STATES = {state: state.name.lower() for state in TrialState} | {TrialState.FAIL: "failed"}
 _MOST_VALUES = 12  # intermediate ones

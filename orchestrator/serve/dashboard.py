@@ -37,9 +37,8 @@ from orchestrator.spec.choices import domain_of, place_of
 from orchestrator.spec.eligibility import constraints_of, may_win, rank
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
-from orchestrator.storage.output import read_failed_tails
 from orchestrator.storage.rdb_storage import make_rdb_storage, open_optuna_storage
-from orchestrator.storage.studies import open_study
+from orchestrator.storage.studies import open_study, read_failed_tails
 
 # The end of what a failed trial printed. The page shows it as an attribute, but it is stored apart.
 _PRINTED = f"{facts.PREFIX}printed"

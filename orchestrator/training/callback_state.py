@@ -46,7 +46,7 @@ def capture_callbacks(callbacks: Sequence[Any]) -> dict[str, Array]:
         lost: list[str] = []
         for name, value in _attributes(callback):
             fingerprint, encoded, arrays = _read(name, value)
-            if encoded is NotPlain:
+            if encoded is _NotPlain:
                 if _is_lost(callback, value, begin.get(name) != fingerprint):
                     lost.append(name)
             elif begin.get(name) != fingerprint:
@@ -100,7 +100,7 @@ def _restore(
     for name, encoded in state["attributes"].items():
         current = vars(callback).get(name)
         try:
-            value = decode(encoded, own, current)
+            value = _decode(encoded, own, current)
             if value is not current:
                 setattr(callback, name, value)
         except Exception:  # a property or a class that refuses it
@@ -146,13 +146,13 @@ def _attributes(callback: Any) -> Iterator[tuple[str, Any]]:
 def _read(name: str, value: Any) -> tuple[str, Any, dict[str, Array]]:
     """A fingerprint of an attribute, its JSON-able form, and the arrays in it, by their names.
 
-    What is not plain has its identity for a fingerprint, and NotPlain for a form.
+    What is not plain has its identity for a fingerprint, and _NotPlain for a form.
     """
     try:
-        encoded, arrays = encode(value, name)
-    except NotPlain:
+        encoded, arrays = _encode(value, name)
+    except _NotPlain:
         length = len(value) if isinstance(value, (list, tuple, dict, set)) else 0
-        return f"{id(value)} {length}", NotPlain, {}
+        return f"{id(value)} {length}", _NotPlain, {}
     digest = hashlib.blake2b(json.dumps(encoded).encode())
     for array in arrays.values():
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -180,7 +180,7 @@ def _root(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-class NotPlain(Exception):
+class _NotPlain(Exception):
     """A value that cannot be stored without pickle."""
 
 
@@ -199,25 +199,25 @@ class _Kind:
     join: Callable[[list[Any], Any], Any]
 
 
-def encode(value: Any, name: str) -> tuple[Any, dict[str, Array]]:
+def _encode(value: Any, name: str) -> tuple[Any, dict[str, Array]]:
     """The value as JSON has it, and the arrays in it, whose names begin with ``name``.
 
     Raises:
-        NotPlain: it has other values in it.
+        _NotPlain: it has other values in it.
     """
     arrays: dict[str, Array] = {}
 
     def keep(array: Array) -> str:
         if array.dtype.hasobject:
-            raise NotPlain
+            raise _NotPlain
         arrays[f"{name}/{len(arrays)}"] = array
         return next(reversed(arrays))
 
-    return _encode(value, keep, 0), arrays
+    return _encode_part(value, keep, 0), arrays
 
 
-def decode(encoded: Any, arrays: Mapping[str, Array], current: Any = None) -> Any:
-    """The reverse of :func:`encode`.
+def _decode(encoded: Any, arrays: Mapping[str, Array], current: Any = None) -> Any:
+    """The reverse of :func:`_encode`.
 
     Args:
         encoded: what that returned.
@@ -226,16 +226,16 @@ def decode(encoded: Any, arrays: Mapping[str, Array], current: Any = None) -> An
             because others may hold it, too.
     """
     if isinstance(encoded, list):
-        return _LIST.join([decode(each, arrays) for each in encoded], current)
+        return _LIST.join([_decode(each, arrays) for each in encoded], current)
     if not isinstance(encoded, dict):
         return encoded
     [(name, content)] = encoded.items()
     if name in _OF_ARRAYS:
         return _OF_ARRAYS[name](arrays[content], current)
-    return _BY_NAME[name].join([decode(each, arrays) for each in content], current)
+    return _BY_NAME[name].join([_decode(each, arrays) for each in content], current)
 
 
-def _encode(value: Any, keep: Callable[[Array], str], depth: int) -> Any:
+def _encode_part(value: Any, keep: Callable[[Array], str], depth: int) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, np.generic):
@@ -248,8 +248,8 @@ def _encode(value: Any, keep: Callable[[Array], str], depth: int) -> Any:
         return {"tensor": keep(_as_array(value))}
     kind = _KINDS.get(type(value))
     if kind is None or depth == _DEEPEST:
-        raise NotPlain
-    parts = [_encode(each, keep, depth + 1) for each in kind.parts(value)]
+        raise _NotPlain
+    parts = [_encode_part(each, keep, depth + 1) for each in kind.parts(value)]
     if kind.name.endswith("set"):
         parts.sort(key=json.dumps)  # the order of a set is another in each process
     return parts if kind is _LIST else {kind.name: parts}
@@ -274,7 +274,7 @@ def _as_array(tensor: Any) -> Array:
     try:
         return np.array(keras.ops.convert_to_numpy(tensor))
     except Exception:  # a symbolic one has no value
-        raise NotPlain from None
+        raise _NotPlain from None
 
 
 def _as_tensor(array: Array) -> Any:

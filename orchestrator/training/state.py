@@ -64,7 +64,7 @@ def capture_state(model: Any, callbacks: Sequence[Any] = ()) -> dict[str, Array]
     trained = {each.name: each.trained(variables.names) for each in variables.optimizers}
     arrays[_TRAINED] = np.array(json.dumps(trained))
     arrays[_STOPPED] = np.array(bool(getattr(model, "stop_training", False)))
-    return pack({**arrays, **capture_random_state(), **capture_callbacks(callbacks)})
+    return pack({**arrays, **_capture_random_state(), **capture_callbacks(callbacks)})
 
 
 def restore_model(model: Any, arrays: Mapping[str, Array]) -> None:
@@ -93,7 +93,7 @@ def restore_model(model: Any, arrays: Mapping[str, Array]) -> None:
     for name, variable in targets.items():
         variable.assign(arrays[name])
     _finalize(model)
-    restore_random_state(arrays)
+    _restore_random_state(arrays)
 
 
 def has_stopped(arrays: Mapping[str, Array]) -> bool:
@@ -118,7 +118,7 @@ def ensure_built(model: Any, x: Any) -> None:
     def symbolic(leaf: Any) -> Any:
         return keras.KerasTensor(tuple(leaf.shape), keras.backend.standardize_dtype(leaf.dtype))
 
-    with unchanged_random_state(), warnings.catch_warnings():
+    with _unchanged_random_state(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's, about what is tried next
         try:
             model(keras.tree.map_structure(symbolic, x), training=False)
@@ -399,7 +399,7 @@ def _finalize(model: Any) -> None:
             layer.finalize_state()
 
 
-def capture_random_state() -> dict[str, Array]:
+def _capture_random_state() -> dict[str, Array]:
     """Those of Python's ``random``, of ``np.random``, and of Keras where no seed is given.
 
     TensorFlow's own random operations (``tf.random.normal``, the shuffling of ``tf.data``) have
@@ -423,8 +423,8 @@ def capture_random_state() -> dict[str, Array]:
     return state
 
 
-def restore_random_state(arrays: Mapping[str, Array]) -> None:
-    """Set what :func:`capture_random_state` returned; a state that is missing stays as it is."""
+def _restore_random_state(arrays: Mapping[str, Array]) -> None:
+    """Set what :func:`_capture_random_state` returned; a state that is missing stays as it is."""
     if "random/keras" in arrays:
         generator = _keras_generator(make=True)
         if generator is not None:
@@ -442,13 +442,13 @@ def restore_random_state(arrays: Mapping[str, Array]) -> None:
 
 
 @contextmanager
-def unchanged_random_state() -> Iterator[None]:
+def _unchanged_random_state() -> Iterator[None]:
     """What happens inside draws nothing, as those see it who come after it."""
-    state = capture_random_state()
+    state = _capture_random_state()
     try:
         yield
     finally:
-        restore_random_state(state)
+        _restore_random_state(state)
 
 
 def _keras_generator(make: bool = False) -> Any:

@@ -34,7 +34,6 @@ from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import as_logs, as_step, as_value, as_values
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints, OfferedModel
-from orchestrator.worker.configurations import Configurations
 from orchestrator.worker.endings import (
     DatabaseLost,
     End,
@@ -55,6 +54,7 @@ from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.resume import Capture, ResumableTrial
 from orchestrator.worker.seeds import training_seed
 from orchestrator.worker.study import WorkerStudy
+from orchestrator.worker.suggestion import Configurations
 
 _log = logging.getLogger("orch")
 

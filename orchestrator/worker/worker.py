@@ -40,11 +40,11 @@ from orchestrator.storage.url import mask
 from orchestrator.storage.worker_storage import WorkerStorage
 from orchestrator.training.base import Objective
 from orchestrator.worker.checkpoints import Checkpoints, SavedTrials
-from orchestrator.worker.configurations import Configurations
 from orchestrator.worker.endings import TrialInterrupted, stopped_study
 from orchestrator.worker.output import Marks
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.study import ALL_TRIED, WorkerStudy
+from orchestrator.worker.suggestion import Configurations
 from orchestrator.worker.trial import Trial
 
 _log = logging.getLogger("orch")
