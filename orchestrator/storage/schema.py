@@ -69,7 +69,7 @@ def prepare(database: Database) -> list[str]:
         return []
     if found is not None:
         _check_upgradable(database, found)
-        return _upgrade(database, found)
+        return upgrade(database, found)
     _make_optuna_tables(database)
     _create(database)
     return []
@@ -228,7 +228,7 @@ def _create(database: Database) -> None:
     _with_locks(database, make)
 
 
-def _upgrade(database: Database, found: int) -> list[str]:
+def upgrade(database: Database, found: int) -> list[str]:
     """Bring a schema of version ``found`` to this one; each migration is a transaction.
 
     After a failure it is called again; several processes may do so at the same time. The version is
