@@ -42,7 +42,6 @@ from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.storage.output import read_failed_tails
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.studies import (
     IMPORTED,
@@ -51,6 +50,7 @@ from orchestrator.storage.studies import (
     is_retried,
     origin_of,
     ranking,
+    read_failed_tails,
     read_logs,
 )
 
