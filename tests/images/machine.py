@@ -38,8 +38,13 @@ mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 cp --dereference /etc/resolv.conf etc/resolv.conf
 pivot_root . mnt
-exec chroot . sh -ec 'umount --lazy /mnt; ip link set lo up; echo ready; exec sleep infinity'
+exec chroot . sh -ec "umount --lazy /mnt; $2; echo ready; exec sleep infinity"
 """
+_OWN_NETWORK = "ip link set lo up"
+# The network is that of the machine outside: its settings are to be read only, and nobody in there
+# has the capability to change an address, a rule or a bridge.
+_SHARED_NETWORK = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"
+_WITHOUT_NET_ADMIN = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
 
 
 def bootstrap(suite: str, packages: list[str], target: Path, *options: str) -> None:
@@ -66,7 +71,9 @@ class Machine:
     def command(self, *words: str) -> list[str]:
         variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
         enter = ["nsenter", f"--target={self.pid}", "--all"]
-        return [*enter, "env", "--ignore-environment", "--chdir=/source", *variables, *words]
+        given_up = _WITHOUT_NET_ADMIN if self.network else []
+        environment = ["env", "--ignore-environment", "--chdir=/source", *variables]
+        return [*enter, *environment, *given_up, *words]
 
     def __call__(self, line: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """A line of shell."""
@@ -93,8 +100,9 @@ class Machine:
 def booted(root: Path, network: bool) -> Iterator[Machine]:
     """The machine on the folder that :func:`bootstrap` made; without network it reaches itself alone."""
     own = ["--mount", "--pid", "--ipc", "--uts", *([] if network else ["--net"])]
+    prepare = _SHARED_NETWORK if network else _OWN_NETWORK
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig=KILL", "unshare", *own, "--fork", "--kill-child", "sh", "-ec", _BOOT, "boot", str(root)],
+        ["setpriv", "--pdeathsig=KILL", "unshare", *own, "--fork", "--kill-child", "sh", "-ec", _BOOT, "boot", str(root), prepare],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": ENVIRONMENT["PATH"]},
     )  # fmt: skip
     try:
