@@ -28,6 +28,8 @@ CHECKOUT = Path(__file__).parents[2]
 FOLDER = CHECKOUT / "build" / "images"
 ADDRESS = "http://127.0.0.1:8080"
 COMPOSE = "docker compose -f deploy/compose.yaml"
+# What an engine may have changed of the network outside.
+NETWORK = "ip link; ip route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward"
 # A minute or more for four workers, so that a stop comes in the middle.
 LONG_STUDY_TRIALS = 16
 LONG_STUDY = (
@@ -82,7 +84,7 @@ class System:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < deadline, self.machine(f"{COMPOSE} ps --all; {COMPOSE} logs")
-            time.sleep(1)
+            time.sleep(5)  # asking is a container of its own
 
     def containers(self, service: str) -> list[dict[str, Any]]:
         """As the engine describes them."""
@@ -119,6 +121,7 @@ def system(request: pytest.FixtureRequest, root: Path) -> Iterator[System]:
     engine: Engine = request.param
     log = FOLDER / f"{engine.name}.log"
     with booted(root, network=True) as machine:
+        network = machine.ok(NETWORK)
         engine.start(machine, log)
         for each in stand_ins():
             each.bring(machine)
@@ -130,6 +133,7 @@ def system(request: pytest.FixtureRequest, root: Path) -> Iterator[System]:
         seconds = time.monotonic() - started_at
         size = int(machine.ok("docker image inspect --format '{{.Size}}' orch:latest"))
         version = machine.ok(engine.version).strip()
+        assert machine.ok(NETWORK) == network, "the network of this machine is as it was"
         _told(f"{version}: image of {size / 1e9:.2f} GB in {seconds:.0f} s")
     with booted(root, network=False) as machine:
         engine.start(machine, log)

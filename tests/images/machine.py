@@ -41,10 +41,8 @@ pivot_root . mnt
 exec chroot . sh -ec "umount --lazy /mnt; $2; echo ready; exec sleep infinity"
 """
 _OWN_NETWORK = "ip link set lo up"
-# The network is that of the machine outside: its settings are to be read only, and nobody in there
-# has the capability to change an address, a rule or a bridge.
+# Settings of the network outside are not to be changed from in there.
 _SHARED_NETWORK = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"
-_WITHOUT_NET_ADMIN = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
 
 
 def bootstrap(suite: str, packages: list[str], target: Path, *options: str) -> None:
@@ -71,9 +69,7 @@ class Machine:
     def command(self, *words: str) -> list[str]:
         variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
         enter = ["nsenter", f"--target={self.pid}", "--all"]
-        given_up = _WITHOUT_NET_ADMIN if self.network else []
-        environment = ["env", "--ignore-environment", "--chdir=/source", *variables]
-        return [*enter, *environment, *given_up, *words]
+        return [*enter, "env", "--ignore-environment", "--chdir=/source", *variables, *words]
 
     def __call__(self, line: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """A line of shell."""
