@@ -4,7 +4,9 @@ import numpy as np
 from tensorflow import keras
 
 METRIC, EPOCHS, PARAMS = "val_loss", 3, {"units": 16}
-EXACT, FAST, CHECKPOINTS = True, False, False
+# Keras reads ahead in the generators, at times more and at times less, so that the batches of the
+# second and third validation differ from run to run (0.94, 1.00 and 1.16 were seen).
+EXACT, FAST, CHECKPOINTS = 0.6, False, False
 
 
 def build_model(hp):
