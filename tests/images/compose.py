@@ -31,7 +31,7 @@ COMPOSE = "docker compose -f deploy/compose.yaml"
 # What an engine may have changed of the network outside.
 NETWORK = "ip link; ip route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward"
 # A minute or more for four workers, so that a stop comes in the middle.
-LONG_STUDY_TRIALS = 8
+LONG_STUDY_TRIALS = 16
 LONG_STUDY = (
     f"create night --objective digits --trials {LONG_STUDY_TRIALS} --epochs 200 --pruner none"
 )
