@@ -87,7 +87,7 @@ cluster: install  ## the tests of Slurm and Ray; Slurm itself is Debian's packag
 	$(BIN)/python -m pytest tests/launch tests/deploy -rs
 
 images: install  ## deploy/'s image and compose on Podman and Docker (root on Debian; mmdebstrap, 20 GB)
-	$(BIN)/python -m pytest tests/images/compose.py -rs $(IMAGES)
+	$(BIN)/python -m pytest tests/images/compose.py --capture=sys -rs $(IMAGES)
 
 kubernetes: install  ## deploy/kubernetes and the launcher on the cluster that KUBECONFIG names
 	$(BIN)/python -m pytest tests/kubernetes/cluster.py -rs

@@ -49,6 +49,17 @@ def rendered(chromium: str, address: str, profile: Path, wanted: str) -> str:
     raise AssertionError(f"{wanted!r} is not on {address}: {done.stdout[-2000:]}")
 
 
+def pictured(chromium: str, address: str, profile: Path, file: Path) -> None:
+    """The page as a PNG in the file, once its scripts have drawn it."""
+    subprocess.run(
+        [
+            chromium, *_ARGUMENTS, f"--user-data-dir={profile}", "--window-size=1280,900",
+            "--virtual-time-budget=15000", f"--screenshot={file}", address,
+        ],
+        capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+
+
 def deep_text(address: str, profile: Path, wanted: str, seconds: float = 60) -> str:
     """The page's text, web components included, once ``wanted`` is there."""
     with _session(profile) as call:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import pictured, rendered
 from images.engines import ENGINES, HEALTH_CHECKS, Engine, configure
 from images.machine import PACKAGES, Machine, booted, bootstrap
 from images.stand_ins import stand_ins
@@ -26,9 +28,17 @@ CHECKOUT = Path(__file__).parents[2]
 FOLDER = CHECKOUT / "build" / "images"
 ADDRESS = "http://127.0.0.1:8080"
 COMPOSE = "docker compose -f deploy/compose.yaml"
+# What an engine may have changed of the network outside.
+NETWORK = "ip link; ip route; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward"
+# A minute or more for four workers, so that a stop comes in the middle.
+LONG_STUDY_TRIALS = 16
+LONG_STUDY = (
+    f"create night --objective digits --trials {LONG_STUDY_TRIALS} --epochs 200 --pruner none"
+)
 
 
 def _told(text: str) -> None:
+    """What the target prints beside its result."""
     print(f"\n{text}", file=sys.__stderr__, flush=True)
 
 
@@ -74,7 +84,7 @@ class System:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < deadline, self.machine(f"{COMPOSE} ps --all; {COMPOSE} logs")
-            time.sleep(1)
+            time.sleep(5)  # asking is a container of its own
 
     def containers(self, service: str) -> list[dict[str, Any]]:
         """As the engine describes them."""
@@ -87,14 +97,17 @@ class System:
         )
         return found
 
-    def report(self) -> dict[str, Any]:
-        text = self.machine.ok(f"{COMPOSE} run --rm worker report mlp --format json")
-        read: dict[str, Any] = json.loads(text)
+    def states(self, study: str) -> dict[str, int]:
+        text = self.machine.ok(f"{COMPOSE} run --rm worker report {study} --format json")
+        read: dict[str, int] = json.loads(text)["states"]
         return read
 
-    def finished(self) -> int:
-        states = self.report()["states"]
-        return int(states["complete"] + states["pruned"])
+    def finished(self, study: str) -> int:
+        states = self.states(study)
+        return states["complete"] + states["pruned"]
+
+    def has_volume(self) -> bool:
+        return "orch_postgres" in self.machine.ok("docker volume ls --quiet").split()
 
     def answers(self) -> bool:
         """Whether the dashboard lists the study."""
@@ -108,6 +121,7 @@ def system(request: pytest.FixtureRequest, root: Path) -> Iterator[System]:
     engine: Engine = request.param
     log = FOLDER / f"{engine.name}.log"
     with booted(root, network=True) as machine:
+        network = machine.ok(NETWORK)
         engine.start(machine, log)
         for each in stand_ins():
             each.bring(machine)
@@ -119,6 +133,7 @@ def system(request: pytest.FixtureRequest, root: Path) -> Iterator[System]:
         seconds = time.monotonic() - started_at
         size = int(machine.ok("docker image inspect --format '{{.Size}}' orch:latest"))
         version = machine.ok(engine.version).strip()
+        assert machine.ok(NETWORK) == network, "the network of this machine is as it was"
         _told(f"{version}: image of {size / 1e9:.2f} GB in {seconds:.0f} s")
     with booted(root, network=False) as machine:
         engine.start(machine, log)
@@ -153,25 +168,43 @@ def test_the_readme_of_deploy_word_for_word(system: System) -> None:
     assert len(workers) == 4
     for each in workers:
         assert each["Config"]["User"] == "10001" and each["HostConfig"]["ReadonlyRootfs"]
-    system.wait(lambda: system.finished() >= 4)
     system.wait(system.answers)
+    system.wait(lambda: system.finished("mlp") == 60, 900)
     _no_root_is_written_to(system)
+    _the_page_lists_the_study(system)
+    _told(
+        f"{system.engine.name}: 60 trials and the page after {time.monotonic() - started_at:.0f} s"
+    )
 
-    # A stop in the middle: who trains gives its trial back, and no trial is lost or counted twice.
-    system.machine.ok(f"{COMPOSE} stop")
-    stopped = system.containers("worker")
-    assert [each["State"]["ExitCode"] for each in stopped] == [130] * 4
-    system.machine.ok(f"{COMPOSE} start")
-    system.wait(system.answers)
+    _a_study_that_is_stopped_in_the_middle_goes_on(system)
     _a_dashboard_that_dies_comes_back(system)
 
-    system.wait(lambda: system.finished() == 60, 900)
-    states = system.report()["states"]
-    assert states["complete"] + states["pruned"] == 60, states
     for line in end:
         system.machine.ok(line)
-    assert not system.containers("postgres")
+    assert not system.containers("postgres") and system.has_volume()
+    assert system.finished("mlp") == 60, "the studies outlive the containers"
+    system.machine.ok(f"{COMPOSE} down --volumes")
+    assert not system.has_volume()
     _told(f"{system.engine.name}: README in {time.monotonic() - started_at:.0f} s")
+
+
+def _a_study_that_is_stopped_in_the_middle_goes_on(system: System) -> None:
+    """As the README names another study: who trains gives its trial back, none is lost or counted twice."""
+    night = f"ORCH_STUDY=night {COMPOSE}"
+    system.machine.ok(f"{night} up --detach --scale worker=4")
+    system.machine.ok(f"{night} run --rm worker {LONG_STUDY}")
+    system.wait(lambda: system.states("night")["running"] == 4)
+    system.machine.ok(f"{night} stop")
+    stopped = system.containers("worker")
+    assert [each["State"]["ExitCode"] for each in stopped] == [130] * 4
+    # For this, compose starts PostgreSQL alone.
+    states = system.states("night")
+    assert states["running"] == 0 and states["complete"] < LONG_STUDY_TRIALS, states
+
+    system.machine.ok(f"{night} start")
+    system.wait(lambda: system.finished("night") >= LONG_STUDY_TRIALS, 1800)
+    system.wait(lambda: system.states("night")["running"] == 0)
+    assert system.finished("night") == LONG_STUDY_TRIALS
 
 
 def _no_root_is_written_to(system: System) -> None:
@@ -188,6 +221,22 @@ def _mount_points(container: dict[str, Any]) -> set[Path]:
     places = {Path(each["Destination"]) for each in container["Mounts"]}
     places |= {Path(each) for each in container["HostConfig"]["Tmpfs"] or {}}
     return places | {above for each in places for above in each.parents} | {Path("/etc")}
+
+
+def _the_page_lists_the_study(system: System) -> None:
+    """In Chromium, where it is installed; its picture is left beside the logs."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        _told("no Chromium here: the dashboard's page is not opened")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        inside = Path(folder) / "chromium"
+        namespace = f"/proc/{system.machine.pid}/ns/net"
+        inside.write_text(f'#!/bin/sh\nexec nsenter --net={namespace} {chromium} "$@"\n')
+        inside.chmod(0o755)
+        address, profile = f"{ADDRESS}/dashboard", Path(folder) / "profile"
+        rendered(str(inside), address, profile, "mlp")
+        pictured(str(inside), address, profile, FOLDER / f"{system.engine.name}-dashboard.png")
 
 
 def _a_dashboard_that_dies_comes_back(system: System) -> None:

@@ -38,8 +38,11 @@ mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 cp --dereference /etc/resolv.conf etc/resolv.conf
 pivot_root . mnt
-exec chroot . sh -ec 'umount --lazy /mnt; ip link set lo up; echo ready; exec sleep infinity'
+exec chroot . sh -ec "umount --lazy /mnt; $2; echo ready; exec sleep infinity"
 """
+_OWN_NETWORK = "ip link set lo up"
+# Settings of the network outside are not to be changed from in there.
+_SHARED_NETWORK = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"
 
 
 def bootstrap(suite: str, packages: list[str], target: Path, *options: str) -> None:
@@ -93,8 +96,9 @@ class Machine:
 def booted(root: Path, network: bool) -> Iterator[Machine]:
     """The machine on the folder that :func:`bootstrap` made; without network it reaches itself alone."""
     own = ["--mount", "--pid", "--ipc", "--uts", *([] if network else ["--net"])]
+    prepare = _SHARED_NETWORK if network else _OWN_NETWORK
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig=KILL", "unshare", *own, "--fork", "--kill-child", "sh", "-ec", _BOOT, "boot", str(root)],
+        ["setpriv", "--pdeathsig=KILL", "unshare", *own, "--fork", "--kill-child", "sh", "-ec", _BOOT, "boot", str(root), prepare],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": ENVIRONMENT["PATH"]},
     )  # fmt: skip
     try:
