@@ -5,7 +5,8 @@
 
 ``benchmarks.pruning`` replays searches on such a file, in which no time passes. The configurations
 are random ones of the objective's own space. orch trains them, without a pruner, in a study for
-each seed in this machine's storage, so the same command continues what was interrupted.
+each seed in this machine's storage, so the same command continues what was interrupted. Ctrl-C
+writes what there is: the configurations that all seeds have.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +96,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path, help="the file, e.g. curves.npz")
-    parser.add_argument("--objective", default="mnist", help="e.g. mnist, digits or cnn")
+    parser.add_argument("--objective", default="mnist", help="with a metric that is maximised")
     parser.add_argument("--data", help="of the objective, e.g. digits")
     parser.add_argument("--configurations", type=int, default=1000)
     parser.add_argument("--examples", type=int, help="of MNIST's 60,000; default: all")
@@ -175,7 +176,8 @@ def _trained(
     ) as study:
         if not study.trials:
             study.enqueue(*drawn)
-        study.run(workers=options.workers)
+        with suppress(KeyboardInterrupt):
+            study.run(workers=options.workers)
         complete = [each for each in study.trials if each.state == TrialState.COMPLETE]
     return {_key(each.params): each for each in complete}
 

@@ -37,9 +37,10 @@ class Training(NamedTuple):
 
 
 class Recorded:
-    """A search among recorded configurations, each of which is trained once.
+    """A search among recorded configurations.
 
-    A trial has the one that is nearest to what the sampler drew, of those that no trial has had.
+    A trial has the one that is nearest to what the sampler drew, of those that no trial has had;
+    once all have been tried, of all again.
     """
 
     def __init__(self, curves: LearningCurves, seed: int) -> None:
@@ -73,6 +74,8 @@ class Recorded:
         return [float(np.quantile(finals, 1 - share)) for share in shares]
 
     def _nearest(self, configuration: Mapping[str, Any]) -> int:
+        if not self._is_left.any():
+            self._is_left[:] = True
         row = self._encoded.encode(dict(configuration))
         apart = np.abs(self._rows - row)
         apart[:, self._is_unordered] = apart[:, self._is_unordered] > 0

@@ -34,7 +34,7 @@ class BestProbabilityPruner(BasePruner):
 
     Example::
 
-        orch run mnist --pruner auto --set pruner.threshold=0.05
+        orch run mnist --pruner auto --set pruner.threshold=0.02
 
     Args:
         threshold: the smallest probability with which a trial goes on.
@@ -46,7 +46,7 @@ class BestProbabilityPruner(BasePruner):
     """
 
     def __init__(
-        self, *, threshold: float = 0.1, n_startup_trials: int = 4, n_warmup_steps: int = 0
+        self, *, threshold: float = 0.05, n_startup_trials: int = 2, n_warmup_steps: int = 0
     ) -> None:
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must be from 0 to below 1, not {threshold}")

@@ -20,7 +20,7 @@ One number for each trial is less than they do, and all that a model of final va
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ class Curve:
         final: that of a trial that is complete.
     """
 
-    losses: Mapping[int, float]
+    losses: dict[int, float]
     final: float | None
 
     @property

@@ -44,8 +44,9 @@ def test_a_higher_threshold_stops_more_trials() -> None:
 
 
 def test_nothing_is_stopped_until_enough_trials_have_gone_further() -> None:
-    assert not _is_stopped([40], complete=3)
-    assert _is_stopped([40], BestProbabilityPruner(n_startup_trials=3), complete=3)
+    assert not _is_stopped([40], complete=1)
+    assert not _is_stopped([40], BestProbabilityPruner(n_startup_trials=3), complete=2)
+    assert _is_stopped([40], complete=2)
     assert not _is_stopped([40], BestProbabilityPruner(n_warmup_steps=1))
     assert _is_stopped([40, 40], BestProbabilityPruner(n_warmup_steps=1))
 
