@@ -12,7 +12,9 @@ from benchmarks.learning_curves import LearningCurves
 from benchmarks.pruning import KERASTUNER, TOP_SHARES, Job, run
 from benchmarks.pruning_problems import Recorded, pruning_problem
 
-SEEDS, EPOCHS = 5, 250
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")
+
+SEEDS, EPOCHS = 4, 160
 # The mean epochs, at most, until a value that only one configuration in 20 ends with.
 BAR = 90
 
