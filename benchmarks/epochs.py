@@ -31,7 +31,7 @@ from orchestrator.training import fast_fit
 from orchestrator.training import keras as training
 from orchestrator.training.base import Settings
 from orchestrator.training.builtin.mnist import Mnist
-from orchestrator.worker.devices import cores
+from orchestrator.worker.process import cores
 
 # As issue 6 sets them: the fast fit's epoch in units of Keras's default.
 MOST_RATIO = {32: 0.4, 128: 0.45}

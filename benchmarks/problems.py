@@ -106,6 +106,11 @@ class Table:
         return {name: choices[place] for (name, choices), place in pairs}
 
     @cached_property
+    def mean_seconds(self) -> float:
+        """Of all configurations."""
+        return float(self.seconds.mean())
+
+    @cached_property
     def means(self) -> Array:
         """The value of each configuration."""
         return np.asarray(self.values.mean(axis=1))
@@ -164,6 +169,7 @@ class Function:
         best: the best configuration.
         unrelated: another function of the same space.
         noise: standard deviation of what is reported around it.
+        mean_seconds: of all configurations.
     """
 
     suggest: Callable[[optuna.Trial], Any]
@@ -172,6 +178,7 @@ class Function:
     best: Mapping[str, Any]
     unrelated: Callable[[Any], float]
     noise: float = 0.0
+    mean_seconds: float = 1.0
 
     def moved(self, by: Array) -> Callable[[Any], float]:
         """The same function elsewhere: of a point of the cube, or with the choice's learning rate.

@@ -13,16 +13,19 @@ With a prior or an older study, right or wrong, they are those after 10, 25 and 
 
     python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --prior wrong
     python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --warm-start reversed
+
+With a cost, or with none to compare with, they are those after the time that 10, 25 and 50 trials
+of mean length take:
+
+    python -m benchmarks.search_quality --samplers mixed-gp --workers 4 --cost seconds
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -33,14 +36,16 @@ import optuna
 
 from benchmarks.knowledge import NONE, OLDER, PRIORS, older_trials, with_prior
 from benchmarks.problems import DEVELOPMENT, FUNCTIONS, REPORT, Function, problem, table
-from orchestrator.search.samplers import build_sampler
+from benchmarks.simulation import Simulation
+from orchestrator.search.cost import COSTS
+from orchestrator.search.samplers import WEIGHING_COSTS
 from orchestrator.spec.model import StudySpec
-from orchestrator.worker.seeds import derive
 
 FLOORS = (0.05, 0.01, 0.001, 1e-6)
 _TABLE_TRIALS = (25, 50, 100)
 _FUNCTION_TRIALS = (25, 40, 60)
-_INFORMED_TRIALS = (10, 25, 50)  # what is known beforehand shows early
+_INFORMED_TRIALS = (10, 25, 50)  # what is known, or saved, shows early
+_MOST_TIMES = 3  # as many trials of a study that has its time, if they are short
 _BOOTSTRAPS = 2000
 
 
@@ -54,10 +59,11 @@ class Job(NamedTuple):
     one_repeat: bool
     prior: str | None
     warm_start: str | None
+    cost: str | None
 
 
 class Run(NamedTuple):
-    """What it found: the regret after each number of trials, and the CPU time of the sampler."""
+    """What it found: the regret after the numbers of trials, and the CPU time of the sampler."""
 
     job: Job
     regrets: list[float]
@@ -100,21 +106,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--warm-start", choices=OLDER, help="with an older study; none, to compare with"
     )
+    parser.add_argument(
+        "--cost",
+        choices=[NONE, *COSTS],
+        help="what mixed-gp and auto divide the expected gain by; figures at equal time",
+    )
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    if "auto" in options.samplers:
-        parser.error("auto chooses by the time that real trials take; name mixed-gp or tpe")
-    if _is_informed(options):
-        options.tables = list(DEVELOPMENT) if options.tables is None else options.tables
-        if not set(options.tables) <= set(DEVELOPMENT):
-            parser.error("priors and older studies are for the tables " + ", ".join(DEVELOPMENT))
-    elif options.tables is None:
-        options.tables = list(REPORT)
+    if options.tables is None:
+        options.tables = list(DEVELOPMENT if _is_informed(options) else REPORT)
+    if _is_informed(options) and not set(options.tables) <= set(DEVELOPMENT):
+        names = ", ".join(DEVELOPMENT)
+        parser.error(f"priors, older studies and costs are for the tables {names}")
     return options
 
 
 def _is_informed(known: argparse.Namespace | Job) -> bool:
-    return known.prior is not None or known.warm_start is not None
+    return not (known.prior is None and known.warm_start is None and known.cost is None)
 
 
 def _table_trials(known: argparse.Namespace | Job) -> tuple[int, ...]:
@@ -131,7 +139,7 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
         for workers in options.workers:
             for sampler in options.samplers:
                 for seed in seeds:
-                    known = (options.prior, options.warm_start)
+                    known = (options.prior, options.warm_start, options.cost)
                     yield Job(name, sampler, seed, workers, options.one_repeat, *known)
 
 
@@ -147,44 +155,26 @@ def run(job: Job) -> Run:
     """Search one problem, as its workers would with a database between them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     searched = problem(job.problem)
-    is_function = isinstance(searched, Function)
-    budget = (_function_trials(job) if is_function else _table_trials(job))[-1]
+    trials = _function_trials(job) if isinstance(searched, Function) else _table_trials(job)
+    weighs = job.cost not in (None, NONE) and job.sampler in WEIGHING_COSTS
     spec = StudySpec.parse(
         {
-            "study": {"name": "benchmark", "objective": "quadratic", "trials": budget},
-            "sampler": {"name": job.sampler},
+            "study": {"name": "benchmark", "objective": "quadratic", "trials": trials[-1]},
+            "sampler": {"name": job.sampler, **({"cost": job.cost} if weighs else {})},
             "training": {"seed": job.seed},
             "space": with_prior(job.problem, job.prior or NONE, job.seed),
         }
     )
     older = older_trials(job.problem, job.warm_start or NONE, job.seed)
-    rng = np.random.default_rng(10_000 + job.seed)
-    study = optuna.create_study()
-    running: list[tuple[float, int, optuna.Trial, float, float]] = []
-    best, curve, spent = (np.inf, np.inf), list[float](), 0.0
-
-    def start(now: float) -> None:
-        nonlocal spent
-        began = time.process_time()
-        number = len(running) + len(curve)
-        study.sampler = build_sampler(spec, derive(job.seed, "sampler", number), older)
-        trial = study.ask()
-        point = searched.suggest(trial)
-        spent += time.process_time() - began
-        outcome = searched.measure(point, rng, job.one_repeat)
-        end = now + outcome.seconds
-        heapq.heappush(running, (end, trial.number, trial, outcome.value, outcome.regret))
-
-    for _ in range(job.workers):
-        start(0.0)
-    while len(curve) < budget:
-        now, _, trial, value, regret = heapq.heappop(running)
-        study.tell(trial, value)
-        best = min(best, (value, regret))
-        curve.append(float(best[1]))
-        if len(curve) < budget:  # the last ones are not waited for
-            start(now)
-    return Run(job, curve, spent)
+    simulation = Simulation(searched, spec, job.workers, older, one_repeat=job.one_repeat)
+    if job.cost is None:
+        simulation.run(trials[-1])
+        regrets = [simulation.curve[count - 1].regret for count in trials]
+    else:
+        times = [simulation.mean_time(count) for count in trials]
+        simulation.run(_MOST_TIMES * trials[-1], times[-1])
+        regrets = [simulation.regret_at(seconds) for seconds in times]
+    return Run(job, regrets, simulation.drawing_seconds)
 
 
 def _tables(runs: list[Run], options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -227,9 +217,9 @@ def _figures(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
 def _ratios(runs: list[Run], name: str, options: argparse.Namespace) -> Any:
     """Regrets as shares of random search's: a row for each seed."""
     trials = _table_trials(options)
-    places = [count - 1 for count in trials]
     regrets = np.array([each.regrets for each in runs if each.job.problem == name])
-    return regrets[:, places] / table(name).random_regret(trials[-1], options.one_repeat)[places]
+    of_random = table(name).random_regret(trials[-1], options.one_repeat)
+    return regrets / of_random[[count - 1 for count in trials]]
 
 
 def _shares(names: list[str]) -> dict[str, float]:
@@ -266,15 +256,15 @@ def _functions(runs: list[Run], options: argparse.Namespace) -> list[dict[str, A
     trials = _function_trials(options)
     return [
         {"function": name, "sampler": sampler, "workers": workers, "at": list(trials)}
-        | _regrets([each for each in runs if _is_of(each, sampler, workers, [name])], trials)
+        | _regrets([each for each in runs if _is_of(each, sampler, workers, [name])])
         for name in options.functions
         for workers in options.workers
         for sampler in options.samplers
     ]
 
 
-def _regrets(runs: list[Run], trials: tuple[int, ...]) -> dict[str, Any]:
-    regrets = np.array([each.regrets for each in runs])[:, [count - 1 for count in trials]]
+def _regrets(runs: list[Run]) -> dict[str, Any]:
+    regrets = np.array([each.regrets for each in runs])
     return {
         "mean": _rounded(regrets.mean(axis=0)),
         "median": _rounded(np.median(regrets, axis=0)),

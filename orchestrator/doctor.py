@@ -18,7 +18,7 @@ from orchestrator.storage.database import clock_skew_seconds, describe
 from orchestrator.storage.schema import open_database
 from orchestrator.storage.studies import open_study
 from orchestrator.training.data import load
-from orchestrator.worker.devices import cores, list_gpus
+from orchestrator.worker.process import cores, list_gpus
 
 _LEAST_DISK_BYTES = 2 * 1024**3
 _MOST_SKEW_SECONDS = 5.0

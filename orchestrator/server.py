@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.base.extras import require
 from orchestrator.base.files import home
 from orchestrator.base.printed import Printed
 from orchestrator.errors import StorageError
@@ -219,9 +220,11 @@ def serve(
         ready: called with the line that other machines need, and with a notice for the user.
 
     Raises:
-        UsageError: it is not an address of this machine, or the port is taken.
+        UsageError: it is not an address of this machine, the port is taken, or the package
+            cryptography is missing.
         StorageError: the server cannot be started.
     """
+    require("cryptography", "serve", "orch db serve")
     from orchestrator.serve.tls_proxy import open_to_network, run_gate
 
     opened = open_to_network(EmbeddedServer(home()), listen, port)

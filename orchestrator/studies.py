@@ -15,10 +15,8 @@ from orchestrator.report.compare import Comparison
 from orchestrator.report.compare import compare as compare_summaries
 from orchestrator.report.listing import SearchSpace, StudyList, read_studies
 from orchestrator.report.numbers import counted
-from orchestrator.resolve.consent import remember_command
-from orchestrator.resolve.objective import asked_facts
-from orchestrator.resolve.resolve import create
-from orchestrator.resolve.resume import Resumed, create_or_resume
+from orchestrator.resolve.objective import asked_facts, remember_command
+from orchestrator.resolve.resolve import Resumed, create, create_or_resume
 from orchestrator.spec.keywords import spec_of
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.schema import open_database

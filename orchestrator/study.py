@@ -21,16 +21,14 @@ from orchestrator.report.listing import (
     state_word,
     study_page,
 )
-from orchestrator.report.output import follow, printed
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import format_of, shown_in
 from orchestrator.report.section import section
 from orchestrator.report.summary import Summary
-from orchestrator.report.trial import trial_page
-from orchestrator.resolve.consent import check_consent, remember_command
-from orchestrator.resolve.objective import asked_facts
-from orchestrator.resolve.resume import Resumed
-from orchestrator.resolve.resume import resume as resume_study
+from orchestrator.report.trial import follow, printed, trial_page
+from orchestrator.resolve.objective import asked_facts, check_consent, remember_command
+from orchestrator.resolve.resolve import Resumed
+from orchestrator.resolve.resolve import resume as resume_study
 from orchestrator.spec.keywords import seconds_of
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage import studies
@@ -206,7 +204,7 @@ class Study:
             NoSuchStudy: the study was deleted.
             StorageError: the storage is out of reach when it begins.
         """
-        from orchestrator.report.display import watch
+        from orchestrator.report.progress import watch
 
         watch(self._database, self._stored(), progress == "auto")
         return self

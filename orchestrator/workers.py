@@ -13,14 +13,17 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import NoSuchStudy, NoTables, StorageError, StorageUnavailable
-from orchestrator.report.display import Fold, Show, display, say, say_all
 from orchestrator.report.numbers import counted
-from orchestrator.report.progress import ProgressReader
+from orchestrator.report.progress import Fold, ProgressReader, Show, display, say, say_all
 from orchestrator.report.pruning import EpochCounter
-from orchestrator.resolve.consent import check_consent, remember_command
-from orchestrator.resolve.objective import check_can_run, make_objective
+from orchestrator.resolve.objective import (
+    check_can_run,
+    check_consent,
+    make_objective,
+    remember_command,
+)
 from orchestrator.resolve.pins import check_data, check_software, record_mismatch
-from orchestrator.resolve.resume import Resumed
+from orchestrator.resolve.resolve import Resumed
 from orchestrator.serve.metrics import metrics_served
 from orchestrator.spec.keywords import seconds_of
 from orchestrator.storage.database import Database

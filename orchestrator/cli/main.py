@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import db, launch, reports, run, serve, studies, terminal, winner
-from orchestrator.cli.command import TakesCommand
+from orchestrator.cli import launch, reports, run, server, studies, terminal, winner
+from orchestrator.cli.options import TakesCommand
 from orchestrator.cli.terminal import INTERRUPTED, quieten_tensorflow
 from orchestrator.errors import (
     OrchError,
@@ -51,13 +51,13 @@ for verb in (
     winner.predict,
     winner.confirm,
     winner.replay,
-    serve.dashboard,
-    serve.tensorboard,
-    serve.doctor,
+    server.dashboard,
+    server.tensorboard,
+    server.doctor,
 ):
     kind = TakesCommand if verb in (run.run, run.create) else None
     app.command(verb.__name__.rstrip("_"), cls=kind)(verb)
-app.add_typer(db.app, name="db")
+app.add_typer(server.app, name="db")
 app.add_typer(studies.import_app, name="import")
 app.add_typer(launch.app, name="launch")
 

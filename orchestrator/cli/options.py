@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the spec that they write."""
+"""Options that several verbs share, the command behind ``--``, and the spec that they write."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator import StudySpec
+
+_COMMAND_KEY = "orchestrator.command"
 
 
 class Direction(StrEnum):
@@ -230,3 +233,23 @@ def _assignment(text: str, option: str, form: str) -> tuple[str, Any]:
         raise UsageError(
             f"{option} {text}: '{value}' is no TOML value, as 3, \"relu\" or {{choice=[16,32]}}"
         ) from None
+
+
+class TakesCommand(TyperCommand):
+    """A verb that leaves all words behind the first ``--`` to :func:`command_of`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" in args:
+            place = args.index("--")
+            ctx.meta[_COMMAND_KEY] = args[place + 1 :]
+            args = args[:place]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+def command_of(context: typer.Context) -> list[str] | None:
+    """The command and its arguments; None: there is no ``--``."""
+    found: list[str] | None = context.meta.get(_COMMAND_KEY)
+    return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.cli import options as o
-from orchestrator.cli.command import command_of
+from orchestrator.cli.options import command_of
 from orchestrator.cli.terminal import interrupts, say_stopped
 from orchestrator.errors import OrchError, StorageError, UsageError
 

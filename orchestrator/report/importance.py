@@ -3,7 +3,7 @@
 Estimated by PED-ANOVA with a bootstrap (ped_anova.py), and once more by fANOVA: F. Hutter et al.,
 "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014, as Optuna has it. A
 parameter is named only where both agree and its interval lies above all others. In a full grid
-nothing is estimated (factorial.py).
+nothing is estimated: the shares are exact, by analysis of variance.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
-from orchestrator.report.factorial import decompose
 from orchestrator.report.numbers import counted, percent, scaled
 from orchestrator.report.section import section
+from orchestrator.search.space import count, values_of
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.model import Direction
 
@@ -38,6 +38,7 @@ _DRAWS = 200
 _INTERVAL = (2.5, 97.5)  # percent
 # The time of fANOVA grows with their square; more change little.
 _MOST_TRIALS_OF_FANOVA = 200
+_Cell = tuple[object, ...]  # a value for each parameter
 
 
 class ImportanceClaim(BaseModel):
@@ -92,7 +93,7 @@ def assess(
     names = _varied(complete)
     if not names or len(set(values.tolist())) < 2:
         return Importances({}, {} if thorough else None, ImportanceClaim(trials=len(complete)))
-    exact = decompose(complete, values.tolist(), names)
+    exact = _decompose(complete, values.tolist(), names)
     if exact is not None:
         claim = _exact_claim(exact.shares, exact.together, len(complete))
         return Importances(_rounded(exact.shares), {} if thorough else None, claim)
@@ -262,3 +263,76 @@ class TrialSample(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         return [trial for trial in self._chosen if states is None or trial.state in states]
+
+
+@dataclass(frozen=True)
+class _Decomposition:
+    """The variance of the cells' values in parts.
+
+    Attributes:
+        shares: of each parameter by itself, the largest first.
+        together: what only combinations of parameters explain, or noise.
+    """
+
+    shares: dict[str, float]
+    together: float
+
+
+def _decompose(
+    trials: Sequence[FrozenTrial], values: Sequence[float], names: Sequence[str]
+) -> _Decomposition | None:
+    """The main effects' shares of the variance; None where the trials are not a full grid.
+
+    A cell that was run more than once counts once, with its mean.
+
+    Args:
+        trials: complete trials.
+        values: theirs, finite.
+        names: the parameters that had more than one value.
+    """
+    parts, _ = scaled(values)  # shares of a variance do not depend on its unit
+    cells = _cells(trials, parts.tolist(), names)
+    if cells is None:
+        return None
+    means = {cell: float(np.mean(found)) for cell, found in cells.items()}
+    total = float(np.var(list(means.values())))
+    if total == 0:
+        return _Decomposition({}, 0.0)
+    shares = {name: _main_effect(means, place) / total for place, name in enumerate(names)}
+    ordered = sorted(shares.items(), key=lambda each: -each[1])
+    return _Decomposition(dict(ordered), max(0.0, 1 - sum(shares.values())))
+
+
+def _cells(
+    trials: Sequence[FrozenTrial], values: Sequence[float], names: Sequence[str]
+) -> dict[_Cell, list[float]] | None:
+    """The values by cell; None where a cell is missing or a parameter is not finite."""
+    if len(names) < 2 or not all(name in trial.params for trial in trials for name in names):
+        return None
+    sizes = [_size(trials[0], name) for name in names]
+    wanted = math.prod(size for size in sizes if size is not None)
+    if None in sizes or wanted > len(trials):
+        return None
+    cells: dict[_Cell, list[float]] = {}
+    for trial, value in zip(trials, values, strict=True):
+        cells.setdefault(tuple(distinct(trial.params[name]) for name in names), []).append(value)
+    tried = [len({cell[place] for cell in cells}) for place in range(len(names))]
+    whole = len(cells) == math.prod(tried) and all(
+        count >= size for count, size in zip(tried, sizes, strict=True) if size is not None
+    )
+    return cells if whole else None
+
+
+def _size(trial: FrozenTrial, name: str) -> int | None:
+    """How many values a parameter can take; None: it is continuous."""
+    each = trial.distributions[name]
+    # Counted, not listed: a range of whole numbers may have more values than memory holds.
+    return len(values_of(name, each)) if isinstance(each, CategoricalDistribution) else count(each)
+
+
+def _main_effect(means: Mapping[_Cell, float], place: int) -> float:
+    """The variance of the means over all cells with the same value of one parameter."""
+    levels: dict[object, list[float]] = {}
+    for cell, mean in means.items():
+        levels.setdefault(cell[place], []).append(mean)
+    return float(np.var([np.mean(level) for level in levels.values()]))

@@ -15,8 +15,9 @@ import jinja2
 
 from orchestrator.base.printed import clip, rounded
 from orchestrator.report.compare import Comparison
-from orchestrator.report.figures import compared, gallery
+from orchestrator.report.figures import gallery
 from orchestrator.report.figures.params import by_importance
+from orchestrator.report.figures.search import comparison_figures
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.listing import confirmed_table
 from orchestrator.report.numbers import counted, duration, number, percent
@@ -107,7 +108,7 @@ def render_comparison(comparison: Comparison) -> str:
         .render(
             comparison=comparison,
             title=" and ".join(clip(group.name, 40) for group in comparison.groups[:4]),
-            figures=compared.figures(comparison),
+            figures=comparison_figures(comparison),
             figures_css=stylesheet(),
         )
     )

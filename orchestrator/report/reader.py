@@ -19,7 +19,14 @@ from orchestrator.report.figures.search import MOST_LOGGED_STEPS, with_drawn_log
 from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.pruning import EpochCounter, Epochs, Ladder, Rung
 from orchestrator.report.section import Sections, section
-from orchestrator.report.summary import Best, States, Summary, TrialSummary, WorkerSummary
+from orchestrator.report.summary import (
+    Best,
+    States,
+    Summary,
+    TrialSummary,
+    WorkerSummary,
+    best_over_time,
+)
 from orchestrator.report.verdict import verdict
 from orchestrator.report.winner import (
     choose_winner,
@@ -35,7 +42,6 @@ from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
-from orchestrator.storage.output import read_failed_tails
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.studies import (
     IMPORTED,
@@ -44,6 +50,7 @@ from orchestrator.storage.studies import (
     is_retried,
     origin_of,
     ranking,
+    read_failed_tails,
     read_logs,
 )
 
@@ -118,6 +125,7 @@ def summarise(
         budget=spec.study.trials,
         states=_states(trials),
         best=best,
+        best_over_time=best_over_time(listed, spec.study.maximize) if one else [],
         confirmed=confirmed,
         refit=make("refit", "The refit", partial(read_refit, database, study)),
         winner=make("winner", "The winner", partial(choose_winner, trials, study, confirmed)),

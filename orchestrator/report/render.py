@@ -106,9 +106,7 @@ def write(summary: Summary, form: str, path: Path) -> list[Path]:
     """
     start, beside = markdown.figures_start(path), dict[str, str]()
     if form == "parquet":
-        from orchestrator.report import parquet
-
-        write_file(parquet.content(summary), path)
+        write_file(cv_results.render_parquet(summary), path)
         return []
     if form == "markdown":
         beside, content = markdown.figure_files(summary, start), markdown.render(summary, start)

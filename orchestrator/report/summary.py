@@ -107,12 +107,26 @@ class TrialSummary(BaseModel):
         return self.state == "COMPLETE" and self.value is not None and self.feasible is not False
 
 
+class Improvement(BaseModel):
+    """A trial that was better than all that had ended before.
+
+    Attributes:
+        seconds: when it ended, counted from the study's first start.
+    """
+
+    number: int
+    value: float
+    seconds: float
+
+
 class Summary(BaseModel, Printed):
     """A study's report.
 
     Attributes:
         metric: one name, or a list in a study of several metrics; so for ``direction``.
         best: the search's best; None in a study of several metrics.
+        best_over_time: the trials that were the best when they ended, in this order; empty in a
+            study of several metrics.
         confirmed: what fresh seeds say about the best trials; None: orch confirm has not begun.
         refit: the newest retraining on all training data; None: orch refit has made none.
         winner: the trial to use, which orch best and orch refit follow.
@@ -149,6 +163,7 @@ class Summary(BaseModel, Printed):
     budget: int
     states: States
     best: Best | None
+    best_over_time: list[Improvement] = []
     confirmed: Confirmation | None = None
     refit: RefitRecord | None = None
     winner: Winner | None = None
@@ -303,6 +318,19 @@ class Summary(BaseModel, Printed):
         """What a table of the best has: the parameters that varied, or all where none did."""
         ranked = self.ranked()
         return self.varied_params() or (list(ranked[0].params) if ranked else [])
+
+
+def best_over_time(trials: Sequence[TrialSummary], maximize: bool) -> list[Improvement]:
+    """The trials that were better in the first metric than all that had ended before."""
+    ended = [(each.ended_seconds, each) for each in trials if each.ended_seconds is not None]
+    found: list[Improvement] = []
+    best: float | None = None
+    for seconds, trial in sorted(ended, key=lambda pair: (pair[0], pair[1].number)):
+        value = trial.value if trial.may_win else None
+        if value is not None and rank(value, maximize) < rank(best, maximize):
+            best = value
+            found.append(Improvement(number=trial.number, value=value, seconds=seconds))
+    return found
 
 
 def took_part(summary: Summary) -> str:

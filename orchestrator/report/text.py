@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.base.printed import clip, rounded
 from orchestrator.errors import printable
 from orchestrator.report.compare import Comparison, Curve
-from orchestrator.report.figures.scales import value_range
+from orchestrator.report.figures.svg import value_range
 from orchestrator.report.listing import confirmed_table, table
 from orchestrator.report.numbers import (
     counted,

@@ -92,7 +92,10 @@ def samplers_used(spec: StudySpec, trials: Sequence[FrozenTrial]) -> Used | None
     counts = Counter(name for name in names if isinstance(name, str))
     if spec.sampler.name != AUTO or not counts:
         return None
-    return Used(dict(counts.most_common()), choose(spec, len(trials), trials).reason)
+    reason = choose(spec, len(trials), trials).reason
+    if reason and spec.sampler.cost:
+        reason += f"; {CHEAP} does not weigh the {spec.sampler.cost} of a trial"
+    return Used(dict(counts.most_common()), reason)
 
 
 def _as_often_as_it_pays(number: int, trial_seconds: float, draw_seconds: float) -> Choice:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from orchestrator.base.optuna_internals import all_brackets
+from orchestrator.search.cost import COSTS, ExpectedSeconds
 from orchestrator.search.encoded_space import Array, EncodedSpace, code_within, parameter
 from orchestrator.search.gaussian_process import (
     GaussianProcess,
@@ -100,6 +102,8 @@ class MixedGP(BaseSampler):
         warm_start: studies with parameters of the same names, whose trials, as they are now, tell
             about this one as far as its own trials agree. The best of each is tried first, and
             every second trial does without.
+        cost: ``"seconds"`` looks for the largest expected improvement per second, by how long the
+            trials so far have taken; None: per trial.
 
     Raises:
         ValueError: one of them is impossible.
@@ -112,13 +116,17 @@ class MixedGP(BaseSampler):
         n_startup_trials: int = 10,
         prior: Mapping[str, Any] | None = None,
         warm_start: Sequence[Study | OlderTrials] = (),
+        cost: str | None = None,
     ) -> None:
         if seed is not None and seed < 0:
             raise ValueError(f"seed must be 0 or more, not {seed}")
         if n_startup_trials < 1:
             raise ValueError(f"n_startup_trials must be 1 or more, not {n_startup_trials}")
+        if cost is not None and cost not in COSTS:
+            raise ValueError(f"cost must be {' or '.join(COSTS)}, not {cost!r}")
         self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._n_startup_trials = n_startup_trials
+        self._cost = cost
         self._prior = dict(prior or {})
         self._older = [_older_trials(each) for each in warm_start]
         self._guesses = first_tries(self._prior, self._older)
@@ -148,7 +156,8 @@ class MixedGP(BaseSampler):
             row: Array | None = self._startup_row(space, prior, trials, trial.number)
         else:
             known = _Known(prior, self._guides_for(space, trial.number))
-            row = _best_by_model(space, observed, known, rng)
+            seconds = None if self._cost is None else partial(ExpectedSeconds, space, trials)
+            row = _best_by_model(space, observed, known, rng, seconds)
         return space.decode(_unless_seen(row, space, observed.seen, rng))
 
     # What is known before the first trial may be wrong, so every second trial does without.
@@ -266,13 +275,22 @@ def _encoded(space: dict[str, BaseDistribution], queued: dict[str, Any]) -> Enco
 
 
 def _best_by_model(
-    space: EncodedSpace, observed: Observations, known: _Known, rng: np.random.Generator
+    space: EncodedSpace,
+    observed: Observations,
+    known: _Known,
+    rng: np.random.Generator,
+    fit_cost: Callable[[], Callable[[Array], Array]] | None,
 ) -> Array | None:
     """The configuration that the model expects most of; None if there is none that is new."""
     try:
-        score = _acquisition(space, observed, known)
+        gain = _acquisition(space, observed, known)
+        cost = None if fit_cost is None else fit_cost()
     except np.linalg.LinAlgError:
         return None
+
+    def score(rows: Array) -> Array:
+        return gain(rows) if cost is None else gain(rows) - cost(rows)
+
     every = space.every(_MOST_LISTED)
     if every is not None:
         new = [row for row in every if row.tobytes() not in observed.seen]

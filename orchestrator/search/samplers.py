@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
-from orchestrator.search.auto import AUTO, CHEAP
+from orchestrator.search.auto import AUTO, CHEAP, MODEL
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec.model import StudySpec
@@ -23,7 +23,7 @@ SAMPLERS = {
     # constant_liar: workers that ask at the same time do not all get the same answer.
     "tpe": Strategy("TPESampler", _MODULE, {"constant_liar": True}, _SEED),
     "mixed-gp": Strategy(
-        "MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED | {"prior", "warm_start"}
+        "MixedGP", "orchestrator.search.mixed_gp", reserved=_SEED | {"prior", "warm_start", "cost"}
     ),
     "gp": Strategy("GPSampler", _MODULE, reserved=_SEED, package="torch", extra="gp"),
     "cmaes": Strategy(
@@ -56,8 +56,11 @@ _ONE_SEQUENCE = {"qmc", "mixed-gp"}
 _BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}
 
 
+# These make use of ``sampler.cost``.
+WEIGHING_COSTS = (AUTO, MODEL)
+
 # These make use of a prior and of older trials after the first trials, too.
-_INFORMED = {"mixed-gp"}
+_INFORMED = {MODEL}
 
 
 def build_sampler(
@@ -91,7 +94,7 @@ def build_sampler(
     shared = trial_seed is None or name in _ONE_SEQUENCE
     filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
     if name in _INFORMED:
-        filled |= {"prior": spec.priors, "warm_start": older}
+        filled |= {"prior": spec.priors, "warm_start": older, "cost": spec.sampler.cost}
     sampler: BaseSampler = strategy.build("sampler", {} if name in PLANS else options, **filled)
     return sampler
 

@@ -1,13 +1,19 @@
-"""optuna-dashboard over a storage of ours: readable attributes, and a note for each study."""
+"""optuna-dashboard over a storage of ours: readable attributes, notes, and who may do what."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
+import ipaddress
 import json
 import logging
+import os
+import secrets
 import sys
 import threading
 import webbrowser
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,25 +28,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base import facts
 from orchestrator.base.optuna_internals import CachedStorage, copy_trial, pareto_front
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.numbers import duration
 from orchestrator.report.reader import summarise
 from orchestrator.report.section import section
-from orchestrator.serve.access import (
-    given_password,
-    is_local,
-    make_password,
-    reading_only,
-    with_password,
-)
 from orchestrator.serve.metrics import metrics_served
 from orchestrator.spec.choices import domain_of, place_of
 from orchestrator.spec.eligibility import constraints_of, may_win, rank
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
-from orchestrator.storage.output import read_failed_tails
 from orchestrator.storage.rdb_storage import make_rdb_storage, open_optuna_storage
-from orchestrator.storage.studies import open_study
+from orchestrator.storage.studies import open_study, read_failed_tails
 
 # The end of what a failed trial printed. The page shows it as an attribute, but it is stored apart.
 _PRINTED = f"{facts.PREFIX}printed"
@@ -58,6 +56,13 @@ _WORDS = {
     facts.RETRY_OF: "retry of trial",
     facts.RETRIED_AS: "retried as trial",
 }
+_Environ = dict[str, Any]
+_StartResponse = Callable[..., Any]
+_Application = Callable[[_Environ, _StartResponse], Iterable[bytes]]
+
+_PASSWORD_VARIABLE = "ORCH_DASHBOARD_PASSWORD"
+_READING = ("GET", "HEAD")
+_SHORTEST_PASSWORD = 8
 
 
 class ReadableStorage(CachedStorage):
@@ -290,15 +295,15 @@ def serve(database: Database, options: DashboardOptions) -> None:
     """
     import waitress
 
-    password = given_password(options.password_file)
+    password = _given_password(options.password_file)
     made = None
-    if password is None and not is_local(options.host):
-        password = made = make_password()
+    if password is None and not _is_local(options.host):
+        password = made = _make_password()
     application = _application(database.url)
     if options.read_only:
-        application = reading_only(application)
+        application = _reading_only(application)
     if password is not None:
-        application = with_password(application, password)
+        application = _with_password(application, password)
     try:
         server = waitress.create_server(
             application, host=options.host, port=options.port, threads=8
@@ -340,7 +345,7 @@ def _say_where(url: str, made: str | None, metrics: str | None, options: Dashboa
     lines = [f"optuna-dashboard at {url}{mode} (Ctrl-C ends it)"]
     if made is not None:
         lines.append(f"its password, for any user name: {made}")
-    if not is_local(options.host):
+    if not _is_local(options.host):
         lines.append(
             f"it listens on {options.host} without TLS: whoever listens on the way can read the "
             "password; put a TLS proxy in front, or use an SSH tunnel"
@@ -348,3 +353,87 @@ def _say_where(url: str, made: str | None, metrics: str | None, options: Dashboa
     if metrics is not None:
         lines.append(f"metrics at {metrics}")
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _given_password(path: Path | None) -> str | None:
+    """The password in the file, else in ``ORCH_DASHBOARD_PASSWORD``; None: none is given.
+
+    Raises:
+        OrchError: the file cannot be read.
+        UsageError: the password is too short.
+    """
+    if path is not None:
+        try:
+            password = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise OrchError(f"cannot read {path}: {error.strerror}") from None
+    else:
+        found = os.environ.get(_PASSWORD_VARIABLE)
+        if found is None:
+            return None
+        password = found
+    if len(password) < _SHORTEST_PASSWORD:
+        raise UsageError(f"the dashboard's password needs {_SHORTEST_PASSWORD} characters or more")
+    return password
+
+
+def _make_password() -> str:
+    """A fresh password that nobody guesses."""
+    return secrets.token_urlsafe(15)
+
+
+def _with_password(application: _Application, password: str) -> _Application:
+    """Answer only those who know the password (basic authentication, RFC 7617; any user name)."""
+    expected = password.encode()
+
+    def guarded(environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+        if hmac.compare_digest(_sent_password(environ), expected):
+            return application(environ, start_response)
+        headers = [("WWW-Authenticate", 'Basic realm="orch", charset="UTF-8"')]
+        return _refuse(start_response, "401 Unauthorized", "the password is needed", headers)
+
+    return guarded
+
+
+def _reading_only(application: _Application) -> _Application:
+    """Refuse whatever could change something: every method but GET and HEAD."""
+
+    def guarded(environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in _READING:
+            return application(environ, start_response)
+        headers = [("Allow", ", ".join(_READING))]
+        return _refuse(
+            start_response, "405 Method Not Allowed", "this dashboard is read-only", headers
+        )
+
+    return guarded
+
+
+def _sent_password(environ: _Environ) -> bytes:
+    scheme, _, encoded = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        _, _, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return b""
+    return password
+
+
+def _refuse(
+    start_response: _StartResponse, status: str, reason: str, headers: list[tuple[str, str]]
+) -> Iterable[bytes]:
+    body = f'{{"reason": "{reason}"}}\n'.encode()
+    kind = ("Content-Type", "application/json")
+    start_response(status, [kind, ("Content-Length", str(len(body))), *headers])
+    return [body]

@@ -1,32 +1,36 @@
-"""The embedded server on a network: a TLS proxy in front of it, and its certificate."""
+"""The embedded server on a network: a TLS proxy in front of it, and its certificate.
+
+It needs the package cryptography, of the extra ``serve``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
 import ipaddress
 import signal
 import socket
 import ssl
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psutil
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from psycopg2.extensions import parse_dsn
 
-from orchestrator.base.extras import require
+from orchestrator.base.files import write_whole
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.roles import ROLES, WORKER, make_roles, move_passwords, read_password
 from orchestrator.storage.schema import prepare
-
-if TYPE_CHECKING:
-    from orchestrator.serve.certificate import Certificate
 
 # The gate: lets a lab network reach the embedded server, by TLS and as orch's roles only.
 #
@@ -40,6 +44,8 @@ _SSL_REQUEST, _GSS_REQUEST, _PROTOCOL = 80877103, 80877104, 3
 _LONGEST_STARTUP = 10_000  # bytes; PostgreSQL's own limit
 _STARTUP_SECONDS = 20.0
 _PIECE = 64 * 1024
+_DAYS = 3650
+_DAY = datetime.timedelta(days=1)
 
 
 class Refused(Exception):
@@ -183,12 +189,8 @@ def open_to_network(server: EmbeddedServer, listen: str, port: int) -> Opened:
 
     Raises:
         StorageError: the server cannot be started.
-        UsageError: ``listen`` is not an address of this machine, the port is taken, or the package
-            cryptography is missing.
+        UsageError: ``listen`` is not an address of this machine, or the port is taken.
     """
-    require("cryptography", "serve", "orch db serve")
-    from orchestrator.serve.certificate import certificate_for
-
     names = _names(listen)
     _check_free(listen, port)
     url = server.ensure_running()
@@ -292,3 +294,73 @@ def _names(listen: str) -> list[str]:
     if not own:
         raise UsageError("this machine has no address on a network; name one with --listen")
     return [*own, socket.gethostname()]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate and its private key, as PEM files.
+
+    Attributes:
+        public: the certificate; others verify the server with it.
+        private: the key, for its owner only (mode 600).
+    """
+
+    public: Path
+    private: Path
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of the certificate, as ``openssl x509 -fingerprint -sha256`` prints it."""
+        return self._load().fingerprint(hashes.SHA256()).hex(":").upper()
+
+    def names(self) -> set[str]:
+        """The host names and addresses that it is for."""
+        extension = self._load().extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return {str(each.value) for each in extension.value}
+
+    def _load(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.public.read_bytes())
+
+
+def certificate_for(folder: Path, names: Sequence[str]) -> Certificate:
+    """The certificate in the folder, made when none is there that is for all these names.
+
+    Args:
+        folder: where ``server.crt`` and ``server.key`` are kept.
+        names: host names and addresses by which others reach the server.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    found = Certificate(folder / "server.crt", folder / "server.key")
+    if found.public.exists() and found.private.exists() and set(names) <= found.names():
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orch")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _DAY)  # clocks differ
+        .not_valid_after(now + _DAYS * _DAY)
+        .add_extension(x509.SubjectAlternativeName(list(map(_general_name, names))), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_whole(found.private, private, private=True)
+    write_whole(found.public, certificate.public_bytes(pem))
+    return found
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

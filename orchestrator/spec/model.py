@@ -209,6 +209,11 @@ class SamplerSection(StrategySection):
         description="Configurations of a finite space may be drawn again; else each is tried once, "
         "and the study ends when all are.",
     )
+    cost: Literal["seconds"] | None = Field(
+        default=None,
+        description="`seconds`: `mixed-gp` and `auto` look for the largest expected improvement "
+        "per second of a trial, not per trial.",
+    )
 
 
 class PrunerSection(StrategySection):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import psycopg2
 
 from orchestrator.base.extras import install
+from orchestrator.base.files import write_whole
 from orchestrator.errors import OrchError, StorageError, UsageError
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
@@ -117,6 +118,44 @@ class PostgresArtifactStore:
             raise _not_found(f"no artifact {artifact_id}")
 
 
+class FolderArtifactStore:
+    """Keeps artifacts in a folder that all machines share; a file is there whole or not at all.
+
+    Args:
+        folder: where.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from optuna.artifacts import FileSystemArtifactStore
+
+        self._folder = folder
+        self._files = FileSystemArtifactStore(folder)
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """The artifact's content.
+
+        Raises:
+            ArtifactNotFound: there is none of that name.
+        """
+        return self._files.open_reader(artifact_id)
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Store an artifact.
+
+        Raises:
+            OSError: the folder does not take it.
+        """
+        write_whole(self._folder / artifact_id, content_body.read())
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove the artifact.
+
+        Raises:
+            ArtifactNotFound: there is none of that name.
+        """
+        self._files.remove(artifact_id)
+
+
 def open_artifacts(where: str, database: Database, limit_mb: int) -> ArtifactStore:
     """The store that a spec names.
 
@@ -139,8 +178,6 @@ def open_artifacts(where: str, database: Database, limit_mb: int) -> ArtifactSto
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"worker.artifacts '{where}' cannot be used: {error.strerror}") from None
-    from orchestrator.storage.folder import FolderArtifactStore
-
     return FolderArtifactStore(folder)
 
 

@@ -13,9 +13,9 @@ from psycopg2.extras import Json
 
 from orchestrator.base.backoff import Stop
 from orchestrator.storage.database import Database, PatientDatabase, Row
-from orchestrator.storage.output import compressed
 from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.storable import Logs, clean, logs_document, to_json
+from orchestrator.storage.studies import compressed
 from orchestrator.storage.trial_cache import NOWHERE, Changes, Position, stored_number
 
 

@@ -1,23 +1,27 @@
 """The state of Keras callbacks: the plain attributes that changed since their training began.
 
-Nothing is pickled: what a callback holds besides (functions, files, models, objects of the user's
-own classes) is not kept.
+Nothing is pickled: plain values become JSON and arrays. These are None, booleans, numbers, strings,
+arrays, tensors, variables, random generators, and lists, tuples, sets, deques and dictionaries of
+them. What a callback holds besides (functions, files, models, objects of the user's own classes) is
+not kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from orchestrator.training.arrays import unpack
 from orchestrator.training.data import Array
-from orchestrator.training.exact_arrays import unpack
-from orchestrator.training.plain_values import NotPlain, decode, encode
 
 # Keras sets them for each training; BackupAndRestore does for itself what is done here.
 _KERAS_SETS = {"model", "_model", "params", "monitor_op"}
@@ -26,6 +30,7 @@ _BEGIN = "_orch_begin"  # the attribute with the fingerprints of the others
 _KEY = re.compile(r"callback/(\d+)/([^/]+)")
 # Classes whose objects hold nothing that a training would miss, or that nobody can store.
 _OF_LIBRARIES = {"keras", "keras_tuner", "tensorflow", "numpy", "optuna", "orchestrator"}
+_DEEPEST = 20  # a list may hold itself
 
 
 def capture_callbacks(callbacks: Sequence[Any]) -> dict[str, Array]:
@@ -41,7 +46,7 @@ def capture_callbacks(callbacks: Sequence[Any]) -> dict[str, Array]:
         lost: list[str] = []
         for name, value in _attributes(callback):
             fingerprint, encoded, arrays = _read(name, value)
-            if encoded is NotPlain:
+            if encoded is _NotPlain:
                 if _is_lost(callback, value, begin.get(name) != fingerprint):
                     lost.append(name)
             elif begin.get(name) != fingerprint:
@@ -95,7 +100,7 @@ def _restore(
     for name, encoded in state["attributes"].items():
         current = vars(callback).get(name)
         try:
-            value = decode(encoded, own, current)
+            value = _decode(encoded, own, current)
             if value is not current:
                 setattr(callback, name, value)
         except Exception:  # a property or a class that refuses it
@@ -141,13 +146,13 @@ def _attributes(callback: Any) -> Iterator[tuple[str, Any]]:
 def _read(name: str, value: Any) -> tuple[str, Any, dict[str, Array]]:
     """A fingerprint of an attribute, its JSON-able form, and the arrays in it, by their names.
 
-    What is not plain has its identity for a fingerprint, and NotPlain for a form.
+    What is not plain has its identity for a fingerprint, and _NotPlain for a form.
     """
     try:
-        encoded, arrays = encode(value, name)
-    except NotPlain:
+        encoded, arrays = _encode(value, name)
+    except _NotPlain:
         length = len(value) if isinstance(value, (list, tuple, dict, set)) else 0
-        return f"{id(value)} {length}", NotPlain, {}
+        return f"{id(value)} {length}", _NotPlain, {}
     digest = hashlib.blake2b(json.dumps(encoded).encode())
     for array in arrays.values():
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -173,3 +178,172 @@ def _is_lost(callback: Any, value: Any, has_changed: bool) -> bool:
 
 def _root(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
+
+
+class _NotPlain(Exception):
+    """A value that cannot be stored without pickle."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a value of one type is taken apart into plain ones, and put together again.
+
+    Attributes:
+        name: the key in the JSON.
+        parts: of a value.
+        join: a value of its parts, and of the value that stands in its place now.
+    """
+
+    name: str
+    parts: Callable[[Any], list[Any]]
+    join: Callable[[list[Any], Any], Any]
+
+
+def _encode(value: Any, name: str) -> tuple[Any, dict[str, Array]]:
+    """The value as JSON has it, and the arrays in it, whose names begin with ``name``.
+
+    Raises:
+        _NotPlain: it has other values in it.
+    """
+    arrays: dict[str, Array] = {}
+
+    def keep(array: Array) -> str:
+        if array.dtype.hasobject:
+            raise _NotPlain
+        arrays[f"{name}/{len(arrays)}"] = array
+        return next(reversed(arrays))
+
+    return _encode_part(value, keep, 0), arrays
+
+
+def _decode(encoded: Any, arrays: Mapping[str, Array], current: Any = None) -> Any:
+    """The reverse of :func:`_encode`.
+
+    Args:
+        encoded: what that returned.
+        arrays: those by their names.
+        current: the value in its place; changed and returned where it is of its type and mutable,
+            because others may hold it, too.
+    """
+    if isinstance(encoded, list):
+        return _LIST.join([_decode(each, arrays) for each in encoded], current)
+    if not isinstance(encoded, dict):
+        return encoded
+    [(name, content)] = encoded.items()
+    if name in _OF_ARRAYS:
+        return _OF_ARRAYS[name](arrays[content], current)
+    return _BY_NAME[name].join([_decode(each, arrays) for each in content], current)
+
+
+def _encode_part(value: Any, keep: Callable[[Array], str], depth: int) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, np.generic):
+        return {"scalar": keep(np.asarray(value))}
+    if type(value) is np.ndarray:
+        return {"array": keep(value)}
+    if _is_variable(value):
+        return {"variable": keep(np.array(value.numpy()))}
+    if _is_tensor(value):
+        return {"tensor": keep(_as_array(value))}
+    kind = _KINDS.get(type(value))
+    if kind is None or depth == _DEEPEST:
+        raise _NotPlain
+    parts = [_encode_part(each, keep, depth + 1) for each in kind.parts(value)]
+    if kind.name.endswith("set"):
+        parts.sort(key=json.dumps)  # the order of a set is another in each process
+    return parts if kind is _LIST else {kind.name: parts}
+
+
+def _is_variable(value: Any) -> bool:
+    return any(
+        isinstance(value, sys.modules[name].Variable)
+        for name in ("keras", "tensorflow")
+        if name in sys.modules
+    )
+
+
+def _is_tensor(value: Any) -> bool:
+    keras = sys.modules.get("keras")
+    return keras is not None and keras.ops.is_tensor(value)
+
+
+def _as_array(tensor: Any) -> Array:
+    import keras
+
+    try:
+        return np.array(keras.ops.convert_to_numpy(tensor))
+    except Exception:  # a symbolic one has no value
+        raise _NotPlain from None
+
+
+def _as_tensor(array: Array) -> Any:
+    import keras
+
+    return keras.ops.convert_to_tensor(array)
+
+
+def _join_list(parts: list[Any], current: Any) -> list[Any]:
+    if type(current) is not list:
+        return parts
+    current[:] = parts
+    return current
+
+
+def _join_dictionary(parts: list[Any], current: Any) -> Any:
+    if type(current) not in _DICTIONARIES:
+        return dict(parts)
+    current.clear()  # a defaultdict stays one
+    current.update(dict(parts))
+    return current
+
+
+def _assign(array: Array, current: Any) -> Any:
+    current.assign(array)
+    return current
+
+
+def _set_generator(parts: list[Any], current: Any) -> Any:
+    current.bit_generator.state = parts[0]
+    return current
+
+
+def _set_legacy(parts: list[Any], current: Any) -> Any:
+    current.set_state(parts[0])
+    return current
+
+
+def _set_random(parts: list[Any], current: Any) -> Any:
+    current.setstate(parts[0])
+    return current
+
+
+_OF_ARRAYS: dict[str, Callable[[Array, Any], Any]] = {
+    "array": lambda array, _: np.array(array),
+    "scalar": lambda array, _: array[()],
+    "variable": _assign,
+    "tensor": lambda array, _: _as_tensor(array),
+}
+_LIST = _Kind("list", list, _join_list)
+_DICTIONARY = _Kind("dict", lambda value: [list(pair) for pair in value.items()], _join_dictionary)
+_DICTIONARIES = (dict, defaultdict, OrderedDict, Counter)
+_KINDS: dict[type, _Kind] = {
+    list: _LIST,
+    tuple: _Kind("tuple", list, lambda parts, _: tuple(parts)),
+    set: _Kind("set", list, lambda parts, _: set(parts)),
+    frozenset: _Kind("frozenset", list, lambda parts, _: frozenset(parts)),
+    deque: _Kind(
+        "deque",
+        lambda value: [value.maxlen, *value],
+        lambda parts, _: deque(parts[1:], parts[0]),
+    ),
+    np.random.Generator: _Kind(
+        "generator", lambda value: [value.bit_generator.state], _set_generator
+    ),
+    np.random.RandomState: _Kind(
+        "legacy", lambda value: [value.get_state(legacy=False)], _set_legacy
+    ),
+    random.Random: _Kind("random", lambda value: [value.getstate()], _set_random),
+    **dict.fromkeys(_DICTIONARIES, _DICTIONARY),
+}
+_BY_NAME = {kind.name: kind for kind in _KINDS.values()}

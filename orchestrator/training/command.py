@@ -27,8 +27,7 @@ from orchestrator.errors import (
 )
 from orchestrator.spec.command import arguments_of, command_reference, filled, placeholders
 from orchestrator.training.base import Objective, Settings, Trial
-from orchestrator.training.checkpoint_folder import CheckpointFolder
-from orchestrator.training.command_process import CommandProcess
+from orchestrator.training.command_process import CheckpointFolder, CommandProcess
 from orchestrator.training.data import Array
 from orchestrator.training.metric_names import direction_of
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from orchestrator.errors import DataError
-from orchestrator.training import data_store
-from orchestrator.training.nest import (
+from orchestrator.training.arrays import (
     Array,
     Nest,
+    Sharing,
     examples_of,
     is_stream,
     map_nest,
@@ -233,7 +233,7 @@ class Dataset:
         if self._is_ready or self.is_stream:
             return
         self._is_ready = True
-        share = data_store.Sharing(self.sha256)
+        share = Sharing(self.sha256)
         self.x = map_nest(share, self._scaled(self.x))
         self.y = map_nest(share, self.y)
         self.sample_weight = map_nest(share, self.sample_weight)

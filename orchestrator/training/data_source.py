@@ -17,14 +17,14 @@ import numpy as np
 from orchestrator.base.references import Reference, nearest
 from orchestrator.errors import DataError, ObjectiveError
 from orchestrator.training import handover
-from orchestrator.training.data import DataFacts, Dataset, load
-from orchestrator.training.nest import (
+from orchestrator.training.arrays import (
     Nest,
     as_nest,
     examples_of,
     is_stream,
     sha256_of,
 )
+from orchestrator.training.data import DataFacts, Dataset, load
 
 # Keys of a mapping: those of orch, and arguments of model.fit.
 _OWN_KEYS = ("x", "y", "sample_weight", "validation_data", "test_data", "fingerprint")

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.training.compiled_epoch import CompiledEpoch, Logs, Nest, parts_of
+from orchestrator.training.compiled_epoch import CompiledEpoch, Logs, Nest, as_tensor, parts_of
 from orchestrator.training.data import Array
-from orchestrator.training.keras_arrays import Examples, examples, refused, split
 
 if TYPE_CHECKING:
     import keras
@@ -184,7 +183,9 @@ def _obstacle_in_data(arguments: Mapping[str, Any]) -> str | None:
         names = ("validation x", "validation y", "validation sample_weight")
         data |= dict(zip(names, held_out, strict=True))
     reasons = [
-        refused(name, nest) for name, nest in data.items() if nest is not None or name.endswith("x")
+        _refused(name, nest)
+        for name, nest in data.items()
+        if nest is not None or name.endswith("x")
     ]
     return next(filter(None, reasons), None)
 
@@ -228,8 +229,8 @@ def fit(
         fast_fit.fit(model, x=x, y=y, epochs=3, verbose=0, seeds=(7,))
     """
     if validation_split and validation_data is None:
-        (x, y, sample_weight), validation_data = split(x, y, sample_weight, validation_split)
-    train = examples(x, y, sample_weight, class_weight, batch_size)
+        (x, y, sample_weight), validation_data = _split(x, y, sample_weight, validation_split)
+    train = _examples(x, y, sample_weight, class_weight, batch_size)
     validation = _held_out(validation_data, validation_batch_size or batch_size)
     told = _callback_list(model, callbacks, verbose, epochs, train.steps)
     compiled = _compiled(model, train, validation, told.callbacks)
@@ -251,13 +252,13 @@ def fit(
     return model.history
 
 
-def _held_out(validation_data: Any, batch_size: int | None) -> Examples | None:
+def _held_out(validation_data: Any, batch_size: int | None) -> _Examples | None:
     import keras
 
     if validation_data is None:
         return None
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(validation_data)
-    return examples(x, y, sample_weight, batch_size=batch_size)
+    return _examples(x, y, sample_weight, batch_size=batch_size)
 
 
 def _callback_list(model: Any, callbacks: Any, verbose: Any, epochs: int, steps: int) -> Any:
@@ -299,7 +300,7 @@ def _tell_diverged(callbacks: Sequence[Any], steps: int, logs: Logs) -> bool:
     return any(getattr(callback, "watches_loss", False) for callback in callbacks)
 
 
-def _validate(model: Any, compiled: CompiledEpoch, validation: Examples | None, told: Any) -> Logs:
+def _validate(model: Any, compiled: CompiledEpoch, validation: _Examples | None, told: Any) -> Logs:
     if validation is None:
         return {}
     model.stop_evaluating = False
@@ -341,7 +342,7 @@ def _cached(model: Any) -> _Cached | None:
 
 
 def _compiled(
-    model: Any, train: Examples, validation: Examples | None, callbacks: Sequence[Any]
+    model: Any, train: _Examples, validation: _Examples | None, callbacks: Sequence[Any]
 ) -> CompiledEpoch:
     _build(model, train.data)
     watched = any(
@@ -368,3 +369,102 @@ def _build(model: Any, data: Nest) -> None:
     x = keras.utils.unpack_x_y_sample_weight(data)[0]
     if type(model) is keras.Sequential and not model.built and not keras.tree.is_nested(x):
         model(keras.KerasTensor((None, *x.shape[1:]), dtype=x.dtype.name))
+
+
+# What Keras does with arrays is not written down: it turns floats into ``floatx``, Python strings
+# into TensorFlow's, a Series into a column, class weights into sample weights, and leaves integers
+# and booleans as they are. So its own code does it here. That code is private; where a later Keras
+# moved it, ``_refused`` says so.
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """All examples of an epoch.
+
+    Attributes:
+        data: as ``train_step`` takes a batch: x, (x, y) or (x, y, sample_weight), in tensors.
+        batch_size: of a step; Keras's own where none was given.
+        steps: of an epoch.
+        count: of examples.
+    """
+
+    data: Nest
+    batch_size: int
+    steps: int
+    count: int
+
+
+def _examples(
+    x: Nest,
+    y: Nest = None,
+    sample_weight: Nest = None,
+    class_weight: Any = None,
+    batch_size: int | None = None,
+) -> _Examples:
+    """Arguments as of ``model.fit``, where :func:`_refused` has nothing against them.
+
+    Raises:
+        ValueError: what Keras raises for them, e.g. that they differ in length.
+    """
+    import keras
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    adapter = ArrayDataAdapter(
+        x, y, sample_weight=sample_weight, class_weight=class_weight, batch_size=batch_size
+    )
+    data = keras.tree.lists_to_tuples(_converted(adapter._inputs))
+    return _Examples(
+        keras.tree.map_structure(_tensor, data),
+        adapter.batch_size,
+        adapter.num_batches,
+        adapter._num_samples,
+    )
+
+
+def _refused(name: str, nest: Nest) -> str | None:
+    """Why the argument is not one for :func:`examples`, in words; None: it is."""
+    import keras
+
+    for leaf in keras.tree.flatten(nest):
+        kind = type(leaf).__name__
+        try:
+            first = _converted(leaf[:1])
+        except ImportError:
+            return "a Keras whose array adapter was moved"
+        except ValueError:
+            return f"{name} of dtype {leaf.dtype}"
+        except Exception:  # anything may be given for x
+            return f"{name} of type {kind}"
+        if kind == "ResourceVariable" or not _is_dense(first):
+            return f"{name} of type {kind}"
+        if len(first) == 0:
+            return f"{name} without examples"
+    return None
+
+
+def _split(
+    x: Nest, y: Nest, sample_weight: Nest, validation_split: float
+) -> tuple[tuple[Nest, Nest, Nest], tuple[Nest, Nest, Nest]]:
+    """The arrays to train on and those to validate on, as ``validation_split`` divides them."""
+    from keras.src.trainers.data_adapters.array_slicing import train_validation_split
+
+    train, validation = train_validation_split(
+        (x, y, sample_weight), validation_split=validation_split
+    )
+    return train, validation
+
+
+def _converted(arrays: Nest) -> Nest:
+    from keras.src.trainers.data_adapters.array_slicing import convert_to_sliceable
+
+    return convert_to_sliceable(arrays, target_backend="tensorflow")
+
+
+def _is_dense(array: Any) -> bool:
+    import tensorflow as tf
+
+    return isinstance(array, np.ndarray | tf.Tensor)
+
+
+def _tensor(array: Any) -> Any:
+    return as_tensor(array) if isinstance(array, np.ndarray) else array

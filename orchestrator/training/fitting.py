@@ -15,11 +15,10 @@ import numpy as np
 import optuna
 
 from orchestrator.errors import ObjectiveError, WrongUse
+from orchestrator.training.arrays import is_stream, pack, unpack
 from orchestrator.training.data import Array
-from orchestrator.training.exact_arrays import pack, unpack
 from orchestrator.training.fit_call import FitCall, can_evaluate, own_callbacks, with_reporter
 from orchestrator.training.metric_names import PARAMETERS, few, unknown_metric
-from orchestrator.training.nest import is_stream
 from orchestrator.training.rounds import Split
 from orchestrator.training.state import (
     capture_state,

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.errors import ObjectiveError
+from orchestrator.training.arrays import pack, unpack
 from orchestrator.training.data import Array
-from orchestrator.training.exact_arrays import pack, unpack
 
 _TREE = "state"  # the name of the array that has the JSON; the others are "state/0", "state/1", …
 _DEEPEST = 50  # a list may hold itself

@@ -21,7 +21,7 @@ import numpy as np
 
 from orchestrator.base.files import remove_old, write_whole
 from orchestrator.errors import DataError
-from orchestrator.training import data_store
+from orchestrator.training.arrays import UNUSED_DAYS, data_folder, open_array, write_array
 from orchestrator.training.data_source import as_mapping, sha256_of_data, streams_of
 from orchestrator.training.handover import ARRAYS, Handover, digest_of, reference_of
 
@@ -68,7 +68,7 @@ def keep(handed: Handover) -> None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     others = [each.parent for each in folder.parent.glob(f"*/{_CONTENT}")]
-    remove_old(others, data_store.UNUSED_DAYS)
+    remove_old(others, UNUSED_DAYS)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix="new-"))
     try:
         content = io.BytesIO()
@@ -130,7 +130,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, name: str) -> Any:
         path = self._folder / name
         if name.endswith(".npy"):
-            return data_store.open_array(path)
+            return open_array(path)
         import tensorflow as tf
 
         return tf.data.Dataset.load(str(path))
@@ -149,7 +149,7 @@ def _pickler(file: io.BytesIO, folder: Path) -> Any:
             place = f"{len(self.names)}"
             if isinstance(each, np.ndarray) and not each.dtype.hasobject and each.dtype.kind != "T":
                 name = f"{place}.npy"
-                data_store.write(folder / name, each)
+                write_array(folder / name, each)
             elif _is_dataset(each):
                 name = f"{place}.dataset"
                 each.save(str(folder / name))
@@ -186,7 +186,7 @@ def _digest_of_elements(dataset: Any) -> str:
         if size > limit:
             raise DataError(
                 f"the tf.data.Dataset has more than {_megabytes(limit)}, half of the free disk of "
-                f"{data_store.folder()}; give a function that makes it, or run with workers=0"
+                f"{data_folder()}; give a function that makes it, or run with workers=0"
             )
     return digest.hexdigest()
 
@@ -205,7 +205,7 @@ def _is_dataset(each: Any) -> bool:
 
 
 def _folder(reference: str) -> Path:
-    return data_store.folder() / reference.removeprefix(ARRAYS)
+    return data_folder() / reference.removeprefix(ARRAYS)
 
 
 def _sums(folder: Path) -> dict[str, int]:
@@ -235,7 +235,7 @@ def _saved_datasets(folder: Path) -> list[tuple[Path, int]]:
 
 
 def _free_bytes() -> int:
-    folder = data_store.folder()
+    folder = data_folder()
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

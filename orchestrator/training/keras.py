@@ -26,6 +26,7 @@ from optuna.distributions import (
 )
 
 from orchestrator.errors import ObjectiveError, OrchError, UsageError
+from orchestrator.training.arrays import examples_of, is_stream, map_nest
 from orchestrator.training.base import Objective, Refit, Settings, Trial
 from orchestrator.training.compiled_epoch import SMALLEST_PART
 from orchestrator.training.data import Array, DataFacts, Dataset
@@ -33,7 +34,6 @@ from orchestrator.training.data_source import DataSource
 from orchestrator.training.fit_call import call_fit
 from orchestrator.training.fitting import Fitting, Logs, Plan
 from orchestrator.training.metric_names import are_certain, check_metrics, direction_of, few
-from orchestrator.training.nest import examples_of, is_stream, map_nest
 from orchestrator.training.rounds import Rounds, Split
 from orchestrator.training.state import ensure_built
 

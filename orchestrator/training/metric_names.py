@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import WrongUse
-from orchestrator.training.nest import is_stream
+from orchestrator.training.arrays import is_stream
 
 if TYPE_CHECKING:
     import keras

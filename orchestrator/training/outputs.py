@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from orchestrator.errors import DataError
-from orchestrator.training.nest import Array, Nest
+from orchestrator.training.arrays import Array, Nest
 from orchestrator.training.rounds import labels_of
 
 # One of several classes; labels of which several may hold; numbers; and an image for an image.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.errors import DataError
+from orchestrator.training.arrays import Nest, examples_of, is_stream, map_nest, take
 from orchestrator.training.data import Array
-from orchestrator.training.nest import Nest, examples_of, is_stream, map_nest, take
 from orchestrator.training.outputs import Kind, Output, images_of, read_outputs
 from orchestrator.training.rounds import Rounds
 

@@ -12,8 +12,8 @@ from typing import Any, overload
 import numpy as np
 
 from orchestrator.errors import DataError
+from orchestrator.training.arrays import Nest, take
 from orchestrator.training.data import Array, Dataset
-from orchestrator.training.nest import Nest, take
 
 _log = logging.getLogger("orch")
 

@@ -17,24 +17,21 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import random
 import re
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from orchestrator.errors import ObjectiveError
+from orchestrator.training.arrays import pack, unpack
 from orchestrator.training.callback_state import capture_callbacks, restore_callbacks
 from orchestrator.training.data import Array
-from orchestrator.training.exact_arrays import pack, unpack
-from orchestrator.training.random_state import (
-    capture_random_state,
-    restore_random_state,
-    unchanged_random_state,
-)
 
 __all__ = ["capture_state", "ensure_built", "has_stopped", "restore_callbacks", "restore_model"]
 
@@ -49,6 +46,7 @@ _BOOKKEEPING = re.compile(
 )
 _DEEPEST = 8  # lists in lists: deeper ones hold no variables, and might hold themselves
 _PLAIN = (str, bytes, int, float, np.ndarray, np.generic, type(None))
+_GLOBAL_GENERATOR = "global_seed_generator"
 
 
 def capture_state(model: Any, callbacks: Sequence[Any] = ()) -> dict[str, Array]:
@@ -66,7 +64,7 @@ def capture_state(model: Any, callbacks: Sequence[Any] = ()) -> dict[str, Array]
     trained = {each.name: each.trained(variables.names) for each in variables.optimizers}
     arrays[_TRAINED] = np.array(json.dumps(trained))
     arrays[_STOPPED] = np.array(bool(getattr(model, "stop_training", False)))
-    return pack({**arrays, **capture_random_state(), **capture_callbacks(callbacks)})
+    return pack({**arrays, **_capture_random_state(), **capture_callbacks(callbacks)})
 
 
 def restore_model(model: Any, arrays: Mapping[str, Array]) -> None:
@@ -95,7 +93,7 @@ def restore_model(model: Any, arrays: Mapping[str, Array]) -> None:
     for name, variable in targets.items():
         variable.assign(arrays[name])
     _finalize(model)
-    restore_random_state(arrays)
+    _restore_random_state(arrays)
 
 
 def has_stopped(arrays: Mapping[str, Array]) -> bool:
@@ -120,7 +118,7 @@ def ensure_built(model: Any, x: Any) -> None:
     def symbolic(leaf: Any) -> Any:
         return keras.KerasTensor(tuple(leaf.shape), keras.backend.standardize_dtype(leaf.dtype))
 
-    with unchanged_random_state(), warnings.catch_warnings():
+    with _unchanged_random_state(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's, about what is tried next
         try:
             model(keras.tree.map_structure(symbolic, x), training=False)
@@ -399,3 +397,67 @@ def _finalize(model: Any) -> None:
     for _, layer in _layers(model, "", set()):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
+
+
+def _capture_random_state() -> dict[str, Array]:
+    """Those of Python's ``random``, of ``np.random``, and of Keras where no seed is given.
+
+    TensorFlow's own random operations (``tf.random.normal``, the shuffling of ``tf.data``) have
+    states inside its graphs, which cannot be read.
+    """
+    _, integers, gauss = random.getstate()
+    state: dict[str, Array] = {
+        "random/python": np.array(integers, np.uint32),
+        "random/python_gauss": np.array([] if gauss is None else [gauss], np.float64),
+    }
+    numpy_state: Any = np.random.get_state(legacy=False)
+    if numpy_state["bit_generator"] == "MT19937":  # else the user has set a generator
+        state["random/numpy"] = np.array(numpy_state["state"]["key"], np.uint32)
+        state["random/numpy_position"] = np.array(numpy_state["state"]["pos"])
+        state["random/numpy_gauss"] = np.array(
+            [numpy_state["gauss"]] if numpy_state["has_gauss"] else [], np.float64
+        )
+    generator = _keras_generator()
+    if generator is not None:
+        state["random/keras"] = np.array(generator.state.numpy())
+    return state
+
+
+def _restore_random_state(arrays: Mapping[str, Array]) -> None:
+    """Set what :func:`_capture_random_state` returned; a state that is missing stays as it is."""
+    if "random/keras" in arrays:
+        generator = _keras_generator(make=True)
+        if generator is not None:
+            generator.state.assign(arrays["random/keras"])
+    if "random/numpy" in arrays:
+        gauss = arrays["random/numpy_gauss"]
+        position = int(arrays["random/numpy_position"])
+        np.random.set_state(
+            ("MT19937", arrays["random/numpy"], position, gauss.size, float(gauss.sum()))
+        )
+    if "random/python" in arrays:  # the last: making Keras's generator draws from it
+        gauss = arrays["random/python_gauss"]
+        integers = tuple(map(int, arrays["random/python"]))
+        random.setstate((3, integers, float(gauss[0]) if gauss.size else None))
+
+
+@contextmanager
+def _unchanged_random_state() -> Iterator[None]:
+    """What happens inside draws nothing, as those see it who come after it."""
+    state = _capture_random_state()
+    try:
+        yield
+    finally:
+        _restore_random_state(state)
+
+
+def _keras_generator(make: bool = False) -> Any:
+    """Keras's generator for whoever gives no seed; None: nobody has drawn from it."""
+    try:
+        from keras.src.backend.common import global_state
+        from keras.src.random.seed_generator import global_seed_generator
+    except ImportError:  # Keras has moved it
+        return None
+    if make:
+        return global_seed_generator()
+    return global_state.get_global_attribute(_GLOBAL_GENERATOR)

@@ -26,7 +26,7 @@ from orchestrator.report.winner import (
 from orchestrator.resolve.objective import check_can_run, make_objective
 from orchestrator.resolve.pins import check_data
 from orchestrator.resolve.queue import queue
-from orchestrator.resolve.resume import create_or_resume
+from orchestrator.resolve.resolve import create_or_resume
 from orchestrator.spec.model import PrunerSection, SamplerSection, StudySpec, TerminatorSection
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, ranking, read, read_trials

@@ -29,7 +29,7 @@ from orchestrator.training import handover
 from orchestrator.training.base import Objective
 from orchestrator.training.registry import locate
 from orchestrator.worker.checkpoints import Arrays, Place, place
-from orchestrator.worker.devices import cores
+from orchestrator.worker.process import cores
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 

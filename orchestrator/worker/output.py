@@ -17,8 +17,8 @@ from pathlib import Path
 from uuid import UUID
 
 from orchestrator.storage.claims import Claims
-from orchestrator.storage.output import LARGEST_OUTPUT
 from orchestrator.storage.storable import clean
+from orchestrator.storage.studies import LARGEST_OUTPUT
 from orchestrator.storage.url import hide
 from orchestrator.worker.endings import LONGEST_LOG
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from optuna.exceptions import UpdateFinishedTrialError
 
@@ -28,14 +31,48 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import Logs
 from orchestrator.storage.worker_storage import WorkerStorage
-from orchestrator.worker.background import Background
 
+_LAST_SECONDS = 2.0
 _log = logging.getLogger("orch")
 
 # How long a report waits for its answer before training goes on without.
 _ANSWER_SECONDS = 5.0
 # How long a forked child of the objective goes on trying to deliver.
 _CHILD_PATIENCE_SECONDS = 60.0
+
+
+class Background(ABC):
+    """A thread that works beside the training for as long as a block runs.
+
+    It starts with the block, and is asked to stop at its end.
+
+    Args:
+        name: the thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(timeout=_LAST_SECONDS)
+
+    @abstractmethod
+    def _work(self) -> None:
+        """The thread: waits on ``_changed``, returns once ``_stopped`` is set."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,16 @@ from orchestrator.storage.claims import Claims, worker_id
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.worker.checkpoints import saved_files
-from orchestrator.worker.devices import cores, default_workers, divide_threads, parse_gpus
 from orchestrator.worker.output import TrialOutput
-from orchestrator.worker.process import Exit, WorkerProcess, describe_exit
+from orchestrator.worker.process import (
+    Exit,
+    WorkerProcess,
+    cores,
+    default_workers,
+    describe_exit,
+    divide_threads,
+    parse_gpus,
+)
 
 # How a process of ours ends by itself, if it holds no trial.
 _FINAL_CODES = {Exit.DONE, Exit.FAILED, Exit.MISUSED, Exit.NO_STORAGE}

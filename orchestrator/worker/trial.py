@@ -33,8 +33,7 @@ from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.storable import as_logs, as_step, as_value, as_values
 from orchestrator.training.base import Objective
-from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints
-from orchestrator.worker.configurations import Configurations
+from orchestrator.worker.checkpoints import Arrays, Checkpoint, Checkpoints, OfferedModel
 from orchestrator.worker.endings import (
     DatabaseLost,
     End,
@@ -51,11 +50,11 @@ from orchestrator.worker.endings import (
     traceback_of,
     words_of,
 )
-from orchestrator.worker.model import OfferedModel
 from orchestrator.worker.reporter import Reporter
 from orchestrator.worker.resume import Capture, ResumableTrial
 from orchestrator.worker.seeds import training_seed
 from orchestrator.worker.study import WorkerStudy
+from orchestrator.worker.suggestion import Configurations
 
 _log = logging.getLogger("orch")
 

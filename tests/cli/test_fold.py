@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.report.display import Fold
+from orchestrator.report.progress import Fold
 
 
 def said(*lines: str) -> list[str]:

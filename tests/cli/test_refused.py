@@ -18,8 +18,7 @@ import pytest
 from conftest import Orch, open_folder
 
 from orchestrator.errors import StorageError, StudyFailed, UsageError
-from orchestrator.resolve.resolve import create
-from orchestrator.resolve.resume import resume
+from orchestrator.resolve.resolve import create, resume
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database
 from orchestrator.storage.embedded import EmbeddedServer

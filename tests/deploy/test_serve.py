@@ -16,7 +16,7 @@ from e2e.test_server_faults import free_port
 from fault_site import wait_until
 
 from orchestrator.doctor import examine_storage
-from orchestrator.serve.certificate import certificate_for
+from orchestrator.serve.tls_proxy import certificate_for
 from orchestrator.storage.embedded import EmbeddedServer
 
 

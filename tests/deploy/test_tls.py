@@ -12,7 +12,7 @@ import pytest
 from conftest import Orch, open_folder
 from e2e.test_server_faults import free_port
 
-from orchestrator.serve.certificate import Certificate, certificate_for
+from orchestrator.serve.tls_proxy import Certificate, certificate_for
 
 
 class TlsServer:

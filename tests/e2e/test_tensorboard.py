@@ -138,7 +138,7 @@ def test_the_page_shows_a_row_for_each_trial(orch: Orch, name: str, tmp_path: Pa
 def test_writing_the_logs_does_not_import_tensorflow() -> None:
     code = (
         "import sys, tempfile, pathlib, optuna;"
-        "from orchestrator.report.hparams import HParamsLogs;"
+        "from orchestrator.serve.tensorboard import HParamsLogs;"
         "from orchestrator.spec.model import StudySpec;"
         "spec = StudySpec.parse({'study': {'name': 'a', 'objective': 'b', 'metric': 'c'}});"
         "trial = optuna.trial.create_trial(value=1.0, params={'x': 1},"

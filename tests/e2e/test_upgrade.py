@@ -11,8 +11,7 @@ import pytest
 from old_databases import VERSIONS, OldOrch, OldServer, RecordedWorker, old_server
 
 from orchestrator.storage.database import Database
-from orchestrator.storage.migrations import upgrade
-from orchestrator.storage.schema import ORCH_VERSION, prepare
+from orchestrator.storage.schema import prepare, upgrade
 
 STUDIES = ("running", "retry", "paused", "stages", "models", "unbounded", "metrics", "limited")
 
@@ -126,7 +125,7 @@ def test_workers_continue_while_the_functions_are_recreated(
     shell = orch.start("worker", "busy", "--processes", "4")
     _wait(lambda: bool(database.execute("SELECT 1 FROM trials WHERE state = 'COMPLETE'")))
     for _ in range(3):
-        upgrade(database, 7, ORCH_VERSION)
+        upgrade(database, 7)
     _, errors = shell.communicate(timeout=300)
     assert shell.returncode == 0, errors
     report = orch.report("busy")

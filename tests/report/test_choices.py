@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from report.studies import Made, store
 
 from orchestrator.report.compare import compare
-from orchestrator.report.hparams import HParamsLogs
 from orchestrator.report.listing import best_page, space_of_study, space_page
 from orchestrator.report.reader import summarise
 from orchestrator.report.render import render, render_comparison, write
+from orchestrator.serve.tensorboard import HParamsLogs
 from orchestrator.spec.choices import distinct, place_of, read_domain
 from orchestrator.storage.database import Database
 from orchestrator.storage.studies import StoredStudy, read_trials

@@ -8,7 +8,7 @@ from report.studies import Made, store
 
 from orchestrator.base.printed import rounded
 from orchestrator.report.compare import compare
-from orchestrator.report.figures.scales import Linear, short
+from orchestrator.report.figures.svg import Linear, short
 from orchestrator.report.listing import best_page, space_of_study, space_page
 from orchestrator.report.numbers import number
 from orchestrator.report.progress import ProgressReader

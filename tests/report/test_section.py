@@ -35,7 +35,7 @@ import orchestrator.report.text as text_module
 from orchestrator.errors import StorageError, StorageUnavailable
 from orchestrator.report.compare import compare, permutation_p
 from orchestrator.report.figures import gallery
-from orchestrator.report.figures.scales import Linear, Log, scale_of
+from orchestrator.report.figures.svg import Linear, Log, scale_of
 from orchestrator.report.listing import best_page
 from orchestrator.report.numbers import deviation, difference, mean, median, share
 from orchestrator.report.reader import summarise

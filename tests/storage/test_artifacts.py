@@ -16,12 +16,12 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from orchestrator.errors import UsageError
 from orchestrator.storage.artifacts import (
     ArtifactTooLarge,
+    FolderArtifactStore,
     PostgresArtifactStore,
     open_artifacts,
     remove_artifacts,
 )
 from orchestrator.storage.database import Database
-from orchestrator.storage.folder import FolderArtifactStore
 from orchestrator.worker.checkpoints import Checkpoint
 
 

@@ -14,7 +14,7 @@ from optuna.artifacts import get_all_artifact_meta
 
 from orchestrator.doctor import examine_storage
 from orchestrator.errors import StorageError
-from orchestrator.storage import migrations
+from orchestrator.storage import schema
 from orchestrator.storage.database import Database, describe, script
 from orchestrator.storage.roles import make_roles
 from orchestrator.storage.schema import ORCH_VERSION, prepare
@@ -72,18 +72,18 @@ def test_the_upgrade_prints_what_it_ran_and_a_second_one_runs_nothing(
     before = _applied(url)
     orch = server.orch(url)
     ran = orch.ok("db", "upgrade").split()
-    assert sorted(ran) == sorted(set(migrations.migrations_from(version)) - before)
+    assert sorted(ran) == sorted(set(schema.migrations_from(version)) - before)
     assert orch.ok("db", "upgrade") == "" == orch.ok("db", "init")
     [row] = Database(url).execute("SELECT version FROM orch.schema_version")
     assert row["version"] == ORCH_VERSION
-    assert _applied(url) == {*ran, *migrations.migrations_from(None)}
+    assert _applied(url) == {*ran, *schema.migrations_from(None)}
 
 
 def test_a_new_database_has_all_numbered_migrations(server: OldServer) -> None:
     database = Database(server.new())
     assert prepare(database) == []
     applied = [row["name"] for row in database.execute("SELECT name FROM orch.migration")]
-    assert sorted(applied) == migrations.migrations_from(None)
+    assert sorted(applied) == schema.migrations_from(None)
     database.close()
 
 
@@ -228,11 +228,11 @@ def test_an_upgrade_retries_after_its_lock_timeout(
     blocker = psycopg2.connect(url)
     with blocker.cursor() as cursor:
         cursor.execute("SELECT 1 FROM orch.study")  # its lock stays until the transaction ends
-    monkeypatch.setattr(migrations, "_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(migrations, "_TRIES", 2)
+    monkeypatch.setattr(schema, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(schema, "_TRIES", 2)
     with pytest.raises(StorageError, match=r"lock timeout.*then run: orch db upgrade"):
         prepare(Database(url))
-    monkeypatch.setattr(migrations, "_TRIES", 1000)
+    monkeypatch.setattr(schema, "_TRIES", 1000)
     upgrade = threading.Thread(target=lambda: prepare(Database(url)))
     upgrade.start()
     # While it waits, a reader that comes later gets through between its tries.
@@ -253,7 +253,7 @@ def test_two_concurrent_upgrades_run_each_migration_once(server: OldServer) -> N
         upgrade.start()
     for upgrade in both:
         upgrade.join()
-    assert sorted(ran) == sorted(migrations.migrations_from(6))
+    assert sorted(ran) == sorted(schema.migrations_from(6))
 
 
 def test_an_interrupted_upgrade_is_continued(
@@ -261,7 +261,7 @@ def test_an_interrupted_upgrade_is_continued(
 ) -> None:
     url = server.restored(6)
     with monkeypatch.context() as patched:
-        patched.setattr(migrations, "_wait_for_calls", _cut_off)
+        patched.setattr(schema, "_wait_for_calls", _cut_off)
         with pytest.raises(KeyboardInterrupt):
             prepare(Database(url))
     assert "is of an older orch (version 6" in server.orch(url).refused(3, "list")

@@ -19,9 +19,8 @@ from orchestrator import Command, UsageError
 from orchestrator.errors import FailedTrialError, ObjectiveError
 from orchestrator.spec.command import arguments_of, command_reference, filled, name_of
 from orchestrator.spec.model import StudySpec
-from orchestrator.training.checkpoint_folder import CheckpointFolder
 from orchestrator.training.command import as_text, read_report, variable
-from orchestrator.training.command_process import CommandProcess
+from orchestrator.training.command_process import CheckpointFolder, CommandProcess
 
 # What a command consists of
 

@@ -492,7 +492,7 @@ def test_the_graphs_stay_until_the_model_is_compiled_again() -> None:
 def test_another_backend_is_an_obstacle_and_imports_no_tensorflow() -> None:
     pytest.importorskip("jax")
     code = (
-        "import sys; from orchestrator.training import compiled_epoch, fast_fit, keras_arrays\n"
+        "import sys; from orchestrator.training import compiled_epoch, fast_fit\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
         "import keras; model = keras.Sequential([keras.layers.Dense(1)]); model.compile('sgd')\n"
         "assert fast_fit.obstacle(model, {'x': None}) == 'the JAX backend'\n"
@@ -504,7 +504,7 @@ def test_another_backend_is_an_obstacle_and_imports_no_tensorflow() -> None:
 
 def test_importing_the_fast_fit_imports_neither_keras_nor_tensorflow() -> None:
     code = (
-        "import sys; from orchestrator.training import compiled_epoch, fast_fit, keras_arrays\n"
+        "import sys; from orchestrator.training import compiled_epoch, fast_fit\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ import pytest
 from worker.workplace import Workplace
 
 from orchestrator.resolve.queue import enqueue
-from orchestrator.resolve.resume import create_or_resume
+from orchestrator.resolve.resolve import create_or_resume
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.claims import Failure
 from orchestrator.storage.studies import open_study

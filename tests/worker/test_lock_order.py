@@ -70,6 +70,7 @@ class BusyWorker:
         self._trial = claim.trial_id
         if claim.trial_id is None:
             return
+        self._keep_configuration(claims, claim.trial_id)
         claims.write(claim.trial_id, self._writes(), durable=False, since=Position())
         claims.save_checkpoint(claim.trial_id, 1, str(uuid4()), "0", self._writes())
         end = self._random.randrange(5)
@@ -82,6 +83,12 @@ class BusyWorker:
         else:
             claims.finish_and_claim(claim.trial_id, "PRUNED", [0.5], {"k": 1}, None, Position())
         self.rounds += 1
+
+    def _keep_configuration(self, claims: Claims, trial_id: int) -> None:
+        """Of so few that the workers want the same ones, and one draws what the other has kept."""
+        keys = [str(self._random.randrange(20)) for _ in range(2)]
+        claims.list_configurations(None, {trial_id: keys[0]})
+        claims.keep_configuration(trial_id, keys[1], self._writes())
 
     def _report(self, database: Database, claims: Claims) -> None:
         trial = self._trial

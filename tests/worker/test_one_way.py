@@ -23,7 +23,7 @@ WORKER = str(FOLDER / "worker.py")
 BELOW = {
     str(FOLDER / f"{name}.py")
     for name in (
-        "trial", "resume", "suggestion", "reporter", "checkpoints", "planner", "study", "model",
+        "trial", "resume", "suggestion", "reporter", "checkpoints", "study",
     )
 }  # fmt: skip
 

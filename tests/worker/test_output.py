@@ -14,7 +14,7 @@ from worker.workplace import Workplace, take
 
 from orchestrator.errors import StorageError
 from orchestrator.storage.claims import Claims, worker_id
-from orchestrator.storage.output import LARGEST_OUTPUT, expanded, read_output, tail
+from orchestrator.storage.studies import LARGEST_OUTPUT, expanded, read_output, tail
 from orchestrator.worker.output import Marks, TrialOutput, WorkerOutput
 
 URL = "postgresql://me:very%20secret@host/db"

@@ -10,8 +10,7 @@ from worker.workplace import OwnDatabase, SetFunction, Workplace
 
 from orchestrator.errors import UsageError
 from orchestrator.report.listing import study_page
-from orchestrator.resolve.resolve import create
-from orchestrator.resolve.resume import create_or_resume
+from orchestrator.resolve.resolve import create, create_or_resume
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.postgres_storage import PostgresStorage
 from orchestrator.storage.studies import StoredStudy, delete, open_study, read_trials

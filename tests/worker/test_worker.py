@@ -32,7 +32,7 @@ from orchestrator.storage.schema import ORCH_VERSION
 from orchestrator.storage.studies import delete, open_study, stop
 from orchestrator.storage.trial_cache import Position
 from orchestrator.storage.worker_storage import WorkerStorage
-from orchestrator.worker import planner
+from orchestrator.worker import worker as worker_module
 from orchestrator.worker.checkpoints import saved_files
 from orchestrator.worker.endings import abandon
 from orchestrator.worker.seeds import derive
@@ -951,7 +951,7 @@ def test_a_terminator_that_cannot_judge_ends_neither_the_worker_nor_the_search(
     def raises(*_: Any) -> bool:
         raise FloatingPointError("overflow encountered in subtract")
 
-    monkeypatch.setattr(planner, "is_over", raises)
+    monkeypatch.setattr(worker_module, "is_over", raises)
     place.create(trials=3, terminator={"name": "stagnation", "min_n_trials": 1})
     place.worker().run()
     assert [trial.state for trial in place.trials()] == [TrialState.COMPLETE] * 3

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.base.printed import clip
-from orchestrator.report.figures.scales import Linear, time_unit
-from orchestrator.report.figures.svg import Drawing, Figure, Frame
+from orchestrator.report.figures.svg import Drawing, Figure, Frame, Linear, time_unit
 from orchestrator.report.numbers import counted, duration, percent
 from orchestrator.report.pruning import Rung
 from orchestrator.report.summary import Summary, TrialSummary

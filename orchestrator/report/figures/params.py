@@ -13,9 +13,17 @@ import numpy as np
 from PIL import Image
 
 from orchestrator.base.printed import clip
-from orchestrator.report.figures.scales import Category, Log, Scale, scale_of
 from orchestrator.report.figures.search import evenly, outside, value_scale
-from orchestrator.report.figures.svg import Drawing, Figure, Frame, attempt
+from orchestrator.report.figures.svg import (
+    Category,
+    Drawing,
+    Figure,
+    Frame,
+    Log,
+    Scale,
+    attempt,
+    scale_of,
+)
 from orchestrator.report.numbers import MOST, counted, percent
 from orchestrator.report.summary import Summary, TrialSummary
 

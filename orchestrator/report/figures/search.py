@@ -1,14 +1,29 @@
-"""The search as it went: history, learning curves, and the Pareto front."""
+"""The search as it went: history, learning curves and the Pareto front; and several compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from orchestrator.report.figures.scales import Linear, Log, Scale, value_range
-from orchestrator.report.figures.svg import Drawing, Figure, Frame, polyline
+from orchestrator.base.printed import clip
+from orchestrator.report.compare import Comparison, Curve
+from orchestrator.report.figures.svg import (
+    Category,
+    Drawing,
+    Figure,
+    Frame,
+    Linear,
+    Log,
+    Scale,
+    attempt,
+    not_drawn,
+    polyline,
+    time_unit,
+    value_range,
+)
 from orchestrator.report.numbers import counted
 from orchestrator.report.summary import Best, Summary, TrialSummary
 
@@ -19,6 +34,7 @@ _MOST_LOGGED = 40  # trials of each kind
 MOST_LOGGED_STEPS = 50
 _WIDE = 1000.0  # the highest of a learning rate's values is as many times the lowest
 _STYLES = {"PRUNED": "pruned", "COMPLETE": "complete"}
+_COLOURS = 8  # s0 to s7 of figures.css
 
 
 def value_scale(values: Sequence[float], maximize: bool, start: float, end: float) -> Linear:
@@ -33,45 +49,80 @@ def outside(values: Sequence[float], scale: Linear) -> str:
 
 
 def history(summary: Summary) -> Figure | None:
-    """Every trial's value in the trials' order, with the best so far."""
+    """Every trial's value with the best so far, over the trials and in a further view over time."""
     shown = [t for t in summary.trials if t.value is not None or t.state == "FAIL"]
     if not shown:
         return None
     frame = Frame()
+    last = max(t.number for t in shown)
+    x = Linear(-0.5, last + 0.5, frame.x0, frame.x1, 6, whole=True)
+    at = {t.number: float(t.number) for t in shown}
+    over_trials = _history(summary, shown, at, x, "trial", summary.best_so_far(), "over trials")
+    ends = {t.number: t.ended_seconds for t in shown if t.ended_seconds is not None}
+    latest = max(ends.values(), default=0.0)
+    if latest <= 0 or summary.is_multi_objective:
+        return over_trials
+    unit, word = time_unit(latest)
+    x = Linear(0.0, latest / unit, frame.x0, frame.x1, 6)
+    at = {number: seconds / unit for number, seconds in ends.items()}
+    best = [(each.number, each.value) for each in summary.best_over_time]
+    ended = [t for t in shown if t.number in at]
+    over_time = _history(summary, ended, at, x, f"{word} since the start", best, "over time")
+    return replace(over_trials, views=[replace(over_time, key="history-time")])
+
+
+def _history(
+    summary: Summary,
+    shown: Sequence[TrialSummary],
+    at: Mapping[int, float],
+    x: Linear,
+    x_title: str,
+    best: Sequence[tuple[int, float]],
+    over: str,
+) -> Figure:
+    """The values of some trials.
+
+    Args:
+        summary: the study.
+        shown: the trials.
+        at: where each is on the horizontal axis, by its number.
+        x: that axis.
+        x_title: what it means.
+        best: the trials that were the best so far: number and value.
+        over: what the axis is over, in words.
+    """
+    frame = Frame()
     values = [t.value for t in shown if t.value is not None]
-    maximize = summary.maximize
-    y = value_scale(values, maximize, frame.y0, frame.y1)
-    x = Linear(-0.5, max(t.number for t in shown) + 0.5, frame.x0, frame.x1, 6, whole=True)
+    y = value_scale(values, summary.maximize, frame.y0, frame.y1)
     drawing = Drawing(frame)
-    drawing.axes(x, y, "trial", summary.metrics[0])
+    drawing.axes(x, y, x_title, summary.metrics[0])
     points = []
     by_state: dict[str, list[tuple[float, float]]] = {}
     for trial in shown:
-        at = (x.place(trial.number) or 0.0, y.place(trial.value) or frame.y0)
-        by_state.setdefault(trial.state, []).append(at)
-        points.append((*at, trial.number))
+        place = (x.place(at[trial.number]) or 0.0, y.place(trial.value) or frame.y0)
+        by_state.setdefault(trial.state, []).append(place)
+        points.append((*place, trial.number))
     drawing.dots("pruned", by_state.get("PRUNED", []))
     drawing.dots("complete", by_state.get("COMPLETE", []))
     drawing.crosses("failed", by_state.get("FAIL", []))
     if not summary.is_multi_objective:
-        best_line = [(x.place(n) or 0.0, y.place(v) or 0.0) for n, v in summary.best_so_far()]
-        drawing.steps("best", best_line, frame.x1)
-        _mark_best(summary, drawing, x, y)
+        line = [(x.place(at[number]) or 0.0, y.place(value) or 0.0) for number, value in best]
+        drawing.steps("best", line, frame.x1)
+        if summary.best is not None and summary.best.number in at:
+            _mark(drawing, x.place(at[summary.best.number]), y.place(summary.best.value))
     caption = (
         f"The {summary.metrics[0]} of each trial: blue is complete, grey is pruned; the line is "
         f"the best so far.{outside(values, y)}"
     )
     return Figure(
         "history", "Optimisation history", caption, drawing.body, frame.width, frame.height,
-        points,
+        points, shows=over,
     )  # fmt: skip
 
 
-def _mark_best(summary: Summary, drawing: Drawing, x: Scale, y: Scale) -> None:
-    if summary.best is not None:
-        at = x.place(summary.best.number), y.place(summary.best.value)
-        if at[0] is not None and at[1] is not None:
-            drawing.star(at[0], at[1])
+def _mark(drawing: Drawing, x: float | None, y: float | None) -> None:
+    if x is not None and y is not None:
+        drawing.star(x, y)
 
 
 def curves(summary: Summary) -> Figure | None:
@@ -242,3 +293,82 @@ def evenly(trials: Sequence[TrialSummary], most: int) -> list[TrialSummary]:
     if len(trials) <= most:
         return list(trials)
     return [trials[place] for place in np.linspace(0, len(trials) - 1, most).astype(int)]
+
+
+def comparison_figures(comparison: Comparison) -> list[Figure]:
+    """One for the best values, and one each over trials, epochs and time."""
+    found = [attempt("best", "Best values", lambda: _best_values(comparison))]
+    if "curves" in comparison.missing:
+        title = "What the effort bought"
+        return [*filter(None, found), not_drawn("over", title, comparison.missing["curves"])]
+    for index, unit in enumerate(("trials", "epochs", "seconds")):
+        draw = partial(_spent, comparison, index)
+        found.append(attempt(f"over-{unit}", f"Best over {unit}", draw))
+    return [figure for figure in found if figure is not None]
+
+
+def _best_values(comparison: Comparison) -> Figure | None:
+    groups = [group for group in comparison.groups if group.values]
+    if not groups:
+        return None
+    frame = Frame(bottom=56)
+    values = [value for group in groups for value in group.values]
+    y = value_scale(values, comparison.direction == "maximize", frame.y0, frame.y1)
+    x = Category([group.name for group in groups], frame.x0, frame.x1)
+    drawing = Drawing(frame)
+    drawing.axes(x, y, "group", comparison.metric)
+    half = min(40.0, (frame.x1 - frame.x0) / len(groups) / 4)
+    for index, group in enumerate(groups):
+        at = x.place(group.name) or 0.0
+        drawing.dots(
+            f"s{index % _COLOURS} large",
+            [
+                (at + half * (2 * (each + 0.5) / len(group.values) - 1), y.place(value) or 0.0)
+                for each, value in enumerate(group.values)
+            ],
+        )
+        mean = y.place(group.mean) or 0.0
+        drawing.line(f"series s{index % _COLOURS}", [(at - half, mean), (at + half, mean)])
+    caption = f"A dot is the best {comparison.metric} of one study (seed), the line is their mean."
+    return Figure("best", "Best values", caption, drawing.body, frame.width, frame.height)
+
+
+def _spent(comparison: Comparison, index: int) -> Figure | None:
+    curves = [group.curves[index] for group in comparison.groups]
+    known = [v for curve in curves for v in [*curve.low, *curve.high] if v is not None]
+    end = curves[0].spent[-1] if curves[0].spent else 0.0
+    if not known or end <= 0:
+        return None
+    frame = Frame()
+    unit = curves[0].unit
+    divisor, word = time_unit(end) if unit == "seconds" else (1.0, unit)
+    word = f"{comparison.step}s" if unit == "epochs" else word
+    y = value_scale(known, comparison.direction == "maximize", frame.y0, frame.y1)
+    x = Linear(0.0, end / divisor, frame.x0, frame.x1, 6)
+    drawing = Drawing(frame)
+    drawing.axes(x, y, word, comparison.metric)
+    for place, (group, curve) in enumerate(zip(comparison.groups, curves, strict=True)):
+        colour = place % _COLOURS
+        if len(group.studies) > 1:
+            upper, lower = (_line(curve, each, x, y, divisor) for each in ("high", "low"))
+            drawing.band(f"band f{colour}", upper, lower)
+        drawing.line(f"series s{colour}", _line(curve, "median", x, y, divisor))
+        top = frame.y0 - 12 - 16 * (len(curves) - 1 - place)
+        drawing.path(f"line series s{colour}", f"M{frame.x1 - 150:g} {top - 4:g}h18")
+        drawing.text(frame.x1 - 126, top, clip(group.name, 18), "tick halo")
+    several = max(len(group.studies) for group in comparison.groups)
+    band = " The line is the median of the seeds, the band their range." if several > 1 else ""
+    caption = f"The best {comparison.metric} so far.{band}"
+    title = f"Best over {'time' if unit == 'seconds' else word}"
+    return Figure(f"over-{unit}", title, caption, drawing.body, frame.width, frame.height)
+
+
+def _line(
+    curve: Curve, which: str, x: Linear, y: Linear, divisor: float
+) -> list[tuple[float, float]]:
+    values: list[float | None] = getattr(curve, which)
+    return [
+        (x.place(spent / divisor) or 0.0, y.place(value) or 0.0)
+        for spent, value in zip(curve.spent, values, strict=True)
+        if value is not None
+    ]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orchestrator.training.arrays import Sharing
 from orchestrator.training.compiled_epoch import as_tensor
 from orchestrator.training.data import load
-from orchestrator.training.data_store import Sharing
 from orchestrator.training.rounds import Rounds
 
 PIXELS = np.random.default_rng(0).random((6000, 28, 28), np.float32)  # worth a file: 18 MB

@@ -1,20 +1,35 @@
-"""Nests: an array, or dicts, lists and tuples of arrays, as ``model.fit`` takes them."""
+"""Arrays, alone or nested as ``model.fit`` takes them: stored bit for bit, and shared in memory.
+
+A *nest* is an array, or dicts, lists and tuples of arrays. :func:`pack` makes arrays of any number
+type into arrays that ``np.savez`` stores without pickle, bit for bit. :class:`Sharing` maps the
+files of a data set into the memory of all processes of this machine that use it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import os
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.base.files import home, remove_old
 from orchestrator.errors import DataError
 
 Array = NDArray[Any]
 Nest = Any  # an array, or a dict, list or tuple of nests; None: nothing
 _SCALARS = (bool, int, float, complex, str, bytes, np.generic)
+_MARK = "@"  # "model/dense/kernel@bfloat16": the integers below are the bits of that type
+# Below that, a file is not worth its while.
+_LEAST_BYTES = 16 * 2**20
+UNUSED_DAYS = 30.0
 
 
 def as_nest(value: Any, what: str) -> Nest:
@@ -166,3 +181,109 @@ def _as_array(value: Any, what: str) -> Array:
 def _holds_text(array: Array) -> bool:
     sample = itertools.islice(array.reshape(-1), 100)
     return array.dtype.kind == "T" or all(isinstance(each, str) for each in sample)
+
+
+def pack(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """View the types that NumPy does not know (bfloat16, float8) as integers of their size."""
+    return dict(_packed(name, array) for name, array in arrays.items())
+
+
+def unpack(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The reverse of :func:`pack`."""
+    return dict(_unpacked(name, array) for name, array in arrays.items())
+
+
+def _packed(name: str, array: Array) -> tuple[str, Array]:
+    dtype = array.dtype
+    if dtype.kind != "V" or issubclass(dtype.type, np.void):
+        return name, array
+    return f"{name}{_MARK}{dtype.name}", array.view(f"u{dtype.itemsize}")
+
+
+def _unpacked(name: str, array: Array) -> tuple[str, Array]:
+    base, mark, dtype = name.rpartition(_MARK)
+    if not mark:
+        return name, array
+    import ml_dtypes  # comes with Keras
+
+    known: Any = getattr(ml_dtypes, dtype, None)
+    return (name, array) if known is None else (base, array.view(known))
+
+
+def data_folder() -> Path:
+    """Where the data of this machine's studies are."""
+    return home() / "data"
+
+
+class Sharing:
+    """Call it with each array of a data set, always in the same order.
+
+    It returns the array in memory that other processes share, or as it is where it is small. The
+    pages are private once somebody writes to them: one process's change stays its own.
+
+    Args:
+        sha256: of the data set; names the files.
+    """
+
+    def __init__(self, sha256: str) -> None:
+        self._sha256 = sha256
+        self._count = 0
+
+    def __call__(self, array: Array) -> Array:
+        place, self._count = self._count, self._count + 1
+        if array.nbytes < _LEAST_BYTES or array.dtype.hasobject or array.dtype.kind == "T":
+            return array
+        path = data_folder() / f"{self._sha256}-{place}-{array.dtype.name}.npy"
+        found = _open_same(path, array)
+        if found is None:
+            with contextlib.suppress(OSError):  # a full or read-only disk: everybody has a copy
+                remove_old(path.parent.glob("*.npy"), UNUSED_DAYS)
+                write_array(path, array)
+                found = _open_same(path, array)
+        return array if found is None else found
+
+
+def open_array(path: Path) -> Array:
+    """The array of a file, mapped into memory.
+
+    Raises:
+        OSError, ValueError, EOFError: there is none, or it is damaged.
+    """
+    array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
+    with contextlib.suppress(OSError):
+        path.touch()  # it is wanted
+    return array.view(np.ndarray)
+
+
+def write_array(path: Path, array: Array) -> None:
+    """Write an array whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix="new-", suffix=".npy")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _open_same(path: Path, array: Array) -> Array | None:
+    """The array of the file; None: there is none, or it is another array, or damaged."""
+    try:
+        found = open_array(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    same = found.shape == array.shape and found.dtype == array.dtype
+    return found if same and _checksum(found) == _checksum(array) else None
+
+
+def _checksum(array: Array) -> int:
+    # Many types have no buffer of their own, as dates; their bytes have.
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
