@@ -37,6 +37,7 @@ __all__ = [
     "HalvingRule",
     "HookedStudy",
     "HookedTrial",
+    "all_brackets",
     "bracket_of",
     "bracket_pruners",
     "contains",
@@ -199,6 +200,12 @@ def rung_key(rung: int) -> str:
 def rung_of(trial: FrozenTrial) -> int:
     """The rung that a trial reaches next."""
     return _get_current_rung(trial)
+
+
+def all_brackets(study: optuna.Study) -> optuna.Study:
+    """The study with the trials of all brackets: Hyperband shows a sampler those of one alone."""
+    whole: optuna.Study = getattr(study, "_study", study)
+    return whole
 
 
 def bracket_pruners(

@@ -25,8 +25,6 @@ MODEL, CHEAP, FIRST = "mixed-gp", "tpe", "random"
 
 # A model of fewer trials says little; and until then it is known how long a trial takes.
 _FIRST_TRIALS, _LEAST_FINISHED = 10, 3
-# TPE ranks pruned trials by how far they came; the model takes the last value for the final one.
-_LARGEST_SHARE_PRUNED = 0.1
 # From here on the model would be of a quarter of the trials at most.
 _MOST_FINISHED = 1000
 _LARGEST_SHARE = 0.1  # of a trial's time, for its suggestion
@@ -65,11 +63,6 @@ def choose(spec: StudySpec, number: int, trials: Sequence[FrozenTrial]) -> Choic
     if number < _FIRST_TRIALS or len(done) < _LEAST_FINISHED:
         is_informed = spec.priors or spec.study.warm_start
         return Choice(MODEL if is_informed else FIRST)
-    cut_short = [
-        each for each in done if each.state == TrialState.PRUNED and each.intermediate_values
-    ]
-    if len(cut_short) >= _LARGEST_SHARE_PRUNED * len(done):
-        return Choice(CHEAP, "trials are pruned")
     if len(done) > _MOST_FINISHED:
         return Choice(CHEAP, f"more than {_MOST_FINISHED} trials are finished")
     return _as_often_as_it_pays(number, _trial_seconds(done), _draw_seconds(trials))

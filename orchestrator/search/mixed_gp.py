@@ -21,6 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
+from orchestrator.base.optuna_internals import all_brackets
 from orchestrator.search.cost import COSTS, ExpectedSeconds
 from orchestrator.search.encoded_space import Array, EncodedSpace, code_within, parameter
 from orchestrator.search.gaussian_process import (
@@ -251,8 +252,8 @@ def _check_directions(study: Study) -> None:
 
 
 def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """All trials of the study that have begun, but for this one."""
-    trials = study.get_trials(deepcopy=False)
+    """All trials of the study that have begun, but for this one; Hyperband's of all brackets."""
+    trials = all_brackets(study).get_trials(deepcopy=False)
     return [each for each in trials if each.number != trial.number and each.params]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +9,9 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.encoded_space import Array, EncodedSpace, Mask, Places
+from orchestrator.search.extrapolation import FAR, curve_of, expected_finals
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-_FAR = 1e300  # beyond it the distance between two values may be infinite
 _MOST_VIOLATED = 3.0  # times a constraint's median: further off is as bad
 
 
@@ -62,8 +61,8 @@ def observe(space: EncodedSpace, trials: Sequence[FrozenTrial], maximize: bool) 
 
     * A value that is not finite, and a trial that failed, count as the worst. A failed trial whose
       configuration has another trial is left out: it was tried again.
-    * A pruned trial has the value that it reported last, but none better than the middle of the
-      complete ones: a pruner has judged it, at a step whose values are not theirs.
+    * A pruned trial has the value that it would have reached (see ``extrapolation.py``), but none
+      better than the middle of the complete ones: a pruner has judged it.
     """
     encoded = [(each, row) for each in trials if (row := _row(space, each)) is not None]
     done = [(each, row) for each, row in encoded if each.state in _DONE]
@@ -80,7 +79,7 @@ def observe(space: EncodedSpace, trials: Sequence[FrozenTrial], maximize: bool) 
     is_usable = np.isfinite(losses)
     return Observations(
         rows=_stack(space, [row for _, row in done]),
-        losses=np.where(is_usable, losses, losses[is_usable].max(initial=-_FAR)),
+        losses=np.where(is_usable, losses, losses[is_usable].max(initial=-FAR)),
         violations=_violations([each for each, _ in done]),
         running=_stack(space, running),
         usable=int(is_usable.sum()),
@@ -103,16 +102,10 @@ def _stack(space: EncodedSpace, rows: Sequence[Array]) -> Array:
 
 def losses_of(trials: Sequence[FrozenTrial], maximize: bool) -> Array:
     """The loss of each trial, the lower the better; NaN where it has none."""
-    sign = -1 if maximize else 1
     losses = np.full(len(trials), np.nan)
-    for place, each in enumerate(trials):
-        value = None
-        if each.state == TrialState.COMPLETE:
-            value = each.value
-        elif each.state == TrialState.PRUNED and each.last_step is not None:
-            value = each.intermediate_values[each.last_step]
-        if value is not None and math.isfinite(value):
-            losses[place] = sign * max(-_FAR, min(value, _FAR))
+    curves = [(place, curve_of(each, maximize)) for place, each in enumerate(trials)]
+    known = [(place, each) for place, each in curves if each is not None]
+    losses[[place for place, _ in known]] = expected_finals([each for _, each in known])
     is_pruned = np.array([each.state == TrialState.PRUNED for each in trials], dtype=bool)
     complete = losses[~is_pruned & np.isfinite(losses)]
     if len(complete):

@@ -23,6 +23,7 @@ PRUNERS = {
     "patient": Strategy("PatientPruner", _MODULE, {"patience": 1}, frozenset({"wrapped_pruner"})),
     "threshold": Strategy("ThresholdPruner", _MODULE),
     "wilcoxon": Strategy("WilcoxonPruner", _MODULE),
+    "auto": Strategy("BestProbabilityPruner", "orchestrator.search.best_probability"),
     "none": Strategy("NopPruner", _MODULE),
 }
 

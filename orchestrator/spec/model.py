@@ -225,7 +225,7 @@ class PrunerSection(StrategySection):
 
     name: str = Field(
         default="hyperband",
-        description="`hyperband`, `asha`, `median`, `percentile`, `patient`, `threshold`, "
+        description="`hyperband`, `asha`, `auto`, `median`, `percentile`, `patient`, `threshold`, "
         "`wilcoxon` or `none`.",
     )
     metric: str | None = Field(

@@ -192,6 +192,15 @@ def test_hyperband_has_a_pruner_for_each_bracket(study: internals.HookedStudy) -
     assert brackets <= {0, 1, 2} and len(brackets) > 1
 
 
+def test_the_study_of_one_bracket_leads_to_that_of_all(study: internals.HookedStudy) -> None:
+    pruner = study.pruner = optuna.pruners.HyperbandPruner(1, 9, 3)
+    internals.bracket_pruners(pruner, study)
+    of_one = optuna.pruners._filter_study(study, study.trials[0])
+    assert 0 < len(of_one.trials) < len(study.trials)
+    assert len(internals.all_brackets(of_one).trials) == len(study.trials)
+    assert internals.all_brackets(study) is study
+
+
 def test_hyperband_with_auto_waits_for_the_trials_that_determine_its_resource(
     study: internals.HookedStudy,
 ) -> None:

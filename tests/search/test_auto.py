@@ -61,17 +61,10 @@ def test_several_metrics_are_searched_by_tpe() -> None:
     assert choose(spec, 50, [_trial() for _ in range(50)]).sampler == "tpe"
 
 
-def test_a_study_whose_trials_are_pruned_is_tpes() -> None:
-    pruned = [_trial(state=TrialState.PRUNED, values={1: 0.5, 3: 0.4}) for _ in range(2)]
-    choice = choose(_spec(), 20, [*[_trial() for _ in range(18)], *pruned])
-    assert (choice.sampler, choice.reason) == ("tpe", "trials are pruned")
-    rare = [*[_trial() for _ in range(19)], pruned[0]]
-    assert choose(_spec(), 20, rare).sampler == "mixed-gp"
-
-
-def test_trials_without_a_number_are_not_pruned_ones() -> None:
-    trials = [_trial(state=TrialState.PRUNED) for _ in range(20)]  # the objective returned NaN
-    assert choose(_spec(), 20, trials).sampler == "mixed-gp"
+def test_a_study_whose_trials_are_pruned_is_the_models_too() -> None:
+    pruned = [_trial(state=TrialState.PRUNED, values={1: 0.5, 3: 0.4}) for _ in range(15)]
+    choice = choose(_spec(), 20, [*[_trial() for _ in range(5)], *pruned])
+    assert (choice.sampler, choice.reason) == ("mixed-gp", None)
 
 
 def test_short_trials_are_drawn_by_tpe() -> None:

@@ -227,7 +227,7 @@ def test_a_failed_trial_that_was_tried_again_counts_as_its_other_attempt() -> No
     assert drawn[0]["optimizer"] == drawn[1]["optimizer"]
 
 
-def test_pruned_trials_count_by_their_last_value_but_not_among_the_best() -> None:
+def test_pruned_trials_do_not_count_among_the_best() -> None:
     study = _study()
     space: Space = {"x": FloatDistribution(0, 1)}
     for x in (0.0, 0.1, 0.9, 1.0):
@@ -262,7 +262,7 @@ def test_a_study_of_which_every_trial_was_pruned_is_searched() -> None:
     assert 0.3 < study.ask().suggest_float("x", 0, 1) < 0.7
 
 
-def test_hyperband_shows_it_a_bracket_at_a_time() -> None:
+def test_it_learns_from_all_brackets_of_hyperband() -> None:
     def objective(trial: optuna.Trial) -> float:
         loss = _mixed(trial)
         for step in range(9):
@@ -275,6 +275,43 @@ def test_hyperband_shows_it_a_bracket_at_a_time() -> None:
     study = optuna.create_study(sampler=MixedGP(seed=0), pruner=pruner)
     study.optimize(objective, n_trials=25)
     assert {t.state for t in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    plain = optuna.create_study(sampler=MixedGP(seed=0))
+    plain.add_trials(study.trials)
+    drawn = []
+    for each in (study, plain):
+        trial = each.ask()
+        _mixed(trial)
+        drawn.append(trial.params)
+    assert drawn[0] == drawn[1]
+
+
+def test_a_pruned_trial_counts_as_what_it_would_have_reached() -> None:
+    def study(shift: float) -> optuna.Study:
+        made = _study()
+        space: Space = {"x": FloatDistribution(0, 1)}
+        for x in (0.1, 0.35, 0.9):
+            loss = (x - 0.5) ** 2
+            made.add_trial(
+                create_trial(
+                    params={"x": x},
+                    distributions=space,
+                    value=loss,
+                    intermediate_values={1: loss + shift, 2: loss},
+                )
+            )
+        for x in (0.0, 0.7, 0.8, 1.0):
+            made.add_trial(
+                create_trial(
+                    state=TrialState.PRUNED,
+                    params={"x": x},
+                    distributions=space,
+                    intermediate_values={1: (x - 0.5) ** 2 + shift},
+                )
+            )
+        return made
+
+    drawn = [study(shift).ask().suggest_float("x", 0, 1) for shift in (0.0, 5.0)]
+    assert drawn[0] == pytest.approx(drawn[1], abs=1e-6)
 
 
 def test_constraints_keep_it_to_what_holds_them() -> None:

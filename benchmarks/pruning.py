@@ -1,0 +1,416 @@
+"""How many epochs until a good model: samplers with pruners, replayed on learning curves.
+
+    python -m benchmarks.pruning --json
+    python -m benchmarks.pruning --seeds 5 --problems hartmann6-slow --methods mixed-gp/asha
+
+Asynchronous workers search in simulated time. A method is a sampler and a pruner of orch, made by
+the code that makes them for a worker (``promote`` is Hyperband with promotion), or ``kerastuner``:
+the oracle of KerasTuner's own Hyperband.
+What ``auto`` chooses is that for long trials. The figures are how far the best reported value is
+from the best final one after some numbers of epochs of all workers together; on recorded curves
+(``benchmarks.learning_curves``) also the epochs until a value is reported that only one
+configuration in 10, 20 and 50 ends with. A ratio is that of the mean epochs, with the 90 %
+interval of a bootstrap over the seeds; a search that has not come so far counts as its budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import heapq
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from benchmarks.pruning_problems import MadeUp, Recorded, Training, pruning_problem
+from orchestrator.base.facts import BRACKET, PAUSED, ROUND
+from orchestrator.base.optuna_internals import copy_trial
+from orchestrator.search.auto import AUTO, choose
+from orchestrator.search.plans.promotion import (
+    Brackets,
+    PromotionPlan,
+    build_brackets,
+    pause_after,
+)
+from orchestrator.search.pruners import build_pruner
+from orchestrator.search.samplers import build_sampler
+from orchestrator.spec.model import StudySpec
+from orchestrator.worker.seeds import derive
+
+KERASTUNER = "kerastuner"
+PROMOTING = {"name": "hyperband", "promote": True}
+METHODS = (
+    "tpe/hyperband", KERASTUNER, "random/hyperband", "tpe/asha", "tpe/median", "tpe/none",
+    "random/promote", "auto/hyperband", "auto/promote", "auto/asha", "auto/auto", "auto/none",
+)  # fmt: skip
+COMPARED_WITH = ("tpe/hyperband", KERASTUNER)
+TOP_SHARES = (0.1, 0.05, 0.02)  # of the configurations
+_AT = (50, 100, 200, 300)
+_BOOTSTRAPS = 2000
+
+
+class Job(NamedTuple):
+    """One search of the benchmark."""
+
+    problem: str
+    method: str
+    seed: int
+    workers: int
+    epochs: int
+
+
+class Run(NamedTuple):
+    """What it found: the best value after each epoch, and the CPU time that it took."""
+
+    job: Job
+    best: list[float]
+    trials: int
+    seconds: float
+
+
+def main() -> int:
+    options = _options()
+    jobs = [
+        Job(problem, method, seed, options.workers, options.epochs)
+        for problem in options.problems
+        for method in options.methods
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
+    ]
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # read when a child process loads NumPy
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        runs = list(_shown(pool.map(run, jobs), len(jobs)))
+    result = {
+        "seeds": options.seeds,
+        "problems": {name: _figures(name, runs, options) for name in options.problems},
+    }
+    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=300, help="of a search")
+    parser.add_argument("--problems", nargs="+", default=["mnist"], metavar="NAME")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="SAMPLER/PRUNER")
+    parser.add_argument("--processes", type=int, default=1)
+    return parser.parse_args()
+
+
+def _shown(runs: Iterator[Run], total: int) -> Iterator[Run]:
+    for done, each in enumerate(runs, 1):
+        if sys.stderr.isatty():
+            end = "\n" if done == total else ""
+            print(f"\r{done} of {total} searches", end=end, file=sys.stderr, flush=True)
+        yield each
+
+
+def run(job: Job) -> Run:
+    """Search one problem."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    problem, began = pruning_problem(job.problem, job.seed), time.process_time()
+    search: OrchSearch | KerasTunerSearch
+    if job.method == KERASTUNER:
+        assert isinstance(problem, Recorded)
+        search = KerasTunerSearch(problem, job)
+    else:
+        search = OrchSearch(problem, job)
+    best, highest = list[float](), -np.inf
+    running: list[tuple[float, int, Running]] = []
+    idle, begun, now = job.workers, 0, 0.0
+    while len(best) < job.epochs:
+        while idle and (each := search.start()):
+            begun += 1
+            idle -= 1
+            heapq.heappush(running, (now + each.training.seconds, begun, each))
+        now, order, each = heapq.heappop(running)
+        each.epoch += 1
+        value = float(each.training.curve[each.epoch - 1])
+        highest = max(highest, value)
+        best.append(highest)
+        if search.report(each, value):
+            heapq.heappush(running, (now + each.training.seconds, order, each))
+        else:
+            idle += 1
+    return Run(job, best, search.trials, time.process_time() - began)
+
+
+class Running:
+    """A trial, as far as it has come.
+
+    Attributes:
+        trial: Optuna's or KerasTuner's.
+        training: what it goes through.
+        epoch: the last one.
+    """
+
+    def __init__(self, trial: Any, training: Training, epoch: int = 0) -> None:
+        self.trial, self.training, self.epoch = trial, training, epoch
+
+
+class OrchSearch:
+    """A sampler and a pruner of orch."""
+
+    def __init__(self, problem: Recorded | MadeUp, job: Job) -> None:
+        sampler, _, pruner = job.method.partition("/")
+        self._problem, self._seed = problem, job.seed
+        self._spec = StudySpec.parse(
+            {
+                "study": {
+                    "name": "benchmark",
+                    "objective": "quadratic",
+                    "direction": "maximize",
+                    "trials": 10_000,
+                },
+                "sampler": {"name": sampler},
+                "pruner": PROMOTING if pruner == "promote" else {"name": pruner},
+                "training": {"seed": job.seed},
+            }
+        )
+        # Hyperband's brackets follow from the study's name.
+        self._study = optuna.create_study(
+            study_name=f"benchmark-{job.seed}",
+            direction="maximize",
+            pruner=build_pruner(self._spec, problem.epochs),
+        )
+        brackets = build_brackets(self._spec, problem.epochs)
+        self._promotion = None if brackets is None else Promotion(self._study, brackets)
+
+    @property
+    def trials(self) -> int:
+        """How many have begun."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def start(self) -> Running | None:
+        """The next trial, which may have been promoted; None: it waits for those that run."""
+        return self._ask() if self._promotion is None else self._promotion.start(self._ask)
+
+    def _ask(self) -> Running:
+        number = self.trials
+        chosen = None
+        if self._spec.sampler.name == AUTO:
+            chosen = choose(self._spec, number, [*map(_long, self._study.trials)]).sampler
+        seed = derive(self._seed, "sampler", number)
+        self._study.sampler = build_sampler(self._spec, seed, chosen=chosen)
+        return Running(*self._problem.draw(self._study))
+
+    def report(self, running: Running, value: float) -> bool:
+        """Report an epoch's value; whether the trial goes on."""
+        trial: optuna.Trial = running.trial
+        trial.report(value, running.epoch)
+        if running.epoch == self._problem.epochs:
+            self._study.tell(trial, value)
+        elif self._promotion is not None:
+            return not self._promotion.pauses(running)
+        elif trial.should_prune():
+            self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            return True
+        return False
+
+
+class Promotion:
+    """The rounds of orch's Hyperband with promotion, as its workers go through them."""
+
+    def __init__(self, study: optuna.Study, brackets: Brackets) -> None:
+        self._study, self._brackets = study, brackets
+        self._plan = PromotionPlan(brackets, maximize=True)
+        self._queued: list[dict[str, Any]] = []
+        self._promoted: list[Running] = []
+        self._paused: dict[int, Running] = {}
+        self._facts: dict[int, dict[str, Any]] = {}
+
+    def start(self, ask: Callable[[], Running]) -> Running | None:
+        """The next trial: one that was promoted, or one of the next bracket."""
+        while not self._promoted and not self._queued:
+            step = self._plan.step(self._trials(), budget=10_000)
+            if not step:
+                return None
+            self._queued += [facts for _, facts in step.queue]
+            for number in step.promote:
+                facts = self._facts[number]
+                self._facts[number] = {BRACKET: facts[BRACKET], ROUND: facts[ROUND] + 1}
+                self._promoted.append(self._paused.pop(number))
+            for number in step.prune:
+                running = self._paused.pop(number)
+                self._study.tell(running.trial, state=TrialState.PRUNED)
+        if self._promoted:
+            return self._promoted.pop(0)
+        running, facts = ask(), self._queued.pop(0)
+        self._facts[running.trial.number] = facts
+        return running
+
+    def pauses(self, running: Running) -> bool:
+        """Whether a trial has come to the end of its round."""
+        number = running.trial.number
+        seen = next(each for each in self._trials() if each.number == number)
+        if pause_after(seen, self._brackets) != running.epoch:
+            return False
+        self._facts[number] = {**self._facts[number], PAUSED: True}
+        self._paused[number] = running
+        return True
+
+    def _trials(self) -> list[FrozenTrial]:
+        """As orch stores them; a trial's id is its number here."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [copy_trial(each, {}, self._facts.get(each.number, {})) for each in trials]
+
+
+def _long(trial: FrozenTrial) -> FrozenTrial:
+    """The trial as one that took an hour: real ones take longer than their suggestion."""
+    if trial.datetime_start is None or not trial.state.is_finished():
+        return trial
+    longer = copy.copy(trial)
+    longer.datetime_complete = trial.datetime_start + timedelta(hours=1)
+    return longer
+
+
+class KerasTunerSearch:
+    """KerasTuner's own Hyperband, without its training."""
+
+    def __init__(self, problem: Recorded, job: Job) -> None:
+        import keras_tuner
+        from keras_tuner.oracles import HyperbandOracle
+
+        space = keras_tuner.HyperParameters()
+        for name, each in problem.space.items():
+            _register(space, name, each)
+        self._problem = problem
+        self._trainings: dict[str, Training] = {}
+        self._oracle = HyperbandOracle(
+            objective=keras_tuner.Objective("value", "max"),
+            max_epochs=problem.epochs,
+            hyperband_iterations=1000,
+            seed=job.seed + 1,
+            hyperparameters=space,
+        )
+        self._oracle.verbose = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="orch-benchmark-")
+        self._oracle._set_project_dir(self._folder.name, "search")
+        self._asked = 0
+
+    @property
+    def trials(self) -> int:
+        """How many configurations have begun."""
+        return len({each.name for each in self._trainings.values()})
+
+    def start(self) -> Running | None:
+        """The next trial; None: it waits for those that run."""
+        self._asked += 1
+        trial = self._oracle.create_trial(f"worker-{self._asked}")
+        if trial.status != "RUNNING":
+            return None
+        values = trial.hyperparameters.values
+        before = values.get("tuner/trial_id")
+        if before is None:
+            own = {name: values[name] for name in self._problem.space}
+            training = self._problem.train(own)
+        else:
+            training = self._trainings[before]
+        self._trainings[trial.trial_id] = training
+        return Running(trial, training, values["tuner/initial_epoch"])
+
+    def report(self, running: Running, value: float) -> bool:
+        """Report an epoch's value; whether the trial goes on."""
+        trial = running.trial
+        self._oracle.update_trial(trial.trial_id, {"value": value}, step=running.epoch)
+        if running.epoch < trial.hyperparameters.values["tuner/epochs"]:
+            return True
+        trial.status = "COMPLETED"
+        self._oracle.end_trial(trial)
+        return False
+
+
+def _register(space: Any, name: str, distribution: BaseDistribution) -> None:
+    """A parameter as KerasTuner knows it."""
+    match distribution:
+        case CategoricalDistribution():
+            space.Choice(name, list(distribution.choices))
+        case IntDistribution():
+            space.Int(name, distribution.low, distribution.high, step=distribution.step)
+        case FloatDistribution():
+            sampling = "log" if distribution.log else "linear"
+            space.Float(name, distribution.low, distribution.high, sampling=sampling)
+
+
+def _figures(name: str, runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
+    """One problem's figures, by method."""
+    problem = pruning_problem(name, 0)
+    of = {
+        method: [each for each in runs if each.job.problem == name and each.job.method == method]
+        for method in options.methods
+    }
+    at = [each for each in _AT if each <= options.epochs]
+    figures: dict[str, Any] = {"best": problem.best, "at": at}
+    targets = problem.targets(TOP_SHARES) if isinstance(problem, Recorded) else []
+    reached = {method: _reached(each, targets) for method, each in of.items()}
+    figures["targets"] = [round(each, 5) for each in targets]
+    figures["methods"] = {
+        method: {
+            "regret": _rounded(_regrets(each, problem.best, at).mean(axis=0)),
+            "epochs": _rounded(reached[method].mean(axis=0)),
+            **{
+                f"of {other}": _ratios(reached[method], reached[other])
+                for other in COMPARED_WITH
+                if other in of and targets
+            },
+            "trials": round(float(np.mean([each.trials for each in each])), 1),
+            "cpu_seconds": round(float(np.mean([each.seconds for each in each])), 2),
+        }
+        for method, each in of.items()
+    }
+    return figures
+
+
+def _regrets(runs: list[Run], best: float, at: list[int]) -> Any:
+    found = np.array([[each.best[epochs - 1] for epochs in at] for each in runs])
+    return np.maximum(best - found, 0.0)
+
+
+def _reached(runs: list[Run], targets: list[float]) -> Any:
+    """After how many epochs each search had each target."""
+    return np.array(
+        [[1 + int(np.searchsorted(each.best, target)) for target in targets] for each in runs]
+    ).reshape(len(runs), len(targets))
+
+
+def _ratios(ours: Any, theirs: Any) -> list[list[float]]:
+    """The ratio of the mean epochs to each target, with its 90 % interval."""
+    rng = np.random.default_rng(0)
+    drawn = [_resampled(ours, rng) / _resampled(theirs, rng) for _ in range(_BOOTSTRAPS)]
+    low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
+    ratio = ours.mean(axis=0) / theirs.mean(axis=0)
+    return [_rounded(each) for each in zip(ratio, low, high, strict=True)]
+
+
+def _resampled(rows: Any, rng: np.random.Generator) -> Any:
+    return rows[rng.integers(len(rows), size=len(rows))].mean(axis=0)
+
+
+def _rounded(values: Any) -> list[float]:
+    return [float(f"{value:.3g}") for value in values]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
