@@ -31,8 +31,7 @@ from orchestrator.search.auto import samplers_used
 from orchestrator.search.conditional import condition_words, configurations
 from orchestrator.search.space import count, describe
 from orchestrator.spec.command import reference_of
-from orchestrator.spec.conditions import Conditions
-from orchestrator.spec.domains import Scalar
+from orchestrator.spec.domains import Conditions, Scalar
 from orchestrator.spec.facts import ObjectiveFacts
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.database import Database

@@ -22,7 +22,7 @@ from orchestrator.errors import StudyFailed, UsageError
 from orchestrator.search.conditional import can_exist, check_conditions
 from orchestrator.search.space import Space, distribution, merge, reachable, values_of
 from orchestrator.spec.command import is_command
-from orchestrator.spec.conditions import Conditions
+from orchestrator.spec.domains import Conditions
 from orchestrator.spec.facts import ObjectiveFacts, assumed_steps
 from orchestrator.spec.model import StudySpec, first_fault
 from orchestrator.storage.studies import IMPORTED

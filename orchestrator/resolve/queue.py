@@ -11,7 +11,7 @@ from orchestrator.errors import UsageError, nearest
 from orchestrator.resolve.objective import make_objective, search_space
 from orchestrator.search.conditional import fixed_values
 from orchestrator.search.space import check_type, check_value
-from orchestrator.spec.conditions import Conditions, words
+from orchestrator.spec.domains import Conditions, words
 from orchestrator.storage.database import Database
 from orchestrator.storage.storable import to_json
 from orchestrator.storage.studies import StoredStudy, found_domains

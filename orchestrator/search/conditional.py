@@ -10,8 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from orchestrator.errors import UsageError, nearest
 from orchestrator.search.space import count, describe
-from orchestrator.spec.conditions import Conditions, is_among, words
-from orchestrator.spec.domains import Scalar
+from orchestrator.spec.domains import Conditions, Scalar, is_among, words
 from orchestrator.spec.model import show
 
 Domains = Mapping[str, BaseDistribution]

@@ -26,8 +26,7 @@ from pydantic import (
 
 from orchestrator.errors import UsageError, nearest
 from orchestrator.spec.command import arguments_of, is_command, name_of, reference_of
-from orchestrator.spec.conditions import Conditions
-from orchestrator.spec.domains import Domain, Scalar, parse_domain
+from orchestrator.spec.domains import Conditions, Domain, Scalar, parse_domain
 from orchestrator.spec.durations import Duration, OptionalDuration
 
 _KIND = re.compile(r"(str|tuple\[.*|literal\[.*)$")

@@ -14,7 +14,7 @@ import pydantic
 from optuna.distributions import BaseDistribution
 
 from orchestrator.errors import ObjectiveError
-from orchestrator.spec.conditions import Conditions
+from orchestrator.spec.domains import Conditions
 from orchestrator.training.data import Array, DataFacts
 from orchestrator.training.metric_names import direction_of
 

@@ -23,7 +23,7 @@ from orchestrator.resolve.objective import make_objective, search_space, useful_
 from orchestrator.resolve.pins import check_data
 from orchestrator.search.space import Space, as_suggested
 from orchestrator.spec.choices import domain_of, place_of, stored_form
-from orchestrator.spec.conditions import Conditions
+from orchestrator.spec.domains import Conditions
 from orchestrator.storage.studies import StoredStudy
 from orchestrator.training import handover
 from orchestrator.training.base import Objective

@@ -15,7 +15,7 @@ from orchestrator.resolve.resolve import resolve
 from orchestrator.search.conditional import configurations
 from orchestrator.search.plans import build_plan
 from orchestrator.search.plans.coordinate import CoordinatePlan
-from orchestrator.spec.conditions import Conditions
+from orchestrator.spec.domains import Conditions
 from orchestrator.spec.model import StudySpec
 
 OPTIMIZER = {"choice": ["sgd", "rmsprop", "adam"]}
