@@ -32,10 +32,9 @@ from orchestrator.search.gaussian_process import (
     log_expected_improvement,
     log_probability_below,
 )
-from orchestrator.search.guide import Guide
+from orchestrator.search.knowledge import Guide, Prior
 from orchestrator.search.observations import Observations, observe
 from orchestrator.search.older_trials import OlderTrials, first_tries
-from orchestrator.search.prior import Prior
 
 if TYPE_CHECKING:
     from optuna.study import Study

@@ -23,10 +23,16 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.base.optuna_internals import HookedTrial
 from orchestrator.errors import FailedTrialError, UsageError, WrongUse, nearest_of_all
-from orchestrator.search.finite_space import FiniteSpace
 from orchestrator.search.plans import PLANS, is_planned
 from orchestrator.search.samplers import hashes_choices, looks_at_choices
-from orchestrator.search.space import as_suggested, check_domain, check_type, fits, size
+from orchestrator.search.space import (
+    FiniteSpace,
+    as_suggested,
+    check_domain,
+    check_type,
+    fits,
+    size,
+)
 from orchestrator.spec.choices import distinct, place_of, stored_form
 from orchestrator.spec.domains import Domain
 from orchestrator.storage.claims import Claims, Writes

@@ -26,8 +26,8 @@ from orchestrator.base.backoff import Stop
 from orchestrator.base.printed import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.search.auto import AUTO, MODEL
-from orchestrator.search.halving import noted_rung, reads_others
 from orchestrator.search.plans.promotion import pause_after
+from orchestrator.search.pruners import noted_rung, reads_others
 from orchestrator.storage.claims import Claim, Claims, Failure
 from orchestrator.storage.database import Database
 from orchestrator.storage.postgres_storage import PostgresStorage

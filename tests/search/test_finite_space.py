@@ -12,7 +12,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.search.finite_space import FiniteSpace
+from orchestrator.search.space import FiniteSpace
 
 SPACE: dict[str, BaseDistribution] = {
     "x": CategoricalDistribution((1, True, None)),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial
 
-from orchestrator.search import halving
+from orchestrator.search import pruners
 
 
 class ChangeReadingStorage(InMemoryStorage):
@@ -30,10 +30,10 @@ VALUES = st.one_of(st.floats(allow_nan=True), st.sampled_from([0.0, 0.5, 1.0]))
 # A round: which of the four running trials reports, its value, and how many steps it goes on.
 ROUNDS = st.lists(st.tuples(st.integers(0, 3), VALUES, st.integers(1, 4)), max_size=60)
 PRUNERS = [
-    (optuna.pruners.SuccessiveHalvingPruner, halving.SuccessiveHalvingPruner, {"min_resource": 1}),
-    (optuna.pruners.SuccessiveHalvingPruner, halving.SuccessiveHalvingPruner,
+    (optuna.pruners.SuccessiveHalvingPruner, pruners.SuccessiveHalvingPruner, {"min_resource": 1}),
+    (optuna.pruners.SuccessiveHalvingPruner, pruners.SuccessiveHalvingPruner,
      {"min_resource": 2, "reduction_factor": 2, "bootstrap_count": 2}),
-    (optuna.pruners.HyperbandPruner, halving.HyperbandPruner, {"max_resource": 9}),
+    (optuna.pruners.HyperbandPruner, pruners.HyperbandPruner, {"max_resource": 9}),
 ]  # fmt: skip
 
 
@@ -75,15 +75,15 @@ def test_our_pruners_decide_as_optunas_do(
 
 
 def test_the_rungs_to_store_are_known_before_the_pruner_decides() -> None:
-    pruner = halving.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
+    pruner = pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
     study = optuna.create_study(storage=ChangeReadingStorage(), pruner=pruner)
     trial = study.ask()
     for step in range(1, 9):
         trial.report(float(step), step)
         frozen = trial._get_latest_trial()
-        expected = halving.noted_rung(pruner, study, study.trials[0])
+        expected = pruners.noted_rung(pruner, study, study.trials[0])
         before = set(study.trials[0].system_attrs)
-        assert halving.reads_others(pruner, study, frozen) == bool(expected)
+        assert pruners.reads_others(pruner, study, frozen) == bool(expected)
         trial.should_prune()
         after = study.trials[0].system_attrs
         assert {key: after[key] for key in after if key not in before} == expected

@@ -18,8 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.errors import UsageError
 from orchestrator.search.plans.coordinate import CoordinatePlan
-from orchestrator.search.plans.grid import GridPlan
-from orchestrator.search.plans.plan import Configuration, ConfigurationPlan
+from orchestrator.search.plans.plan import Configuration, ConfigurationPlan, GridPlan
 
 SPACE: dict[str, BaseDistribution] = {
     "layers": IntDistribution(1, 2),

@@ -17,7 +17,7 @@ from optuna.distributions import (
 
 from orchestrator.samplers import MixedGP
 from orchestrator.search.encoded_space import EncodedSpace
-from orchestrator.search.prior import Prior
+from orchestrator.search.knowledge import Prior
 
 SPACE: dict[str, BaseDistribution] = {
     "rate": FloatDistribution(1e-5, 1e-1, log=True),

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.samplers import MixedGP
 from orchestrator.search.encoded_space import EncodedSpace
-from orchestrator.search.guide import Guide
+from orchestrator.search.knowledge import Guide
 from orchestrator.search.older_trials import OlderTrials
 
 

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from orchestrator.base.files import home, write_whole
 from orchestrator.errors import StorageError, StorageUnavailable, UsageError
-from orchestrator.search.halving import RungIndex
+from orchestrator.search.pruners import RungIndex
 from orchestrator.storage import connection as connect
 from orchestrator.storage import embedded, worker_storage
 from orchestrator.storage.artifacts import open_artifacts

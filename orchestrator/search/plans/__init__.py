@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from orchestrator.errors import UsageError
 from orchestrator.search.plans.coordinate import CoordinatePlan
-from orchestrator.search.plans.grid import GridPlan
-from orchestrator.search.plans.plan import EnqueuedPlan, Plan
+from orchestrator.search.plans.plan import EnqueuedPlan, GridPlan, Plan
 from orchestrator.search.plans.promotion import PromotionPlan, build_brackets, promotes
 from orchestrator.search.space import IsActive, Space
 from orchestrator.spec.model import StudySpec

@@ -3,7 +3,7 @@
 -- The configurations that the trials of a finite space have drawn: no other trial draws them again.
 CREATE TABLE orch.configuration (
     study_id integer NOT NULL,
-    -- Equal for equal configurations; see orchestrator/search/finite_space.py.
+    -- Equal for equal configurations; see FiniteSpace in orchestrator/search/space.py.
     key text NOT NULL,
     trial_id integer NOT NULL REFERENCES trials ON DELETE CASCADE,
     PRIMARY KEY (study_id, key)
