@@ -117,8 +117,8 @@ def examine_storage(storage: str | None) -> Iterator[Finding]:
         return
     # Nothing depends on this clock, but logs of several machines are read side by side.
     well = abs(skew) <= _MOST_SKEW_SECONDS
-    mend = "" if well else "; set this machine's clock, as with NTP"
-    yield Finding("clock", well, f"{round(skew, 2) + 0.0:+.2f} s from the server's{mend}")
+    fix = "" if well else "; set this machine's clock, as with NTP"
+    yield Finding("clock", well, f"{round(skew, 2) + 0.0:+.2f} s from the server's{fix}")
 
 
 def examine_study(storage: str | None, name: str) -> Iterator[Finding]:
@@ -130,8 +130,8 @@ def examine_study(storage: str | None, name: str) -> Iterator[Finding]:
     except OrchError as error:
         yield Finding("study", False, str(error))
         return
-    mend = f"{different}; install the same, or work with --allow-mismatch"
-    yield Finding("versions", not different, mend if different else f"those of study '{name}'")
+    fix = f"{different}; install the same, or work with --allow-mismatch"
+    yield Finding("versions", not different, fix if different else f"those of study '{name}'")
     if study.data is None:
         yield Finding("data", True, "none is needed")
         return
@@ -149,8 +149,8 @@ def _disk() -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     well = free >= _LEAST_DISK_BYTES
-    mend = "" if well else "; free some, or set ORCH_HOME to a larger disk"
-    return Finding("disk", well, f"{free / 1024**3:.1f} GiB free for {home()}{mend}")
+    fix = "" if well else "; free some, or set ORCH_HOME to a larger disk"
+    return Finding("disk", well, f"{free / 1024**3:.1f} GiB free for {home()}{fix}")
 
 
 def _data(name: str, needed: bool = True) -> Finding:

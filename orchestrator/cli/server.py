@@ -235,7 +235,7 @@ def doctor(
     ] = None,
     storage: o.StorageOption = None,
 ) -> int:
-    """Check storage, clocks, data, TensorFlow, GPUs and disk; each line ok or the mend.
+    """Check storage, clocks, data, TensorFlow, GPUs and disk; each line ok, or how to fix it.
 
     A note is about what only some studies need, as MNIST.
 

@@ -167,7 +167,7 @@ def check_combination(
         checkpoints: a stopped trial can go on.
 
     Raises:
-        UsageError: the reason and the mend.
+        UsageError: the reason, and how to fix it.
     """
     if spec.pruner.metric is not None and spec.pruner.metric not in spec.study.metrics:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -227,7 +227,10 @@ class FiniteSpace:
     @cached_property
     def configurations(self) -> list[dict[str, Any]] | None:
         """All of them; None where they are too many to list."""
-        return list(self._cells({}, list(self._space))) if self._is_listed else None
+        if not self._is_listed:
+            return None
+        values = {name: _values(name, each) for name, each in self._space.items()}
+        return list(configurations(values, self._is_active))
 
     def key(self, params: Mapping[str, Any]) -> str | None:
         """A text that is equal for equal configurations; None for what is not one of the space."""
@@ -249,14 +252,27 @@ class FiniteSpace:
         text = json.dumps(written, sort_keys=True, default=repr)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _cells(self, chosen: dict[str, Any], left: list[str]) -> Iterator[dict[str, Any]]:
+
+def configurations(
+    values: Mapping[str, Sequence[Any]], is_active: IsActive
+) -> Iterator[dict[str, Any]]:
+    """All configurations of finite domains, the last parameter varying fastest.
+
+    Args:
+        values: of each parameter, after those on which its presence depends.
+        is_active: which parameters exist beside the others; the others have no value.
+    """
+
+    def extended(chosen: dict[str, Any], left: Sequence[str]) -> Iterator[dict[str, Any]]:
         if not left:
             yield chosen
-        elif not self._is_active(left[0], chosen):
-            yield from self._cells(chosen, left[1:])
+        elif not is_active(left[0], chosen):
+            yield from extended(chosen, left[1:])
         else:
-            for value in _values(left[0], self._space[left[0]]):
-                yield from self._cells({**chosen, left[0]: value}, left[1:])
+            for value in values[left[0]]:
+                yield from extended({**chosen, left[0]: value}, left[1:])
+
+    return extended({}, list(values))
 
 
 def _values(name: str, each: BaseDistribution) -> list[Any]:

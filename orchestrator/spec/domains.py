@@ -101,7 +101,7 @@ def parse_domain(value: object) -> Domain:
     """The domain that a TOML value writes.
 
     Raises:
-        ValueError: what is wrong with it and the mend, in one line.
+        ValueError: what is wrong with it and how to fix it, in one line.
     """
     if isinstance(value, Domain):
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from orchestrator.errors import UsageError
-from orchestrator.search.space import IsActive, Space, count, size, values_of
+from orchestrator.search.space import IsActive, Space, configurations, count, size, values_of
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.domains import Scalar
 
@@ -100,17 +100,8 @@ class GridPlan(ConfigurationPlan):
             raise _too_many(space)
         values = {name: values_of(name, each) for name, each in space.items()}
 
-        def cells(chosen: Configuration, left: Sequence[str]) -> Iterator[Configuration]:
-            if not left:
-                yield chosen
-            elif not is_active(left[0], chosen):
-                yield from cells(chosen, left[1:])
-            else:
-                for value in values[left[0]]:
-                    yield from cells({**chosen, left[0]: value}, left[1:])
-
         # Not the product of the domains: conditions may leave few of its cells.
-        self._cells = list(islice(cells({}, list(values)), MOST_CELLS + 1))
+        self._cells = list(islice(configurations(values, is_active), MOST_CELLS + 1))
         if len(self._cells) > MOST_CELLS:
             raise _too_many(space)
 
