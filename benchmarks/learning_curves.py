@@ -30,6 +30,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.mnist import smaller
 from orchestrator.base.facts import SECONDS
 
 Array = npt.NDArray[np.float64]
@@ -112,20 +113,8 @@ def _fewer(examples: int | None) -> Iterator[None]:
     if examples is None:
         yield
         return
-    from orchestrator.training.data import load
-
-    data = load("mnist")
     with tempfile.TemporaryDirectory(prefix="orch-curves-") as folder:
-        path = Path(folder) / "mnist.npz"
-        np.savez(
-            path,
-            x_train=data.x_train[:examples],
-            y_train=data.y_train[:examples],
-            x_test=data.x_test,
-            y_test=data.y_test,
-        )
-        os.environ["ORCH_MNIST"] = str(path)
-        load.cache_clear()
+        os.environ["ORCH_MNIST"] = str(smaller(examples, Path(folder)))
         yield
 
 

@@ -19,14 +19,11 @@ import argparse
 import copy
 import heapq
 import json
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +37,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.pruning_problems import MadeUp, Recorded, Training, pruning_problem
+from benchmarks.searches import run_all
 from orchestrator.base.facts import BRACKET, PAUSED, ROUND
 from orchestrator.base.optuna_internals import copy_trial
 from orchestrator.search.auto import AUTO, choose
@@ -93,10 +91,7 @@ def main() -> int:
         for method in options.methods
         for seed in range(options.first_seed, options.first_seed + options.seeds)
     ]
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")  # read when a child process loads NumPy
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        runs = list(_shown(pool.map(run, jobs), len(jobs)))
+    runs = run_all(run, jobs, options.processes)
     result = {
         "seeds": options.seeds,
         "problems": {name: _figures(name, runs, options) for name in options.problems},
@@ -116,14 +111,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="SAMPLER/PRUNER")
     parser.add_argument("--processes", type=int, default=1)
     return parser.parse_args()
-
-
-def _shown(runs: Iterator[Run], total: int) -> Iterator[Run]:
-    for done, each in enumerate(runs, 1):
-        if sys.stderr.isatty():
-            end = "\n" if done == total else ""
-            print(f"\r{done} of {total} searches", end=end, file=sys.stderr, flush=True)
-        yield each
 
 
 def run(job: Job) -> Run:

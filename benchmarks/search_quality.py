@@ -24,11 +24,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +33,7 @@ import optuna
 
 from benchmarks.knowledge import NONE, OLDER, PRIORS, older_trials, with_prior
 from benchmarks.problems import DEVELOPMENT, FUNCTIONS, REPORT, Function, problem, table
+from benchmarks.searches import run_all
 from benchmarks.simulation import Simulation
 from orchestrator.search.cost import COSTS
 from orchestrator.search.samplers import WEIGHING_COSTS
@@ -73,10 +71,7 @@ class Run(NamedTuple):
 def main() -> int:
     options = _options()
     jobs = list(_jobs(options))
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")  # read when a child process loads NumPy
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        runs = list(_shown(pool.map(run, jobs), len(jobs)))
+    runs = run_all(run, jobs, options.processes)
     result = {
         "seeds": options.seeds,
         "tables": _tables(runs, options),
@@ -141,14 +136,6 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
                 for seed in seeds:
                     known = (options.prior, options.warm_start, options.cost)
                     yield Job(name, sampler, seed, workers, options.one_repeat, *known)
-
-
-def _shown(runs: Iterable[Run], total: int) -> Iterator[Run]:
-    for done, each in enumerate(runs, 1):
-        if sys.stderr.isatty():
-            end = "\n" if done == total else ""
-            print(f"\r{done} of {total} studies", end=end, file=sys.stderr, flush=True)
-        yield each
 
 
 def run(job: Job) -> Run:

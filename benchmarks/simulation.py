@@ -82,7 +82,7 @@ class Simulation:
         self.drawing_seconds = 0.0
 
     def run(self, trials: int, seconds: float = np.inf) -> None:
-        """Search until so many trials have finished, or for so long."""
+        """Search until this number of trials has finished, or the time is over."""
         for _ in range(self._workers):
             self._start(0.0)
         while len(self.curve) < trials and self._running[0].end <= seconds:
@@ -91,7 +91,7 @@ class Simulation:
                 self._start(now)
 
     def mean_time(self, trials: int) -> float:
-        """How long the workers need for so many trials of mean length."""
+        """How long the workers need for this number of trials of mean length."""
         return trials * self._trial_seconds / self._workers
 
     def regret_at(self, seconds: float) -> float:

@@ -25,6 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mnist import smaller
+
 LEAST_SPEEDUP = 3.0
 OBJECTIVE = "kt:examples.kerastuner:build_model"
 _LOOK_SECONDS = 0.25
@@ -88,7 +90,7 @@ def _race(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         environment = {**os.environ, "ORCH_HOME": name}
         environment.pop("ORCH_STORAGE", None)
         if options.examples:
-            environment["ORCH_MNIST"] = str(_fewer(options.examples, folder))
+            environment["ORCH_MNIST"] = str(smaller(options.examples, folder))
         theirs = _kerastuner(seed, options, folder, environment)
         target, seconds = max(value for _, value in theirs), theirs[-1][0]
         first = next(at for at, value in theirs if value >= target)
@@ -229,24 +231,6 @@ def _looker(environment: dict[str, str]) -> Any:
             return None
 
     return look
-
-
-def _fewer(examples: int, folder: Path) -> Path:
-    """MNIST with fewer training examples, as a file."""
-    import numpy as np
-
-    from orchestrator.training.data import load
-
-    data = load("mnist")
-    path = folder / "mnist.npz"
-    np.savez(
-        path,
-        x_train=data.x_train[:examples],
-        y_train=data.y_train[:examples],
-        x_test=data.x_test,
-        y_test=data.y_test,
-    )
-    return path
 
 
 def _median(values: list[float]) -> float:
