@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from orchestrator.base.optuna_internals import all_brackets
+from orchestrator.search.blas import one_blas_thread
 from orchestrator.search.cost import COSTS, ExpectedSeconds
 from orchestrator.search.encoded_space import Array, EncodedSpace, code_within, parameter
 from orchestrator.search.gaussian_process import (
@@ -154,9 +155,10 @@ class MixedGP(BaseSampler):
         if self._is_startup(trial.number) or observed.usable < _LEAST_TRIALS:
             row: Array | None = self._startup_row(space, prior, trials, trial.number)
         else:
-            known = _Known(prior, self._guides_for(space, trial.number))
             seconds = None if self._cost is None else partial(ExpectedSeconds, space, trials)
-            row = _best_by_model(space, observed, known, rng, seconds)
+            with one_blas_thread():
+                known = _Known(prior, self._guides_for(space, trial.number))
+                row = _best_by_model(space, observed, known, rng, seconds)
         return space.decode(_unless_seen(row, space, observed.seen, rng))
 
     # What is known before the first trial may be wrong, so every second trial does without.
