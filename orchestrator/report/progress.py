@@ -336,9 +336,9 @@ class _LivePicture(Show):
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
-        for line in (*news, *messages):
+        for line in news:
             self.fold.add(line)
-        messages.clear()
+        say_all(messages, self.fold)
         if look is not None:
             self._live.update(self._picture(look()), refresh=True)
 
@@ -368,9 +368,9 @@ class _NotebookLines(Show):
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
-        for line in (*news, *messages):
+        for line in news:
             self.fold.add(line)
-        messages.clear()
+        say_all(messages, self.fold)
         progress = self._look if look is None else look()
         if progress != self._look:
             self._look = progress
@@ -398,10 +398,9 @@ def is_notebook() -> bool:
 
 
 def say_all(messages: list[str], fold: Fold) -> None:
-    """Say what waits to be said."""
-    for line in messages:
-        fold.add(line)
-    messages.clear()
+    """Say what waits to be said, each line once, though Ctrl-C may come between two."""
+    while messages:
+        fold.add(messages.pop(0))
 
 
 _LOOK_SECONDS = 1.0
