@@ -279,12 +279,16 @@ def test_a_call_started_before_the_new_functions_finishes(server: OldServer) -> 
     url = server.restored(6)
     old = psycopg2.connect(url)
     with old.cursor() as cursor:
-        cursor.execute("SELECT 1")
+        slow = "SELECT pg_sleep(3); SELECT orch.cursor_now(), touched FROM orch.change"
+        call = threading.Thread(target=lambda: cursor.execute(slow))
+        call.start()
+        active = f"SELECT 1 FROM pg_stat_activity WHERE pid = {old.info.backend_pid} AND state = 'active'"
+        while not Database(url).execute(active):
+            pass
         upgrade = threading.Thread(target=lambda: prepare(Database(url)))
         upgrade.start()
-        while _version(url) == 6 and not _has_new_functions(url):
-            pass
-        cursor.execute("SELECT orch.cursor_now(), touched FROM orch.change")
+        call.join()
+        cursor.fetchall()  # raises where the call failed
     old.rollback()
     upgrade.join()
     assert _version(url) == ORCH_VERSION
@@ -296,8 +300,3 @@ def test_a_call_started_before_the_new_functions_finishes(server: OldServer) -> 
 def _version(url: str) -> int:
     [row] = Database(url).execute("SELECT version FROM orch.schema_version")
     return int(row["version"])
-
-
-def _has_new_functions(url: str) -> bool:
-    [row] = Database(url).execute("SELECT to_regproc('orch.finish') IS NOT NULL AS new")
-    return bool(row["new"])
