@@ -287,6 +287,11 @@ class Show:
             messages.append(line)
         self.draw(messages, [], None)
 
+    def _say(self, messages: list[str], news: list[str]) -> None:
+        for line in news:
+            self.fold.add(line)
+        say_all(messages, self.fold)
+
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
@@ -336,9 +341,7 @@ class _LivePicture(Show):
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
-        for line in news:
-            self.fold.add(line)
-        say_all(messages, self.fold)
+        self._say(messages, news)
         if look is not None:
             self._live.update(self._picture(look()), refresh=True)
 
@@ -368,9 +371,7 @@ class _NotebookLines(Show):
     def draw(
         self, messages: list[str], news: list[str], look: Callable[[], Progress] | None
     ) -> None:
-        for line in news:
-            self.fold.add(line)
-        say_all(messages, self.fold)
+        self._say(messages, news)
         progress = self._look if look is None else look()
         if progress != self._look:
             self._look = progress

@@ -346,7 +346,7 @@ def _with_locks(database: Database, work: Callable[[], Result]) -> Result:
     """Do all of ``work`` in a transaction that waits briefly for each lock, until it got them all.
 
     Raises:
-        StorageError: one of them was not to be had, or ``work`` failed.
+        StorageError: a lock stayed taken, or ``work`` failed.
     """
     for attempt in range(_TRIES):
         if attempt:

@@ -275,7 +275,7 @@ def write_array(path: Path, array: Array) -> None:
 
 
 def _open_same(path: Path, array: Array) -> Array | None:
-    """The array of the file; None: there is none, or it is another array, or damaged."""
+    """The array of the file; None where the file is missing, damaged, or of a different array."""
     try:
         found = open_array(path)
     except (OSError, ValueError, EOFError):

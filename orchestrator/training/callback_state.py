@@ -251,7 +251,7 @@ def _encode_part(value: Any, keep: Callable[[Array], str], depth: int) -> Any:
         raise _NotPlain
     parts = [_encode_part(each, keep, depth + 1) for each in kind.parts(value)]
     if kind.name.endswith("set"):
-        parts.sort(key=json.dumps)  # the order of a set is another in each process
+        parts.sort(key=json.dumps)  # the order of a set differs between processes
     return parts if kind is _LIST else {kind.name: parts}
 
 

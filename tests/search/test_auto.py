@@ -67,6 +67,11 @@ def test_a_study_whose_trials_are_pruned_is_the_models_too() -> None:
     assert (choice.sampler, choice.reason) == ("mixed-gp", None)
 
 
+def test_a_study_whose_trials_have_no_number_is_the_models_too() -> None:
+    trials = [_trial(state=TrialState.PRUNED) for _ in range(20)]  # the objective returned NaN
+    assert choose(_spec(), 20, trials).sampler == "mixed-gp"
+
+
 def test_short_trials_are_drawn_by_tpe() -> None:
     trials = [_trial(0.005) for _ in range(20)]
     choice = choose(_spec(), 20, trials)
