@@ -18,7 +18,11 @@ from rich.console import Console
 from rich.text import Text
 
 PICTURE = Path(__file__).parent.parent / "docs" / "run.svg"
-COMMAND = ["run", "quadratic", "--study", "demo", "--trials", "12", "--workers", "1", "--seed", "5"]
+# With TPE: auto chooses by how long trials take, which differs from machine to machine.
+COMMAND = [
+    "run", "quadratic", "--study", "demo", "--trials", "12", "--workers", "1", "--seed", "5",
+    "--sampler", "tpe",
+]  # fmt: skip
 COLUMNS = 84
 # What differs from run to run, with what the picture has in its place. All are of equal length.
 _VARYING = [
