@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from orchestrator.base.extras import require
 from orchestrator.base.files import home
 from orchestrator.base.printed import Printed
-from orchestrator.errors import StorageError
+from orchestrator.errors import NoTables, StorageError
 from orchestrator.storage.database import Database, describe
 from orchestrator.storage.embedded import EmbeddedServer
 from orchestrator.storage.schema import open_database, prepare, storage_url
@@ -30,6 +31,8 @@ __all__ = [
     "stop",
     "upgrade",
 ]
+
+_WAIT_SECONDS = 2.0  # how often tables that do not exist yet are looked for
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,7 @@ def dashboard(
     read_only: bool = False,
     browser: bool = False,
     metrics: str | None = None,
+    wait: bool = False,
 ) -> None:
     """Serve optuna-dashboard until interrupted, on 127.0.0.1 unless ``host`` says otherwise.
 
@@ -280,6 +284,7 @@ def dashboard(
         read_only: refuse whatever could change something.
         browser: open the browser.
         metrics: serve metrics for Prometheus at this ``[HOST:]PORT``; None: nowhere.
+        wait: wait for the tables if there are none yet; the first study brings them.
 
     Raises:
         OrchError: the port is taken, or the file cannot be read.
@@ -289,4 +294,20 @@ def dashboard(
     from orchestrator.serve.dashboard import serve as serve_dashboard
 
     options = DashboardOptions(host, port, browser, password_file, read_only, metrics)
-    serve_dashboard(open_database(storage, create=False, upgrade=False), options)
+    serve_dashboard(_opened_to_read(storage, wait), options)
+
+
+def _opened_to_read(storage: str | None, wait: bool) -> Database:
+    from orchestrator.report.progress import say
+
+    is_told = False
+    while True:
+        try:
+            return open_database(storage, create=False, upgrade=False)
+        except NoTables as error:
+            if not wait:
+                raise
+            if not is_told:
+                say(f"{error}; waits for them")
+                is_told = True
+            time.sleep(_WAIT_SECONDS)

@@ -177,6 +177,9 @@ def dashboard(
         bool, typer.Option("--read-only", help="Refuse whatever could change something.")
     ] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the browser.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the tables; the first study brings them.")
+    ] = False,
     metrics: o.MetricsPortOption = None,
     storage: o.StorageOption = None,
 ) -> None:
@@ -196,6 +199,7 @@ def dashboard(
         read_only=read_only,
         browser=open_browser,
         metrics=metrics,
+        wait=wait,
     )
 
 

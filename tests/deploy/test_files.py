@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -289,28 +292,50 @@ def finished(report: dict[str, Any]) -> int:
     return states["complete"] + states["pruned"]
 
 
-def test_a_worker_that_waits_is_started_before_its_study_and_its_tables(
-    orch: Orch, url: str, name: str
-) -> None:
-    """As compose starts it."""
+@contextmanager
+def _without_tables(orch: Orch, url: str, name: str) -> Iterator[Orch]:
+    """A database of its own, in which nothing is yet."""
     other = f"waits_{name.replace('-', '_')}"
     database = Database(url)
     database.execute(f"CREATE DATABASE {other}")
-    empty = Orch(orch.home, storage=url.replace("/postgres?", f"/{other}?"))
-    worker = subprocess.Popen(
-        empty.command("worker", "later", "--wait"),
-        env=empty.environment, stderr=subprocess.PIPE, text=True,
+    try:
+        yield Orch(orch.home, storage=url.replace("/postgres?", f"/{other}?"))
+    finally:
+        database.execute(f"DROP DATABASE {other} WITH (FORCE)")
+        database.close()
+
+
+@contextmanager
+def _started(orch: Orch, *words: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        orch.command(*words), env=orch.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
     )  # fmt: skip
     try:
-        assert worker.stderr is not None
-        assert "no tables of orch" in (said := worker.stderr.readline()), said
-        assert said.endswith("waits until it is created\n")
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_worker_and_dashboard_that_wait_are_started_before_the_study_and_its_tables(
+    orch: Orch, url: str, name: str
+) -> None:
+    """As compose and Kubernetes start them."""
+    with (
+        _without_tables(orch, url, name) as empty,
+        _started(empty, "worker", "later", "--wait") as worker,
+        _started(empty, "dashboard", "--port", "0", "--wait") as dashboard,
+    ):
+        for process, what in ((worker, "the study"), (dashboard, "them")):
+            assert process.stderr is not None
+            assert "no tables of orch" in (said := process.stderr.readline()), said
+            assert said.endswith(f"waits for {what}\n")
         empty.ok("create", "later", "--objective", "quadratic", "--trials", "2")
         wait_until(lambda: finished(empty.report("later")) == 2, 60)
-    finally:
-        worker.terminate()
-        worker.communicate()
+        assert dashboard.stderr is not None
+        address = re.search(r"http://\S+:\d+", dashboard.stderr.readline())
+        assert address is not None
+        with urllib.request.urlopen(f"{address[0]}/api/studies", timeout=60) as answer:
+            assert b"later" in answer.read()
     assert worker.returncode == 130
-    assert finished(empty.report("later")) == 2
-    database.execute(f"DROP DATABASE {other} WITH (FORCE)")
-    database.close()
