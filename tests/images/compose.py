@@ -164,6 +164,8 @@ def test_the_readme_of_deploy_word_for_word(system: System) -> None:
     for line in start:
         system.machine.ok(line, timeout=900)
 
+    [dashboard] = system.containers("dashboard")
+    assert dashboard["RestartCount"] == 0, "it waited for the first study"
     workers = system.containers("worker")
     assert len(workers) == 4
     for each in workers:
@@ -235,8 +237,15 @@ def _the_page_lists_the_study(system: System) -> None:
         inside.write_text(f'#!/bin/sh\nexec nsenter --net={namespace} {chromium} "$@"\n')
         inside.chmod(0o755)
         address, profile = f"{ADDRESS}/dashboard", Path(folder) / "profile"
+        picture = f"{system.engine.name}-{{}}.png"
         rendered(str(inside), address, profile, "mlp")
-        pictured(str(inside), address, profile, FOLDER / f"{system.engine.name}-dashboard.png")
+        pictured(str(inside), address, profile, FOLDER / picture.format("dashboard"))
+        listing = system.machine.ok(f"curl --silent {ADDRESS}/api/studies")
+        number = re.search(r'"study_id": (\d+), "study_name": "mlp"', listing)
+        assert number is not None, listing
+        address = f"{address}/studies/{number[1]}"
+        rendered(str(inside), f"{address}/trials", profile, "Trial 4")
+        pictured(str(inside), address, profile, FOLDER / picture.format("study"))
 
 
 def _a_dashboard_that_dies_comes_back(system: System) -> None:
