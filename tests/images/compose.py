@@ -171,7 +171,7 @@ def test_the_readme_of_deploy_word_for_word(system: System) -> None:
     for each in workers:
         assert each["Config"]["User"] == "10001" and each["HostConfig"]["ReadonlyRootfs"]
     system.wait(system.answers)
-    system.wait(lambda: system.finished("mlp") == 60, 900)
+    system.wait(lambda: system.finished("mlp") == 60, 1800)
     _no_root_is_written_to(system)
     _the_page_lists_the_study(system)
     _told(
