@@ -249,8 +249,8 @@ class Training:
         try:
             values = fitting.finish(self.fit(model, fitting))
             fitting.detach()
-            if offer is not None and fitting.has_trained:
-                offer(values[0], partial(save_model, model))
+            if offer is not None and (trained := fitting.trained) is not None:
+                offer(values[0], partial(save_model, trained))
             return values
         finally:
             # Keras holds every graph of a process until told otherwise; workers run many trials.
@@ -545,12 +545,18 @@ class KerasObjective(Objective):
             raise OrchError(f"the training {diverged}") from None
         finally:
             fitting.detach()
+        trained = fitting.trained
+        if trained is None:
+            raise OrchError(
+                f"the fit of {type(self).__name__} trains several models of its own, so none of "
+                "them can be saved as the result; train one model in fit, or the one that it is given"
+            )
         fitting.take_best()
         test = rounds.test
         return Refit(
             history=fitting.history,
-            test={} if test is None else evaluate(model, _with_texts(test)),
-            save=partial(save_model, model),
+            test={} if test is None else evaluate(trained, _with_texts(test)),
+            save=partial(save_model, trained),
             examples=None if is_stream(split.x) else examples_of(split.x, "x"),
             validated=split.validation_data is not None,
         )
