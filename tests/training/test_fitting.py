@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -485,3 +487,20 @@ def test_backup_of_another_trial_is_not_restored(tmp_path: Path) -> None:
     trial = Notebook()
     run(fit, trial, epochs=4)
     assert list(trial.reports) == [1, 2, 3, 4]
+
+
+def test_tensorboard_has_a_folder_for_each_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    module = types.ModuleType("watched_data")
+    x, y = np.zeros((12, 8, 8), np.float32), np.arange(12) % 10
+    board = keras.callbacks.TensorBoard(tmp_path)
+    module.data = lambda: {"x": x, "y": y, "validation_data": (x, y), "callbacks": [board]}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "watched_data", module)
+    for number in (3, 4):
+        trial = Notebook()
+        trial.number = number
+        run(None, trial, epochs=1, data="watched_data:data")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["trial-00003", "trial-00004"]

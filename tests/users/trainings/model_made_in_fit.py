@@ -19,7 +19,9 @@ def make_model(inputs, units, rate):
 
 class Late(kt.HyperModel):
     def build(self, hp):
-        return make_model(3, hp.Int("units", 8, 32, step=8), hp.Choice("learning_rate", [1e-2, 1e-3]))
+        return make_model(
+            3, hp.Int("units", 8, 32, step=8), hp.Choice("learning_rate", [1e-2, 1e-3])
+        )
 
     def fit(self, hp, model, x, y, validation_data=None, **kwargs):
         keras.utils.set_random_seed(5)
