@@ -268,6 +268,11 @@ class Fitting:
         progress = self.progress
         given = call.given
         first, epochs = int(given.get("initial_epoch") or 0), given.get("epochs")
+        if phase == 0 and epochs is not None and int(epochs) - first != self.plan.epochs:
+            _log.info(
+                "fit is given epochs=%d by the user's code, so the study's training.epochs = %d "
+                "does not count here", int(epochs), self.plan.epochs,
+            )  # fmt: skip
         epochs = self.plan.epochs if epochs is None else int(epochs)
         resumes = phase == self._ended and progress.trained > 0
         trained = progress.trained if resumes else 0

@@ -69,12 +69,15 @@ def run(fit: Fit | None, trial: Notebook, epochs: int = 3, **settings: Any) -> l
     return objective(trial)
 
 
-def test_fit_may_choose_its_own_number_of_epochs() -> None:
+def test_fit_may_choose_its_own_number_of_epochs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "orch")
+
     def fit(hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
         return model.fit(*args, epochs=2, **kwargs)
 
     trial = Notebook()
     [value] = run(fit, trial, epochs=5)
+    assert "epochs=2 by the user's code, so the study's training.epochs = 5" in caplog.text
     assert list(trial.reports) == [1, 2]
     assert value == trial.reports[2]
 
