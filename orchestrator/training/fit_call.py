@@ -166,7 +166,7 @@ def own_callbacks(callbacks: Any, reporter: Any) -> list[Any]:
     each = list(listed) if isinstance(listed, list | tuple) else [listed]
     kept = [one for one in each if not isinstance(one, keras.callbacks.BackupAndRestore)]
     if len(kept) < len(each):
-        _log.info("BackupAndRestore is left out: orch itself resumes a training that was lost")
+        _log.warning("BackupAndRestore is left out: orch itself resumes a training that was lost")
     return [one for one in kept if one is not reporter]
 
 

@@ -269,7 +269,7 @@ class Fitting:
         given = call.given
         first, epochs = int(given.get("initial_epoch") or 0), given.get("epochs")
         if phase == 0 and epochs is not None and int(epochs) - first != self.plan.epochs:
-            _log.info(
+            _log.warning(
                 "fit is given epochs=%d by the user's code, so the study's training.epochs = %d "
                 "does not count here", int(epochs), self.plan.epochs,
             )  # fmt: skip
