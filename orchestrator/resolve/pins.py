@@ -130,6 +130,9 @@ _PACKAGES = {
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
 }
 _MODULE = "module "  # and its name: a module that the objective imports from beside it
+_DATA_MODULE = (
+    "data module "  # and its name: a module that the data function imports from beside it
+)
 _FILE = "file "  # and its path: a file that a command names
 _OF_COMMANDS = ("orch", "optuna")  # what else it uses is in an environment of its own
 _MOST_NAMED = 4
@@ -143,15 +146,20 @@ def versions() -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def software_of(objective: str) -> dict[str, str]:
+def software_of(objective: str, data: Mapping[str, Any] | None = None) -> dict[str, str]:
     """What a study of this objective pins.
+
+    Args:
+        objective: its reference.
+        data: the facts of the study's data.
 
     Returns:
         The version of each package that is installed; under ``source`` the SHA-256 of the file that
         defines the objective, none where no file does; and under ``module NAME`` that of each
         module of its own package or folder that it imports, itself or through others. What else is
         installed is left to the versions. Line endings make no difference. Of a command, under
-        ``file PATH`` that of each file that it names.
+        ``file PATH`` that of each file that it names. Of a data function that is pinned by its
+        source, under ``data module NAME`` that of each further module that it imports so.
     """
     if is_command(objective):
         files = {_FILE + path: _digest_of_file(path) for path in named_files(objective)}
@@ -160,10 +168,17 @@ def software_of(objective: str) -> dict[str, str]:
     if place is not None and "source" in pins:
         for name, path in modules_beside(place.module, place.folder):
             pins[_MODULE + name] = _digest(path)
+    where = _place_of_data(data)
+    if where is not None:
+        for name, path in modules_beside(where.module, where.folder):
+            if _MODULE + name not in pins:
+                pins[_DATA_MODULE + name] = _digest(path)
     return pins
 
 
-def software_here(objective: str, pinned: Mapping[str, str]) -> dict[str, str]:
+def software_here(
+    objective: str, pinned: Mapping[str, str], data: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """The same of this machine, for what the study has pinned; older studies pin less."""
     if is_command(objective):
         named = [key.removeprefix(_FILE) for key in pinned if key.startswith(_FILE)]
@@ -172,13 +187,12 @@ def software_here(objective: str, pinned: Mapping[str, str]) -> dict[str, str]:
     pins, place = _versions_and_source(objective), _place_of(objective)
     if "source" not in pinned:
         pins.pop("source", None)
-    if place is None:
-        return pins
-    for key in pinned:
-        name = key.removeprefix(_MODULE)
-        path = path_of(name, place.folder) if name != key else None
-        if path is not None:
-            pins[key] = _digest(path)
+    for prefix, where in ((_MODULE, place), (_DATA_MODULE, _place_of_data(data))):
+        for key in pinned:
+            name = key.removeprefix(prefix)
+            path = path_of(name, where.folder) if where is not None and name != key else None
+            if path is not None:
+                pins[key] = _digest(path)
     return pins
 
 
@@ -189,7 +203,7 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
         then, now = pinned.get(name, "none"), here.get(name, "none")
         if then == now:
             continue
-        if name == "source" or name.startswith((_MODULE, _FILE)):
+        if name == "source" or name.startswith((_MODULE, _DATA_MODULE, _FILE)):
             what = "objective's source" if name == "source" else name
             words.append(f"the {what} is {'not to be found here' if now == 'none' else 'another'}")
         else:
@@ -253,6 +267,13 @@ def _place_of(objective: str) -> Reference | None:
         return None
 
 
+def _place_of_data(data: Mapping[str, Any] | None) -> Reference | None:
+    """Where the function is whose source pins the data; None: something else pins them."""
+    if data is None or not str(data.get("pinned_by", "")).startswith("the source of "):
+        return None
+    return Reference.parse(str(data["name"]))
+
+
 def check_data(study: StoredStudy, objective: Objective) -> None:
     """Compare this machine's data with the study's.
 
@@ -313,7 +334,7 @@ def compare_software(database: Database, study: StoredStudy) -> str:
     if row is None:
         return ""  # the study is of an older orch
     pinned = row["software"]
-    return differences(pinned, software_here(study.spec.study.objective, pinned))
+    return differences(pinned, software_here(study.spec.study.objective, pinned, study.data))
 
 
 def check_software(database: Database, study: StoredStudy, allow: bool) -> str:

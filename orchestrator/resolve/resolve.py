@@ -88,7 +88,7 @@ def resolve(spec: StudySpec) -> NewStudy:
     return NewStudy(
         spec,
         is_planned(spec),
-        software_of(spec.study.objective),
+        software_of(spec.study.objective, pinned),
         data=pinned,
         facts=facts_of(spec, objective),
     )

@@ -210,7 +210,7 @@ class Objective(ABC):
         Raises:
             UsageError: that cannot be known.
         """
-        return direction_of(metric) or "minimize"
+        return direction_of(metric) or ("maximize" if metric.endswith("_score") else "minimize")
 
     def is_active(self, name: str, chosen: Mapping[str, Any]) -> bool:
         """Whether a parameter exists beside those that are chosen before it.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import logging
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.training import fast_fit
@@ -90,7 +92,47 @@ def call_fit(fit: Callable[..., Any], leading: Sequence[Any], fitting: Fitting) 
         keywords = {name: each for name, each in keywords.items() if name in taken}
     elif _reads(fit, others, "epochs"):
         keywords.setdefault("epochs", plan.epochs)
-    return fit(*leading, *data[:places], **keywords)
+    with _followed_fits(fitting):
+        return fit(*leading, *data[:places], **keywords)
+
+
+@contextmanager
+def _followed_fits(fitting: Fitting) -> Iterator[None]:
+    """Within the block, a Keras ``fit`` that is given the reporter is part of the training.
+
+    A user's ``fit`` may make its model by any function: it is known by the callbacks it passes on.
+    """
+    import keras
+
+    keras_fit = keras.Model.fit
+    before = vars(keras.Model).get("fit")  # inherited, where nobody has replaced it
+
+    @functools.wraps(keras_fit)
+    def fit(model: Any, *arguments: Any, **keywords: Any) -> Any:
+        is_inner = type(model).fit is not fit  # called by a fit of the model's own class
+        if is_inner or fitting.fits(model) or not _is_told(fitting, model, arguments, keywords):
+            return keras_fit(model, *arguments, **keywords)
+        return fitting.fit(model, *arguments, **keywords)
+
+    keras.Model.fit = fit
+    try:
+        yield
+    finally:
+        if before is None:
+            del keras.Model.fit
+        else:
+            keras.Model.fit = before
+
+
+def _is_told(
+    fitting: Fitting, model: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
+) -> bool:
+    """Whether a call of ``fit`` passes the reporter on."""
+    import keras
+
+    callbacks = FitCall(model, arguments, keywords).given.get("callbacks")
+    listed = getattr(callbacks, "callbacks", callbacks)
+    return any(each is fitting.reporter for each in keras.tree.flatten(listed or []))
 
 
 def _reads(function: Callable[..., Any], keywords: str, name: str) -> bool:
@@ -112,12 +154,20 @@ def _reads(function: Callable[..., Any], keywords: str, name: str) -> bool:
 
 
 def own_callbacks(callbacks: Any, reporter: Any) -> list[Any]:
-    """The user's own callbacks, as a list."""
+    """The user's own callbacks, as a list; without ``BackupAndRestore``, whose work orch does.
+
+    Trials share its folder: each would restore what another one has backed up there.
+    """
+    import keras
+
     if callbacks is None:
         return []
     listed = getattr(callbacks, "callbacks", callbacks)
     each = list(listed) if isinstance(listed, list | tuple) else [listed]
-    return [one for one in each if one is not reporter]
+    kept = [one for one in each if not isinstance(one, keras.callbacks.BackupAndRestore)]
+    if len(kept) < len(each):
+        _log.warning("BackupAndRestore is left out: orch itself resumes a training that was lost")
+    return [one for one in kept if one is not reporter]
 
 
 def with_reporter(given: Any, callbacks: list[Any], reporter: Any) -> Any:

@@ -154,7 +154,11 @@ class Fitting:
 
     def follow(self, model: keras.Model) -> None:
         """Take the place of the ``fit`` of a further model that the user's code makes."""
-        model.fit = functools.wraps(type(model).fit)(functools.partial(self._fit, model))
+        model.fit = functools.wraps(type(model).fit)(functools.partial(self.fit, model))
+
+    def fits(self, model: keras.Model) -> bool:
+        """Whether the ``fit`` of this model is running, as a part of this training."""
+        return self._fits is model
 
     def detach(self) -> None:
         """Give the model its own ``fit`` back."""
@@ -211,9 +215,9 @@ class Fitting:
 
     def take_best(self) -> None:
         """Give the model the weights of its best epoch, where that one counts."""
-        if not self.plan.best or self._model is None:
-            return
-        _assign(self._model, self._best)
+        trained = self.trained
+        if self.plan.best and trained is not None:
+            _assign(trained, self._best)
 
     def finish(self, returned: Any) -> list[float]:
         """The values of the metrics.
@@ -241,14 +245,20 @@ class Fitting:
         return values
 
     @property
-    def has_trained(self) -> bool:
-        """Whether the model is the one that was trained, as far as can be seen."""
+    def trained(self) -> Any:
+        """The model that was trained: that of ``build``, or the only other one.
+
+        None: the user's code trained several, and nobody knows which of them counts.
+        """
         seen = getattr(self.reporter, "_model", None)
-        return seen is None or seen is self._model
+        if seen is None or seen is self._model:
+            return self._model
+        return seen if len(set(map(id, self._models.values()))) == 1 else None
 
     # A call of model.fit
 
-    def _fit(self, model: Any, *arguments: Any, **keywords: Any) -> Any:
+    def fit(self, model: Any, *arguments: Any, **keywords: Any) -> Any:
+        """In place of ``model.fit``, with its arguments; what that returns."""
         call = FitCall(model, arguments, keywords)
         phase, self._phase = self._phase, self._phase + 1
         self._models[phase] = weakref.ref(model)
@@ -258,6 +268,11 @@ class Fitting:
         progress = self.progress
         given = call.given
         first, epochs = int(given.get("initial_epoch") or 0), given.get("epochs")
+        if phase == 0 and epochs is not None and int(epochs) - first != self.plan.epochs:
+            _log.warning(
+                "fit is given epochs=%d by the user's code, so the study's training.epochs = %d "
+                "does not count here", int(epochs), self.plan.epochs,
+            )  # fmt: skip
         epochs = self.plan.epochs if epochs is None else int(epochs)
         resumes = phase == self._ended and progress.trained > 0
         trained = progress.trained if resumes else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import importlib.util
 import json
@@ -191,7 +192,7 @@ class Training:
                 raise optuna.TrialPruned
             trial.checkpoint(epoch, fitting.capture if fitting.can_resume else None)
 
-        split = for_keras(rounds[0])
+        split = _of_trial(rounds[0], trial, 0)
         fitting = Fitting(self.plan, split, (trial.seed, 0), after_epoch, begin, state)
         return self._train(fitting, trial, 0, offer=trial.offer_model)
 
@@ -201,7 +202,9 @@ class Training:
         ended = [list(values) for values in state.pop("rounds", [])]
 
         for index in range(done, len(rounds)):
-            values = self._train_round(for_keras(rounds[index]), index, trial, ended, state)
+            values = self._train_round(
+                _of_trial(rounds[index], trial, index), index, trial, ended, state
+            )
             state = {}
             ended.append(values)
             trial.report(values[self.reported], index + 1)
@@ -249,8 +252,8 @@ class Training:
         try:
             values = fitting.finish(self.fit(model, fitting))
             fitting.detach()
-            if offer is not None and fitting.has_trained:
-                offer(values[0], partial(save_model, model))
+            if offer is not None and (trained := fitting.trained) is not None:
+                offer(values[0], partial(save_model, trained))
             return values
         finally:
             # Keras holds every graph of a process until told otherwise; workers run many trials.
@@ -285,6 +288,21 @@ def for_keras(split: Split) -> Split:
         y=_with_texts(split.y),
         validation_data=_with_texts(split.validation_data),
     )
+
+
+def _of_trial(split: Split, trial: Trial, index: int) -> Split:
+    """The split for Keras, whose ``TensorBoard`` has a folder for each trial and round.
+
+    KerasTuner makes the same of the folder that it is given.
+    """
+    import keras
+
+    split = for_keras(split)
+    callbacks = copy.deepcopy(split.options.get("callbacks"))
+    for each in keras.tree.flatten(callbacks or []):
+        if isinstance(each, keras.callbacks.TensorBoard):
+            each.log_dir = os.path.join(each.log_dir, f"trial-{trial.number:05d}", str(index))
+    return replace(split, options={**split.options, "callbacks": callbacks})
 
 
 def _with_texts(data: Any) -> Any:
@@ -545,12 +563,18 @@ class KerasObjective(Objective):
             raise OrchError(f"the training {diverged}") from None
         finally:
             fitting.detach()
+        trained = fitting.trained
+        if trained is None:
+            raise OrchError(
+                "the objective's fit trains several models of its own, and nothing tells which of "
+                "them is the result; train one in fit, or the one that it is given"
+            )
         fitting.take_best()
         test = rounds.test
         return Refit(
             history=fitting.history,
-            test={} if test is None else evaluate(model, _with_texts(test)),
-            save=partial(save_model, model),
+            test={} if test is None else evaluate(trained, _with_texts(test)),
+            save=partial(save_model, trained),
             examples=None if is_stream(split.x) else examples_of(split.x, "x"),
             validated=split.validation_data is not None,
         )

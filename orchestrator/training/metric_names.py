@@ -23,12 +23,15 @@ _KERAS_LOOP = ("evaluate", "train_step", "test_step", "test_on_batch", "compute_
 
 _SHRINKS = re.compile(
     r"(^|_)(loss|error|mse|mae|mape|msle|rmse|cross_?entropy|divergence|kld?|poisson|hinge"
-    r"|log_?cosh|false_positives|false_negatives|perplexity|parameters)(_|$)"
+    r"|log_?cosh|false_positives|false_negatives|perplexity|brier|crps|parameters)(?=_|$)"
 )
 _GROWS = re.compile(
-    r"(^|_)(acc|accuracy|auc|precision|recall|f1|f_?beta|r2|score|io_?u|cosine_similarity"
-    r"|sensitivity|specificity|true_positives|true_negatives)(_|$)"
+    r"(^|_)(acc|accuracy|auc|precision|recall|f1|f_?beta|r2|io_?u|cosine_similarity|correlation"
+    r"|sensitivity|specificity|true_positives|true_negatives)(?=_|$)"
 )
+_SCORE = re.compile(
+    r"((train|val|test)_)?score"
+)  # some scores of a longer name are better if small
 
 
 def direction_of(metric: str) -> Literal["minimize", "maximize"] | None:
@@ -37,9 +40,19 @@ def direction_of(metric: str) -> Literal["minimize", "maximize"] | None:
     Example:
         direction_of("val_accuracy")  # "maximize"
     """
-    if _SHRINKS.search(metric.lower()):
-        return "minimize"
-    return "maximize" if _GROWS.search(metric.lower()) else None
+    name = metric.lower()
+    if _SCORE.fullmatch(name):
+        return "maximize"
+    # The name of an output stands before that of its metric: val_error_type_accuracy.
+    shrinks, grows = _last_end(_SHRINKS, name), _last_end(_GROWS, name)
+    if shrinks == grows:
+        return None
+    return "minimize" if shrinks > grows else "maximize"
+
+
+def _last_end(words: re.Pattern[str], name: str) -> int:
+    """Where the last of the words ends in the name; -1: there is none."""
+    return max((each.end() for each in words.finditer(name)), default=-1)
 
 
 def direction_of_class(metric: object) -> Literal["minimize", "maximize"] | None:

@@ -89,6 +89,31 @@ def _pinned(objective: str) -> set[str]:
     return {key for key in software_of(objective) if key.startswith("module ")}
 
 
+def test_a_module_that_a_data_function_imports_is_pinned_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    for path, text in {
+        "train.py": "import shared",
+        "shared.py": "",
+        "lab/flow.py": "import windows",
+        "lab/windows.py": "import shared\nSIZE = 10",
+    }.items():
+        (tmp_path / path).write_text(text)
+    data = {"name": "./lab/flow.py:data", "pinned_by": "the source of flow"}
+    pinned = software_of("train:objective", data)
+    assert {key for key in pinned if "module" in key} == {"module shared", "data module windows"}
+    assert differences(pinned, software_here("train:objective", pinned, data)) == ""
+    (tmp_path / "lab" / "windows.py").write_text("SIZE = 20")
+    assert differences(pinned, software_here("train:objective", pinned, data)) == (
+        "the data module windows is another"
+    )
+    # Arrays are compared by themselves.
+    arrays = {**data, "pinned_by": "arrays"}
+    assert "data module windows" not in software_of("train:objective", arrays)
+
+
 def test_local_modules_are_found_transitively_without_running_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,12 @@ def test_the_built_in_objectives_are_known() -> None:
         ("mean_io_u_1", "maximize"),
         ("val_total_loss", "minimize"),
         ("accuracy_loss", "minimize"),
+        ("val_error_type_accuracy", "maximize"),  # of an output called error_type
+        ("val_loss_given_default_auc", "maximize"),
+        ("val_f1_score", "maximize"),
+        ("score", "maximize"),
+        ("val_brier_score", "minimize"),
+        ("score_of_mine", None),
         ("value", None),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import optuna
 import pytest
 from notebook import Notebook
 
-from orchestrator.errors import ObjectiveError, WrongUse
+from orchestrator.errors import ObjectiveError, OrchError, WrongUse
 from orchestrator.training.base import Settings
 from orchestrator.training.builtin.digits import Digits
 from orchestrator.training.keras import load_model, save_model
@@ -67,12 +69,15 @@ def run(fit: Fit | None, trial: Notebook, epochs: int = 3, **settings: Any) -> l
     return objective(trial)
 
 
-def test_fit_may_choose_its_own_number_of_epochs() -> None:
+def test_fit_may_choose_its_own_number_of_epochs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "orch")
+
     def fit(hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
         return model.fit(*args, epochs=2, **kwargs)
 
     trial = Notebook()
     [value] = run(fit, trial, epochs=5)
+    assert "epochs=2 by the user's code, so the study's training.epochs = 5" in caplog.text
     assert list(trial.reports) == [1, 2]
     assert value == trial.reports[2]
 
@@ -406,3 +411,99 @@ def test_model_that_keras_cannot_save_whole_is_kept_by_its_weights(tmp_path: Pat
     loaded = load_model(path, made)
     x = np.random.default_rng(0).random((3, 8, 8), np.float32)
     assert np.allclose(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+
+
+def late(units: int, kept: dict[str, Any] | None = None) -> Fit:
+    """A fit that makes its model by a function of its own, and passes on what it is given."""
+
+    def fit(hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        made = small(units)
+        if kept is not None:
+            kept["model"] = made
+        return made.fit(*args, **kwargs)
+
+    return fit
+
+
+def test_model_that_fit_makes_by_any_function_is_the_trial_s(tmp_path: Path) -> None:
+    made: dict[str, Any] = {}
+    first = Notebook()
+    first.keep_at = 2
+    [value] = run(late(24, made), first, epochs=4)
+    assert list(first.reports) == [1, 2, 3, 4] and first.offered == value
+    retry = Notebook()
+    retry.found = first.kept
+    run(late(24, made), retry, epochs=4)
+    assert list(retry.reports) == [3, 4]
+    assert retry.reports[4] == pytest.approx(first.reports[4], rel=1e-5)
+    import keras
+
+    assert "fit" not in vars(keras.Model), "Keras is as it was"
+
+
+def test_refit_saves_the_model_that_fit_has_trained(tmp_path: Path) -> None:
+    import keras
+
+    made: dict[str, Any] = {}
+    settings = Settings(epochs=2, metrics=("val_accuracy",), data="digits")
+    refit = KerasTunerObjective(hypermodel(late(24, made)), settings).refit(Notebook())
+    refit.save(tmp_path / "model.keras")
+    saved = keras.models.load_model(tmp_path / "model.keras")
+    for ours, theirs in zip(saved.get_weights(), made["model"].get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert refit.test["accuracy"] > 0.8
+
+
+def test_refit_of_a_fit_that_trains_several_models_names_the_reason() -> None:
+    def fit(hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        return [small(units).fit(*args, **kwargs) for units in (8, 16)]
+
+    settings = Settings(epochs=1, metrics=("val_accuracy",), data="digits")
+    objective = KerasTunerObjective(hypermodel(fit), settings)
+    with pytest.raises(OrchError, match="trains several models of its own"):
+        objective.refit(Notebook())
+
+
+def test_fit_that_is_not_given_the_callbacks_is_left_alone() -> None:
+    def fit(hp: Any, model: Any, x: Any, y: Any, validation_data: Any, callbacks: Any) -> Any:
+        small(8).fit(x, y, epochs=3, verbose=0)  # e.g. a teacher
+        return model.fit(x, y, validation_data=validation_data, callbacks=callbacks)
+
+    trial = Notebook()
+    run(fit, trial, epochs=2)
+    assert list(trial.reports) == [1, 2]
+
+
+def test_backup_of_another_trial_is_not_restored(tmp_path: Path) -> None:
+    import keras
+
+    def fit(hp: Any, model: Any, *args: Any, callbacks: Any, **kwargs: Any) -> Any:
+        backup = keras.callbacks.BackupAndRestore(tmp_path)
+        return model.fit(*args, callbacks=[*callbacks, backup], **kwargs)
+
+    class Pruned(Notebook):
+        def should_prune(self) -> bool:
+            return 2 in self.reports
+
+    with pytest.raises(optuna.TrialPruned):
+        run(fit, Pruned(), epochs=4)
+    trial = Notebook()
+    run(fit, trial, epochs=4)
+    assert list(trial.reports) == [1, 2, 3, 4]
+
+
+def test_tensorboard_has_a_folder_for_each_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    module = types.ModuleType("watched_data")
+    x, y = np.zeros((12, 8, 8), np.float32), np.arange(12) % 10
+    board = keras.callbacks.TensorBoard(tmp_path)
+    module.data = lambda: {"x": x, "y": y, "validation_data": (x, y), "callbacks": [board]}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "watched_data", module)
+    for number in (3, 4):
+        trial = Notebook()
+        trial.number = number
+        run(None, trial, epochs=1, data="watched_data:data")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["trial-00003", "trial-00004"]
