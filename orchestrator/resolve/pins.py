@@ -130,9 +130,7 @@ _PACKAGES = {
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
 }
 _MODULE = "module "  # and its name: a module that the objective imports from beside it
-_DATA_MODULE = (
-    "data module "  # and its name: a module that the data function imports from beside it
-)
+_DATA_MODULE = "data module "  # and its name: one that the data function imports from beside it
 _FILE = "file "  # and its path: a file that a command names
 _OF_COMMANDS = ("orch", "optuna")  # what else it uses is in an environment of its own
 _MOST_NAMED = 4

@@ -29,9 +29,8 @@ _GROWS = re.compile(
     r"(^|_)(acc|accuracy|auc|precision|recall|f1|f_?beta|r2|io_?u|cosine_similarity|correlation"
     r"|sensitivity|specificity|true_positives|true_negatives)(?=_|$)"
 )
-_SCORE = re.compile(
-    r"((train|val|test)_)?score"
-)  # some scores of a longer name are better if small
+# Alone: some scores of a longer name are better if small.
+_SCORE = re.compile(r"((train|val|test)_)?score")
 
 
 def direction_of(metric: str) -> Literal["minimize", "maximize"] | None:
