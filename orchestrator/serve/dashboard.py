@@ -38,9 +38,9 @@ from orchestrator.spec.eligibility import constraints_of, may_win, rank
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
 from orchestrator.storage.rdb_storage import make_rdb_storage, open_optuna_storage
-from orchestrator.storage.studies import open_study, read_failed_tails
+from orchestrator.storage.studies import open_study, read_last_lines
 
-# The end of what a failed trial printed. The page shows it as an attribute, but it is stored apart.
+# The end of what a trial printed. The page shows it as an attribute, but it is stored apart.
 _PRINTED = f"{facts.PREFIX}printed"
 _WORDS = {
     facts.WORKER: "worker",
@@ -77,7 +77,7 @@ class ReadableStorage(CachedStorage):
         super().__init__(make_rdb_storage(url))
         self._database = Database(url)
         self._readable: dict[int, tuple[FrozenTrial, dict[str, Any]]] = {}
-        self._printed: dict[int, str] = {}  # what failed trials printed last
+        self._printed: dict[int, str] = {}  # what trials printed last
         self._printed_all: set[int] = set()  # to which nothing more comes
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -108,8 +108,8 @@ class ReadableStorage(CachedStorage):
         return found
 
     def _read_printed(self, study_id: int | None = None, trial_id: int | None = None) -> None:
-        """Read what failed trials printed last, of those that are not known yet."""
-        for each in read_failed_tails(self._database, study_id, trial_id, self._printed_all):
+        """Read what trials printed last, of those that may have printed more."""
+        for each in read_last_lines(self._database, study_id, trial_id, self._printed_all):
             self._readable.pop(each.trial_id, None)
             self._printed[each.trial_id] = each.text
             if each.ended:
