@@ -111,9 +111,7 @@ def summarise(
         make(
             "logs", "What the trials log", partial(_add_logs, database, study, listed, best, drawn)
         )
-        make(
-            "printed", "What trials printed", partial(_add_printed, database, study, listed)
-        )
+        make("printed", "What trials printed", partial(_add_printed, database, study, listed))
     used = samplers_used(spec, trials)
     summary = Summary(
         study=study.name,

@@ -18,7 +18,6 @@ from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
 from orchestrator.storage.studies import IMPORTED, Origin
 
-
 # So many trials are the best ones in tables.
 MOST_BEST = 10
 

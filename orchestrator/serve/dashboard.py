@@ -333,11 +333,40 @@ def _application(url: str) -> Any:
 
     # Its own takes trials of older versions of Optuna, which had no constraints.
     _app.get_pareto_front_trials = feasible_front
-    return optuna_dashboard.wsgi(
-        ReadableStorage(url),
-        # The kept models and pictures, in the artifact view of their trials.
-        artifact_store=PostgresArtifactStore(Database(url), limit_bytes=0),
+    return _with_style(
+        optuna_dashboard.wsgi(
+            ReadableStorage(url),
+            # The kept models and pictures, in the artifact view of their trials.
+            artifact_store=PostgresArtifactStore(Database(url), limit_bytes=0),
+        )
     )
+
+
+# An attribute may have several lines, e.g. what a trial printed. The page would show them as one.
+_STYLE = b"<style>p.MuiTypography-body1{white-space:pre-wrap;overflow-wrap:anywhere}</style>"
+_PAGE = "/dashboard"
+_IF_CHANGED = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH")
+
+
+def _with_style(application: _Application) -> _Application:
+    """Add our style to optuna-dashboard's page."""
+
+    def styled(environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET" or not environ["PATH_INFO"].startswith(_PAGE):
+            return application(environ, start_response)
+        begun: dict[str, Any] = {}
+
+        def begin(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            begun.update(status=status, headers=headers)
+
+        # A browser may have the page of before, without the style.
+        asked = {key: value for key, value in environ.items() if key not in _IF_CHANGED}
+        page = b"".join(application(asked, begin)).replace(b"</head>", _STYLE + b"</head>", 1)
+        others = [each for each in begun["headers"] if each[0].lower() != "content-length"]
+        start_response(begun["status"], [*others, ("Content-Length", str(len(page)))])
+        return [page]
+
+    return styled
 
 
 def _say_where(url: str, made: str | None, metrics: str | None, options: DashboardOptions) -> None:

@@ -58,9 +58,7 @@ def trial_ids(database: Database, study: StoredStudy) -> list[int]:
     return [row["trial_id"] for row in rows]
 
 
-def test_the_json_has_the_last_lines_of_each_trial(
-    database: Database, study: StoredStudy
-) -> None:
+def test_the_json_has_the_last_lines_of_each_trial(database: Database, study: StoredStudy) -> None:
     report = json.loads(render(summarise(database, study, logs="all"), "json"))
     jsonschema.validate(report, json.loads(SCHEMA.read_text()))
     complete, failed, silent = (trial["printed"] for trial in report["trials"])
