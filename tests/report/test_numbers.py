@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from report.studies import Made, store
 
 from orchestrator.base.printed import rounded
@@ -46,6 +46,7 @@ def test_a_number_is_shown_with_significant_digits_and_an_integer_in_full(
 def test_text_with_several_lines_stays_in_one() -> None:
     assert params_line({"text": "x\ny", "rate": 0.5}) == "text=x\\ny rate=0.5"
     assert number("\x1b[31mü") == "\\x1b[31mü"
+    assert describe(CategoricalDistribution(["x\ny", True])) == "x\\ny, true"
 
 
 def test_a_difference_of_integers_is_an_integer() -> None:
