@@ -32,6 +32,7 @@ from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.numbers import duration
 from orchestrator.report.reader import summarise
 from orchestrator.report.section import section
+from orchestrator.report.trial import checkpoints_line
 from orchestrator.serve.metrics import metrics_served
 from orchestrator.spec.choices import domain_of, place_of
 from orchestrator.spec.eligibility import constraints_of, may_win, rank
@@ -47,7 +48,7 @@ _WORDS = {
     facts.SECONDS: "time",
     facts.THREADS: "CPU threads",
     facts.SEED: "seed",
-    facts.RESTARTS: "went on from checkpoint after",
+    facts.RESTARTS: "went on after",
     facts.REASON: "reason",
     facts.LOG: "log",
     _PRINTED: "printed last",
@@ -178,6 +179,8 @@ def readable(attributes: dict[str, Any]) -> dict[str, Any]:
     ours = {word: attributes[key] for key, word in _WORDS.items() if key in attributes}
     if isinstance(ours.get("time"), int | float):
         ours["time"] = duration(ours["time"])
+    if isinstance(ours.get("went on after"), list):
+        ours["went on after"] = checkpoints_line(ours["went on after"])
     return own | {word: value for word, value in ours.items() if value is not None}
 
 

@@ -34,7 +34,7 @@ def study(database: Database, name: str) -> Iterator[StoredStudy]:
         Made("COMPLETE", PARAMS, [0.5], [0.6, 0.5]),
         Made("FAIL", PARAMS, curve=list(range(1, 31)), attributes={
             "orch:reason": "ValueError: <u>why</u>", "orch:retried_as": 2, "orch:attempt": 1,
-            "orch:seed": 7, "orch:restarts": [3], "mine": "my own",
+            "orch:seed": 7, "orch:restarts": [[3, 0], [5, 0]], "mine": "my own",
         }),
         Made("FAIL", PARAMS, attributes={
             "orch:retry_of": 1, "orch:attempt": 2, "orch:log": "its log\x1b[0m", "orch:losses": 1,
@@ -97,6 +97,7 @@ def test_the_dashboard_shows_them_beside_a_trials_attributes(
     complete, failed, silent = storage.get_all_trials(study.study_id)
     assert failed.user_attrs["printed last"].endswith("red\n")
     assert failed.user_attrs["mine"] == "my own"
+    assert failed.user_attrs["went on after"] == "step 3, step 5"
     assert complete.user_attrs["printed last"] == "of a complete one\n"
     assert not {"printed last", "orch:printed"} & silent.user_attrs.keys()
     assert storage.get_trial(failed._trial_id).user_attrs == failed.user_attrs
@@ -123,7 +124,7 @@ def test_one_trial_is_shown_as_plain_text_with_all_that_is_known(
         "29: 29, 30: 30",
         "worker:        lab:1",
         "seed:          7",
-        "went on after: step 3",
+        "went on after: step 3, step 5",
         "attribute mine: my own",
         f"printed (the end of it; all that is kept: orch logs {study.name} 1):",
     ):
