@@ -24,6 +24,13 @@ def clip(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def escaped(text: str) -> str:
+    """The text in one line: with an escape for each character that a terminal does not print."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def columns() -> int:
     """The width of the terminal, or what ``COLUMNS`` says; 80 where there is none."""
     return max(40, shutil.get_terminal_size((80, 24)).columns)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.base.printed import clip, rounded
+from orchestrator.base.printed import clip, escaped, rounded
 
 Array = NDArray[np.float64]
 
@@ -86,9 +86,9 @@ _MOST_DIGITS = 24
 
 
 def number(value: object) -> str:
-    """A figure with the digits that matter; a whole number has all of its own."""
+    """A figure with the digits that matter; a whole number has all of its own; text in one line."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+        return escaped(str(value))
     if abs(value) > sys.float_info.max:  # infinite, or a whole number that no float holds
         return clip(str(value), _MOST_DIGITS)
     return rounded(value, 4 if abs(value) < 0.1 else 5)

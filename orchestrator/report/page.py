@@ -20,9 +20,9 @@ from orchestrator.report.figures.params import by_importance
 from orchestrator.report.figures.search import comparison_figures
 from orchestrator.report.figures.svg import Figure, stylesheet
 from orchestrator.report.listing import confirmed_table
-from orchestrator.report.numbers import counted, duration, number, percent
+from orchestrator.report.numbers import counted, duration, number, percent, values_line
 from orchestrator.report.section import Sections
-from orchestrator.report.summary import Summary, TrialSummary, took_part
+from orchestrator.report.summary import MOST_BEST, Summary, TrialSummary, took_part
 from orchestrator.report.verdict import refit_sentences
 from orchestrator.spec.model import StudySpec
 from orchestrator.storage.url import hide
@@ -69,7 +69,6 @@ def _range(name: str, trials: Sequence[TrialSummary]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + more
 
 
-_MOST_BEST = 10
 _MOST_FAILED = 20
 _NO_TRIALS = '{"metrics":[],"params":[],"maximize":false,"rows":[]}'
 
@@ -88,7 +87,7 @@ def render(summary: Summary) -> str:
         "spec": make("spec", "The specification", partial(_specification, summary)) or "",
         "trials": make("trials", "The table of all trials", partial(_all_trials, summary))
         or _NO_TRIALS,
-        "failed": [trial for trial in summary.trials if trial.printed][-_MOST_FAILED:],
+        "printed": make("printed", "What trials printed", partial(_printed, summary)) or [],
         "points": make("points", "What is under the pointer", partial(points, figures)) or "{}",
     }
     return environment().get_template("report.html.jinja").render(
@@ -194,6 +193,23 @@ def _time_of_import(summary: Summary) -> list[tuple[str, str, str]]:
     return [("time", duration(summary.elapsed_seconds), "from the first start to the last end")]
 
 
+def _printed(summary: Summary) -> list[tuple[str, TrialSummary]]:
+    """The best trials and the newest that failed, with their titles, as far as they printed."""
+    best = [trial for trial in summary.ranked()[:MOST_BEST] if trial.printed]
+    failed = [trial for trial in summary.trials if trial.state == "FAIL" and trial.printed]
+    return [
+        (f"Trial {trial.number}: {_outcome(summary, trial)}", trial)
+        for trial in [*best, *reversed(failed[-_MOST_FAILED:])]
+    ]
+
+
+def _outcome(summary: Summary, trial: TrialSummary) -> str:
+    """A trial's values, or why it failed."""
+    if trial.values is None:
+        return trial.reason or "failed"
+    return values_line(summary.metrics, trial.values)
+
+
 def _best(summary: Summary) -> tuple[list[str], list[list[str]]] | None:
     """The table of the best trials: the words of the head, and a row each."""
     ranked = summary.ranked()
@@ -211,7 +227,7 @@ def _best(summary: Summary) -> tuple[list[str], list[list[str]]] | None:
             "-" if trial.seconds is None else f"{trial.seconds:.1f}",
             *(number(trial.params[name]) if name in trial.params else "-" for name in shown),
         ]
-        for trial in ranked[:_MOST_BEST]
+        for trial in ranked[:MOST_BEST]
     ]
 
 

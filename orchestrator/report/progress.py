@@ -189,13 +189,13 @@ class ProgressReader:
         return f"trial {row['number']} {row['state']}{value}{reason}{self._of_log(row)}"
 
     def _of_log(self, row: Row) -> str:
-        """Where the whole traceback is, with the first failure alone: all have one."""
+        """How to read its traceback or output, with the first failure alone: all have one."""
         # Of a worker that was lost, nothing is known.
         known = row["state"] == "FAIL" and row["reason"] and "lost: " not in row["reason"]
         if not known or self._told_of_log:
             return ""
         self._told_of_log = True
-        return "; its traceback, or what it wrote last, is its attribute 'log' in: orch dashboard"
+        return f"; what it printed last: orch show {self._study.name} --trial {row['number']}"
 
     def _best_of_metrics(self) -> list[tuple[int, float]]:
         if len(self._study.spec.study.metrics) == 1:

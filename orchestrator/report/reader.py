@@ -20,12 +20,14 @@ from orchestrator.report.importance import ImportanceClaim, Importances, assess
 from orchestrator.report.pruning import EpochCounter, Epochs, Ladder, Rung
 from orchestrator.report.section import Sections, section
 from orchestrator.report.summary import (
+    MOST_BEST,
     Best,
     States,
     Summary,
     TrialSummary,
     WorkerSummary,
     best_over_time,
+    ranked,
 )
 from orchestrator.report.verdict import verdict
 from orchestrator.report.winner import (
@@ -50,7 +52,7 @@ from orchestrator.storage.studies import (
     is_retried,
     origin_of,
     ranking,
-    read_failed_tails,
+    read_last_lines,
     read_logs,
 )
 
@@ -74,7 +76,7 @@ def summarise(
         study: the study; it may be running.
         thorough: with the importances by fANOVA, whether a claim depends on them or not.
         logs: which trials' logs are read; those of thousands take seconds. ``"drawn"`` are those
-            that the page draws. With any of them, what failed trials printed last.
+            that the page draws. With any of them, what trials printed last.
 
     Raises:
         StorageError: the database is out of reach.
@@ -109,9 +111,7 @@ def summarise(
         make(
             "logs", "What the trials log", partial(_add_logs, database, study, listed, best, drawn)
         )
-        make(
-            "printed", "What failed trials printed", partial(_add_printed, database, study, listed)
-        )
+        make("printed", "What trials printed", partial(_add_printed, database, study, listed))
     used = samplers_used(spec, trials)
     summary = Summary(
         study=study.name,
@@ -315,9 +315,12 @@ def _add_logs(
 
 
 def _add_printed(database: Database, study: StoredStudy, trials: list[TrialSummary]) -> None:
-    tails = {each.number: each.text for each in read_failed_tails(database, study.study_id)}
+    maximize = study.spec.study.directions[0] == "maximize"
+    best = [trial.number for trial in ranked(trials, maximize)[:MOST_BEST]]
+    found = read_last_lines(database, study.study_id, numbers=best)
+    lines = {each.number: each.text for each in found}
     for trial in trials:
-        trial.printed = tails.get(trial.number)
+        trial.printed = lines.get(trial.number)
 
 
 def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from orchestrator.search.auto import Used
 from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
 from orchestrator.storage.studies import IMPORTED, Origin
+
+# So many trials are the best ones in tables.
+MOST_BEST = 10
 
 
 class States(BaseModel):
@@ -77,8 +80,8 @@ class TrialSummary(BaseModel):
         feasible: whether it keeps the study's constraints; None where there are none.
         started_seconds: when it started, counted from the study's first start; None: not yet.
         ended_seconds: when it ended, counted likewise; None: not yet.
-        printed: the last lines that it printed, where it failed; None: it did not, or printed
-            nothing. Of many, the newest failed trials have them.
+        printed: the last lines that it printed; None: it printed nothing. Of many trials, the best
+            ones, the newest that failed and the newest others have them.
     """
 
     number: int
@@ -276,8 +279,7 @@ class Summary(BaseModel, Printed):
 
     def ranked(self) -> list[TrialSummary]:
         """The complete, feasible trials by the first metric, the best first."""
-        able = [trial for trial in self.trials if trial.may_win]
-        return sorted(able, key=lambda trial: (rank(trial.value, self.maximize), trial.number))
+        return ranked(self.trials, self.maximize)
 
     @property
     def confirms_another(self) -> bool:
@@ -318,6 +320,12 @@ class Summary(BaseModel, Printed):
         """What a table of the best has: the parameters that varied, or all where none did."""
         ranked = self.ranked()
         return self.varied_params() or (list(ranked[0].params) if ranked else [])
+
+
+def ranked(trials: Iterable[TrialSummary], maximize: bool) -> list[TrialSummary]:
+    """The complete, feasible trials by the first metric, the best first."""
+    able = [trial for trial in trials if trial.may_win]
+    return sorted(able, key=lambda trial: (rank(trial.value, maximize), trial.number))
 
 
 def best_over_time(trials: Sequence[TrialSummary], maximize: bool) -> list[Improvement]:

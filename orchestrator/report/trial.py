@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from textwrap import indent
 from typing import Any
@@ -98,11 +98,17 @@ def _run(trial: FrozenTrial, place: Row) -> Iterator[tuple[str, str]]:
     if facts.SEED in known:
         yield "seed", str(known[facts.SEED])
     if known.get(facts.RESTARTS):
-        yield "went on after", ", ".join(f"step {step}" for step in known[facts.RESTARTS])
+        yield "went on after", checkpoints_line(known[facts.RESTARTS])
     if place.get("checkpoint") is not None:
         yield "checkpoint", f"after step {place['checkpoint']}"
     if place.get("has_model"):
         yield "model", "kept"
+
+
+def checkpoints_line(restarts: Sequence[object]) -> str:
+    """After which steps the checkpoints were from which a trial went on."""
+    steps = (each[0] if isinstance(each, list) and each else each for each in restarts)
+    return ", ".join(f"step {step}" for step in steps)
 
 
 def _reported(values: Mapping[int, float]) -> str:

@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 
 from orchestrator.base.files import home
+from orchestrator.base.printed import escaped
 from orchestrator.errors import StudyFailed, UsageError
 from orchestrator.search.conditional import can_exist, check_conditions
 from orchestrator.search.space import Space, distribution, merge, reachable, values_of
@@ -208,14 +209,7 @@ def check_consent(spec: StudySpec, allow: bool = False) -> None:
     name = spec.study.name
     raise StudyFailed(
         f"study '{name}' runs a command that you have not given on this machine; if you trust it, "
-        f"add --allow-command: {_escaped(spec.study.objective.removeprefix('command:'))}"
-    )
-
-
-def _escaped(text: str) -> str:
-    """The text with an escape for each character that a terminal would not simply print."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        f"add --allow-command: {escaped(spec.study.objective.removeprefix('command:'))}"
     )
 
 

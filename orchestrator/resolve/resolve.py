@@ -171,7 +171,7 @@ def check_combination(
     """
     if spec.pruner.metric is not None and spec.pruner.metric not in spec.study.metrics:
         raise UsageError(
-            f"unknown metric pruner.metric '{spec.pruner.metric}'; "
+            f"unknown pruner.metric '{spec.pruner.metric}'; "
             f"{nearest(spec.pruner.metric, spec.study.metrics)}"
         )
     if len(spec.study.metrics) > 1:

@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from orchestrator.base.optuna_internals import contains
-from orchestrator.base.printed import rounded
+from orchestrator.base.printed import escaped, rounded
 from orchestrator.errors import UsageError, nearest
 from orchestrator.spec.choices import internal, place_of
 from orchestrator.spec.domains import (
@@ -197,12 +197,17 @@ def _some_values(name: str, each: BaseDistribution) -> list[Any]:
 def describe(each: BaseDistribution) -> str:
     """A distribution in words: ``32 to 512, step 32``."""
     if isinstance(each, CategoricalDistribution):
-        return ", ".join(map(str, each.choices)) + (" (fixed)" if each.single() else "")
+        return ", ".join(map(_as_written, each.choices)) + (" (fixed)" if each.single() else "")
     assert isinstance(each, IntDistribution | FloatDistribution)
     if each.single():
         return f"{_shown(each.low)} (fixed)"
     step = "" if each.step in (None, 1) else f", step {_shown(each.step)}"
     return f"{_shown(each.low)} to {_shown(each.high)}{step}{', log' if each.log else ''}"
+
+
+def _as_written(choice: object) -> str:
+    """A choice in one line; true and false as TOML and a command have them."""
+    return str(choice).lower() if isinstance(choice, bool) else escaped(str(choice))
 
 
 def _shown(value: float) -> str:

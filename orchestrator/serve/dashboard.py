@@ -32,22 +32,23 @@ from orchestrator.errors import OrchError, UsageError
 from orchestrator.report.numbers import duration
 from orchestrator.report.reader import summarise
 from orchestrator.report.section import section
+from orchestrator.report.trial import checkpoints_line
 from orchestrator.serve.metrics import metrics_served
 from orchestrator.spec.choices import domain_of, place_of
 from orchestrator.spec.eligibility import constraints_of, may_win, rank
 from orchestrator.storage.artifacts import PostgresArtifactStore
 from orchestrator.storage.database import Database
 from orchestrator.storage.rdb_storage import make_rdb_storage, open_optuna_storage
-from orchestrator.storage.studies import open_study, read_failed_tails
+from orchestrator.storage.studies import open_study, read_last_lines
 
-# The end of what a failed trial printed. The page shows it as an attribute, but it is stored apart.
+# The end of what a trial printed. The page shows it as an attribute, but it is stored apart.
 _PRINTED = f"{facts.PREFIX}printed"
 _WORDS = {
     facts.WORKER: "worker",
     facts.SECONDS: "time",
     facts.THREADS: "CPU threads",
     facts.SEED: "seed",
-    facts.RESTARTS: "went on from checkpoint after",
+    facts.RESTARTS: "went on after",
     facts.REASON: "reason",
     facts.LOG: "log",
     _PRINTED: "printed last",
@@ -77,7 +78,7 @@ class ReadableStorage(CachedStorage):
         super().__init__(make_rdb_storage(url))
         self._database = Database(url)
         self._readable: dict[int, tuple[FrozenTrial, dict[str, Any]]] = {}
-        self._printed: dict[int, str] = {}  # what failed trials printed last
+        self._printed: dict[int, str] = {}  # what trials printed last
         self._printed_all: set[int] = set()  # to which nothing more comes
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -108,8 +109,8 @@ class ReadableStorage(CachedStorage):
         return found
 
     def _read_printed(self, study_id: int | None = None, trial_id: int | None = None) -> None:
-        """Read what failed trials printed last, of those that are not known yet."""
-        for each in read_failed_tails(self._database, study_id, trial_id, self._printed_all):
+        """Read what trials printed last, of those that may have printed more."""
+        for each in read_last_lines(self._database, study_id, trial_id, self._printed_all):
             self._readable.pop(each.trial_id, None)
             self._printed[each.trial_id] = each.text
             if each.ended:
@@ -178,6 +179,8 @@ def readable(attributes: dict[str, Any]) -> dict[str, Any]:
     ours = {word: attributes[key] for key, word in _WORDS.items() if key in attributes}
     if isinstance(ours.get("time"), int | float):
         ours["time"] = duration(ours["time"])
+    if isinstance(ours.get("went on after"), list):
+        ours["went on after"] = checkpoints_line(ours["went on after"])
     return own | {word: value for word, value in ours.items() if value is not None}
 
 
@@ -333,11 +336,40 @@ def _application(url: str) -> Any:
 
     # Its own takes trials of older versions of Optuna, which had no constraints.
     _app.get_pareto_front_trials = feasible_front
-    return optuna_dashboard.wsgi(
-        ReadableStorage(url),
-        # The kept models and pictures, in the artifact view of their trials.
-        artifact_store=PostgresArtifactStore(Database(url), limit_bytes=0),
+    return _with_style(
+        optuna_dashboard.wsgi(
+            ReadableStorage(url),
+            # The kept models and pictures, in the artifact view of their trials.
+            artifact_store=PostgresArtifactStore(Database(url), limit_bytes=0),
+        )
     )
+
+
+# An attribute may have several lines, e.g. what a trial printed. The page would show them as one.
+_STYLE = b"<style>p.MuiTypography-body1{white-space:pre-wrap;overflow-wrap:anywhere}</style>"
+_PAGE = "/dashboard"
+_IF_CHANGED = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH")
+
+
+def _with_style(application: _Application) -> _Application:
+    """Add our style to optuna-dashboard's page."""
+
+    def styled(environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET" or not environ["PATH_INFO"].startswith(_PAGE):
+            return application(environ, start_response)
+        begun: dict[str, Any] = {}
+
+        def begin(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            begun.update(status=status, headers=headers)
+
+        # A browser may have the page of before, without the style.
+        asked = {key: value for key, value in environ.items() if key not in _IF_CHANGED}
+        page = b"".join(application(asked, begin)).replace(b"</head>", _STYLE + b"</head>", 1)
+        others = [each for each in begun["headers"] if each[0].lower() != "content-length"]
+        start_response(begun["status"], [*others, ("Content-Length", str(len(page)))])
+        return [page]
+
+    return styled
 
 
 def _say_where(url: str, made: str | None, metrics: str | None, options: DashboardOptions) -> None:

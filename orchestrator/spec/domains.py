@@ -313,7 +313,7 @@ class Conditions:
     def _refuse_circle(self, name: str, path: tuple[str, ...]) -> None:
         if name in path:
             circle = " -> ".join((*path[path.index(name) :], name))
-            raise ValueError(f"{name} depends on itself ({circle}); leave one when out")
+            raise ValueError(f"{name} depends on itself ({circle}); remove one of these conditions")
         for parent in self.parents(name):
             self._refuse_circle(parent, (*path, name))
 

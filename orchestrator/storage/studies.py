@@ -25,7 +25,7 @@ from orchestrator.storage.storable import LARGEST_STEP
 
 LARGEST_OUTPUT = 64 * 1024  # bytes that are kept of a lease
 TAIL = 2 * 1024  # characters of it that reports and the dashboard show
-_MOST_FAILED = 100
+_MOST_LAST_LINES = 100  # trials
 
 
 @dataclass(frozen=True)
@@ -346,8 +346,8 @@ def read_output(database: Database, trial_id: int) -> list[Output]:
     ]
 
 
-class FailedTail(NamedTuple):
-    """The last lines that a failed trial printed, by its id and its number."""
+class LastLines(NamedTuple):
+    """The last lines that a trial printed, by its id and its number."""
 
     trial_id: int
     number: int
@@ -355,32 +355,37 @@ class FailedTail(NamedTuple):
     ended: bool  # nothing more comes
 
 
-def read_failed_tails(
+def read_last_lines(
     database: Database,
     study_id: int | None = None,
     trial_id: int | None = None,
     known: Collection[int] = (),
-) -> list[FailedTail]:
-    """The last lines that failed trials printed, the newest trial first; at most of a hundred.
+    numbers: Collection[int] = (),
+) -> list[LastLines]:
+    """The last lines that trials printed, the newest trial first.
+
+    Of a study, those of the newest hundred that failed and of the newest hundred others.
 
     Args:
         database: where they are.
         study_id: of this study's trials.
         trial_id: or of this one.
-        known: trials that are left out.
+        known: the ids of trials that are left out.
+        numbers: of the study's trials that are read as well.
 
     Raises:
         StorageError: the database is out of reach.
     """
     rows = database.rows(
-        "output_of_failed",
+        "last_outputs",
         study_id=study_id,
         trial_id=trial_id,
         known=list(known),
-        most=_MOST_FAILED,
+        numbers=list(numbers),
+        most=_MOST_LAST_LINES,
     )
     return [
-        FailedTail(row["trial_id"], row["number"], tail(expanded(row["body"])), row["ended"])
+        LastLines(row["trial_id"], row["number"], tail(expanded(row["body"])), row["ended"])
         for row in rows
     ]
 

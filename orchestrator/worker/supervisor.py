@@ -356,7 +356,9 @@ class Supervisor:
         self._owe(slot, process, code, reason)
         self._settle()
         if code not in _FINAL_CODES:
-            self._start_again(slot, code)
+            # What the supervisor has ended was not ended by want of memory.
+            how = "was ended with its trial" if process.doom else describe_exit(code)
+            self._start_again(slot, how)
 
     def _owe(self, slot: _Slot, process: WorkerProcess, code: int, reason: str | None) -> None:
         """Note what a process that has ended may have held; it goes last, should we be stopped."""
@@ -365,18 +367,16 @@ class Supervisor:
         slot.process = None
         process.remove_log()
 
-    def _start_again(self, slot: _Slot, code: int) -> None:
+    def _start_again(self, slot: _Slot, how: str) -> None:
         if slot.fruitless >= _MOST_CRASHES:
             slot.exit_code = 1
-            self.messages.append(f"a worker process {describe_exit(code)} again; given up")
+            self.messages.append(f"a worker process {how} again; given up")
             return
         if not slot.fruitless:
             slot.backoff.reset()  # it died with its trial, which ended that: the next need not wait
         wait = slot.backoff.next_seconds()
         slot.start_at = time.monotonic() + wait
-        self.messages.append(
-            f"a worker process {describe_exit(code)}; another starts in {wait:.0f} s"
-        )
+        self.messages.append(f"a worker process {how}; another starts in {wait:.0f} s")
 
     def _say_last_words(self, process: WorkerProcess, code: int) -> None:
         log = process.last_lines()
@@ -405,7 +405,7 @@ class Supervisor:
             if debt.slot.ending:
                 debt.slot.ending = False
                 if held:
-                    self._start_again(debt.slot, debt.code)
+                    self._start_again(debt.slot, describe_exit(debt.code))
                 else:
                     debt.slot.exit_code = debt.code
 

@@ -33,9 +33,11 @@ def dashboard(orch: Orch) -> Iterator[str]:
     assert server.stderr is not None
     found = re.search(r"http://127\.0\.0\.1:\d+/", server.stderr.readline())
     assert found is not None
-    yield found[0]
-    server.send_signal(signal.SIGINT)
-    server.wait(timeout=20)
+    try:
+        yield found[0]
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=20)
 
 
 @pytest.fixture
@@ -70,6 +72,7 @@ def digits(orch: Orch, name: str, url: str, tmp_path: Path) -> int:
         trial = study.ask()
         trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
         trial.report(0.1, 1)
+        trial.set_user_attr("mine", "first line\nsecond line")
         trial.set_constraint("memory", 1.0)
         study.tell(trial, state=state)
     orch.ok("predict", name, "--count", "4", "--out", str(tmp_path / "digits.png"))
@@ -86,7 +89,7 @@ def test_every_dashboard_page_of_a_digits_study_opens_without_an_error(
         "/analytics": "Contour",
         "/trials": "Trial 3",
         f"/trials?numbers={best}": "model.keras",
-        "/trials?numbers=2": "Trial 2",
+        "/trials?numbers=2": "mine first line\nsecond line",
         "/trials?numbers=3": "Trial 3",
         "/smartSelection": "Trial",
         "/note": "My plan",

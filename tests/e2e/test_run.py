@@ -122,8 +122,10 @@ def test_failures_in_a_row_end_the_study_with_exit_code_1(orch: Orch, name: str)
     lines = ended.stderr.splitlines()
     assert lines[-1].startswith("orch: study"), "after the trials that it is about"
     assert lines.count(lines[-1]) == 1, "once, though both workers end of it"
-    told = [line for line in lines if "attribute 'log' in: orch dashboard" in line]
+    told = [line for line in lines if "what it printed last: orch show" in line]
     assert len(told) == 1 and "FAIL" in told[0]
+    shown = orch.ok(*told[0].rpartition("orch ")[2].split(";")[0].split())
+    assert "ValueError: no such layer" in shown and "Traceback" in shown
     states = orch.report(name)["states"]
     assert states["failed"] >= 3 and states["waiting"] + states["running"] <= 1
     assert "failed" in orch.ok("list")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from report.studies import Made, store
 
 from orchestrator.base.printed import rounded
 from orchestrator.report.compare import compare
 from orchestrator.report.figures.svg import Linear, short
 from orchestrator.report.listing import best_page, space_of_study, space_page
-from orchestrator.report.numbers import number
+from orchestrator.report.numbers import number, params_line
 from orchestrator.report.progress import ProgressReader
 from orchestrator.report.pruning import EpochCounter
 from orchestrator.report.reader import summarise
@@ -41,6 +41,12 @@ def test_a_number_is_shown_with_significant_digits_and_an_integer_in_full(
     value: float, shown: str
 ) -> None:
     assert number(value) == shown
+
+
+def test_text_with_several_lines_stays_in_one() -> None:
+    assert params_line({"text": "x\ny", "rate": 0.5}) == "text=x\\ny rate=0.5"
+    assert number("\x1b[31mü") == "\\x1b[31mü"
+    assert describe(CategoricalDistribution(["x\ny", True])) == "x\\ny, true"
 
 
 def test_a_difference_of_integers_is_an_integer() -> None:

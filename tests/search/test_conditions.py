@@ -105,7 +105,7 @@ def test_the_space_is_drawn_as_a_tree_with_its_size() -> None:
     assert [re.sub(r"(?<=\S)  +", " | ", line.rstrip()) for line in page.splitlines()[:6]] == [
         "parameter | domain | values | exists where",
         "optimizer | sgd, rmsprop, adam | 3",
-        "  nesterov | True, False | 2 | optimizer is sgd",
+        "  nesterov | true, false | 2 | optimizer is sgd",
         "    damping | 1 to 5 | 5 | nesterov is true and optimizer is sgd or adam",
         "  momentum | 0 to 0.8, step 0.4 | 3 | optimizer is sgd or rmsprop",
         "dropout | 0.5 (fixed) | 1",

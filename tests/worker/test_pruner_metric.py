@@ -93,7 +93,7 @@ def test_without_a_metric_nothing_is_pruned(place: Workplace, function: SetFunct
     [
         ({"name": "hyperband"}, "cannot be pruned: no epoch is better in all of them; use --pruner "
          "none, or name the one to prune by, e.g. --set pruner.metric=size"),
-        ({"metric": "acuracy"}, "unknown metric pruner.metric 'acuracy'; did you mean 'accuracy'?"),
+        ({"metric": "acuracy"}, "unknown pruner.metric 'acuracy'; did you mean 'accuracy'?"),
         ({"metric": "accuracy", "promote": True}, "pruner.promote ranks whole trials by one value"),
         ({"name": "wilcoxon", "metric": "accuracy"}, "wilcoxon compares whole trials by one value"),
     ],

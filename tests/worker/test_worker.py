@@ -82,7 +82,7 @@ def test_an_invalid_result_is_a_failed_attempt_with_its_reason(
 
     function(run)
     place.create("hooked:plain")
-    with pytest.raises(StudyFailed, match=r"failed: 1 configurations in a row failed"):
+    with pytest.raises(StudyFailed, match=r"failed: 1 configuration failed: "):
         place.worker().run()
     trial = place.only()
     assert trial.state == TrialState.FAIL

@@ -53,7 +53,10 @@ BEGIN
     UPDATE orch.study SET failures_in_row = failures_in_row + 1 WHERE study_id = v_study;
     UPDATE orch.study
     SET state = 'failed',
-        reason = format('%s configurations in a row failed; the last: %s', failures_in_row, p_reason)
+        reason = CASE failures_in_row
+            WHEN 1 THEN format('1 configuration failed: %s', p_reason)
+            ELSE format('%s configurations in a row failed; the last: %s', failures_in_row, p_reason)
+        END
     WHERE study_id = v_study AND state <> 'failed'
       AND failures_in_row >= orch.setting(v_study, 'max_failures');
 END

@@ -4,15 +4,28 @@
 SELECT worker_id::text, lease, lines, ended, body FROM orch.output
 WHERE trial_id = %(trial_id)s ORDER BY began_at
 
--- output_of_failed --
--- The newest lease's of each failed trial; of a whole study the newest trials, or of one trial.
-SELECT t.trial_id, t.number, o.body, o.ended
-FROM trials t CROSS JOIN LATERAL (
-    SELECT body, ended FROM orch.output WHERE trial_id = t.trial_id ORDER BY began_at DESC LIMIT 1
+-- last_outputs --
+-- The newest lease's of one trial; or, of a study, those of the newest trials that failed, of the
+-- newest others, and of these numbers.
+WITH with_output AS (
+    SELECT trial_id, number, state = 'FAIL' AS failed FROM trials t
+    WHERE study_id = %(study_id)s
+      AND EXISTS (SELECT FROM orch.output o WHERE o.trial_id = t.trial_id)
+), chosen AS (
+    SELECT trial_id, number FROM trials WHERE trial_id = %(trial_id)s
+    UNION
+    (SELECT trial_id, number FROM with_output WHERE failed ORDER BY number DESC LIMIT %(most)s)
+    UNION
+    (SELECT trial_id, number FROM with_output WHERE NOT failed ORDER BY number DESC LIMIT %(most)s)
+    UNION
+    SELECT trial_id, number FROM with_output WHERE number = ANY (%(numbers)s::integer[])
+)
+SELECT c.trial_id, c.number, o.body, o.ended
+FROM chosen c CROSS JOIN LATERAL (
+    SELECT body, ended FROM orch.output WHERE trial_id = c.trial_id ORDER BY began_at DESC LIMIT 1
 ) AS o
-WHERE t.state = 'FAIL' AND (t.study_id = %(study_id)s OR t.trial_id = %(trial_id)s)
-  AND t.trial_id <> ALL (%(known)s::integer[])
-ORDER BY t.number DESC LIMIT %(most)s
+WHERE c.trial_id <> ALL (%(known)s::integer[])
+ORDER BY c.number DESC
 
 -- end_of_trial --
 -- ended_seconds: how long ago it ended; NULL: it may still print.
