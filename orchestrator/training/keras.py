@@ -200,6 +200,7 @@ class Training:
         trial.steps = len(rounds)
         done, state = trial.restore() or (0, {})
         ended = [list(values) for values in state.pop("rounds", [])]
+        state.pop("epoch", None)
 
         for index in range(done, len(rounds)):
             values = self._train_round(
@@ -225,8 +226,11 @@ class Training:
             # A round is one step: what its last epoch logged stays.
             trial.log(logs, len(ended) + 1)
             # A round takes its time: it resumes elsewhere from its last epoch, too.
-            capture = (lambda: _rounds(ended) | fitting.capture()) if fitting.can_resume else None
-            trial.checkpoint(len(ended), capture)
+            trial.checkpoint(len(ended), partial(capture, epoch) if fitting.can_resume else None)
+
+        def capture(epoch: int) -> dict[str, Array]:
+            # The epoch tells the checkpoints of a round apart: a replay resumes from the same one.
+            return {"epoch": np.array(epoch)} | _rounds(ended) | fitting.capture()
 
         seeds = trial.seed, index
         fitting = Fitting(self.plan, split, seeds, after_epoch, lambda steps: None, state)

@@ -18,6 +18,7 @@ from orchestrator.training.base import Settings
 from orchestrator.training.builtin.digits import Digits
 from orchestrator.training.keras import load_model, save_model
 from orchestrator.training.keras_tuner import KerasTunerObjective
+from orchestrator.worker.checkpoints import place
 
 Fit = Callable[..., Any]
 
@@ -358,6 +359,17 @@ def test_each_fold_is_a_step_with_the_logs_of_its_last_epoch() -> None:
     for fold, value in trial.reports.items():
         assert trial.logs[fold]["val_accuracy"] == value
         assert trial.logs[fold]["learning_rate"] == pytest.approx(0.01)
+
+
+def test_checkpoint_within_a_fold_names_its_epoch_and_resumes_there() -> None:
+    trial = Notebook()
+    trial.keep_at = 1
+    values = run(None, trial, epochs=3, folds=2)
+    assert trial.kept is not None and place(*trial.kept) == [1, 3]
+    again = Notebook()
+    again.found = trial.kept
+    assert run(None, again, epochs=3, folds=2) == pytest.approx(values, rel=1e-5)
+    assert list(again.reports) == [2]
 
 
 def test_metric_of_many_numbers_says_how_to_average_it() -> None:
