@@ -1,8 +1,8 @@
 """InitialDesign: the first configurations of a search, spread evenly over its space.
 
-They are points of a scrambled Sobol sequence (``sobol.py``). They need no model, and nothing of
-SciPy is imported, which takes a second. ``MixedGP`` begins with them; ``auto`` does, too, while it
-does not know whether a trial is long enough for a model.
+They are points of a scrambled Sobol sequence (``sobol.py``). They need no model, and SciPy, which
+may take seconds to import, is not imported. ``MixedGP`` begins with them; so does ``auto``, while
+it does not know whether a trial is long enough for a model.
 """
 
 from __future__ import annotations
