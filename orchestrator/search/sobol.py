@@ -37,7 +37,7 @@ def sobol_point(seed: int, number: int, columns: Iterable[int]) -> npt.NDArray[n
 
 
 def _coordinate(seed: int, number: int, column: int) -> float:
-    rng = np.random.default_rng([seed, column])
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(column,)))
     code = int(rng.integers(1 << _BITS))
     # The columns of the triangular matrix: where each bit goes, from the lowest.
     images = rng.integers(1 << _PLACES, 2 << _PLACES).tolist()
