@@ -149,6 +149,7 @@ class MixedGP(InitialDesign):
 
     def _place(self, space: EncodedSpace, point: Array, number: int) -> Array:
         """What is expected to be good comes first; then more where more is expected."""
+        prior = self._prior_for(space, number)  # which refuses one that is outside of the domain
         if number < len(self._guesses):
             guess = self._guesses[number]
             row = super()._place(space, point, number)
@@ -157,7 +158,7 @@ class MixedGP(InitialDesign):
                     with contextlib.suppress(ValueError):  # of an older study, with other domains
                         row[column] = code_within(space.parameters[column], guess[name])
             return np.asarray(space.settle(row[None])[0])
-        return np.asarray(self._prior_for(space, number).spread(point[None])[0])
+        return np.asarray(prior.spread(point[None])[0])
 
 
 class _Known(NamedTuple):
