@@ -101,6 +101,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", help="of the objective, e.g. digits")
     parser.add_argument("--configurations", type=int, default=1000)
     parser.add_argument("--examples", type=int, help="of MNIST's 60,000; default: all")
+    parser.add_argument(
+        "--validation", type=int, help="examples that validate; default: the data's"
+    )
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
@@ -151,7 +154,9 @@ def _trained(
     """The trial of each configuration, trained with a seed."""
     import orchestrator as orch
 
-    named = {"data": options.data} if options.data else {}
+    named: dict[str, Any] = {"data": options.data} if options.data else {}
+    if options.validation:
+        named["data_options"] = {"validation": options.validation}
     with orch.create_study(
         f"curves-{options.objective}-{seed}",
         objective=options.objective,

@@ -1,6 +1,7 @@
 """How many epochs until a good model: samplers with pruners, replayed on learning curves.
 
     python -m benchmarks.pruning --json
+    python -m benchmarks.pruning --problems cnn --methods tpe/hyperband auto/asha:min_resource=3
     python -m benchmarks.pruning --seeds 5 --problems hartmann6-slow --methods mixed-gp/asha
 
 Asynchronous workers search in simulated time. A method is a sampler and a pruner of orch, made by
@@ -160,7 +161,7 @@ class OrchSearch:
     """A sampler and a pruner of orch."""
 
     def __init__(self, problem: Recorded | MadeUp, job: Job) -> None:
-        sampler, _, pruner = job.method.partition("/")
+        sampler = job.method.partition("/")[0]
         self._problem, self._seed = problem, job.seed
         self._spec = StudySpec.parse(
             {
@@ -171,7 +172,7 @@ class OrchSearch:
                     "trials": 10_000,
                 },
                 "sampler": {"name": sampler},
-                "pruner": PROMOTING if pruner == "promote" else {"name": pruner},
+                "pruner": pruner_section(job.method),
                 "training": {"seed": job.seed},
             }
         )
@@ -262,6 +263,15 @@ class Promotion:
         """As orch stores them; a trial's id is its number here."""
         trials = self._study.get_trials(deepcopy=False)
         return [copy_trial(each, {}, self._facts.get(each.number, {})) for each in trials]
+
+
+def pruner_section(method: str) -> dict[str, Any]:
+    """The spec's ``[pruner]`` of, e.g., ``auto/hyperband:min_resource=3:reduction_factor=4``."""
+    name, *options = method.partition("/")[2].split(":")
+    if name == "promote":
+        return PROMOTING
+    pairs = (each.split("=") for each in options)
+    return {"name": name, **{key: int(value) for key, value in pairs}}
 
 
 def _long(trial: FrozenTrial) -> FrozenTrial:

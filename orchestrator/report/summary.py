@@ -135,7 +135,8 @@ class Summary(BaseModel, Printed):
         winner: the trial to use, which orch best and orch refit follow.
         pareto: in a study of several metrics, the numbers of the trials that none beats in all.
         rounds: how many trainings one trial is.
-        samplers: how many trials each sampler has drawn, where ``sampler`` is ``"auto"``.
+        samplers: how many trials each sampler has drawn, where ``sampler`` is ``"auto"``; with
+            ``sobol``, the first are spread evenly over the space.
         sampler_reason: why ``mixed-gp`` does not draw them all; None: it does, after the first.
         has_epochs: the objective trains in epochs; of a plain function, ``epochs`` counts the
             values that it reported.
@@ -249,7 +250,7 @@ class Summary(BaseModel, Printed):
 
     @property
     def drawn_by(self) -> str:
-        """``40 by mixed-gp, 10 by random``; empty where the study names its sampler."""
+        """``40 by mixed-gp, 10 spread evenly``; empty where the study names its sampler."""
         return str(Used(self.samplers, self.sampler_reason)) if self.samplers else ""
 
     @property

@@ -21,7 +21,7 @@ from orchestrator.spec.model import StudySpec
 
 AUTO = "auto"
 # The names that it chooses among.
-MODEL, CHEAP, FIRST = "mixed-gp", "tpe", "random"
+MODEL, CHEAP, FIRST = "mixed-gp", "tpe", "sobol"
 
 # A model of fewer trials says little; and until then it is known how long a trial takes.
 _FIRST_TRIALS, _LEAST_FINISHED = 10, 3
@@ -81,8 +81,8 @@ class Used:
     reason: str | None
 
     def __str__(self) -> str:
-        """``40 by mixed-gp, 10 by random``, with the reason."""
-        counts = ", ".join(f"{count} by {name}" for name, count in self.counts.items())
+        """``40 by mixed-gp, 10 spread evenly``, with the reason."""
+        counts = ", ".join(f"{count} {_drawn(name)}" for name, count in self.counts.items())
         return counts + (f"; {self.reason}" if self.reason else "")
 
 
@@ -96,6 +96,10 @@ def samplers_used(spec: StudySpec, trials: Sequence[FrozenTrial]) -> Used | None
     if reason and spec.sampler.cost:
         reason += f"; {CHEAP} does not weigh the {spec.sampler.cost} of a trial"
     return Used(dict(counts.most_common()), reason)
+
+
+def _drawn(name: str) -> str:
+    return "spread evenly" if name == FIRST else f"by {name}"
 
 
 def _as_often_as_it_pays(number: int, trial_seconds: float, draw_seconds: float) -> Choice:

@@ -1,30 +1,25 @@
 """MixedGP: Bayesian optimization of spaces that mix numbers, categories and conditions.
 
-It begins with points of a scrambled Sobol sequence. Then each trial takes the configuration whose
-value is expected to improve most on the best (Jones et al., "Efficient global optimization of
-expensive black-box functions", 1998), by a model of all trials so far (``gaussian_process.py``).
+It begins with points of a scrambled Sobol sequence (``initial_design.py``). Then each trial takes
+the configuration whose value is expected to improve most on the best (Jones et al., "Efficient
+global optimization of expensive black-box functions", 1998), by a model of all trials so far
+(``gaussian_process.py``).
 docs/search.md has the method, its measurements, and what did not help.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
-from scipy.stats import qmc
 
-from orchestrator.base.optuna_internals import all_brackets
 from orchestrator.search.blas import one_blas_thread
 from orchestrator.search.cost import COSTS, ExpectedSeconds
-from orchestrator.search.encoded_space import Array, EncodedSpace, code_within, parameter
+from orchestrator.search.encoded_space import Array, EncodedSpace, code_within
 from orchestrator.search.gaussian_process import (
     GaussianProcess,
     Kernel,
@@ -33,8 +28,9 @@ from orchestrator.search.gaussian_process import (
     log_expected_improvement,
     log_probability_below,
 )
+from orchestrator.search.initial_design import MOST_LISTED, Ask, InitialDesign, check_directions
 from orchestrator.search.knowledge import Guide, Prior
-from orchestrator.search.observations import Observations, observe
+from orchestrator.search.observations import Observations
 from orchestrator.search.older_trials import OlderTrials, first_tries
 
 if TYPE_CHECKING:
@@ -56,14 +52,9 @@ _RANDOM_CANDIDATES, _EXPECTED_CANDIDATES = 800, 200
 _TRIALS_WITH_NEIGHBOURS = 8
 _PROMISING = 4
 _ROUNDS, _MORE_ROUNDS_FOR_NUMBERS = 2, 4
-_MOST_LISTED = 2000  # configurations of a space that are all looked at
-_MOST_REDRAWS = 1000
-
-_SOBOL_COLUMNS = 64  # a fixed number: a point's columns would differ in a sequence of another one
-_QUEUED = "fixed_params"  # the attribute in which study.enqueue_trial() leaves its values
 
 
-class MixedGP(BaseSampler):
+class MixedGP(InitialDesign):
     """A sampler for few, expensive trials of any search space; NumPy and SciPy are all it needs.
 
     Example::
@@ -118,48 +109,25 @@ class MixedGP(BaseSampler):
         warm_start: Sequence[Study | OlderTrials] = (),
         cost: str | None = None,
     ) -> None:
-        if seed is not None and seed < 0:
-            raise ValueError(f"seed must be 0 or more, not {seed}")
+        super().__init__(seed=seed)
         if n_startup_trials < 1:
             raise ValueError(f"n_startup_trials must be 1 or more, not {n_startup_trials}")
         if cost is not None and cost not in COSTS:
             raise ValueError(f"cost must be {' or '.join(COSTS)}, not {cost!r}")
-        self._seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._n_startup_trials = n_startup_trials
         self._cost = cost
         self._prior = dict(prior or {})
         self._older = [_older_trials(each) for each in warm_start]
         self._guesses = first_tries(self._prior, self._older)
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Every parameter that some trial of the study has had, in its newest domain."""
-        _check_directions(study)
-        known = _known_space(_others(study, trial))
-        return {name: each for name, each in known.items() if not each.single()}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """The next configuration, but for what was queued with the trial."""
-        _check_directions(study)
-        queued = trial.system_attrs.get(_QUEUED, {})
-        if set(search_space) <= set(queued):
-            return {}
-        trials = _others(study, trial)
-        space = _encoded(search_space, queued)
-        observed = observe(space, trials, study.direction == StudyDirection.MAXIMIZE)
-        rng = np.random.default_rng([self._seed, trial.number])
-        prior = self._prior_for(space, trial.number)
-        if self._is_startup(trial.number) or observed.usable < _LEAST_TRIALS:
-            row: Array | None = self._startup_row(space, prior, trials, trial.number)
-        else:
-            seconds = None if self._cost is None else partial(ExpectedSeconds, space, trials)
-            with one_blas_thread():
-                known = _Known(prior, self._guides_for(space, trial.number))
-                row = _best_by_model(space, observed, known, rng, seconds)
-        return space.decode(_unless_seen(row, space, observed.seen, rng))
+    def _propose(self, ask: Ask) -> Array | None:
+        if self._is_startup(ask.number) or ask.observed.usable < _LEAST_TRIALS:
+            return super()._propose(ask)
+        seconds = None if self._cost is None else partial(ExpectedSeconds, ask.space, ask.trials)
+        with one_blas_thread():
+            prior = self._prior_for(ask.space, ask.number)
+            known = _Known(prior, self._guides_for(ask.space, ask.number))
+            return _best_by_model(ask.space, ask.observed, known, ask.rng, seconds)
 
     # What is known before the first trial may be wrong, so every second trial does without.
 
@@ -179,54 +147,18 @@ class MixedGP(BaseSampler):
             return False
         return number < self._n_startup_trials
 
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """A value for a parameter that no trial has had: its column of the trial's Sobol point."""
-        _check_directions(study)
-        column = len(trial.params)
-        unit = self._sobol_point(trial.number, column + 1)[[column]]
-        if param_distribution.single():
-            return parameter(param_distribution).decode(0.0)
-        space = EncodedSpace({param_name: param_distribution})
-        row = self._drawn(space, self._prior_for(space, trial.number), unit, trial.number)
-        return space.decode(row)[param_name]
-
-    def _startup_row(
-        self, space: EncodedSpace, prior: Prior, trials: Sequence[FrozenTrial], number: int
-    ) -> Array:
-        """The trial's Sobol point, its columns in the order in which trials have had them."""
-        names = list(dict.fromkeys([*_known_space(trials), *space.names]))
-        unit = self._sobol_point(number, len(names))
-        places = [names.index(name) for name in space.names]
-        return self._drawn(space, prior, unit[places], number)
-
-    def _drawn(self, space: EncodedSpace, prior: Prior, unit: Array, number: int) -> Array:
-        """The configuration of a startup trial for a point of the unit cube.
-
-        What is expected to be good comes first.
-        """
+    def _place(self, space: EncodedSpace, point: Array, number: int) -> Array:
+        """What is expected to be good comes first; then more where more is expected."""
+        prior = self._prior_for(space, number)  # which refuses one that is outside of the domain
         if number < len(self._guesses):
             guess = self._guesses[number]
-            row = space.spread(unit[None])[0]
+            row = super()._place(space, point, number)
             for column, name in enumerate(space.names):
                 if name in guess:
                     with contextlib.suppress(ValueError):  # of an older study, with other domains
                         row[column] = code_within(space.parameters[column], guess[name])
             return np.asarray(space.settle(row[None])[0])
-        return np.asarray(prior.spread(unit[None])[0])
-
-    def _sobol_point(self, number: int, columns: int) -> Array:
-        """A point of the sequence that all trials of the study share."""
-        width = _SOBOL_COLUMNS * math.ceil(columns / _SOBOL_COLUMNS)
-        sequence = qmc.Sobol(width, scramble=True, seed=np.random.default_rng(self._seed))
-        if number:
-            sequence.fast_forward(number)
-        return np.asarray(sequence.random(1)[0])
+        return np.asarray(prior.spread(point[None])[0])
 
 
 class _Known(NamedTuple):
@@ -239,40 +171,9 @@ class _Known(NamedTuple):
 def _older_trials(source: Study | OlderTrials) -> OlderTrials:
     if isinstance(source, OlderTrials):
         return source
-    _check_directions(source)
+    check_directions(source)
     trials = source.get_trials(deepcopy=False)
     return OlderTrials.of(trials, source.direction == StudyDirection.MAXIMIZE)
-
-
-def _check_directions(study: Study) -> None:
-    if len(study.directions) > 1:
-        raise ValueError(
-            "MixedGP looks for the best of one value, and this study has several directions; "
-            "use optuna.samplers.TPESampler or NSGAIISampler"
-        )
-
-
-def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """All trials of the study that have begun, but for this one; Hyperband's of all brackets."""
-    trials = all_brackets(study).get_trials(deepcopy=False)
-    return [each for each in trials if each.number != trial.number and each.params]
-
-
-def _known_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """Every parameter that a trial has had, in the order of the first trials that had it."""
-    known: dict[str, BaseDistribution] = {}
-    for each in trials:
-        known.update(each.distributions)
-    return known
-
-
-def _encoded(space: dict[str, BaseDistribution], queued: dict[str, Any]) -> EncodedSpace:
-    """The space, of which the queued values are fixed where they lie in it."""
-    fixed = {name: value for name, value in queued.items() if name in space}
-    try:
-        return EncodedSpace(space, fixed)
-    except (ValueError, TypeError):  # the objective's suggestion says what is wrong with it
-        return EncodedSpace(space)
 
 
 def _best_by_model(
@@ -292,7 +193,7 @@ def _best_by_model(
     def score(rows: Array) -> Array:
         return gain(rows) if cost is None else gain(rows) - cost(rows)
 
-    every = space.every(_MOST_LISTED)
+    every = space.every(MOST_LISTED)
     if every is not None:
         new = [row for row in every if row.tobytes() not in observed.seen]
         return new[int(np.argmax(score(np.array(new))))] if new else None
@@ -381,21 +282,3 @@ def _feasibility(kernel: Kernel, observed: Observations) -> Callable[[Array], Ar
     theta = kernel.fit(kernel.features(rows), Measured(values), [kernel.mean])
     model = GaussianProcess(kernel, theta, rows, values).believe(observed.running)
     return lambda each: log_probability_below(*model.predict(each), -middle / spread)
-
-
-def _unless_seen(
-    row: Array | None, space: EncodedSpace, seen: frozenset[bytes], rng: np.random.Generator
-) -> Array:
-    """The row, or a random one where a trial has had it; once all are seen, any."""
-    if row is not None and row.tobytes() not in seen:
-        return row
-    every = space.every(_MOST_LISTED)
-    if every is not None:
-        new = [each for each in every if each.tobytes() not in seen]
-        return np.asarray(rng.choice(new or every))
-    for _ in range(_MOST_REDRAWS):
-        row = space.random(1, rng)[0]
-        if row.tobytes() not in seen:
-            break
-    assert row is not None
-    return row

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
-from orchestrator.search.auto import AUTO, CHEAP, MODEL
+from orchestrator.search.auto import AUTO, CHEAP, FIRST, MODEL
 from orchestrator.search.plans import PLANS
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec.model import StudySpec
@@ -48,9 +48,12 @@ SAMPLERS = {
 # A plan's trials are queued with their values; a parameter that it does not name is drawn.
 _PLANNED = Strategy("RandomSampler", _MODULE, reserved=_SEED)
 
+# What auto begins with; no study can name it.
+_DESIGN = Strategy("InitialDesign", "orchestrator.search.initial_design", reserved=_SEED)
+
 # One sequence that all workers share; the others draw anew for each trial. mixed-gp begins with
 # one, and later seeds each draw by the trial's number.
-_ONE_SEQUENCE = {"qmc", "mixed-gp"}
+_ONE_SEQUENCE = {"qmc", FIRST, MODEL}
 
 # These draw choices at random, whatever other trials had; the others compare them with theirs.
 _BLIND_TO_CHOICES = {"RandomSampler", "CmaEsSampler"}
@@ -90,7 +93,7 @@ def build_sampler(
     if name != spec.sampler.name:
         options = {}
     known = {AUTO: SAMPLERS[CHEAP], **SAMPLERS, **dict.fromkeys(PLANS, _PLANNED)}
-    strategy = choose(known, "sampler", name)
+    strategy = _DESIGN if chosen == FIRST else choose(known, "sampler", name)
     shared = trial_seed is None or name in _ONE_SEQUENCE
     filled: dict[str, Any] = {"seed": spec.training.seed if shared else trial_seed}
     if name in _INFORMED:

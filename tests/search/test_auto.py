@@ -44,15 +44,15 @@ def test_a_study_that_names_no_sampler_is_of_auto() -> None:
     assert _spec().sampler.name == "auto"
 
 
-def test_the_first_ten_trials_are_random_and_the_next_are_the_models() -> None:
+def test_the_first_ten_trials_are_spread_evenly_and_the_next_are_the_models() -> None:
     trials = [_trial() for _ in range(30)]
     names = [choose(_spec(), number, trials[:number]).sampler for number in range(30)]
-    assert names == ["random"] * 10 + ["mixed-gp"] * 20
+    assert names == ["sobol"] * 10 + ["mixed-gp"] * 20
 
 
-def test_many_workers_draw_at_random_until_trials_have_finished() -> None:
+def test_many_workers_spread_trials_evenly_until_some_have_finished() -> None:
     begun = [_trial(state=TrialState.RUNNING) for _ in range(15)]
-    assert choose(_spec(), 15, begun).sampler == "random"
+    assert choose(_spec(), 15, begun).sampler == "sobol"
     assert choose(_spec(), 18, [*begun, *[_trial() for _ in range(3)]]).sampler == "mixed-gp"
 
 
@@ -109,11 +109,12 @@ def test_a_study_of_more_than_a_thousand_trials_is_tpes() -> None:
 
 
 def test_what_was_used_is_counted_with_the_reason() -> None:
-    first = [_trial(0.5, attributes={SAMPLER: "random"}) for _ in range(3)]
+    first = [_trial(0.5, attributes={SAMPLER: "sobol"}) for _ in range(3)]
     used = samplers_used(_spec(), [*first, *[_drawn(0.1, 0.5) for _ in range(17)], _trial(0.5)])
     assert used is not None
-    assert used.counts == {"mixed-gp": 17, "random": 3}
-    assert str(used).startswith("17 by mixed-gp, 3 by random; a suggestion of mixed-gp takes 0.1 s")
+    assert used.counts == {"mixed-gp": 17, "sobol": 3}
+    said = "17 by mixed-gp, 3 spread evenly; a suggestion of mixed-gp takes 0.1 s"
+    assert str(used).startswith(said)
 
 
 def test_nothing_is_counted_where_the_study_names_its_sampler() -> None:

@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from benchmarks.learning_curves import LearningCurves
-from benchmarks.pruning import KERASTUNER, TOP_SHARES, Job, run
+from benchmarks.pruning import KERASTUNER, TOP_SHARES, Job, pruner_section, run
 from benchmarks.pruning_problems import Recorded, pruning_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")
@@ -59,3 +59,16 @@ def test_a_file_of_curves_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (read.space, read.configurations, read.about) == (space, configurations, written.about)
     assert read.values.tolist() == [[[0.5, 0.75]]]
     assert read.best == 0.75
+
+
+def test_a_method_may_set_options_of_its_pruner() -> None:
+    method = "auto/hyperband:min_resource=3:reduction_factor=4"
+    assert pruner_section(method) == {"name": "hyperband", "min_resource": 3, "reduction_factor": 4}
+    assert pruner_section("tpe/median") == {"name": "median"}
+
+
+def test_all_recordings_can_be_searched() -> None:
+    for name in ("mnist", "cnn"):
+        found = run(Job(name, "random/asha", 0, 4, 60))
+        recorded = pruning_problem(name, 0)
+        assert 0.5 * recorded.best < found.best[-1] <= 1

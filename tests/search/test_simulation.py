@@ -23,7 +23,7 @@ def test_auto_draws_as_it_does_for_trials_of_a_minute() -> None:
     simulation = _simulation(workers=2)
     simulation.run(14)
     drawn = Counter(each.user_attrs[SAMPLER] for each in simulation.study.trials)
-    assert drawn == {"random": 10, "mixed-gp": 5}
+    assert drawn == {"sobol": 10, "mixed-gp": 5}
     assert all(
         (DRAW_SECONDS in each.user_attrs) == (each.user_attrs[SAMPLER] == "mixed-gp")
         for each in simulation.study.trials
@@ -34,7 +34,7 @@ def test_auto_draws_as_it_does_for_trials_of_a_millisecond() -> None:
     simulation = _simulation(workers=2, trial_seconds=0.001)
     simulation.run(14)
     drawn = Counter(each.user_attrs[SAMPLER] for each in simulation.study.trials)
-    assert drawn == {"random": 10, "tpe": 5}
+    assert drawn == {"sobol": 10, "tpe": 5}
 
 
 def test_trials_take_the_time_of_the_simulation_side_by_side() -> None:
