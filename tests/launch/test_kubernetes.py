@@ -101,6 +101,12 @@ def pod(name: str, phase: str = "Running", **changes: Any) -> dict[str, Any]:
 
 WAITING = {"state": {"waiting": {"reason": "ContainerCreating"}}}
 EVICTED = {"metadata": {"name": "evicted"}, "spec": {}, "status": {"phase": "Failed"}}
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient cpu.",
+}
 FAILED = (
     "Failed",
     "PodFailurePolicy",
@@ -201,6 +207,23 @@ def test_logs_of_the_others_are_shown_though_one_pod_waits(orch: Orch, cluster: 
     assert "== b\n(it waits: ContainerCreating)" in text
     assert "== gone\n(kubectl failed: " in text
     assert "== evicted\n(it has no output: Failed)" in text
+
+
+def test_logs_say_why_a_pod_waits(orch: Orch, cluster: Cluster) -> None:
+    cluster.set_job("mlp", 2)
+    missing = {
+        "waiting": {
+            "reason": "CreateContainerConfigError",
+            "message": 'secret "orch-storage" not found',
+        }
+    }
+    full = pod("full", "Pending")
+    full["spec"], full["status"] = {}, {"phase": "Pending", "conditions": [UNSCHEDULABLE]}
+    cluster.set(pods=[pod("a", "Pending", state=missing), full])
+    assert orch.ok("launch", "logs", "kubernetes", "mlp") == (
+        '== a\n(it waits: CreateContainerConfigError: secret "orch-storage" not found)\n'
+        "== full\n(it waits: Pending: 0/1 nodes are available: 1 Insufficient cpu.)\n"
+    )
 
 
 def test_a_study_that_is_not_in_the_named_storage_starts_no_job(
