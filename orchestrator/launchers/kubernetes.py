@@ -201,13 +201,23 @@ class Kubernetes(Launcher):
         return call(["kubectl", *where, *arguments], _INSTALL, standard_input)
 
 
+# The second of each comes first, while pods still end: such a Job starts none any more.
+_ENDINGS = {
+    "Complete": "complete",
+    "SuccessCriteriaMet": "complete",
+    "Failed": "failed",
+    "FailureTarget": "failed",
+}
+
+
 def _ending(job: dict[str, Any]) -> str | None:
-    """How a Job ended; None: it has not."""
+    """How a Job ended, or is about to once its last pods have; None: it does not."""
     for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+        kind = _ENDINGS.get(condition["type"])
+        if kind is not None and condition["status"] == "True":
             told = [condition.get("reason"), condition.get("message")]
             reason = ": ".join(each for each in told if each)
-            word = f"Job {job['metadata']['name']} {condition['type'].lower()}"
+            word = f"Job {job['metadata']['name']} {kind}"
             return f"{word} ({reason})" if reason else word
     return None
 

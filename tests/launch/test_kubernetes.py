@@ -176,6 +176,19 @@ def test_a_job_that_has_ended_is_not_scaled_and_its_status_says_how_it_ended(
     assert done.returncode == 0 and done.stdout == "" and told in done.stderr
 
 
+def test_a_job_whose_last_pods_are_ending_is_not_scaled_but_launched_anew(
+    orch: Orch, cluster: Cluster
+) -> None:
+    """The cluster has decided, and starts no more pods; it says Failed when the last has ended."""
+    cluster.set_job("mlp", 2, ("FailureTarget", *FAILED[1:]))
+    cluster.set(pods=[pod("leaving", deletionTimestamp="2026-11-27T05:16:49Z")])
+    message = orch.refused(1, "launch", "scale", "kubernetes", "mlp", "--workers", "3")
+    assert f"Job orch-mlp failed ({FAILED[1]}: {FAILED[2]})" in message
+    assert "leaving" in orch.ok("launch", "status", "kubernetes", "mlp")
+    orch.ok(*LAUNCH)
+    assert cluster.job["spec"]["parallelism"] == 3 and "status" not in cluster.job
+
+
 def test_without_a_job_scale_says_how_to_start_one(orch: Orch, cluster: Cluster) -> None:
     message = orch.refused(1, "launch", "scale", "kubernetes", "mlp", "--workers", "3")
     assert "Kubernetes has no Job orch-mlp" in message
