@@ -146,7 +146,7 @@ def status(storage: str | None = None) -> str:
 
 
 def init(storage: str | None = None) -> str:
-    """Create the tables on a server, or upgrade those of an older orch.
+    """Create the tables on a server, or check those that are there.
 
     Example:
         orch.server.init("postgresql://owner@db.lab/orch")
@@ -158,9 +158,12 @@ def init(storage: str | None = None) -> str:
         The URL without its password.
 
     Raises:
-        StorageError: it cannot be reached, or holds a schema that is not ours.
+        StorageError: it cannot be reached, or holds a schema that is not ours, or an older one,
+            which :func:`upgrade` is for.
     """
-    return upgrade(storage).storage
+    database = open_database(storage)
+    database.close()
+    return mask(database.url)
 
 
 def upgrade(storage: str | None = None) -> Upgraded:

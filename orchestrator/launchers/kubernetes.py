@@ -124,7 +124,7 @@ class Kubernetes(Launcher):
         name = pod["metadata"]["name"]
         if not _has_started(pod):
             word = "it waits" if pod["status"]["phase"] == "Pending" else "it has no output"
-            return f"== {name}\n({word}: {_state(pod)})"
+            return f"== {name}\n({word}: {': '.join([_state(pod), *_causes(pod)])})"
         try:
             text = self._kubectl("logs", name, f"--tail={_TAIL_LINES}")
         except OrchError as error:  # e.g. it has gone meanwhile
@@ -201,13 +201,23 @@ class Kubernetes(Launcher):
         return call(["kubectl", *where, *arguments], _INSTALL, standard_input)
 
 
+# The second of each comes first, while pods still end: such a Job starts none any more.
+_ENDINGS = {
+    "Complete": "complete",
+    "SuccessCriteriaMet": "complete",
+    "Failed": "failed",
+    "FailureTarget": "failed",
+}
+
+
 def _ending(job: dict[str, Any]) -> str | None:
-    """How a Job ended; None: it has not."""
+    """How a Job ended, or is about to once its last pods have; None: it does not."""
     for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+        kind = _ENDINGS.get(condition["type"])
+        if kind is not None and condition["status"] == "True":
             told = [condition.get("reason"), condition.get("message")]
             reason = ": ".join(each for each in told if each)
-            word = f"Job {job['metadata']['name']} {condition['type'].lower()}"
+            word = f"Job {job['metadata']['name']} {kind}"
             return f"{word} ({reason})" if reason else word
     return None
 
@@ -222,6 +232,19 @@ def _state(pod: dict[str, Any]) -> str:
             return reason
     phase: str = pod["status"]["phase"]
     return phase
+
+
+def _causes(pod: dict[str, Any]) -> list[str]:
+    """What the cluster says of it, e.g. that no node has room or that a Secret is missing."""
+    status = pod["status"]
+    waiting = [each["state"].get("waiting", {}) for each in status.get("containerStatuses", [])]
+    unscheduled = [
+        each
+        for each in status.get("conditions", [])
+        if each["type"] == "PodScheduled" and each["status"] == "False"
+    ]
+    told = [each.get("message") for each in (status, *waiting, *unscheduled)]
+    return [each for each in told if each]
 
 
 def _has_started(pod: dict[str, Any]) -> bool:

@@ -302,7 +302,7 @@ def serve(database: Database, options: DashboardOptions) -> None:
     made = None
     if password is None and not _is_local(options.host):
         password = made = _make_password()
-    application = _application(database.url)
+    application = _with_encoding(_application(database.url))
     if options.read_only:
         application = _reading_only(application)
     if password is not None:
@@ -422,6 +422,15 @@ def _given_password(path: Path | None) -> str | None:
 def _make_password() -> str:
     """A fresh password that nobody guesses."""
     return secrets.token_urlsafe(15)
+
+
+def _with_encoding(application: _Application) -> _Application:
+    """optuna-dashboard fails on a request that names no encoding, e.g. a probe of Kubernetes."""
+
+    def named(environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
+        return application({"HTTP_ACCEPT_ENCODING": "identity"} | environ, start_response)
+
+    return named
 
 
 def _with_password(application: _Application, password: str) -> _Application:

@@ -109,6 +109,19 @@ def test_each_probe_that_runs_a_command_has_a_timeout() -> None:
                 assert "exec" not in probe or probe["timeoutSeconds"] >= 10, (container, kind)
 
 
+def test_no_manifest_pulls_an_image_of_orch_that_the_node_has() -> None:
+    """The tag latest, as kustomization.yaml has it, would be pulled each time."""
+    policies = [
+        container.get("imagePullPolicy")
+        for manifest in _plain()
+        for container in (
+            manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+        )
+        if container["image"] == "orch"
+    ]
+    assert policies == ["IfNotPresent"]
+
+
 def _read(requirement: str) -> tuple[str, SpecifierSet]:
     read = Requirement(requirement)
     return read.name, read.specifier

@@ -61,6 +61,8 @@ def stand_ins() -> list[StandIn]:
                 'customize-hook=rm -rf "$1/etc/postgresql" "$1"/var/lib/postgresql/*',
                 'customize-hook=chroot "$1" install -d -o 999 -g 999 -m 1777'
                 " /var/lib/postgresql/data",
+                # Who is not root there may not make it.
+                'customize-hook=chroot "$1" install -d -o 999 -g 999 -m 3777 /run/postgresql',
             ],
             [
                 "ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -64,6 +64,14 @@ class Namespace:
         states: dict[str, int] = report["states"]
         return states
 
+    def finished(self, study: str) -> int:
+        states = self.states(study)
+        return states["complete"] + states["pruned"]
+
+    def is_complete(self, study: str) -> bool:
+        """Whether status says so; before the first pod is made it names none either."""
+        return f"Job orch-{study} complete" in self.launch("status", study).stderr
+
     def pods(self, study: str) -> dict[str, str]:
         """The workers' pods that wait or run, and how they are."""
         done = self.launch("status", study)
@@ -141,23 +149,22 @@ def test_workers_are_evicted_and_scaled_and_the_budget_is_exact(namespace: Names
     assert namespace.launch("scale", "mlp", "--workers=1").returncode == 0
     wait_until(lambda: len(namespace.pods("mlp")) == 1, 300)
     assert namespace.launch("scale", "mlp", "--workers=3").returncode == 0
-    wait_until(lambda: namespace.launch("status", "mlp").stdout == "", 1800)
-    states = namespace.states("mlp")
-    assert states["complete"] + states["pruned"] == 60, states
-    assert "Job orch-mlp complete" in namespace.launch("status", "mlp").stderr
+    wait_until(lambda: namespace.is_complete("mlp"), 1800)
+    assert namespace.launch("status", "mlp").stdout == ""
+    assert namespace.finished("mlp") == 60
 
 
 def test_a_job_that_is_complete_is_not_scaled_but_launched_anew(namespace: Namespace) -> None:
     namespace.create("short", 2)
     namespace.start("short", 1)
-    wait_until(lambda: namespace.launch("status", "short").stdout == "", 600)
+    wait_until(lambda: namespace.is_complete("short"), 600)
     refused = namespace.launch("scale", "short", "--workers=3")
     assert refused.returncode == 1 and "Job orch-short complete" in refused.stderr
     before = namespace.job("short")["metadata"]["uid"]
     namespace.start("short", 1)
     assert namespace.job("short")["metadata"]["uid"] != before
-    wait_until(lambda: namespace.launch("status", "short").stdout == "", 600)
-    assert namespace.states("short")["complete"] == 2
+    wait_until(lambda: namespace.is_complete("short"), 600)
+    assert namespace.finished("short") == 2
 
 
 def test_logs_of_the_others_are_shown_though_one_pod_waits(namespace: Namespace) -> None:
@@ -169,7 +176,8 @@ def test_logs_of_the_others_are_shown_though_one_pod_waits(namespace: Namespace)
     namespace.kubectl("apply", "--filename=-", given=json.dumps(waiting))
     assert namespace.pods("long")["waits"] == "Pending"
     logs = namespace.launch("logs", "long").stdout
-    assert "== waits\n(it waits: Pending)" in logs and f"== {running}\n" in logs
+    assert "== waits\n(it waits: Pending: " in logs and "nodes are available" in logs
+    assert f"== {running}\n" in logs
 
 
 def test_a_cancelled_study_has_no_workers_and_no_running_trials(namespace: Namespace) -> None:

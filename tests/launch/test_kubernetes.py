@@ -101,6 +101,12 @@ def pod(name: str, phase: str = "Running", **changes: Any) -> dict[str, Any]:
 
 WAITING = {"state": {"waiting": {"reason": "ContainerCreating"}}}
 EVICTED = {"metadata": {"name": "evicted"}, "spec": {}, "status": {"phase": "Failed"}}
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient cpu.",
+}
 FAILED = (
     "Failed",
     "PodFailurePolicy",
@@ -170,6 +176,19 @@ def test_a_job_that_has_ended_is_not_scaled_and_its_status_says_how_it_ended(
     assert done.returncode == 0 and done.stdout == "" and told in done.stderr
 
 
+def test_a_job_whose_last_pods_are_ending_is_not_scaled_but_launched_anew(
+    orch: Orch, cluster: Cluster
+) -> None:
+    """The cluster has decided, and starts no more pods; it says Failed when the last has ended."""
+    cluster.set_job("mlp", 2, ("FailureTarget", *FAILED[1:]))
+    cluster.set(pods=[pod("leaving", deletionTimestamp="2026-11-27T05:16:49Z")])
+    message = orch.refused(1, "launch", "scale", "kubernetes", "mlp", "--workers", "3")
+    assert f"Job orch-mlp failed ({FAILED[1]}: {FAILED[2]})" in message
+    assert "leaving" in orch.ok("launch", "status", "kubernetes", "mlp")
+    orch.ok(*LAUNCH)
+    assert cluster.job["spec"]["parallelism"] == 3 and "status" not in cluster.job
+
+
 def test_without_a_job_scale_says_how_to_start_one(orch: Orch, cluster: Cluster) -> None:
     message = orch.refused(1, "launch", "scale", "kubernetes", "mlp", "--workers", "3")
     assert "Kubernetes has no Job orch-mlp" in message
@@ -201,6 +220,23 @@ def test_logs_of_the_others_are_shown_though_one_pod_waits(orch: Orch, cluster: 
     assert "== b\n(it waits: ContainerCreating)" in text
     assert "== gone\n(kubectl failed: " in text
     assert "== evicted\n(it has no output: Failed)" in text
+
+
+def test_logs_say_why_a_pod_waits(orch: Orch, cluster: Cluster) -> None:
+    cluster.set_job("mlp", 2)
+    missing = {
+        "waiting": {
+            "reason": "CreateContainerConfigError",
+            "message": 'secret "orch-storage" not found',
+        }
+    }
+    full = pod("full", "Pending")
+    full["spec"], full["status"] = {}, {"phase": "Pending", "conditions": [UNSCHEDULABLE]}
+    cluster.set(pods=[pod("a", "Pending", state=missing), full])
+    assert orch.ok("launch", "logs", "kubernetes", "mlp") == (
+        '== a\n(it waits: CreateContainerConfigError: secret "orch-storage" not found)\n'
+        "== full\n(it waits: Pending: 0/1 nodes are available: 1 Insufficient cpu.)\n"
+    )
 
 
 def test_a_study_that_is_not_in_the_named_storage_starts_no_job(

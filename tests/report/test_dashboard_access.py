@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import re
 import signal
@@ -83,6 +84,19 @@ def guarded(home: Path) -> Iterator[tuple[str, str, str, int]]:
         metrics = re.search(r"metrics at (http://127\.0\.0\.1:\d+/metrics)", said)
         assert port and password and metrics and "without TLS" in said, said
         yield f"http://127.0.0.1:{port[1]}/", metrics[1], password[1], process.pid
+
+
+def test_a_probe_that_names_no_encoding_gets_the_static_files(
+    guarded: tuple[str, str, str, int],
+) -> None:
+    address, _, password, _ = guarded
+    coded = base64.b64encode(f"anyone:{password}".encode()).decode()
+    connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=60)
+    connection.putrequest("GET", "/favicon.ico", skip_accept_encoding=True)
+    connection.putheader("Authorization", f"Basic {coded}")
+    connection.endheaders()
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_a_dashboard_reachable_from_outside_generates_and_requires_a_password(

@@ -92,7 +92,10 @@ def test_on_an_older_shared_schema_each_command_says_who_must_run_the_upgrade(
 ) -> None:
     url = server.restored(7)
     before = objects(Database(url))
-    for verb in (["list"], ["report", "bowl"], ["resume", "bowl", "--add", "1"], ["db", "roles"]):
+    for verb in (
+        ["list"], ["report", "bowl"], ["resume", "bowl", "--add", "1"], ["db", "roles"],
+        ["db", "init"],
+    ):  # fmt: skip
         line = server.orch(url).refused(3, *verb)
         assert "is of an older orch (version 7" in line and "run: orch db upgrade" in line
     [finding] = examine_storage(url)

@@ -222,4 +222,5 @@ def test_urls_lose_the_driver_and_show_no_password() -> None:
 
 
 def test_home_is_the_default_storage(orch: Orch, home: Path) -> None:
+    orch.ok("db", "start")
     assert str(home) in orch.ok("db", "status")
