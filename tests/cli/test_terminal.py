@@ -167,7 +167,7 @@ def test_nothing_is_wider_than_the_terminal(
     assert lines and [line for line in lines if len(line) > columns] == []
     plots = [line for line in lines if "┤" in line]
     assert len(plots) == 8 + 6 and max(map(len, plots)) <= min(columns, 80)
-    assert f"{name}: 1 configurations in a row" in " ".join(lines)
+    assert f"{name}: 1 configuration failed" in " ".join(lines)
     if columns == 40:  # a table that does not fit has its rows below their names
         assert f"study {foreign}" in lines and any("budget 24" in line for line in lines)
     assert any(line.startswith("study  ") for line in orch.ok("list").splitlines()), "piped, whole"

@@ -261,7 +261,7 @@ def test_a_lost_gpu_ends_the_worker_only_before_the_first_step(
 
     function(run)
     place.create("hooked:plain")
-    words = "configurations in a row failed" if steps else "GPU or its driver is gone"
+    words = "1 configuration failed" if steps else "GPU or its driver is gone"
     with pytest.raises(StudyFailed, match=words):
         place.worker().run()
     assert states(place) == (["FAIL"] if steps else ["WAITING"])
