@@ -31,6 +31,8 @@ class OwnServer(Orch):
 
     def create(self, trials: int, **settings: Any) -> None:
         options = {
+            # Random values tell configurations apart; a model may draw the best one twice.
+            "sampler.name": "random",
             "worker.heartbeat_seconds": 0.4, "worker.grace_seconds": 1.5, "pruner.name": "none",
             **{key.replace("__", "."): value for key, value in settings.items()},
         }  # fmt: skip

@@ -58,4 +58,4 @@ def test_the_shell_script_runs_as_a_command(orch: Orch, name: str) -> None:
     orch.ok("run", "--study", name, "--metric", "error", "--epochs", "8", "--trials", "3",
             "--workers", "1", "--param", "rate={float=[0.2,0.4]}",
             "--", "sh", str(EXAMPLES / "train.sh"), "{rate}")  # fmt: skip
-    assert 0 < orch.report(name)["best"]["value"] < 0.1
+    assert 0 <= orch.report(name)["best"]["value"] < 0.1

@@ -18,7 +18,8 @@ def test_promoted_trials_continue_where_they_paused(site: OwnServer) -> None:
     lengths = Counter(len(trial["intermediate"]) for trial in report["trials"])
     assert lengths == {8: 2 * (2 + 3), 3: 2 * 3}, "two times both brackets"
     assert report["states"]["complete"] == 10 and report["states"]["pruned"] == 6
-    assert set(site.trained().values()) == {1}, "no epoch is trained twice"
+    twice = {step: count for step, count in site.trained().items() if count > 1}
+    assert not twice, "no epoch is trained twice"
     assert report["rungs"] == [
         {"bracket": 0, "resource": 8, "reached": 6, "passed": 6},
         {"bracket": 1, "resource": 3, "reached": 10, "passed": 4},

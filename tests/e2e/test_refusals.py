@@ -44,7 +44,7 @@ from conftest import Orch
         (2, ["run", "digits", "--param", "activation=rlu"], ['"rlu"', "relu, tanh, sigmoid"]),
         (2, ["run", "digits", "--param", "activation={choice=[1,2]}"], ["must be a string"]),
         (2, ["run", "digits", "--param", "batch_size=512"], ["cannot be 512", "32, 64, 128, 256"]),
-        (2, ["run", "digits", "--param", "normalisation=1"], ["cannot be 1", "False, True"]),
+        (2, ["run", "digits", "--param", "normalisation=1"], ["cannot be 1", "false, true"]),
         (2, ["run", "digits", "--param", "epochs=99"], ["cannot be 99", "1 to 20"]),
         (2, ["run", "digits", "--metric", "foo"], ["unknown metric 'foo'", "val_accuracy"]),
         (2, ["run", "digits", "--metric", "val_acc"], ["did you mean 'val_accuracy'?", "val_loss"]),
