@@ -18,7 +18,7 @@ from orchestrator.spec.choices import distinct
 from orchestrator.spec.eligibility import rank
 from orchestrator.storage.studies import IMPORTED, Origin
 
-# So many trials are the best ones in tables.
+# How many of the best trials a table shows.
 MOST_BEST = 10
 
 

@@ -125,7 +125,7 @@ class InitialDesign(BaseSampler):
 
 
 def check_directions(study: Study) -> None:
-    """Refuse a study of several directions, of which there is no best value."""
+    """Refuse a study of several directions: it has no single best value."""
     if len(study.directions) > 1:
         raise ValueError(
             "MixedGP looks for the best of one value, and this study has several directions; "
