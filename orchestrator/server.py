@@ -311,6 +311,6 @@ def _opened_to_read(storage: str | None, wait: bool) -> Database:
             if not wait:
                 raise
             if not is_told:
-                say(f"{error}; waits for them")
+                say(f"{error}; waiting for them")
                 is_told = True
             time.sleep(_WAIT_SECONDS)

@@ -126,7 +126,7 @@ def _wait_for(storage: str | None, study: str) -> tuple[Database, StoredStudy]:
             return _find(storage, study)
         except (NoSuchStudy, NoTables) as error:
             if not is_told:
-                say(f"{error}; waits for the study")
+                say(f"{error}; waiting for the study")
                 is_told = True
             time.sleep(_WAIT_SECONDS)
 

@@ -203,7 +203,7 @@ def differences(pinned: Mapping[str, str], here: Mapping[str, str]) -> str:
             continue
         if name == "source" or name.startswith((_MODULE, _DATA_MODULE, _FILE)):
             what = "objective's source" if name == "source" else name
-            words.append(f"the {what} is {'not to be found here' if now == 'none' else 'another'}")
+            words.append(f"the {what} {'is not to be found here' if now == 'none' else 'differs'}")
         else:
             words.append(f"{name} {now} instead of {then}")
     more = len(words) - _MOST_NAMED

@@ -186,8 +186,8 @@ def open_database(option: str | None, *, create: bool = True, upgrade: bool = Tr
     if found is None:
         if shared and not create:
             raise NoTables(
-                f"there are no tables of orch at {mask(database.url)}; the first 'orch create' "
-                "makes them, and so does 'orch db init'"
+                f"there are no tables of orch at {mask(database.url)}; "
+                "to create them, run 'orch create' or 'orch db init'"
             )
         prepare(database)
     elif found < ORCH_VERSION:

@@ -156,7 +156,7 @@ def test_a_changed_cell_is_named_and_can_be_accepted(kernel: Kernel, name: str) 
     kernel.run(f"{create(name, 2)}study.run(workers=1, progress=False)")
     kernel.run("def objective(trial):\n    return trial.suggest_float('x', -5, 5) ** 2 + 100")
     refused = kernel.fails(create(name, 4))
-    assert refused.startswith("StudyFailed") and "the objective's source is another" in refused
+    assert refused.startswith("StudyFailed") and "the objective's source differs" in refused
     taking = create(name, 4).replace(")\n", ", allow_mismatch=True)\n")
     kernel.run(f"{taking}study.run(workers=1, progress=False)")
     assert kernel.says("[trial.value >= 100 for trial in study.trials]") == (

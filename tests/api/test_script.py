@@ -187,7 +187,7 @@ def test_another_process_needs_the_function_to_run_the_study(
     with pytest.raises(UsageError, match="part of a notebook or script"):
         orch_api.load_study(name, storage=url).run(workers=1)
     handed = orch_api.load_study(name, storage=url, objective=lambda trial: 1.0)
-    with pytest.raises(StudyFailed, match="the objective's source is another"):
+    with pytest.raises(StudyFailed, match="the objective's source differs"):
         handed.run(workers=1)
     handed.run(workers=1, allow_mismatch=True, progress=False)
     assert handed.state == "done" and handed.summary().mismatches
@@ -205,7 +205,7 @@ def test_a_changed_function_is_named_and_can_be_accepted(made: Callable[..., Stu
 
     changed.__qualname__ = objective.__qualname__
     changed.__module__ = objective.__module__
-    with pytest.raises(StudyFailed, match="the objective's source is another"):
+    with pytest.raises(StudyFailed, match="the objective's source differs"):
         made(changed, trials=6)
     with pytest.raises(UsageError, match=r"sampler\.name: .*random.* -> .*tpe"):
         made(objective, sampler="tpe")

@@ -343,7 +343,7 @@ def test_worker_and_dashboard_that_wait_are_started_before_the_study_and_its_tab
         for process, what in ((worker, "the study"), (dashboard, "them")):
             assert process.stderr is not None
             assert "no tables of orch" in (said := process.stderr.readline()), said
-            assert said.endswith(f"waits for {what}\n")
+            assert said.endswith(f"waiting for {what}\n")
         empty.ok("create", "later", "--objective", "quadratic", "--trials", "2")
         wait_until(lambda: finished(empty.report("later")) == 2, 60)
         assert dashboard.stderr is not None

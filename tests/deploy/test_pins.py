@@ -30,7 +30,7 @@ def test_a_changed_source_is_refused_and_when_allowed_reported(
 ) -> None:
     tuned.write_text(_OBJECTIVE.format(high=2))
     refusal = orch.refused(1, "worker", name)
-    assert "the objective's source is another" in refusal
+    assert "the objective's source differs" in refusal
     assert f"orch worker {name} --allow-mismatch" in refusal
     assert [(each.subject, each.ok) for each in examine_study(url, name)] == [
         ("versions", False), ("data", True),
@@ -44,7 +44,7 @@ def test_a_changed_source_is_refused_and_when_allowed_reported(
     orch.ok("resume", name, "--workers", "1", "--allow-mismatch")
     assert orch.ok("report", name).count("Mixed  software on ") == 1
     mismatches = orch.report(name)["mismatches"]
-    assert len(mismatches) == 1 and "source is another" in mismatches[0]
+    assert len(mismatches) == 1 and "source differs" in mismatches[0]
 
 
 def test_a_different_version_is_refused_in_one_line(
@@ -74,7 +74,7 @@ def test_a_local_module_imported_by_the_objective_is_pinned_too(
 
     helper.write_text("HIGH = 2\n")
     refusal = orch.refused(1, "worker", study)
-    assert f"the module {helper.stem} is another" in refusal and "source" not in refusal
+    assert f"the module {helper.stem} differs" in refusal and "source" not in refusal
     # A study of an orch that pinned no modules is not refused.
     database.execute(
         "UPDATE study_user_attributes SET value_json = (value_json::jsonb - %(key)s)::text "
@@ -107,7 +107,7 @@ def test_a_module_that_a_data_function_imports_is_pinned_with_it(
     assert differences(pinned, software_here("train:objective", pinned, data)) == ""
     (tmp_path / "lab" / "windows.py").write_text("SIZE = 20")
     assert differences(pinned, software_here("train:objective", pinned, data)) == (
-        "the data module windows is another"
+        "the data module windows differs"
     )
     # Arrays are compared by themselves.
     arrays = {**data, "pinned_by": "arrays"}
@@ -141,7 +141,7 @@ def test_local_modules_are_found_transitively_without_running_them(
     (tmp_path / "lab" / "deep" / "parts.py").unlink()
     (tmp_path / "beside.py").write_text("x = 1")
     assert differences(pinned, software_here("lab.train:objective", pinned)) == (
-        "the module beside is another, the module lab.deep.parts is not to be found here"
+        "the module beside differs, the module lab.deep.parts is not to be found here"
     )
 
     assert differences({f"module {each}": "" for each in "abcdef"}, {}).endswith(", and 2 more")

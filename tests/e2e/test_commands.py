@@ -394,7 +394,7 @@ def test_a_changed_file_is_refused_as_a_changed_function_is(
 ) -> None:
     make("train.py", "--lr", "{lr}")
     (tmp_path / "train.py").write_text(TRAIN + "# changed\n")
-    with pytest.raises(StudyFailed, match=r"the file train\.py is another"):
+    with pytest.raises(StudyFailed, match=r"the file train\.py differs"):
         orch_api.load_study(name, storage=url).run(workers=0, progress=False)
     assert "the file train.py" in elsewhere.refused(1, "worker", name, "--allow-command")
     study = orch_api.load_study(name, storage=url)
