@@ -5,8 +5,8 @@
     python -m benchmarks.pruning --seeds 5 --problems hartmann6-slow --methods mixed-gp/asha
 
 Asynchronous workers search in simulated time. A method is a sampler and a pruner of orch, made by
-the code that makes them for a worker (``promote`` is Hyperband with promotion), or ``kerastuner``:
-the oracle of KerasTuner's own Hyperband.
+the code that makes them for a worker (``auto/asha:promote`` pauses and promotes), or
+``kerastuner``: the oracle of KerasTuner's own Hyperband.
 What ``auto`` chooses is that for long trials. The figures are how far the best reported value is
 from the best final one after some numbers of epochs of all workers together; on recorded curves
 (``benchmarks.learning_curves``) also the epochs until a value is reported that only one
@@ -17,13 +17,12 @@ interval of a bootstrap over the seeds; a search that has not come so far counts
 from __future__ import annotations
 
 import argparse
-import copy
 import heapq
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -39,25 +38,22 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.pruning_problems import MadeUp, Recorded, Training, pruning_problem
 from benchmarks.searches import run_all
-from orchestrator.base.facts import BRACKET, PAUSED, ROUND
+from orchestrator.base.facts import BRACKET, PAUSED, ROUND, SECONDS
 from orchestrator.base.optuna_internals import copy_trial
 from orchestrator.search.auto import AUTO, choose
-from orchestrator.search.plans.promotion import (
-    Brackets,
-    PromotionPlan,
-    build_brackets,
-    pause_after,
-)
+from orchestrator.search.plans import build_plan
+from orchestrator.search.plans.plan import Plan
+from orchestrator.search.plans.rounds import Rounds, build_rounds, end_of_round, promotes
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.spec.model import StudySpec
 from orchestrator.worker.seeds import derive
 
 KERASTUNER = "kerastuner"
-PROMOTING = {"name": "hyperband", "promote": True}
 METHODS = (
     "tpe/hyperband", KERASTUNER, "random/hyperband", "tpe/asha", "tpe/median", "tpe/none",
-    "random/promote", "auto/hyperband", "auto/promote", "auto/asha", "auto/auto", "auto/none",
+    "random/hyperband:promote", "random/asha:promote", "auto/hyperband", "auto/hyperband:promote",
+    "auto/asha", "auto/asha:promote", "auto/auto", "auto/none",
 )  # fmt: skip
 COMPARED_WITH = ("tpe/hyperband", KERASTUNER)
 TOP_SHARES = (0.1, 0.05, 0.02)  # of the configurations
@@ -177,13 +173,19 @@ class OrchSearch:
             }
         )
         # Hyperband's brackets follow from the study's name.
+        self._storage = Storage()
         self._study = optuna.create_study(
+            storage=self._storage,
             study_name=f"benchmark-{job.seed}",
             direction="maximize",
             pruner=build_pruner(self._spec, problem.epochs),
         )
-        brackets = build_brackets(self._spec, problem.epochs)
-        self._promotion = None if brackets is None else Promotion(self._study, brackets)
+        self._promotion = None
+        if promotes(self._spec):
+            plan = build_plan(self._spec, {}, lambda *_: True, problem.epochs)
+            rounds = build_rounds(self._spec, problem.epochs)
+            assert plan is not None and rounds is not None
+            self._promotion = Promotion(self._study, self._storage, plan, rounds)
 
     @property
     def trials(self) -> int:
@@ -218,19 +220,52 @@ class OrchSearch:
         return False
 
 
-class Promotion:
-    """The rounds of orch's Hyperband with promotion, as its workers go through them."""
+class Storage(optuna.storages.InMemoryStorage):
+    """Shows the facts about promotion as orch stores them.
 
-    def __init__(self, study: optuna.Study, brackets: Brackets) -> None:
-        self._study, self._brackets = study, brackets
-        self._plan = PromotionPlan(brackets, maximize=True)
+    Attributes:
+        facts: the system attributes of each trial, by its number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts: dict[int, dict[str, Any]] = {}
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Those of a study; a paused one is waiting, but not to be asked for."""
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        return trials if states == (TrialState.WAITING,) else [*map(self._as_stored, trials)]
+
+    def _as_stored(self, trial: FrozenTrial) -> FrozenTrial:
+        facts = self.facts.get(trial.number)
+        if facts is None:
+            return trial
+        stored = copy_trial(trial, trial.user_attrs, {**trial.system_attrs, **facts})
+        if PAUSED in facts:
+            stored.state = TrialState.WAITING
+        return stored
+
+
+class Promotion:
+    """What orch's workers do in a study that promotes.
+
+    Args:
+        study: the study.
+        storage: its.
+        plan: says who goes on.
+        rounds: when trials are paused.
+    """
+
+    def __init__(self, study: optuna.Study, storage: Storage, plan: Plan, rounds: Rounds) -> None:
+        self._study, self._facts, self._plan, self._rounds = study, storage.facts, plan, rounds
         self._queued: list[dict[str, Any]] = []
         self._promoted: list[Running] = []
         self._paused: dict[int, Running] = {}
-        self._facts: dict[int, dict[str, Any]] = {}
 
     def start(self, ask: Callable[[], Running]) -> Running | None:
-        """The next trial: one that was promoted, or one of the next bracket."""
+        """The next trial: one that was promoted, or a new one."""
         while not self._promoted and not self._queued:
             step = self._plan.step(self._trials(), budget=10_000)
             if not step:
@@ -241,8 +276,8 @@ class Promotion:
                 self._facts[number] = {BRACKET: facts[BRACKET], ROUND: facts[ROUND] + 1}
                 self._promoted.append(self._paused.pop(number))
             for number in step.prune:
-                running = self._paused.pop(number)
-                self._study.tell(running.trial, state=TrialState.PRUNED)
+                del self._facts[number][PAUSED]
+                self._study.tell(self._paused.pop(number).trial, state=TrialState.PRUNED)
         if self._promoted:
             return self._promoted.pop(0)
         running, facts = ask(), self._queued.pop(0)
@@ -253,33 +288,28 @@ class Promotion:
         """Whether a trial has come to the end of its round."""
         number = running.trial.number
         seen = next(each for each in self._trials() if each.number == number)
-        if pause_after(seen, self._brackets) != running.epoch:
+        if end_of_round(seen, self._rounds) != running.epoch:
             return False
         self._facts[number] = {**self._facts[number], PAUSED: True}
         self._paused[number] = running
         return True
 
     def _trials(self) -> list[FrozenTrial]:
-        """As orch stores them; a trial's id is its number here."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [copy_trial(each, {}, self._facts.get(each.number, {})) for each in trials]
+        return self._study.get_trials(deepcopy=False)  # a trial's id is its number here
 
 
 def pruner_section(method: str) -> dict[str, Any]:
-    """The spec's ``[pruner]`` of, e.g., ``auto/hyperband:min_resource=3:reduction_factor=4``."""
+    """The spec's ``[pruner]`` of, e.g., ``auto/hyperband:promote:reduction_factor=4``."""
     name, *options = method.partition("/")[2].split(":")
-    if name == "promote":
-        return PROMOTING
-    pairs = (each.split("=") for each in options)
-    return {"name": name, **{key: int(value) for key, value in pairs}}
+    pairs = (each.partition("=") for each in options)
+    return {"name": name, **{key: int(value) if value else True for key, _, value in pairs}}
 
 
 def _long(trial: FrozenTrial) -> FrozenTrial:
     """The trial as one that took an hour: real ones take longer than their suggestion."""
-    if trial.datetime_start is None or not trial.state.is_finished():
-        return trial
-    longer = copy.copy(trial)
-    longer.datetime_complete = trial.datetime_start + timedelta(hours=1)
+    longer = copy_trial(trial, {SECONDS: 3600.0}, trial.system_attrs)
+    if trial.datetime_start is not None and trial.state.is_finished():
+        longer.datetime_complete = trial.datetime_start + timedelta(hours=1)
     return longer
 
 

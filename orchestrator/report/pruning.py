@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from orchestrator.base.facts import BRACKET
 from orchestrator.base.optuna_internals import bracket_of, bracket_pruners
 from orchestrator.report.numbers import step_word
-from orchestrator.search.plans.promotion import Brackets, bracket_at
+from orchestrator.search.plans.rounds import Rounds
 from orchestrator.storage.studies import KERASTUNER, Origin, StoredStudy
 
 
@@ -140,7 +140,7 @@ class Ladder:
         study: the study.
         pruner: its pruner; None where it cannot be made here.
         options: the spec's options of the pruner.
-        brackets: of Hyperband with promotion.
+        rounds: of a study that promotes; None of any other.
     """
 
     def __init__(
@@ -148,11 +148,11 @@ class Ladder:
         study: optuna.Study,
         pruner: BasePruner | None,
         options: Mapping[str, Any],
-        brackets: Brackets | None,
+        rounds: Rounds | None,
     ) -> None:
         self._study = study
         self._pruner = pruner
-        self._brackets = brackets
+        self._rounds = rounds
         by_hyperband = isinstance(pruner, HyperbandPruner)
         self._factor = int(options.get("reduction_factor", 3 if by_hyperband else 4))
         least = options.get("min_resource", 1)
@@ -162,9 +162,9 @@ class Ladder:
 
     def bracket_of(self, trial: FrozenTrial) -> int | None:
         """The bracket of a trial; None where the pruner has no brackets."""
-        if self._brackets is not None:
+        if self._rounds is not None:
             place = trial.system_attrs.get(BRACKET)
-            return None if place is None else bracket_at(int(place), self._brackets.count)
+            return None if place is None else self._rounds.bracket(int(place))
         if isinstance(self._pruner, HyperbandPruner):
             bracket_pruners(self._pruner, self._study)
             return bracket_of(self._pruner, self._study, trial)
@@ -184,8 +184,8 @@ class Ladder:
         ]
 
     def _resources(self, bracket: int, members: list[FrozenTrial]) -> list[int]:
-        if self._brackets is not None:
-            return [self._brackets.epochs(bracket, each) for each in range(bracket + 1)]
+        if self._rounds is not None:
+            return self._rounds.ends(bracket)
         if self._least is None:
             return []
         furthest = max((trial.last_step or 0 for trial in members), default=0)

@@ -39,7 +39,7 @@ from orchestrator.report.winner import (
 )
 from orchestrator.resolve.pins import versions
 from orchestrator.search.auto import samplers_used
-from orchestrator.search.plans.promotion import build_brackets
+from orchestrator.search.plans.rounds import build_rounds
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
 from orchestrator.spec.model import StudySpec
@@ -167,8 +167,8 @@ def _rungs(
     """The rungs, and the bracket of each trial by its number."""
     # A pruner that cannot be made here has no brackets to show.
     pruner = _pruner(spec, steps)
-    brackets = None if pruner is None else build_brackets(spec, steps)
-    ladder = Ladder(study, pruner, spec.pruner.options, brackets)
+    rounds = None if pruner is None else build_rounds(spec, steps)
+    ladder = Ladder(study, pruner, spec.pruner.options, rounds)
     return ladder.rungs(trials), {trial.number: ladder.bracket_of(trial) for trial in trials}
 
 

@@ -26,7 +26,7 @@ from orchestrator.resolve.warm_start import store_new
 from orchestrator.search.auto import MODEL
 from orchestrator.search.plans import PLANS, build_plan, is_planned
 from orchestrator.search.plans.plan import Plan
-from orchestrator.search.plans.promotion import promotes
+from orchestrator.search.plans.rounds import promotes
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import WEIGHING_COSTS, build_sampler
 from orchestrator.search.space import Space, check_domains, count

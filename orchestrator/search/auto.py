@@ -15,8 +15,9 @@ from statistics import median
 
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.base.facts import DRAW_SECONDS, SAMPLER
+from orchestrator.base.facts import DRAW_SECONDS, ROUND, SAMPLER, SECONDS
 from orchestrator.base.printed import rounded
+from orchestrator.search.plans.rounds import has_ended_a_round
 from orchestrator.spec.model import StudySpec
 
 AUTO = "auto"
@@ -59,7 +60,7 @@ def choose(spec: StudySpec, number: int, trials: Sequence[FrozenTrial]) -> Choic
     """
     if len(spec.study.metrics) > 1:
         return Choice(CHEAP, "there are several metrics")
-    done = [each for each in trials if each.state in _DONE]
+    done = [each for each in trials if each.state in _DONE or has_ended_a_round(each)]
     if number < _FIRST_TRIALS or len(done) < _LEAST_FINISHED:
         is_informed = spec.priors or spec.study.warm_start
         return Choice(MODEL if is_informed else FIRST)
@@ -121,8 +122,15 @@ def _as_often_as_it_pays(number: int, trial_seconds: float, draw_seconds: float)
 
 def _trial_seconds(done: Sequence[FrozenTrial]) -> float:
     """How long a trial takes, by the server's clock."""
-    newest = [each.duration for each in done[-_NEWEST_TRIALS:] if each.duration is not None]
-    return median(each.total_seconds() for each in newest) if newest else 0.0
+    known = (_seconds(each) for each in done[-_NEWEST_TRIALS:])
+    newest = [each for each in known if each is not None]
+    return median(newest) if newest else 0.0
+
+
+def _seconds(trial: FrozenTrial) -> float | None:
+    if ROUND in trial.system_attrs:  # without the time for which it was paused
+        return trial.user_attrs.get(SECONDS)
+    return None if trial.duration is None else trial.duration.total_seconds()
 
 
 def _draw_seconds(trials: Sequence[FrozenTrial]) -> float:

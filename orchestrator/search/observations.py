@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.encoded_space import Array, EncodedSpace, Mask, Places
 from orchestrator.search.extrapolation import FAR, curve_of, expected_finals
+from orchestrator.search.plans.rounds import has_ended_a_round
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _MOST_VIOLATED = 3.0  # times a constraint's median: further off is as bad
@@ -20,11 +21,11 @@ class Observations:
     """The trials of a study, in the order of their numbers.
 
     Attributes:
-        rows: the configurations of the finished trials.
+        rows: the configurations of the trials that are finished, or have ended a round.
         losses: theirs, the lower the better; the highest for a trial that has none.
         violations: how far each is from holding its constraints, at most 0 where all hold and NaN
             where it is not known. None: no trial has constraints.
-        running: the configurations of the running trials.
+        running: the configurations of the other running trials.
         usable: how many trials have a loss of their own.
         seen: every configuration.
     """
@@ -62,11 +63,16 @@ def observe(space: EncodedSpace, trials: Sequence[FrozenTrial], maximize: bool) 
     * A value that is not finite, and a trial that failed, count as the worst. A failed trial whose
       configuration has another trial is left out: it was tried again.
     * A pruned trial has the value that it would have reached (see ``extrapolation.py``), but none
-      better than the middle of the complete ones: a pruner has judged it.
+      better than the middle of the complete ones: a pruner has judged it. A trial that is paused,
+      or was promoted, has what it is expected to reach.
     """
     encoded = [(each, row) for each in trials if (row := _row(space, each)) is not None]
-    done = [(each, row) for each, row in encoded if each.state in _DONE]
-    running = [row for each, row in encoded if each.state == TrialState.RUNNING]
+    done = [(each, row) for each, row in encoded if each.state in _DONE or has_ended_a_round(each)]
+    running = [
+        row
+        for each, row in encoded
+        if each.state == TrialState.RUNNING and not has_ended_a_round(each)
+    ]
     space.learn_conditions(_stack(space, [row for _, row in done]))
     tried = {row.tobytes() for _, row in done} | {row.tobytes() for row in running}
     done += [
@@ -107,7 +113,8 @@ def losses_of(trials: Sequence[FrozenTrial], maximize: bool) -> Array:
     known = [(place, each) for place, each in curves if each is not None]
     losses[[place for place, _ in known]] = expected_finals([each for _, each in known])
     is_pruned = np.array([each.state == TrialState.PRUNED for each in trials], dtype=bool)
-    complete = losses[~is_pruned & np.isfinite(losses)]
+    is_complete = np.array([each.state == TrialState.COMPLETE for each in trials], dtype=bool)
+    complete = losses[is_complete & np.isfinite(losses)]
     if len(complete):
         losses[is_pruned] = np.maximum(losses[is_pruned], np.median(complete))
     return losses

@@ -30,7 +30,7 @@ from orchestrator.base.optuna_internals import (
     storage_of,
 )
 from orchestrator.errors import UsageError
-from orchestrator.search.plans.promotion import build_brackets
+from orchestrator.search.plans.rounds import build_rounds
 from orchestrator.search.strategy import Strategy, choose
 from orchestrator.spec.model import StudySpec
 
@@ -63,7 +63,7 @@ def build_pruner(spec: StudySpec, steps: int) -> BasePruner:
     """
     name, options = spec.pruner.name, spec.pruner.options
     strategy = choose(PRUNERS, "pruner", name)
-    if build_brackets(spec, steps) is not None:
+    if build_rounds(spec, steps) is not None:
         # Who goes on is decided when the round has ended, by the plan.
         return PRUNERS["none"].build("pruner", {})  # type: ignore[no-any-return]
     filled: dict[str, object] = {}

@@ -14,7 +14,7 @@ from orchestrator.resolve.objective import full_steps, search_space
 from orchestrator.search.auto import AUTO, choose
 from orchestrator.search.older_trials import OlderTrials, first_tries
 from orchestrator.search.plans import PLANS
-from orchestrator.search.plans.promotion import build_brackets
+from orchestrator.search.plans.rounds import build_rounds
 from orchestrator.search.pruners import build_pruner
 from orchestrator.search.samplers import build_sampler
 from orchestrator.search.terminators import build_terminator
@@ -45,7 +45,7 @@ class WorkerStudy(HookedStudy):
         domains: checks those of the spec.
         pruned_view: as the pruner sees it, with the one direction by which trials are pruned; None:
             there are several metrics, and none to prune by.
-        brackets: of a study that promotes trials; None of any other.
+        rounds: of a study that promotes trials; None of any other.
         terminator: may end the search after any trial; None: there is none.
         ends_because: why no further trial is wanted; None: nobody has called :meth:`stop`.
         chosen_sampler: the name of the running trial's sampler.
@@ -77,7 +77,7 @@ class WorkerStudy(HookedStudy):
         self.first_tries = (
             [] if self.spec.sampler.name in PLANS else first_tries(self.spec.priors, older)
         )
-        self.brackets = build_brackets(self.spec, steps)
+        self.rounds = build_rounds(self.spec, steps)
         self.terminator = build_terminator(self.spec)
         self.ends_because: str | None = None
         self.chosen_sampler = self.spec.sampler.name

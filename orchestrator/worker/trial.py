@@ -26,7 +26,7 @@ from orchestrator.base.backoff import Stop
 from orchestrator.base.printed import rounded
 from orchestrator.errors import PatienceExceeded, StorageUnavailable, StudyFailed, Unstorable
 from orchestrator.search.auto import AUTO, MODEL
-from orchestrator.search.plans.promotion import pause_after
+from orchestrator.search.plans.rounds import end_of_round
 from orchestrator.search.pruners import noted_rung, reads_others
 from orchestrator.storage.claims import Claim, Claims, Failure
 from orchestrator.storage.database import Database
@@ -117,7 +117,7 @@ class Trial(ResumableTrial):
         self.steps = objective.steps()
         # The step after which it waits for a promotion; None: it trains to its end.
         self._pause_after = (
-            None if study.brackets is None else pause_after(self.frozen, study.brackets)
+            None if study.rounds is None else end_of_round(self.frozen, study.rounds)
         )
 
     def run(self) -> Claim | None:
@@ -350,6 +350,8 @@ class Trial(ResumableTrial):
         self._claims.release(self.id)
 
     def _pause(self) -> None:
+        for key, value in {facts.SECONDS: round(self.seconds, 3), **self._sampler()}.items():
+            self._reporter.write_user_attribute(key, json.dumps(value))
         try:
             self._write_all()
         except Unstorable as error:

@@ -1,4 +1,4 @@
-"""Hyperband with promotion, distributed: stopped trials go on from their checkpoints."""
+"""Promotion, distributed: paused trials go on from their checkpoints."""
 
 from __future__ import annotations
 
@@ -44,6 +44,39 @@ def test_brackets_survive_killed_workers_and_a_stop(site: OwnServer) -> None:
     assert report["states"]["complete"] == 5 and report["states"]["pruned"] == 3
     lost = report["retries"]
     assert sum(count - 1 for count in site.trained().values()) <= 2 * lost
+
+
+def test_asha_promotes_without_waiting_and_trains_no_epoch_twice(site: OwnServer) -> None:
+    site.create(
+        trials=18, pruner__name="asha", pruner__promote=True, objective__steps=9,
+        objective__sleep=0.02,
+    )  # fmt: skip
+    ended(site.start("worker", "s", "--processes", "3"))
+    report = site.report()
+    assert len(report["trials"]) == 18, "the budget is exact"
+    lengths = Counter(len(trial["intermediate"]) for trial in report["trials"])
+    assert set(lengths) == {1, 3, 9}
+    assert lengths[3] + lengths[9] >= 18 // 3 and 1 <= lengths[9] == report["states"]["complete"]
+    assert report["states"]["pruned"] == 18 - lengths[9]
+    twice = {step: count for step, count in site.trained().items() if count > 1}
+    assert not twice, "no epoch is trained twice"
+    assert [(each["bracket"], each["resource"]) for each in report["rungs"]] == [
+        (0, 1), (0, 3), (0, 9),
+    ]  # fmt: skip
+
+
+def test_rungs_survive_killed_workers_and_a_stop(site: OwnServer) -> None:
+    site.create(trials=12, pruner__name="asha", pruner__promote=True, objective__steps=9)
+    shell = site.start("worker", "s", "--processes", "2")
+    wait_until(lambda: sum(site.trained().values()) >= 8)
+    site.processes(shell)[0].kill()
+    wait_until(lambda: sum(site.trained().values()) >= 14)
+    site.kill_machine(shell)
+    ended(site.start("worker", "s", "--processes", "2"))
+    report = site.report()
+    assert report["states"]["complete"] >= 1
+    assert report["states"]["complete"] + report["states"]["pruned"] == 12
+    assert sum(count - 1 for count in site.trained().values()) <= 2 * report["retries"]
 
 
 def test_promotion_is_refused_where_it_is_impossible(orch: Orch, name: str) -> None:

@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.base.facts import BRACKET, PAUSED, ROUND
 from orchestrator.errors import UsageError
-from orchestrator.search.plans.promotion import Brackets, PromotionPlan, build_brackets, pause_after
+from orchestrator.search.plans.promotion import PromotionPlan
+from orchestrator.search.plans.rounds import Brackets, build_rounds, end_of_round
 from orchestrator.spec.model import StudySpec
 
 EIGHT = Brackets(most=8, least=1, factor=3)
@@ -27,13 +28,13 @@ def test_bracket_sizes_and_epochs_equal_keras_tuners(most: int, factor: int) -> 
     for bracket in range(ours.count):
         for round_ in range(bracket + 1):
             assert ours.size(bracket, round_) == oracle._get_size(bracket, round_)
-            assert ours.epochs(bracket, round_) == oracle._get_epochs(bracket, round_)
+            assert ours.ends(bracket)[round_] == oracle._get_epochs(bracket, round_)
 
 
 def test_eight_epochs_make_two_brackets_as_in_the_article() -> None:
     assert EIGHT.count == 2
     assert [EIGHT.size(1, 0), EIGHT.size(1, 1), EIGHT.size(0, 0)] == [5, 2, 3]
-    assert [EIGHT.epochs(1, 0), EIGHT.epochs(1, 1), EIGHT.epochs(0, 0)] == [3, 8, 8]
+    assert [EIGHT.ends(1), EIGHT.ends(0)] == [[3, 8], [8]]
 
 
 def trial(number: int, value: float, paused: bool = True, round_: int = 0) -> FrozenTrial:
@@ -85,12 +86,12 @@ def test_the_first_bracket_has_the_most_rounds() -> None:
 def test_rounds_start_with_one_epoch_and_keep_a_third_by_default() -> None:
     promoting = {"name": "hyperband", "promote": True}
     document = {"study": {"name": "a", "objective": "digits"}, "pruner": promoting}
-    assert build_brackets(StudySpec.parse(document), 8) == EIGHT
+    assert build_rounds(StudySpec.parse(document), 8) == EIGHT
     promoting |= {"min_resource": 2, "reduction_factor": 2, "max_resource": 8}
-    assert build_brackets(StudySpec.parse(document), 8) == Brackets(8, 2, 2)
+    assert build_rounds(StudySpec.parse(document), 8) == Brackets(8, 2, 2)
     promoting |= {"min_resource": 8}
-    assert build_brackets(StudySpec.parse(document), 8) == Brackets(8, 8, 2)
-    assert build_brackets(StudySpec.parse({"study": document["study"]}), 8) is None
+    assert build_rounds(StudySpec.parse(document), 8) == Brackets(8, 8, 2)
+    assert build_rounds(StudySpec.parse({"study": document["study"]}), 8) is None
 
 
 def test_no_more_trials_are_queued_than_the_budget_allows() -> None:
@@ -100,8 +101,8 @@ def test_no_more_trials_are_queued_than_the_budget_allows() -> None:
 
 
 def test_a_trial_pauses_after_its_round_and_finishes_in_the_last_round() -> None:
-    assert pause_after(trial(0, 0.0), EIGHT) == 3
-    assert pause_after(trial(0, 0.0, round_=1), EIGHT) is None
+    assert end_of_round(trial(0, 0.0), EIGHT) == 3
+    assert end_of_round(trial(0, 0.0, round_=1), EIGHT) is None
 
 
 @pytest.mark.parametrize(
@@ -124,4 +125,4 @@ def test_an_invalid_plan_option_is_named(options: dict[str, Any], words: str) ->
         "pruner": {"name": "hyperband", **options},
     }
     with pytest.raises(UsageError, match=words):
-        build_brackets(StudySpec.parse(document), 8)
+        build_rounds(StudySpec.parse(document), 8)

@@ -31,7 +31,10 @@ def test_the_default_sampler_with_asha_is_as_fast_as_it_was() -> None:
     assert _epochs("auto/asha") <= BAR
 
 
-@pytest.mark.parametrize("method", [KERASTUNER, "random/promote", "auto/hyperband", "auto/auto"])
+@pytest.mark.parametrize(
+    "method",
+    [KERASTUNER, "auto/asha:promote", "random/hyperband:promote", "auto/hyperband", "auto/auto"],
+)
 def test_a_search_is_replayed_from_its_seed(method: str) -> None:
     first, again = (run(Job("mnist", method, 0, 4, 60)) for _ in range(2))
     assert first.best == again.best
@@ -65,6 +68,7 @@ def test_a_method_may_set_options_of_its_pruner() -> None:
     method = "auto/hyperband:min_resource=3:reduction_factor=4"
     assert pruner_section(method) == {"name": "hyperband", "min_resource": 3, "reduction_factor": 4}
     assert pruner_section("tpe/median") == {"name": "median"}
+    assert pruner_section("auto/asha:promote") == {"name": "asha", "promote": True}
 
 
 def test_all_recordings_can_be_searched() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from orchestrator.errors import UsageError
+from orchestrator.search.plans.asha import AshaPlan
 from orchestrator.search.plans.coordinate import CoordinatePlan
 from orchestrator.search.plans.plan import EnqueuedPlan, GridPlan, Plan
-from orchestrator.search.plans.promotion import PromotionPlan, build_brackets, promotes
+from orchestrator.search.plans.promotion import PromotionPlan
+from orchestrator.search.plans.rounds import Brackets, Rungs, build_rounds, promotes
 from orchestrator.search.space import IsActive, Space
 from orchestrator.spec.model import StudySpec
 
@@ -31,13 +33,16 @@ def build_plan(spec: StudySpec, space: Space, is_active: IsActive, steps: int) -
     """
     name, options = spec.sampler.name, spec.sampler.options
     maximize = spec.study.maximize
-    brackets = build_brackets(spec, steps)
-    if brackets is not None:
+    rounds = build_rounds(spec, steps)
+    if rounds is not None:
         if name in PLANS:
             raise UsageError(
                 f"{name} queues its own trials, and so does pruner.promote; use one of them"
             )
-        return PromotionPlan(brackets, maximize, spec.study.constraints)
+        if isinstance(rounds, Brackets):
+            return PromotionPlan(rounds, maximize, spec.study.constraints)
+        assert isinstance(rounds, Rungs)
+        return AshaPlan(rounds, maximize, spec.study.constraints)
     if name not in PLANS:
         return None
     if name != "coordinate" and options:
