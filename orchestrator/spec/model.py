@@ -219,7 +219,7 @@ class PrunerSection(StrategySection):
     """``[pruner]``: what ends hopeless trials early; Hyperband unless named.
 
     Further keys go to the Optuna class. ``promote = true`` beside ``hyperband`` lets the best of a
-    bracket go on from their checkpoints, as KerasTuner does, and beside ``asha`` the best of a rung.
+    bracket go on from their checkpoints, as KerasTuner does; beside ``asha``, the best of a rung.
     """
 
     name: str = Field(
