@@ -3,7 +3,7 @@
 L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2.
 Every trial is paused at each rung. It may go on while it is among the best third of those that have
 reached its rung (``reduction_factor``); those of the highest rung come first. So a new trial costs
-one epoch, a promising one waits for nobody, and a promotion that came too early is no loss: the
+one epoch, a promising one does not wait for others, and too early a promotion does no harm: the
 better trial is promoted as well.
 """
 
