@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The tests of the claim, the lease, the storage and the budget, which are measured.
-MEASURED := tests/worker tests/storage tests/search/test_plans.py tests/search/test_promotion.py
+MEASURED := tests/worker tests/storage tests/search/test_plans.py tests/search/test_promotion.py \
+	tests/search/test_asha.py
 # Optuna: the lowest release that pyproject.toml allows, and the locked one.
 LOWEST := $(shell sed -n 's/.*"optuna>=\([0-9.]*\).*/\1/p' pyproject.toml)
 LOCKED := $(shell sed -n 's/^optuna==//p' constraints.txt)
