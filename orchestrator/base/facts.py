@@ -27,7 +27,7 @@ LOSSES = "orch:losses"  # how often the configuration's lease was lost
 SIGNATURE = "orch:signature"  # the exception and the line that a first attempt failed at
 DOUBTFUL = "orch:doubtful"  # the signature that it shares with another configuration
 
-# A trial: its place in Hyperband with promotion. System attributes, which a retry inherits.
+# A trial: its place in a study that promotes. System attributes, which a retry inherits.
 BRACKET = "orch:bracket"
 ROUND = "orch:round"
 PAUSED = "orch:paused"  # it waits for its promotion

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from conftest import Orch
 
-from orchestrator.report.figures.effort import timeline
+from orchestrator.report.figures.effort import _trained, timeline
 from orchestrator.report.listing import best_page
 from orchestrator.report.pruning import Epochs
 from orchestrator.report.render import render, schema, write
@@ -208,3 +208,12 @@ def test_orch_report_prints_what_the_test_helper_reads(orch: Orch) -> None:
     for report in (printed, asked):
         assert len(report.pop("workers")) == 2  # how long ago each was seen differs
     assert printed == asked
+
+
+def test_the_bar_of_a_trial_that_its_plan_pruned_is_where_it_trained(
+    summary_of: Callable[[str], Summary],
+) -> None:
+    pruned = next(t for t in summary_of("report-many").trials if t.state == "PRUNED")
+    paused = {"started_seconds": 10.0, "ended_seconds": 90.0, "seconds": 5.0}
+    assert _trained(pruned.model_copy(update={**paused, "worker": ""})) == (10.0, 15.0)
+    assert _trained(pruned.model_copy(update={**paused, "worker": "a:1"})) == (85.0, 90.0)

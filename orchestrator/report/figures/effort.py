@@ -140,8 +140,12 @@ def _trained(trial: TrialSummary) -> tuple[float, float] | None:
     start, end = trial.started_seconds, trial.ended_seconds
     if start is None or end is None:
         return None
-    # A paused trial did not train all the while.
-    return (start if trial.seconds is None else max(start, end - trial.seconds)), end
+    if trial.seconds is None:
+        return start, end
+    # A paused trial did not train all the while: before its pause, if its plan ended it there.
+    if trial.state == "PRUNED" and not trial.worker:
+        return start, min(end, start + trial.seconds)
+    return max(start, end - trial.seconds), end
 
 
 def _lane_of(trial: TrialSummary) -> str:
