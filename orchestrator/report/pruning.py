@@ -16,7 +16,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
-from orchestrator.base.facts import BRACKET
+from orchestrator.base.facts import BRACKET, PAUSED
 from orchestrator.base.optuna_internals import bracket_of, bracket_pruners
 from orchestrator.report.numbers import step_word
 from orchestrator.search.plans.rounds import Rounds
@@ -24,7 +24,10 @@ from orchestrator.storage.studies import KERASTUNER, Origin, StoredStudy
 
 
 class Epochs(BaseModel):
-    """Epochs trained, lost attempts included, beside what the same trials cost unpruned."""
+    """Epochs trained, lost attempts included, beside what the same trials cost unpruned.
+
+    A trial that still runs costs what it has trained; a paused one is held back, as a pruned one.
+    """
 
     trained: int
     without_pruning: int
@@ -56,9 +59,16 @@ class EpochCounter:
     def count(self, trials: Sequence[FrozenTrial]) -> Epochs:
         """Of all trials together."""
         trained = sum(map(self._of_trial, trials))
-        ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        ended, running = list[FrozenTrial](), list[FrozenTrial]()
+        for trial in trials:
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _is_paused(trial):
+                ended.append(trial)
+            elif trial.state != TrialState.FAIL:
+                running.append(trial)
         # An objective that reports nothing has no epochs to save.
         full = sum(self._full(ended)) if trained else 0
+        if full:
+            full += sum(map(self._of_trial, running))
         if all(map(self._is_of_kerastuner, ended)):
             full = 0  # how many there would have been without pruning it does not say
         saved = None if trained == 0 or full == 0 else round(1 - trained / full, 4)
@@ -116,6 +126,10 @@ class EpochCounter:
     def _of_full_training(self, trial: FrozenTrial) -> int:
         searched = _searched(trial)
         return self._training.epochs if searched is None else searched
+
+
+def _is_paused(trial: FrozenTrial) -> bool:
+    return PAUSED in trial.system_attrs and not trial.state.is_finished()
 
 
 def _searched(trial: FrozenTrial) -> int | None:
