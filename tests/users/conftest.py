@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Container, Iterator
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def users(orch: Orch, creator: Creator) -> Users:
 def peer(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Training], dict[str, Any]]]:
-    """What a training gives without orch. All that this session needs run once, in one process."""
+    """What a training gives without orch. All that this session needs run once, in one process.
+
+    A test waits for its own training alone, so the others run while tests go on.
+    """
     named = {
         item.callspec.params["training"].name
         for item in request.session.items
@@ -78,46 +82,81 @@ def peer(
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent.parent / "peers"  # of all processes of the session
     folder.mkdir(exist_ok=True)
+    peers = Peers(folder, named)
+    yield peers.result
+    peers.wait()
 
-    def result(training: Training) -> dict[str, Any]:
-        file = folder / f"{training.name}.json"
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not file.exists():
-                of_its_own = training.needs is not None  # it chooses the backend of its process
-                run_peers(folder, {training.name} if of_its_own else named | {training.name})
+
+class Peers:
+    """The process that trains without orch, of whichever of the session's processes started it.
+
+    Args:
+        folder: for its results.
+        names: what it trains, and in which order: theirs.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self._folder = folder
+        self._names = sorted(name for name in names if Training.of(name).needs is None)
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def result(self, training: Training) -> dict[str, Any]:
+        """Wait for the training's result."""
+        file, ends = self._folder / f"{training.name}.json", time.monotonic() + _SECONDS
+        while not file.exists():
+            assert time.monotonic() < ends, f"{training.name} takes more than {_SECONDS} s"
+            self._start(training)
+            time.sleep(0.1)
         found: dict[str, Any] = json.loads(file.read_text())
         assert "error" not in found, found["error"]
         return found
 
-    yield result
+    def wait(self) -> None:
+        """Wait for the processes that this one started."""
+        for each in self._started:
+            each.wait(_SECONDS)
 
+    def _start(self, training: Training) -> None:
+        """Start a process for this training and those that wait, unless there is one."""
+        with (self._folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # the process inherits the lock, and has it until it ends
+                return
+            if (self._folder / f"{training.name}.json").exists():
+                return
+            log = self._folder / f"{training.name}.txt"
+            assert not log.exists(), f"it ended early: {log.read_text()[-2000:]}"
+            # One that needs a library chooses the backend of its process.
+            alone = training.needs is not None
+            names = [training.name] if alone else [training.name, *self._names]
+            waiting = [each for each in dict.fromkeys(names) if not self._is_done(each)]
+            self._started.append(self._popen(waiting, log, training.needs, lock.fileno()))
 
-def run_peers(folder: Path, chosen: set[str]) -> None:
-    """Train them one after the other in one process."""
-    waiting = sorted(name for name in chosen if not (folder / f"{name}.json").exists())
-    if len(waiting) > 1:
-        waiting = [name for name in waiting if Training.of(name).needs is None]
-    backends = {Training.of(name).needs for name in waiting} & {"jax", "torch"}
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(FOLDER.parent / "peer.py"),
-            str(folder),
-            str(keras_seed(SEED)),
-            *waiting,
-        ],
-        cwd=FOLDER,
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{FOLDER.parent}:{FOLDER}",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            # A script sets it before it imports Keras; peer.py has imported Keras by then.
-            **({"KERAS_BACKEND": str(backends.pop())} if backends else {}),
-        },
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    def _is_done(self, name: str) -> bool:
+        return (self._folder / f"{name}.json").exists()
+
+    def _popen(
+        self, names: list[str], log: Path, needs: str | None, lock: int
+    ) -> subprocess.Popen[bytes]:
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    str(FOLDER.parent / "peer.py"),
+                    str(self._folder),
+                    str(keras_seed(SEED)),
+                    *names,
+                ],
+                cwd=FOLDER,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": f"{FOLDER.parent}:{FOLDER}",
+                    "TF_CPP_MIN_LOG_LEVEL": "3",
+                    # A script sets it before it imports Keras; peer.py has imported Keras by then.
+                    **({"KERAS_BACKEND": needs} if needs in {"jax", "torch"} else {}),
+                },
+                stdout=output,
+                stderr=output,
+                pass_fds=[lock],
+            )

@@ -102,7 +102,9 @@ def main(folder: Path, seed: int, names: list[str]) -> None:
             made = train(Training.of(name), folder, seed)
         except Exception:
             made = {"error": traceback.format_exc()}
-        (folder / f"{name}.json").write_text(json.dumps(made))
+        part = folder / f"{name}.part"
+        part.write_text(json.dumps(made))
+        part.rename(folder / f"{name}.json")  # tests wait for the whole file
         keras.backend.clear_session()
         keras.config.set_dtype_policy("float32")
 
