@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -39,7 +40,7 @@ from orchestrator.report.winner import (
 )
 from orchestrator.resolve.pins import versions
 from orchestrator.search.auto import samplers_used
-from orchestrator.search.plans.rounds import build_rounds
+from orchestrator.search.plans.rounds import build_rounds, is_paused
 from orchestrator.search.pruners import build_pruner
 from orchestrator.spec.eligibility import feasible, may_win
 from orchestrator.spec.model import StudySpec
@@ -99,12 +100,12 @@ def summarise(
     confirmed = make(
         "confirmed", "The confirmation", partial(read_confirmation, database, study, trials)
     )
-    rungs, bracket_of = make(
+    rungs, bracket_of, paused = make(
         "rungs",
         "The brackets and rungs",
         partial(_rungs, optuna_study, trials, spec, counter.steps),
-    ) or ([], {})
-    listed = _trials(bracket_of, trials, spec, origin)
+    ) or ([], {}, set[int]())
+    listed = _trials(bracket_of, paused, trials, spec, origin)
     best = make("best", "The best trial", partial(_best, trials, spec, counter))
     if logs != "none":
         drawn = logs == "drawn"
@@ -138,7 +139,7 @@ def summarise(
         importances=found.shares,
         importances_fanova=found.fanova,
         importance_claim=found.claim,
-        workers=make("workers", "The workers", partial(_workers, database, study)) or [],
+        workers=make("workers", "The workers", partial(_workers, database, study, listed)) or [],
         retries=sum(map(is_retried, trials)),
         elapsed_seconds=_elapsed(database, study),
         data=None if study.data is None else dict(study.data),
@@ -163,13 +164,15 @@ def _importances(trials: list[FrozenTrial], spec: StudySpec, thorough: bool) -> 
 
 def _rungs(
     study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec, steps: int
-) -> tuple[list[Rung], dict[int, int | None]]:
-    """The rungs, and the bracket of each trial by its number."""
+) -> tuple[list[Rung], dict[int, int | None], set[int]]:
+    """The rungs, the bracket of each trial by its number, and the numbers of those paused."""
     # A pruner that cannot be made here has no brackets to show.
     pruner = _pruner(spec, steps)
     rounds = None if pruner is None else build_rounds(spec, steps)
     ladder = Ladder(study, pruner, spec.pruner.options, rounds)
-    return ladder.rungs(trials), {trial.number: ladder.bracket_of(trial) for trial in trials}
+    bracket_of = {trial.number: ladder.bracket_of(trial) for trial in trials}
+    paused = {trial.number for trial in trials if is_paused(trial, rounds)}
+    return ladder.rungs(trials), bracket_of, paused
 
 
 def _pruner(spec: StudySpec, steps: int) -> BasePruner | None:
@@ -221,12 +224,18 @@ def _pareto(study: optuna.Study, trials: list[FrozenTrial], spec: StudySpec) -> 
     return [trial.number for trial in front]
 
 
-def _workers(database: Database, study: StoredStudy) -> list[WorkerSummary]:
+def _workers(
+    database: Database, study: StoredStudy, trials: Sequence[TrialSummary]
+) -> list[WorkerSummary]:
     rows = database.rows("workers_of_study", study_id=study.study_id)
+    # A trial that its plan ends has no worker that ends it: it is its last worker's.
+    paused = Counter(trial.worker for trial in trials if trial.paused)
+    newest = {row["name"]: row["worker_id"] for row in rows}
     return [
         WorkerSummary(
             id=row["name"],
-            trials=row["trials"],
+            trials=row["trials"]
+            + (paused[row["name"]] if newest[row["name"]] == row["worker_id"] else 0),
             busy_ratio=_busy(row["busy_seconds"] + row["leased_seconds"], row["present_seconds"]),
             joined_seconds=round(row["joined_seconds"], 3),
             last_seen_seconds=round(row["last_seen_seconds"], 3),
@@ -251,6 +260,7 @@ def _mismatches(database: Database, study: StoredStudy) -> list[str]:
 
 def _trials(
     bracket_of: Mapping[int, int | None],
+    paused: Container[int],
     trials: list[FrozenTrial],
     spec: StudySpec,
     origin: Origin | None,
@@ -260,7 +270,7 @@ def _trials(
 
     def whole(trial: FrozenTrial) -> TrialSummary:
         bracket, own_origin = bracket_of.get(trial.number), _origin_of_trial(trial, origin)
-        return _trial(bracket, trial, spec, first_start, own_origin)
+        return _trial(bracket, trial.number in paused, trial, spec, first_start, own_origin)
 
     return [
         section(f"Trial {trial.number}", partial(whole, trial), partial(_bare_trial, trial, spec))
@@ -329,6 +339,7 @@ def _origin_of_trial(trial: FrozenTrial, origin: Origin | None) -> Origin | None
 
 def _trial(
     bracket: int | None,
+    paused: bool,
     trial: FrozenTrial,
     spec: StudySpec,
     first_start: datetime | None,
@@ -360,6 +371,7 @@ def _trial(
         started_seconds=_seconds_after(first_start, trial.datetime_start) if timed else None,
         ended_seconds=_seconds_after(first_start, trial.datetime_complete) if timed else None,
         attributes={k: v for k, v in attributes.items() if not k.startswith(facts.PREFIX)},
+        paused=paused,
     )
 
 

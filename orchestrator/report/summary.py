@@ -55,6 +55,7 @@ class WorkerSummary(BaseModel):
     """One worker process.
 
     Attributes:
+        trials: how many it ended, or trained last before their plan ended them.
         busy_ratio: the share of its presence with a trial.
         joined_seconds: how long ago it started.
         last_seen_seconds: how long ago it gave its last sign of life.
@@ -77,6 +78,7 @@ class TrialSummary(BaseModel):
         retry_of: the number of the first attempt at the same configuration.
         intermediate: the value of each reported step; None where it was not a number.
         logs: further values of each step, by the name that they were logged with.
+        paused: it waits for its promotion, or did until its plan ended it.
         feasible: whether it keeps the study's constraints; None where there are none.
         started_seconds: when it started, counted from the study's first start; None: not yet.
         ended_seconds: when it ended, counted likewise; None: not yet.
@@ -101,6 +103,7 @@ class TrialSummary(BaseModel):
     started_seconds: float | None
     ended_seconds: float | None
     attributes: Writable
+    paused: bool = False
     logs: dict[str, dict[str, float | None]] = {}
     printed: str | None = None
 

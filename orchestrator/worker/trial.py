@@ -350,7 +350,7 @@ class Trial(ResumableTrial):
         self._claims.release(self.id)
 
     def _pause(self) -> None:
-        for key, value in {facts.SECONDS: round(self.seconds, 3), **self._sampler()}.items():
+        for key, value in self._attributes().items():  # its plan may end it, without a worker
             self._reporter.write_user_attribute(key, json.dumps(value))
         try:
             self._write_all()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+import optuna
 from conftest import Orch
 from fault_site import OwnServer, ended, wait_until
+
+from orchestrator.storage.rdb_storage import make_rdb_storage
 
 
 def test_promoted_trials_continue_where_they_paused(site: OwnServer) -> None:
@@ -27,7 +31,8 @@ def test_promoted_trials_continue_where_they_paused(site: OwnServer) -> None:
     ]
     for trial in report["trials"]:
         if trial["state"] == "PRUNED":
-            assert trial["value"] == trial["intermediate"]["3"]
+            assert trial["value"] == trial["intermediate"]["3"] and trial["paused"]
+    _every_trial_has_its_worker_and_seed(site, report)
 
 
 def test_brackets_survive_killed_workers_and_a_stop(site: OwnServer) -> None:
@@ -63,6 +68,19 @@ def test_asha_promotes_without_waiting_and_trains_no_epoch_twice(site: OwnServer
     assert [(each["bracket"], each["resource"]) for each in report["rungs"]] == [
         (0, 1), (0, 3), (0, 9),
     ]  # fmt: skip
+    _every_trial_has_its_worker_and_seed(site, report)
+
+
+def _every_trial_has_its_worker_and_seed(site: OwnServer, report: dict[str, Any]) -> None:
+    """Also those that their plan ended, though no worker did."""
+    workers = {each["id"]: each["trials"] for each in report["workers"]}
+    assert workers == Counter(trial["worker"] for trial in report["trials"])
+    assert f" on {len(workers)} workers" in report["verdict"][-1]
+    url = site.server.url()
+    assert url is not None
+    plain = optuna.load_study(study_name="s", storage=make_rdb_storage(url))
+    for trial in plain.trials:
+        assert trial.user_attrs["orch:seed"] >= 0 and trial.user_attrs["orch:seconds"] > 0
 
 
 def test_rungs_survive_killed_workers_and_a_stop(site: OwnServer) -> None:

@@ -214,6 +214,6 @@ def test_the_bar_of_a_trial_that_its_plan_pruned_is_where_it_trained(
     summary_of: Callable[[str], Summary],
 ) -> None:
     pruned = next(t for t in summary_of("report-many").trials if t.state == "PRUNED")
-    paused = {"started_seconds": 10.0, "ended_seconds": 90.0, "seconds": 5.0}
-    assert _trained(pruned.model_copy(update={**paused, "worker": ""})) == (10.0, 15.0)
-    assert _trained(pruned.model_copy(update={**paused, "worker": "a:1"})) == (85.0, 90.0)
+    times = {"started_seconds": 10.0, "ended_seconds": 90.0, "seconds": 5.0}
+    assert _trained(pruned.model_copy(update={**times, "paused": True})) == (10.0, 15.0)
+    assert _trained(pruned.model_copy(update=times)) == (85.0, 90.0)

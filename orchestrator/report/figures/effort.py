@@ -143,7 +143,7 @@ def _trained(trial: TrialSummary) -> tuple[float, float] | None:
     if trial.seconds is None:
         return start, end
     # A paused trial did not train all the while: before its pause, if its plan ended it there.
-    if trial.state == "PRUNED" and not trial.worker:
+    if trial.paused:
         return start, min(end, start + trial.seconds)
     return max(start, end - trial.seconds), end
 

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.base.facts import BRACKET, PAUSED, ROUND
 from orchestrator.errors import UsageError
@@ -152,6 +152,13 @@ def end_of_round(trial: FrozenTrial, rounds: Rounds) -> int | None:
     *ends, _ = rounds.ends(rounds.bracket(int(trial.system_attrs[BRACKET])))
     round_ = int(trial.system_attrs[ROUND])
     return ends[round_] if round_ < len(ends) else None
+
+
+def is_paused(trial: FrozenTrial, rounds: Rounds | None) -> bool:
+    """Whether a trial waits for its promotion, or did until its plan ended it."""
+    if rounds is None or trial.state not in (TrialState.WAITING, TrialState.PRUNED):
+        return False
+    return trial.last_step is not None and trial.last_step == end_of_round(trial, rounds)
 
 
 def has_ended_a_round(trial: FrozenTrial) -> bool:
