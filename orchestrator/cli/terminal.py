@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -155,6 +156,8 @@ class _QuietLoader(Loader):
         module.__spec__.loader = module.__loader__ = self._loader
         with _silent(), _fatal_alone():
             self._loader.exec_module(module)
+        if _LEVEL not in os.environ:  # as of workers: it warns of each network that it traces anew
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -213,3 +213,24 @@ def test_a_server_created_in_the_c_locale_stores_every_script(ascii_home: Orch) 
     command = ["run", "signs:value", "--study", "s", "--trials", "1", "--workers", "1"]
     printed(ascii_home, "C", ascii_home.command(*command))
     assert "учёба=" in ascii_home.ok("best", "s")
+
+
+@pytest.mark.parametrize(("level", "said"), [(None, ""), ("1", "WARNING:tensorflow:traced anew\n")])
+def test_a_command_repeats_tensorflows_warnings_only_where_the_user_set_its_level(
+    level: str | None, said: str
+) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"
+    }
+    if level is not None:
+        environment["TF_CPP_MIN_LOG_LEVEL"] = level
+    script = (
+        "from orchestrator.cli.terminal import quieten_tensorflow\n"
+        "quieten_tensorflow()\n"
+        "import tensorflow as tf\n"
+        "tf.get_logger().warning('traced anew')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == said
