@@ -349,17 +349,26 @@ class GaussianProcess:
         variance = self._kernel.variance(self._theta, features) - (solved * solved).sum(axis=0)
         return across @ self._weights, np.sqrt(np.maximum(variance, 1e-12) + self._noise)
 
-    def believe(self, rows: Array) -> GaussianProcess:
+    def believe(self, rows: Array, hope: float = 0.0) -> tuple[GaussianProcess, Array]:
         """The process as if running trials had returned its mean: the kriging believer.
 
         So workers that ask at the same time are sent apart (Ginsbourger et al., "Kriging is
         well-suited to parallelize optimization", 2010).
+
+        Args:
+            rows: of the running trials.
+            hope: by how many standard deviations they are better than the mean.
+
+        Returns:
+            The process, and the values that it has for the rows.
         """
+        mean, deviation = self.predict(rows)
+        values = mean - hope * deviation
         if not len(rows):
-            return self
-        values = np.concatenate([self._values, self.predict(rows)[0]])
-        rows = np.concatenate([self._rows, rows])
-        return GaussianProcess(self._kernel, self._theta, rows, values)
+            return self, values
+        every = np.concatenate([self._rows, rows])
+        together = np.concatenate([self._values, values])
+        return GaussianProcess(self._kernel, self._theta, every, together), values
 
 
 def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:

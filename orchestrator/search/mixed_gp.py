@@ -40,6 +40,9 @@ _LEAST_TRIALS = 3  # that a model needs
 # What counts as an improvement, in standard deviations of the (warped) values: without it, a search
 # whose model is sure of an optimum would spend its trials on the optimum's last digits.
 _LEAST_GAIN = 0.03
+# Running trials count as better than expected, by one standard deviation where so many run, else by
+# its share: the less is known when trials begin, the further apart they are sent.
+_RUNNING_FOR_A_DEVIATION = 16
 # How much a prior counts: its density to the power of this over the number of finished trials.
 _PRIOR_POWER = 3.0
 # A study that has more finished trials is modelled by its best and its newest ones, so that the
@@ -258,9 +261,9 @@ def _acquisition(
     theta = kernel.fit(kernel.features(part.rows), target, [kernel.mean])
     losses = target(theta[kernel.offset])[0]
     model = GaussianProcess(kernel, theta, part.rows, losses)
-    believed = model.predict(part.running)[0]
+    hope = min(len(part.running) / _RUNNING_FOR_A_DEVIATION, 1.0)
+    model, believed = model.believe(part.running, hope)
     best = min(losses[part.is_feasible].min(), believed.min(initial=np.inf)) - _LEAST_GAIN
-    model = model.believe(part.running)
     power = _PRIOR_POWER / len(observed.rows)
 
     def score(rows: Array) -> Array:
@@ -280,5 +283,5 @@ def _feasibility(kernel: Kernel, observed: Observations) -> Callable[[Array], Ar
     middle = float(violations.mean())
     values = (violations - middle) / spread
     theta = kernel.fit(kernel.features(rows), Measured(values), [kernel.mean])
-    model = GaussianProcess(kernel, theta, rows, values).believe(observed.running)
+    model, _ = GaussianProcess(kernel, theta, rows, values).believe(observed.running)
     return lambda each: log_probability_below(*model.predict(each), -middle / spread)

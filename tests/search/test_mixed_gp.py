@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from optuna.trial import TrialState, create_trial
 from orchestrator.errors import UsageError
 from orchestrator.resolve.resolve import check_combination
 from orchestrator.samplers import MixedGP
+from orchestrator.search import mixed_gp
 from orchestrator.search.encoded_space import EncodedSpace
 from orchestrator.search.observations import observe
 from orchestrator.search.samplers import build_sampler
@@ -144,6 +146,23 @@ def test_running_trials_send_the_next_one_elsewhere() -> None:
     alone.add_trials([*beside.trials, create_trial(state=TrialState.FAIL)])
     running = point(beside.ask())
     assert math.dist(running, point(beside.ask())) > math.dist(running, point(alone.ask()))
+
+
+def test_many_running_trials_are_sent_further_apart_than_expected_values_would_send_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def point(trial: optuna.Trial) -> list[float]:
+        return [trial.suggest_float(name, 0, 1) for name in "abc"]
+
+    def mean_distance_of_sixteen() -> float:
+        study = _study()
+        study.optimize(lambda t: sum((x - 0.4) ** 2 for x in point(t)), n_trials=12)
+        points = [point(study.ask()) for _ in range(16)]
+        return float(np.mean([math.dist(*pair) for pair in itertools.combinations(points, 2)]))
+
+    apart = mean_distance_of_sixteen()
+    monkeypatch.setattr(mixed_gp, "_RUNNING_FOR_A_DEVIATION", math.inf)
+    assert apart > mean_distance_of_sixteen()
 
 
 def test_numbers_keep_their_bounds_their_step_and_their_type() -> None:
