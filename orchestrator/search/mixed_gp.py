@@ -70,8 +70,8 @@ class MixedGP(InitialDesign):
 
     A suggestion follows from the seed, the trial's number and the study's trials alone, so any
     number of processes with the same seed search one study together. Running trials count as what
-    the model expects of them, and no configuration of a finite space is drawn twice while there are
-    others.
+    the model expects of them, and as better the more of them run, so that they are sent apart. No
+    configuration of a finite space is drawn twice while there are others.
 
     * Lists of numbers (``suggest_categorical("units", [32, 64, 128])``) are ordered; other choices
       are not.
