@@ -61,10 +61,10 @@ class EpochCounter:
         trained = sum(map(self._of_trial, trials))
         ended, running = list[FrozenTrial](), list[FrozenTrial]()
         for trial in trials:
-            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or _is_paused(trial):
-                ended.append(trial)
-            elif trial.state != TrialState.FAIL:
-                running.append(trial)
+            if trial.state == TrialState.FAIL:
+                continue
+            is_held = trial.state.is_finished() or PAUSED in trial.system_attrs
+            (ended if is_held else running).append(trial)
         # An objective that reports nothing has no epochs to save.
         full = sum(self._full(ended)) if trained else 0
         if full:
@@ -126,10 +126,6 @@ class EpochCounter:
     def _of_full_training(self, trial: FrozenTrial) -> int:
         searched = _searched(trial)
         return self._training.epochs if searched is None else searched
-
-
-def _is_paused(trial: FrozenTrial) -> bool:
-    return PAUSED in trial.system_attrs and not trial.state.is_finished()
 
 
 def _searched(trial: FrozenTrial) -> int | None:

@@ -40,8 +40,8 @@ _LEAST_TRIALS = 3  # that a model needs
 # What counts as an improvement, in standard deviations of the (warped) values: without it, a search
 # whose model is sure of an optimum would spend its trials on the optimum's last digits.
 _LEAST_GAIN = 0.03
-# Running trials count as better than expected, by one standard deviation where so many run, else by
-# its share: the less is known when trials begin, the further apart they are sent.
+# Running trials count as better than expected: by one standard deviation if this many run, by a
+# share of it if fewer do. The less is known when trials begin, the further apart they are sent.
 _RUNNING_FOR_A_DEVIATION = 16
 # How much a prior counts: its density to the power of this over the number of finished trials.
 _PRIOR_POWER = 3.0
