@@ -14,7 +14,7 @@ from orchestrator.base.facts import BRACKET, PAUSED, ROUND
 from orchestrator.search.encoded_space import EncodedSpace
 from orchestrator.search.observations import observe
 from orchestrator.search.plans.asha import AshaPlan
-from orchestrator.search.plans.rounds import Rungs, build_rounds, end_of_round
+from orchestrator.search.plans.rounds import Rungs, build_rounds, end_of_round, is_paused
 from orchestrator.spec.model import StudySpec
 
 NINE = Rungs(most=9, least=1, factor=3)
@@ -120,6 +120,18 @@ def test_rungs_are_at_powers_of_the_factor() -> None:
 def test_a_trial_pauses_at_each_rung_but_the_last() -> None:
     places = [trial(0, *[0.5] * rungs) for rungs in (1, 2, 3)]
     assert [end_of_round(each, NINE) for each in places] == [1, 3, None]
+
+
+def test_a_paused_trial_is_told_from_one_that_was_given_back_and_its_end_from_an_objectives() -> (
+    None
+):
+    assert is_paused(trial(0, 0.5), NINE) and is_paused(trial(0, 0.5, 0.6), NINE)
+    assert not is_paused(trial(0, 0.5, paused=False), NINE), "a stopped worker gave it back"
+    assert not is_paused(trial(0, 0.5, paused=False, state=TrialState.RUNNING), NINE)
+    ended = trial(0, 0.5, 0.6, state=TrialState.PRUNED)
+    assert is_paused(ended, NINE) and not is_paused(ended, None)
+    ended.intermediate_values[4] = 0.4
+    assert not is_paused(ended, NINE), "the objective ended it within its round"
 
 
 def test_a_sampler_learns_from_paused_trials_what_they_may_reach() -> None:

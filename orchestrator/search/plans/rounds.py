@@ -156,9 +156,11 @@ def end_of_round(trial: FrozenTrial, rounds: Rounds) -> int | None:
 
 def is_paused(trial: FrozenTrial, rounds: Rounds | None) -> bool:
     """Whether a trial waits for its promotion, or did until its plan ended it."""
-    if rounds is None or trial.state not in (TrialState.WAITING, TrialState.PRUNED):
+    if not trial.state.is_finished():
+        return PAUSED in trial.system_attrs
+    if rounds is None or trial.state != TrialState.PRUNED or trial.last_step is None:
         return False
-    return trial.last_step is not None and trial.last_step == end_of_round(trial, rounds)
+    return trial.last_step == end_of_round(trial, rounds)
 
 
 def has_ended_a_round(trial: FrozenTrial) -> bool:
